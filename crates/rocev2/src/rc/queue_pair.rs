@@ -1,0 +1,285 @@
+//! A queue pair: a requester and a responder under one state.
+
+use super::completion::{AsyncEvent, Event};
+use super::memory::Memory;
+use super::refusal::Refusal;
+use super::request::{PostError, RecvRequest, SendRequest};
+use super::requester::{Requester, RequesterCounters};
+use super::responder::{Responder, ResponderCounters};
+use super::state::{
+    InitAttributes, ModifyError, PeerRights, ReceiveAttributes, SendAttributes, State, Transition,
+};
+use crate::wire::{Opcode, Operation, Packet, Transport};
+use crate::{Mtu, Qpn, Time};
+use core::fmt;
+use std::collections::VecDeque;
+
+/// What a queue pair was made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Send requests that may be outstanding.
+    pub max_send_requests: usize,
+    /// Receive requests that may be outstanding.
+    pub max_recv_requests: usize,
+    /// Bytes that the requester may have in flight at most: what sockets on the path can hold.
+    pub window: u64,
+}
+
+/// What a query tells of a queue pair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Its state.
+    pub state: State,
+    /// What the peer may do.
+    pub rights: PeerRights,
+    /// What was given for INIT → RTR.
+    pub receive: Option<ReceiveAttributes>,
+    /// What was given for RTR → RTS.
+    pub send: Option<SendAttributes>,
+    /// Send requests that have not completed.
+    pub send_outstanding: usize,
+    /// Receive requests that have not completed.
+    pub recv_outstanding: usize,
+    /// What the requester counted.
+    pub requester: RequesterCounters,
+    /// What the responder counted.
+    pub responder: ResponderCounters,
+}
+
+/// A queue pair of a reliable connection. See the [module](super) for how it is driven.
+pub struct QueuePair<M: Memory> {
+    limits: Limits,
+    state: State,
+    rights: PeerRights,
+    receive: Option<ReceiveAttributes>,
+    send: Option<SendAttributes>,
+    requester: Requester<M::Buffers>,
+    responder: Responder<M>,
+    established: bool,
+    drain_reported: bool,
+    events: VecDeque<Event>,
+}
+
+impl<M: Memory> fmt::Debug for QueuePair<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Not the PSNs: whoever reads them in a log can write into this memory.
+        let Snapshot { state, send_outstanding, recv_outstanding, .. } = self.snapshot();
+        f.debug_struct("QueuePair")
+            .field("state", &state)
+            .field("send_outstanding", &send_outstanding)
+            .field("recv_outstanding", &recv_outstanding)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<M: Memory> QueuePair<M> {
+    /// A queue pair in the RESET state.
+    #[must_use]
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            state: State::Reset,
+            rights: PeerRights::default(),
+            receive: None,
+            send: None,
+            requester: Requester::new(limits.max_send_requests, Mtu::B256, Qpn::truncate(0), limits.window),
+            responder: Responder::new(limits.max_recv_requests),
+            established: false,
+            drain_reported: false,
+            events: VecDeque::new(),
+        }
+    }
+
+    /// Its state.
+    #[must_use]
+    pub fn state(&self) -> State {
+        self.state
+    }
+
+    /// Everything a query tells.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            state: self.state,
+            rights: self.rights,
+            receive: self.receive,
+            send: self.send,
+            send_outstanding: self.requester.outstanding(),
+            recv_outstanding: self.responder.outstanding(),
+            requester: self.requester.counters,
+            responder: self.responder.counters,
+        }
+    }
+
+    /// Makes a state transition.
+    ///
+    /// # Errors
+    /// The transition doesn't exist or an attribute is out of range; nothing has changed then.
+    pub fn modify(&mut self, transition: Transition) -> Result<(), ModifyError> {
+        transition.check(self.state)?;
+        match transition {
+            Transition::Reset => *self = Self::new(self.limits),
+            Transition::Init(InitAttributes { rights }) => {
+                self.rights = rights;
+                self.responder.set_rights(rights);
+            }
+            Transition::ReadyToReceive(attributes) => {
+                self.responder.start(&attributes);
+                let limits = self.limits;
+                self.requester = Requester::new(
+                    limits.max_send_requests,
+                    attributes.path_mtu,
+                    attributes.peer_qpn,
+                    limits.window,
+                );
+                self.receive = Some(attributes);
+            }
+            Transition::ReadyToSend(attributes) => {
+                self.requester.start(&attributes);
+                self.send = Some(attributes);
+            }
+            Transition::Drain => {
+                self.requester.set_draining(true);
+                self.drain_reported = false;
+            }
+            Transition::Resume => self.requester.set_draining(false),
+            Transition::Error => self.enter_error(),
+        }
+        self.state = transition.target();
+        self.after_change();
+        Ok(())
+    }
+
+    /// Queues a send request. In the error state it is taken and completes with `WR_FLUSH_ERR`.
+    ///
+    /// # Errors
+    /// The state doesn't allow it, the queue is full, or the request is malformed; nothing was queued.
+    pub fn post_send(&mut self, request: SendRequest<M::Buffers>) -> Result<(), PostError> {
+        match self.state {
+            State::ReadyToSend | State::SendQueueDrain => self.requester.post(request),
+            State::Error => {
+                self.requester.post(request)?;
+                self.requester.flush(&mut self.events);
+                Ok(())
+            }
+            state => Err(PostError::State(state)),
+        }
+    }
+
+    /// Queues a receive request. In the error state it is taken and completes with `WR_FLUSH_ERR`.
+    ///
+    /// # Errors
+    /// The state doesn't allow it or the queue is full; nothing was queued.
+    pub fn post_recv(&mut self, request: RecvRequest<M::Buffers>) -> Result<(), PostError> {
+        match self.state {
+            State::Reset => Err(PostError::State(State::Reset)),
+            State::Error => {
+                self.responder.post(request)?;
+                self.responder.flush(&mut self.events);
+                Ok(())
+            }
+            _ => self.responder.post(request),
+        }
+    }
+
+    /// Takes a packet for this queue pair; its ICRC, P_Key and addresses were checked.
+    ///
+    /// # Errors
+    /// Why it changed nothing, for the caller's counters. What the protocol has to say about it is sent by
+    /// [`Self::poll_transmit`].
+    pub fn handle_packet(&mut self, now: Time, packet: &Packet<'_>, memory: &M) -> Result<(), Refusal> {
+        if !self.state.receives() {
+            return Err(Refusal::State);
+        }
+        let operation = match packet.headers.bth.opcode {
+            Opcode::Known { transport: Transport::Rc, operation } => operation,
+            Opcode::Cnp => {
+                self.requester.handle_congestion();
+                return Ok(());
+            }
+            _ => return Err(Refusal::Transport),
+        };
+        let result = if operation.is_request() {
+            self.responder.handle_request(operation, packet, memory, &mut self.events)
+        } else {
+            self.handle_response(now, operation, packet, memory)
+        };
+        if result.is_ok() && self.state == State::ReadyToReceive && !self.established {
+            self.established = true;
+            self.events.push_back(Event::Async(AsyncEvent::CommunicationEstablished));
+        }
+        self.after_change();
+        result
+    }
+
+    fn handle_response(
+        &mut self,
+        now: Time,
+        operation: Operation,
+        packet: &Packet<'_>,
+        memory: &M,
+    ) -> Result<(), Refusal> {
+        if self.state == State::ReadyToReceive {
+            return Err(Refusal::State);
+        }
+        let (headers, events) = (&packet.headers, &mut self.events);
+        match (operation, headers.aeth, headers.atomic_ack) {
+            (Operation::Acknowledge, Some(aeth), _) => {
+                self.requester.handle_acknowledge(now, headers.bth.psn, aeth, events)
+            }
+            (Operation::AtomicAcknowledge, _, Some(original)) => {
+                self.requester.handle_atomic_acknowledge(now, headers.bth.psn, original, memory, events)
+            }
+            _ => self.requester.handle_read_response(now, operation, packet, memory, events),
+        }
+    }
+
+    /// Writes the next packet, BTH to pad, into `out` (which must hold a full packet: path MTU + [`crate::wire::Headers::MAX_LEN`]
+    /// + 3 bytes) and returns its length, or `None` when nothing is to be sent now. Answers go before requests.
+    pub fn poll_transmit(&mut self, now: Time, memory: &M, out: &mut [u8]) -> Option<usize> {
+        if let Some(len) = self.responder.poll_transmit(memory, out, &mut self.events) {
+            self.after_change();
+            return Some(len);
+        }
+        if !matches!(self.state, State::ReadyToSend | State::SendQueueDrain) {
+            return None;
+        }
+        let len = self.requester.poll_transmit(now, memory, out, &mut self.events);
+        self.after_change();
+        len
+    }
+
+    /// When [`Self::handle_timeout`] wants to be called, if ever. It changes with every other call.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Time> {
+        self.requester.next_timeout()
+    }
+
+    /// Does what is due at `now`. Calling it early does no harm.
+    pub fn handle_timeout(&mut self, now: Time) {
+        self.requester.handle_timeout(now, &mut self.events);
+        self.after_change();
+    }
+
+    /// The next completion or event, in order.
+    pub fn poll(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// Notices that requester or responder failed, or that the send queue has drained.
+    fn after_change(&mut self) {
+        if self.state != State::Error && (self.requester.failed() || self.responder.failed()) {
+            self.enter_error();
+            self.state = State::Error;
+        }
+        if self.state == State::SendQueueDrain && !self.drain_reported && self.requester.is_drained() {
+            self.drain_reported = true;
+            self.events.push_back(Event::Async(AsyncEvent::SendQueueDrained));
+        }
+    }
+
+    fn enter_error(&mut self) {
+        self.requester.flush(&mut self.events);
+        self.responder.flush(&mut self.events);
+    }
+}

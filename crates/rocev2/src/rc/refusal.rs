@@ -1,0 +1,71 @@
+//! Why a packet changed nothing: counted by reason, so that an attack shows.
+
+/// Why a well-formed packet for an existing queue pair was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Refusal {
+    /// The queue pair isn't ready for it.
+    State,
+    /// Not a packet of a reliable connection.
+    Transport,
+    /// A request behind the expected PSN: done before, acknowledged again.
+    Duplicate,
+    /// A request behind the expected PSN that matches nothing remembered.
+    UnknownDuplicate,
+    /// A request ahead of the expected PSN: something was lost, or the PSN was guessed.
+    OutOfSequence,
+    /// A request that the protocol doesn't allow here, or that the queue pair's rights forbid.
+    InvalidRequest,
+    /// A request whose key, range or rights are wrong.
+    RemoteAccess,
+    /// A request that this side couldn't carry out.
+    RemoteOperation,
+    /// A SEND with no receive request waiting.
+    ReceiverNotReady,
+    /// An answer to what was answered before.
+    StaleResponse,
+    /// An answer to what was never sent.
+    GhostResponse,
+    /// A response that came too early: one before it was lost.
+    ResponseGap,
+    /// A response that doesn't fit its request.
+    BadResponse,
+}
+
+impl Refusal {
+    /// Every reason, in the order of their numbers.
+    pub const ALL: [Self; 13] = [
+        Self::State,
+        Self::Transport,
+        Self::Duplicate,
+        Self::UnknownDuplicate,
+        Self::OutOfSequence,
+        Self::InvalidRequest,
+        Self::RemoteAccess,
+        Self::RemoteOperation,
+        Self::ReceiverNotReady,
+        Self::StaleResponse,
+        Self::GhostResponse,
+        Self::ResponseGap,
+        Self::BadResponse,
+    ];
+
+    /// A name for a counter.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::State => "wrong_state",
+            Self::Transport => "wrong_transport",
+            Self::Duplicate => "duplicate_request",
+            Self::UnknownDuplicate => "unknown_duplicate_request",
+            Self::OutOfSequence => "out_of_sequence",
+            Self::InvalidRequest => "invalid_request",
+            Self::RemoteAccess => "remote_access",
+            Self::RemoteOperation => "remote_operation",
+            Self::ReceiverNotReady => "receiver_not_ready",
+            Self::StaleResponse => "stale_response",
+            Self::GhostResponse => "ghost_response",
+            Self::ResponseGap => "response_gap",
+            Self::BadResponse => "bad_response",
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! Work requests.
+
+use super::memory::AtomicOperation;
+
+/// The longest message: 2 GiB (IBA 9.7.1, "message size").
+pub const MAX_MESSAGE: u32 = 1 << 31;
+
+/// Where in the peer's memory a one-sided operation goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RemoteAddress {
+    /// The virtual address, as the peer's region counts it.
+    pub va: u64,
+    /// The region's remote key.
+    pub rkey: u32,
+}
+
+/// What a send request does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SendOperation {
+    /// SEND; the bytes go to the peer's next receive request.
+    Send,
+    /// SEND with a number that the peer's completion shows.
+    SendImmediate(u32),
+    /// SEND that withdraws one of the peer's remote keys.
+    SendInvalidate(u32),
+    /// RDMA WRITE.
+    Write(RemoteAddress),
+    /// RDMA WRITE that also takes one of the peer's receive requests, to show it a number.
+    WriteImmediate(RemoteAddress, u32),
+    /// RDMA READ into the request's buffers.
+    Read(RemoteAddress),
+    /// An atomic; what the word held before goes to the request's buffers, 8 bytes in host order.
+    Atomic(RemoteAddress, AtomicOperation),
+}
+
+impl SendOperation {
+    /// Whether the peer's answer carries data: such requests take one of the peer's `max_dest_rd_atomic` places.
+    #[must_use]
+    pub const fn is_read_or_atomic(&self) -> bool {
+        matches!(self, Self::Read(_) | Self::Atomic(..))
+    }
+}
+
+/// A request for the send queue.
+#[derive(Clone, Debug)]
+pub struct SendRequest<B> {
+    /// The caller's number, given back by the completion.
+    pub id: u64,
+    /// What to do.
+    pub operation: SendOperation,
+    /// The bytes to send, or the place for the bytes that come back.
+    pub buffers: B,
+    /// How many bytes `buffers` has: at most [`MAX_MESSAGE`], exactly 8 for an atomic.
+    pub len: u32,
+    /// Whether success is reported; failure always is.
+    pub signaled: bool,
+    /// Whether the peer's completion counts as solicited.
+    pub solicited: bool,
+    /// Whether to wait until the reads and atomics posted before have finished.
+    pub fence: bool,
+}
+
+/// A request for the receive queue.
+#[derive(Clone, Debug)]
+pub struct RecvRequest<B> {
+    /// The caller's number, given back by the completion.
+    pub id: u64,
+    /// Where the message goes.
+    pub buffers: B,
+    /// How many bytes `buffers` has.
+    pub len: u64,
+}
+
+/// Why a request wasn't taken; nothing was queued.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PostError {
+    /// The queue holds as many requests as it was made for.
+    #[error(
+        "the queue is full: it was made for {0} work requests; wait for a completion or create the queue pair with more"
+    )]
+    QueueFull(usize),
+    /// The queue pair's state doesn't allow it.
+    #[error("a queue pair in state {0} takes no such work request")]
+    State(super::State),
+    /// The message is longer than 2 GiB.
+    #[error("{0} bytes are more than the 2 GiB that one message may have")]
+    TooLong(u64),
+    /// An atomic needs a buffer of exactly 8 bytes.
+    #[error("an atomic operation needs a buffer of 8 bytes, not {0}")]
+    AtomicLength(u32),
+}

@@ -1,0 +1,306 @@
+//! The requester: turns send requests into packets and answers into completions (IBA 9.7.5 and 9.9.2).
+//!
+//! Every packet has a 64-bit sequence number of its own; a PSN is its low 24 bits, counted from `sq_psn`. Requests get a contiguous
+//! range of numbers when they are posted (a READ one for each response packet), so "go back to PSN n" is one assignment to `next`,
+//! and no comparison ever meets the wrap-around:
+//!
+//! ```text
+//!   acknowledged        in flight             sent before, to be sent again     never sent
+//!  ───────────────┃────────────────────────┃──────────────────────────────┃──────────────────┃
+//!             acknowledged               next                           sent               end
+//! ```
+
+mod receive;
+mod transmit;
+
+use super::completion::{Completion, CompletionKind, Event, Status};
+use super::memory::AtomicOperation;
+use super::request::{MAX_MESSAGE, PostError, SendOperation, SendRequest};
+use super::state::SendAttributes;
+use super::timing::{Timer, Timers, ack_timeout};
+use super::window::{PACKET_COST, RoundTrip, Window};
+use crate::{Mtu, Psn, Qpn, Time};
+use core::time::Duration;
+use std::collections::VecDeque;
+
+/// The longest time between two attempts to hear from a silent peer, where no ACK timeout bounds it.
+const MAX_PROBE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A send request with its range of sequence numbers.
+struct Pending<B> {
+    request: SendRequest<B>,
+    first: u64,
+    packets: u32,
+    /// This side found it impossible; reported when everything before it has completed.
+    fault: Option<Status>,
+}
+
+impl<B> Pending<B> {
+    /// One past its last sequence number.
+    fn end(&self) -> u64 {
+        self.first + u64::from(self.packets)
+    }
+
+    /// Where the packet numbered `sequence` begins in the message.
+    fn offset(&self, sequence: u64, mtu: Mtu) -> u32 {
+        let bytes = (sequence - self.first) * u64::from(mtu.bytes());
+        u32::try_from(bytes).unwrap_or(u32::MAX).min(self.request.len)
+    }
+}
+
+/// The range of sequence numbers that one READ request packet, or one atomic, asked answers for. A retry must keep to it: the
+/// responder repeats only what lies inside one request that it remembers.
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    first: u64,
+    last: u64,
+}
+
+/// What the requester counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RequesterCounters {
+    /// Request packets sent again.
+    pub retransmitted: u64,
+    /// Times that nothing was heard for so long that the requester asked again.
+    pub timeouts: u64,
+    /// PSN sequence error NAKs taken.
+    pub sequence_naks: u64,
+    /// RNR NAKs taken.
+    pub rnr_naks: u64,
+    /// Answers that showed that one before them was lost.
+    pub response_gaps: u64,
+    /// Congestion notification packets taken.
+    pub congestion_notifications: u64,
+}
+
+pub(super) struct Requester<B> {
+    mtu: Mtu,
+    peer: Qpn,
+    base: Psn,
+    ack_timeout: Option<Duration>,
+    retry_count: u8,
+    rnr_retry: u8,
+    max_rd_atomic: usize,
+
+    capacity: usize,
+    queue: VecDeque<Pending<B>>,
+    acknowledged: u64,
+    next: u64,
+    sent: u64,
+    end: u64,
+    /// Where in `queue` the request with number `next` is; `queue.len()` if `next` is `end`.
+    cursor: usize,
+    asked: VecDeque<Asked>,
+
+    window: Window,
+    round_trip: RoundTrip,
+    /// What the packets from `acknowledged` to `next` cost the window.
+    in_flight: u64,
+    /// A loss was noticed; those before this number belong to the same one and shrink the window no further.
+    recover: u64,
+    /// What was awaited when a missing response was last asked for again.
+    gap_at: Option<u64>,
+    /// Nothing was heard: one packet at a time until something is.
+    probing: bool,
+    /// Packets since one last asked for an ACK.
+    unasked: u32,
+
+    timers: Timers,
+    /// When the peer last showed progress, or was last known to have nothing to answer.
+    heard: Time,
+    backoff: u32,
+    rnr_left: u8,
+    draining: bool,
+    /// Set once the connection can't go on; the queue pair goes to the error state.
+    failed: bool,
+    pub(super) counters: RequesterCounters,
+}
+
+impl<B> Requester<B> {
+    pub(super) fn new(capacity: usize, mtu: Mtu, peer: Qpn, window_limit: u64) -> Self {
+        Self {
+            mtu,
+            peer,
+            base: Psn::default(),
+            ack_timeout: None,
+            retry_count: 0,
+            rnr_retry: 0,
+            max_rd_atomic: 0,
+            capacity,
+            queue: VecDeque::new(),
+            acknowledged: 0,
+            next: 0,
+            sent: 0,
+            end: 0,
+            cursor: 0,
+            asked: VecDeque::new(),
+            window: Window::new(mtu.bytes(), window_limit),
+            round_trip: RoundTrip::default(),
+            in_flight: 0,
+            recover: 0,
+            gap_at: None,
+            probing: false,
+            unasked: 0,
+            timers: Timers::default(),
+            heard: Time::ZERO,
+            backoff: 0,
+            rnr_left: 0,
+            draining: false,
+            failed: false,
+            counters: RequesterCounters::default(),
+        }
+    }
+
+    pub(super) fn start(&mut self, attributes: &SendAttributes) {
+        self.base = attributes.sq_psn;
+        self.ack_timeout = ack_timeout(attributes.timeout);
+        self.retry_count = attributes.retry_count;
+        self.rnr_retry = attributes.rnr_retry;
+        self.rnr_left = attributes.rnr_retry;
+        self.max_rd_atomic = usize::from(attributes.max_rd_atomic);
+    }
+
+    pub(super) fn post(&mut self, request: SendRequest<B>) -> Result<(), PostError> {
+        if self.queue.len() >= self.capacity {
+            return Err(PostError::QueueFull(self.capacity));
+        }
+        if request.len > MAX_MESSAGE {
+            return Err(PostError::TooLong(request.len.into()));
+        }
+        if matches!(request.operation, SendOperation::Atomic(..)) && request.len != 8 {
+            return Err(PostError::AtomicLength(request.len));
+        }
+        let packets = match request.operation {
+            SendOperation::Atomic(..) => 1,
+            _ => self.mtu.packets(request.len),
+        };
+        let fault = (request.operation.is_read_or_atomic() && self.max_rd_atomic == 0)
+            .then_some(Status::LocalQueuePairOperation);
+        self.queue.push_back(Pending { request, first: self.end, packets, fault });
+        self.end += u64::from(packets);
+        Ok(())
+    }
+
+    pub(super) fn failed(&self) -> bool {
+        self.failed
+    }
+
+    pub(super) fn set_draining(&mut self, draining: bool) {
+        self.draining = draining;
+    }
+
+    /// Whether every request that was begun has finished.
+    pub(super) fn is_drained(&self) -> bool {
+        self.queue.front().is_none_or(|pending| self.sent <= pending.first)
+    }
+
+    pub(super) fn next_timeout(&self) -> Option<Time> {
+        self.timers.next()
+    }
+
+    /// Requests that have not completed.
+    pub(super) fn outstanding(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Completes everything with `WR_FLUSH_ERR`.
+    pub(super) fn flush(&mut self, events: &mut VecDeque<Event>) {
+        for pending in self.queue.drain(..) {
+            events.push_back(ended(&pending.request, Status::Flushed));
+        }
+        self.timers = Timers::default();
+        self.asked.clear();
+        self.next = self.end;
+        self.sent = self.end;
+        self.acknowledged = self.end;
+        self.cursor = 0;
+        self.in_flight = 0;
+    }
+
+    pub(super) fn handle_timeout(&mut self, now: Time, events: &mut VecDeque<Event>) {
+        if self.timers.take_expired(Timer::RnrWait, now) {
+            self.heard = now;
+        }
+        if self.timers.take_expired(Timer::Retransmit, now) && self.acknowledged < self.sent {
+            self.counters.timeouts += 1;
+            let patience = self.ack_timeout.map(|timeout| timeout * (u32::from(self.retry_count) + 1));
+            if patience.is_some_and(|patience| now.since(self.heard) >= patience) {
+                self.fail(Status::RetryExceeded, events);
+                return;
+            }
+            self.backoff += 1;
+            self.probing = true;
+            self.go_back();
+            self.arm_retransmit(now);
+        }
+    }
+
+    /// Rings when the peer stayed silent for what its round trips suggest, later each time, but no later than the local ACK timeout.
+    ///
+    /// IBA 9.7.6.1.3 counts retries in ACK timeouts, tens of milliseconds each. Asking earlier costs a duplicate packet at worst, so
+    /// the requester does, and keeps to the specified patience: `retry_count` + 1 ACK timeouts without a sign of life end the connection.
+    fn arm_retransmit(&mut self, now: Time) {
+        let limit = self.ack_timeout.unwrap_or(MAX_PROBE_INTERVAL);
+        let interval = self.round_trip.probe_after().saturating_mul(1 << self.backoff.min(16)).min(limit);
+        self.timers.set(Timer::Retransmit, now + interval);
+    }
+
+    /// Sends again from the first packet that isn't acknowledged.
+    fn go_back(&mut self) {
+        self.next = self.acknowledged;
+        self.cursor = 0;
+        self.in_flight = 0;
+        self.unasked = 0;
+        self.round_trip.retransmitted();
+    }
+
+    /// Ends the first request, and with it the connection.
+    fn fail(&mut self, status: Status, events: &mut VecDeque<Event>) {
+        if let Some(pending) = self.queue.pop_front() {
+            events.push_back(ended(&pending.request, status));
+        }
+        self.failed = true;
+    }
+
+    fn psn(&self, sequence: u64) -> Psn {
+        #[expect(clippy::cast_possible_truncation, reason = "a PSN is the low bits of the sequence number")]
+        self.base.plus(sequence as u32)
+    }
+
+    /// The sequence number nearest to what is awaited that has this PSN; `None` if it lies before the beginning.
+    fn sequence(&self, psn: Psn) -> Option<u64> {
+        self.acknowledged.checked_add_signed(psn.distance_from(self.psn(self.acknowledged)).into())
+    }
+
+    /// What the packets of `pending` in that range of numbers, cut to its own, cost the window.
+    fn cost(&self, pending: &Pending<B>, from: u64, to: u64) -> u64 {
+        let (from, to) = (from.max(pending.first), to.min(pending.end()));
+        if from >= to {
+            return 0;
+        }
+        let bytes = pending.offset(to, self.mtu) - pending.offset(from, self.mtu);
+        u64::from(bytes) + PACKET_COST * (to - from)
+    }
+}
+
+/// The completion of `request`.
+fn ended<B>(request: &SendRequest<B>, status: Status) -> Event {
+    let kind = match request.operation {
+        SendOperation::Send | SendOperation::SendImmediate(_) | SendOperation::SendInvalidate(_) => {
+            CompletionKind::Send
+        }
+        SendOperation::Write(_) | SendOperation::WriteImmediate(..) => CompletionKind::Write,
+        SendOperation::Read(_) => CompletionKind::Read,
+        SendOperation::Atomic(_, AtomicOperation::CompareSwap { .. }) => CompletionKind::CompareSwap,
+        SendOperation::Atomic(_, AtomicOperation::FetchAdd { .. }) => CompletionKind::FetchAdd,
+    };
+    Event::Completion(Completion {
+        id: request.id,
+        status,
+        kind,
+        len: request.len,
+        immediate: None,
+        invalidated: None,
+        solicited: false,
+    })
+}

@@ -1,0 +1,249 @@
+//! Answers: ACKs, NAKs, READ responses and atomic results.
+
+use super::{Requester, ended};
+use crate::Psn;
+use crate::Time;
+use crate::rc::completion::{Event, Status};
+use crate::rc::memory::Memory;
+use crate::rc::refusal::Refusal;
+use crate::rc::request::SendOperation;
+use crate::rc::timing::{Timer, rnr_delay};
+use crate::wire::{Aeth, NakCode, Operation, Packet, Syndrome};
+use std::collections::VecDeque;
+
+impl<B> Requester<B> {
+    /// Takes an ACK or NAK.
+    pub(in crate::rc) fn handle_acknowledge(
+        &mut self,
+        now: Time,
+        psn: Psn,
+        aeth: Aeth,
+        events: &mut VecDeque<Event>,
+    ) -> Result<(), Refusal> {
+        let sequence = self.awaited(psn)?;
+        match aeth.syndrome {
+            Syndrome::Ack { .. } => {
+                self.acknowledge(now, sequence + 1, events);
+                // An ACK beyond a READ whose responses are missing: they were lost.
+                if self.acknowledged <= sequence { self.response_lost(now) } else { Ok(()) }
+            }
+            Syndrome::RnrNak { timer } => {
+                self.acknowledge(now, sequence, events);
+                self.handle_rnr(now, sequence, timer, events)
+            }
+            Syndrome::Nak(NakCode::PsnSequenceError) => {
+                self.counters.sequence_naks += 1;
+                self.acknowledge(now, sequence, events);
+                self.note_loss();
+                self.heard = now;
+                self.go_back();
+                self.arm_retransmit(now);
+                Ok(())
+            }
+            Syndrome::Nak(code) => {
+                self.acknowledge(now, sequence, events);
+                if self.acknowledged != sequence {
+                    return self.response_lost(now);
+                }
+                let status = match code {
+                    NakCode::RemoteAccess => Status::RemoteAccess,
+                    NakCode::RemoteOperational => Status::RemoteOperation,
+                    _ => Status::RemoteInvalidRequest,
+                };
+                self.fail(status, events);
+                Ok(())
+            }
+            Syndrome::Reserved(_) => Err(Refusal::BadResponse),
+        }
+    }
+
+    /// Takes one packet of a READ response.
+    pub(in crate::rc) fn handle_read_response<M: Memory<Buffers = B>>(
+        &mut self,
+        now: Time,
+        operation: Operation,
+        packet: &Packet<'_>,
+        memory: &M,
+        events: &mut VecDeque<Event>,
+    ) -> Result<(), Refusal> {
+        let (sequence, last) = self.awaited_data(now, packet.headers.bth.psn, events)?;
+        let Some(pending) = self.queue.front() else { return Err(Refusal::GhostResponse) };
+        let offset = pending.offset(sequence, self.mtu);
+        let expected = pending.offset(sequence + 1, self.mtu) - offset;
+        let ends = matches!(operation, Operation::ReadResponseLast | Operation::ReadResponseOnly);
+        if !matches!(pending.request.operation, SendOperation::Read(_))
+            || ends != (sequence == last)
+            || packet.payload.len() != expected as usize
+        {
+            self.fail(Status::BadResponse, events);
+            return Err(Refusal::BadResponse);
+        }
+        if memory.scatter(&pending.request.buffers, offset, packet.payload).is_err() {
+            self.fail(Status::LocalProtection, events);
+            return Ok(());
+        }
+        self.advance(now, sequence + 1, events);
+        Ok(())
+    }
+
+    /// Takes the result of an atomic.
+    pub(in crate::rc) fn handle_atomic_acknowledge<M: Memory<Buffers = B>>(
+        &mut self,
+        now: Time,
+        psn: Psn,
+        original: u64,
+        memory: &M,
+        events: &mut VecDeque<Event>,
+    ) -> Result<(), Refusal> {
+        let (sequence, _) = self.awaited_data(now, psn, events)?;
+        let Some(pending) = self.queue.front() else { return Err(Refusal::GhostResponse) };
+        if !matches!(pending.request.operation, SendOperation::Atomic(..)) {
+            self.fail(Status::BadResponse, events);
+            return Err(Refusal::BadResponse);
+        }
+        if memory.scatter(&pending.request.buffers, 0, &original.to_ne_bytes()).is_err() {
+            self.fail(Status::LocalProtection, events);
+            return Ok(());
+        }
+        self.advance(now, sequence + 1, events);
+        Ok(())
+    }
+
+    /// Takes a congestion notification: the fabric asks for less.
+    pub(in crate::rc) fn handle_congestion(&mut self) {
+        self.counters.congestion_notifications += 1;
+        self.note_loss();
+    }
+
+    /// The sequence number of an answer that may be awaited: sent, and not yet acknowledged.
+    fn awaited(&self, psn: Psn) -> Result<u64, Refusal> {
+        match self.sequence(psn) {
+            Some(sequence) if sequence >= self.sent => Err(Refusal::GhostResponse),
+            Some(sequence) if sequence >= self.acknowledged => Ok(sequence),
+            _ => Err(Refusal::StaleResponse),
+        }
+    }
+
+    /// The same for an answer with data, which must be the very next one; with the last number of the piece it belongs to.
+    /// It acknowledges everything before it.
+    fn awaited_data(
+        &mut self,
+        now: Time,
+        psn: Psn,
+        events: &mut VecDeque<Event>,
+    ) -> Result<(u64, u64), Refusal> {
+        let sequence = self.awaited(psn)?;
+        self.acknowledge(now, sequence, events);
+        let Some(asked) = self.asked.front().copied() else { return Err(Refusal::GhostResponse) };
+        if sequence < asked.first {
+            return Err(Refusal::GhostResponse);
+        }
+        if sequence > self.acknowledged {
+            self.response_lost(now)?;
+        }
+        Ok((sequence, asked.last))
+    }
+
+    /// Takes note that the peer has everything before `until`, except answers with data: those must come themselves.
+    fn acknowledge(&mut self, now: Time, until: u64, events: &mut VecDeque<Event>) {
+        let limit = self.asked.front().map_or(u64::MAX, |asked| asked.first.max(self.acknowledged));
+        self.advance(now, until.min(limit), events);
+    }
+
+    fn advance(&mut self, now: Time, until: u64, events: &mut VecDeque<Event>) {
+        if until <= self.acknowledged {
+            return;
+        }
+        let from = self.acknowledged;
+        self.acknowledged = until;
+        let mut cost = 0;
+        while let Some(pending) = self.queue.front() {
+            cost += self.cost(pending, from, until);
+            if pending.end() > until {
+                break;
+            }
+            if pending.request.signaled {
+                events.push_back(ended(&pending.request, Status::Success));
+            }
+            self.queue.pop_front();
+            self.cursor = self.cursor.saturating_sub(1);
+        }
+        while self.asked.front().is_some_and(|asked| asked.last < until) {
+            self.asked.pop_front();
+        }
+        if self.next < until {
+            // What was about to be sent again had arrived after all. `until` is at most `sent`, so the request it
+            // belongs to is the front one, or the next is a new one.
+            self.next = until;
+            self.cursor = 0;
+            self.in_flight = 0;
+        } else {
+            self.in_flight = self.in_flight.saturating_sub(cost);
+        }
+        self.window.acknowledged(cost);
+        self.round_trip.acknowledged(until, now);
+        self.heard = now;
+        self.backoff = 0;
+        self.rnr_left = self.rnr_retry;
+        if core::mem::take(&mut self.probing) && self.acknowledged < self.sent {
+            self.note_loss();
+        }
+        if self.acknowledged == self.sent {
+            self.timers.stop(Timer::Retransmit);
+        } else {
+            self.arm_retransmit(now);
+        }
+    }
+
+    /// An answer with data is missing: asks again.
+    fn response_lost(&mut self, now: Time) -> Result<(), Refusal> {
+        self.counters.response_gaps += 1;
+        // Later responses of the same flight show the same gap again; if its repetition is lost too, silence will tell.
+        if self.gap_at != Some(self.acknowledged) {
+            self.gap_at = Some(self.acknowledged);
+            self.note_loss();
+            self.go_back();
+            self.arm_retransmit(now);
+        }
+        Err(Refusal::ResponseGap)
+    }
+
+    /// Shrinks the window, once for each flight.
+    fn note_loss(&mut self) {
+        if self.acknowledged >= self.recover {
+            self.window.lost();
+            self.recover = self.sent;
+        }
+    }
+
+    fn handle_rnr(
+        &mut self,
+        now: Time,
+        sequence: u64,
+        timer: u8,
+        events: &mut VecDeque<Event>,
+    ) -> Result<(), Refusal> {
+        if self.acknowledged != sequence {
+            return self.response_lost(now);
+        }
+        if self.timers.is_set(Timer::RnrWait) {
+            return Err(Refusal::StaleResponse);
+        }
+        self.counters.rnr_naks += 1;
+        // 7 means for ever (IBA 9.7.5.2.8).
+        if self.rnr_retry != 7 {
+            if self.rnr_left == 0 {
+                self.fail(Status::RnrRetryExceeded, events);
+                return Ok(());
+            }
+            self.rnr_left -= 1;
+        }
+        self.heard = now;
+        self.backoff = 0;
+        self.probing = false;
+        self.go_back();
+        self.timers.stop(Timer::Retransmit);
+        self.timers.set(Timer::RnrWait, now + rnr_delay(timer));
+        Ok(())
+    }
+}

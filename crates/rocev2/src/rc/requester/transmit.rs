@@ -1,0 +1,200 @@
+//! The next request packet.
+
+use super::{Asked, Requester};
+use crate::Time;
+use crate::rc::completion::{Event, Status};
+use crate::rc::memory::{AtomicOperation, Memory};
+use crate::rc::request::SendOperation;
+use crate::rc::timing::Timer;
+use crate::rc::window::PACKET_COST;
+use crate::wire::{AtomicEth, Bth, Headers, Opcode, Operation, Reth};
+use std::collections::VecDeque;
+
+/// At least one packet in so many asks for an ACK, so that a long message keeps its window moving.
+const ACK_EVERY: u32 = 32;
+
+/// A READ is asked for in pieces of at most this share of the window, so that one piece can be on its way while the next is asked for.
+const READ_SHARE: u64 = 2;
+
+/// What the next packet is about, before its headers are made.
+struct Plan {
+    /// Sequence numbers that it uses up: one, or for a READ one for each response packet.
+    numbers: u64,
+    cost: u64,
+    /// Whether nothing of it was ever sent.
+    fresh: bool,
+    /// Whether it is the request's last packet.
+    last: bool,
+    /// Whether it asks for an ACK: at a message's end, now and then within it, and wherever the sender must wait for one.
+    asks: bool,
+}
+
+impl<B> Requester<B> {
+    /// Writes the next packet into `out` and returns its length, or `None` when there is nothing to send now.
+    pub(in crate::rc) fn poll_transmit<M: Memory<Buffers = B>>(
+        &mut self,
+        now: Time,
+        memory: &M,
+        out: &mut [u8],
+        events: &mut VecDeque<Event>,
+    ) -> Option<usize> {
+        if self.failed || self.timers.is_set(Timer::RnrWait) {
+            return None;
+        }
+        if let Some(status) = self.queue.get(self.cursor)?.fault {
+            // Everything before it must have its own end first.
+            if self.cursor == 0 {
+                self.fail(status, events);
+            }
+            return None;
+        }
+        let plan = self.plan()?;
+        let written = self.write_packet(&plan, memory, out);
+        let Some(len) = written else {
+            if let Some(pending) = self.queue.get_mut(self.cursor) {
+                pending.fault = Some(Status::LocalProtection);
+            }
+            return self.poll_transmit(now, memory, out, events);
+        };
+        self.account(now, &plan);
+        Some(len)
+    }
+
+    /// Decides whether something may be sent now, and how much.
+    fn plan(&mut self) -> Option<Plan> {
+        let pending = self.queue.get(self.cursor)?;
+        let fresh = self.next == self.sent;
+        let begins = fresh && self.next == pending.first;
+        if begins && (self.draining || (pending.request.fence && !self.asked.is_empty())) {
+            return None;
+        }
+        if self.probing && self.in_flight > 0 {
+            return None;
+        }
+        let numbers = match pending.request.operation {
+            SendOperation::Read(_) if fresh => {
+                if self.asked.len() >= self.max_rd_atomic {
+                    return None;
+                }
+                let packet = u64::from(self.mtu.bytes()) + PACKET_COST;
+                (self.window.size() / READ_SHARE / packet).clamp(1, pending.end() - self.next)
+            }
+            SendOperation::Atomic(..) if fresh && self.asked.len() >= self.max_rd_atomic => return None,
+            SendOperation::Read(_) => {
+                let asked = self.asked.iter().find(|asked| self.next <= asked.last)?;
+                asked.last + 1 - self.next
+            }
+            _ => 1,
+        };
+        let cost = self.cost(pending, self.next, self.next + numbers);
+        if self.in_flight > 0 && self.in_flight + cost > self.window.size() {
+            self.window.held_up();
+            return None;
+        }
+        let last = self.next + numbers == pending.end();
+        let full = u64::from(self.mtu.bytes()) + PACKET_COST;
+        let waits = self.probing || self.in_flight + cost + full > self.window.size();
+        let asks = last || waits || self.unasked + 1 >= ACK_EVERY;
+        Some(Plan { numbers, cost, fresh, last, asks })
+    }
+
+    /// Writes the packet; `None` if the request's buffers don't serve.
+    fn write_packet<M: Memory<Buffers = B>>(
+        &mut self,
+        plan: &Plan,
+        memory: &M,
+        out: &mut [u8],
+    ) -> Option<usize> {
+        let pending = self.queue.get(self.cursor)?;
+        let request = &pending.request;
+        let first = self.next == pending.first;
+        let last = plan.last;
+        let offset = pending.offset(self.next, self.mtu);
+        let end = pending.offset(self.next + plan.numbers, self.mtu);
+
+        let mut bth =
+            Bth::new(Opcode::rc(operation(request.operation, first, last)), self.peer, self.psn(self.next));
+        bth.ack_req = plan.asks;
+        bth.solicited = last && request.solicited;
+        let mut headers = Headers::new(bth);
+        let mut payload = (end - offset) as usize;
+        match request.operation {
+            SendOperation::Send => {}
+            SendOperation::SendImmediate(value) => headers.immediate = last.then_some(value),
+            SendOperation::SendInvalidate(rkey) => headers.invalidate = last.then_some(rkey),
+            SendOperation::Write(remote) | SendOperation::WriteImmediate(remote, _) => {
+                headers.reth = first.then_some(Reth { va: remote.va, rkey: remote.rkey, len: request.len });
+                if let SendOperation::WriteImmediate(_, value) = request.operation {
+                    headers.immediate = last.then_some(value);
+                }
+            }
+            SendOperation::Read(remote) => {
+                let va = remote.va.wrapping_add(offset.into());
+                headers.reth = Some(Reth { va, rkey: remote.rkey, len: end - offset });
+                payload = 0;
+            }
+            SendOperation::Atomic(remote, operation) => {
+                let (swap_or_add, compare) = match operation {
+                    AtomicOperation::CompareSwap { compare, swap } => (swap, compare),
+                    AtomicOperation::FetchAdd { add } => (add, 0),
+                };
+                headers.atomic = Some(AtomicEth { va: remote.va, rkey: remote.rkey, swap_or_add, compare });
+                payload = 0;
+            }
+        }
+        let frame = headers.frame(out, payload).ok()?;
+        memory.gather(&request.buffers, offset, frame.payload).ok()?;
+        Some(frame.len)
+    }
+
+    /// Notes that the planned packet was sent.
+    fn account(&mut self, now: Time, plan: &Plan) {
+        let Some(pending) = self.queue.get(self.cursor) else { return };
+        if self.acknowledged == self.sent {
+            // Nothing was awaited until now: silence counts from here.
+            self.heard = now;
+        }
+        if plan.fresh {
+            if pending.request.operation.is_read_or_atomic() {
+                self.asked.push_back(Asked { first: self.next, last: self.next + plan.numbers - 1 });
+            }
+            self.round_trip.sent(self.next, now);
+        } else {
+            self.counters.retransmitted += 1;
+        }
+        self.unasked = if plan.asks { 0 } else { self.unasked + 1 };
+        self.next += plan.numbers;
+        self.sent = self.sent.max(self.next);
+        self.in_flight += plan.cost;
+        if plan.last {
+            self.cursor += 1;
+        }
+        if !self.timers.is_set(Timer::Retransmit) {
+            self.arm_retransmit(now);
+        }
+    }
+}
+
+/// The packet's operation by its place in the message.
+fn operation(request: SendOperation, first: bool, last: bool) -> Operation {
+    use Operation as O;
+    match (request, first, last) {
+        (SendOperation::Read(_), ..) => O::ReadRequest,
+        (SendOperation::Atomic(_, AtomicOperation::CompareSwap { .. }), ..) => O::CompareSwap,
+        (SendOperation::Atomic(_, AtomicOperation::FetchAdd { .. }), ..) => O::FetchAdd,
+        (SendOperation::Write(_) | SendOperation::WriteImmediate(..), true, false) => O::WriteFirst,
+        (SendOperation::Write(_) | SendOperation::WriteImmediate(..), false, false) => O::WriteMiddle,
+        (SendOperation::Write(_), true, true) => O::WriteOnly,
+        (SendOperation::Write(_), false, true) => O::WriteLast,
+        (SendOperation::WriteImmediate(..), true, true) => O::WriteOnlyImm,
+        (SendOperation::WriteImmediate(..), false, true) => O::WriteLastImm,
+        (_, true, false) => O::SendFirst,
+        (_, false, false) => O::SendMiddle,
+        (SendOperation::Send, true, true) => O::SendOnly,
+        (SendOperation::Send, false, true) => O::SendLast,
+        (SendOperation::SendImmediate(_), true, true) => O::SendOnlyImm,
+        (SendOperation::SendImmediate(_), false, true) => O::SendLastImm,
+        (SendOperation::SendInvalidate(_), true, true) => O::SendOnlyInvalidate,
+        (SendOperation::SendInvalidate(_), false, true) => O::SendLastInvalidate,
+    }
+}

@@ -1,0 +1,188 @@
+//! The responder: checks and executes the peer's requests in PSN order, and answers them (IBA 9.7.4, 9.7.5 and 9.9.3).
+
+mod receive;
+mod transmit;
+
+use super::completion::{Completion, CompletionKind, Event, Status};
+use super::memory::Memory;
+use super::request::{PostError, RecvRequest};
+use super::state::{PeerRights, ReceiveAttributes};
+use crate::wire::NakCode;
+use crate::{Mtu, Psn, Qpn};
+use std::collections::VecDeque;
+
+/// What the responder counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ResponderCounters {
+    /// NAKs sent, of any kind but RNR.
+    pub naks: u64,
+    /// RNR NAKs sent.
+    pub rnr_naks: u64,
+    /// ACK packets sent.
+    pub acks: u64,
+}
+
+/// The message that is arriving, between its first and its last packet.
+enum Arriving<M: Memory> {
+    Send { request: RecvRequest<M::Buffers>, offset: u32 },
+    Write { grant: Option<M::Grant>, len: u32, offset: u32 },
+}
+
+/// What is remembered of the peer's reads and atomics, to repeat their answers (IBA 9.7.5.1.4).
+enum Remembered<M: Memory> {
+    Read { first: u64, last: u64, va: u64, rkey: u32, len: u32, grant: Option<M::Grant> },
+    Atomic { sequence: u64, original: u64 },
+}
+
+impl<M: Memory> Remembered<M> {
+    fn covers(&self, sequence: u64) -> bool {
+        match *self {
+            Self::Read { first, last, .. } => (first..=last).contains(&sequence),
+            Self::Atomic { sequence: own, .. } => own == sequence,
+        }
+    }
+}
+
+/// An answer to be sent. Answers leave in the order of their sequence numbers.
+#[derive(Clone, Copy, Debug)]
+enum Answer {
+    /// Everything up to this number was done.
+    Ack {
+        sequence: u64,
+    },
+    /// The READ that is remembered for `next`, from `begin` to `last`.
+    Read {
+        begin: u64,
+        next: u64,
+        last: u64,
+        again: bool,
+    },
+    Atomic {
+        sequence: u64,
+        original: u64,
+        again: bool,
+    },
+    RnrNak {
+        sequence: u64,
+    },
+    Nak {
+        sequence: u64,
+        code: NakCode,
+    },
+}
+
+impl Answer {
+    fn sequence(&self) -> u64 {
+        match *self {
+            Self::Ack { sequence }
+            | Self::Atomic { sequence, .. }
+            | Self::RnrNak { sequence }
+            | Self::Nak { sequence, .. } => sequence,
+            Self::Read { next, .. } => next,
+        }
+    }
+}
+
+pub(super) struct Responder<M: Memory> {
+    mtu: Mtu,
+    peer: Qpn,
+    rights: PeerRights,
+    base: Psn,
+    min_rnr_timer: u8,
+    max_dest_rd_atomic: usize,
+
+    capacity: usize,
+    queue: VecDeque<RecvRequest<M::Buffers>>,
+    /// The sequence number that the next request must have; as the requester's, 64 bits wide.
+    expected: u64,
+    /// Messages completed, 24 bits (IBA 9.7.7.1).
+    completed: u32,
+    arriving: Option<Arriving<M>>,
+    /// A NAK was sent for `expected`: further packets ahead of it are ignored.
+    nak_sent: bool,
+    remembered: VecDeque<Remembered<M>>,
+    answers: VecDeque<Answer>,
+    failed: bool,
+    pub(super) counters: ResponderCounters,
+}
+
+/// Distances are signed 24-bit numbers: beginning here, "behind the first packet" is still a positive number.
+const ORIGIN: u64 = 1 << Psn::BITS;
+
+impl<M: Memory> Responder<M> {
+    pub(super) fn new(capacity: usize) -> Self {
+        Self {
+            mtu: Mtu::B256,
+            peer: Qpn::truncate(0),
+            rights: PeerRights::default(),
+            base: Psn::default(),
+            min_rnr_timer: 0,
+            max_dest_rd_atomic: 0,
+            capacity,
+            queue: VecDeque::new(),
+            expected: ORIGIN,
+            completed: 0,
+            arriving: None,
+            nak_sent: false,
+            remembered: VecDeque::new(),
+            answers: VecDeque::new(),
+            failed: false,
+            counters: ResponderCounters::default(),
+        }
+    }
+
+    pub(super) fn set_rights(&mut self, rights: PeerRights) {
+        self.rights = rights;
+    }
+
+    pub(super) fn start(&mut self, attributes: &ReceiveAttributes) {
+        self.mtu = attributes.path_mtu;
+        self.peer = attributes.peer_qpn;
+        self.base = attributes.rq_psn;
+        self.min_rnr_timer = attributes.min_rnr_timer;
+        self.max_dest_rd_atomic = usize::from(attributes.max_dest_rd_atomic);
+    }
+
+    pub(super) fn post(&mut self, request: RecvRequest<M::Buffers>) -> Result<(), PostError> {
+        if self.queue.len() >= self.capacity {
+            return Err(PostError::QueueFull(self.capacity));
+        }
+        self.queue.push_back(request);
+        Ok(())
+    }
+
+    pub(super) fn failed(&self) -> bool {
+        self.failed
+    }
+
+    /// Requests that have not completed.
+    pub(super) fn outstanding(&self) -> usize {
+        self.queue.len() + usize::from(matches!(self.arriving, Some(Arriving::Send { .. })))
+    }
+
+    /// Completes every receive request with `WR_FLUSH_ERR`, the one that was being filled first. Answers that wait, a last NAK
+    /// among them, are still sent.
+    pub(super) fn flush(&mut self, events: &mut VecDeque<Event>) {
+        if let Some(Arriving::Send { request, .. }) = self.arriving.take() {
+            events.push_back(flushed(request.id));
+        }
+        events.extend(self.queue.drain(..).map(|request| flushed(request.id)));
+    }
+
+    fn psn(&self, sequence: u64) -> Psn {
+        #[expect(clippy::cast_possible_truncation, reason = "a PSN is the low bits of the sequence number")]
+        self.base.plus(sequence.wrapping_sub(ORIGIN) as u32)
+    }
+}
+
+fn flushed(id: u64) -> Event {
+    Event::Completion(Completion {
+        id,
+        status: Status::Flushed,
+        kind: CompletionKind::Recv,
+        len: 0,
+        immediate: None,
+        invalidated: None,
+        solicited: false,
+    })
+}

@@ -1,0 +1,159 @@
+//! How much a requester keeps in flight, and how long it waits for an answer.
+//!
+//! RC has no byte credits: a RoCE NIC relies on a lossless fabric. Over UDP sockets the receiver's socket buffer is the bottleneck
+//! (212,992 bytes by default, bookkeeping included), and a burst beyond it is lost. So the window grows like TCP's (RFC 5681): by what
+//! is acknowledged until the first loss, then by one packet a round trip; a loss halves it.
+
+use crate::Time;
+use core::time::Duration;
+
+/// What the bookkeeping of one packet costs a socket buffer beside its payload (Linux charges a small packet's buffer at 768 bytes).
+pub(super) const PACKET_COST: u64 = 768;
+
+/// The window at the start: a third of a default socket buffer, so that a few queue pairs may begin at once.
+const INITIAL: u64 = 72 << 10;
+
+/// The bytes that may be in flight, payload and [`PACKET_COST`] counted.
+#[derive(Clone, Debug)]
+pub(super) struct Window {
+    size: u64,
+    /// Below this the window grows by what is acknowledged, above by a packet a round trip.
+    threshold: u64,
+    limit: u64,
+    floor: u64,
+    /// Whether the requester was held up by the window since the last growth: an unused window says nothing about the path.
+    limited: bool,
+}
+
+impl Window {
+    /// A window that never grows over `limit` bytes and never shrinks under two packets of `mtu` bytes.
+    pub(super) fn new(mtu: u32, limit: u64) -> Self {
+        let floor = 2 * (u64::from(mtu) + PACKET_COST);
+        let limit = limit.max(floor);
+        Self { size: INITIAL.clamp(floor, limit), threshold: limit, limit, floor, limited: false }
+    }
+
+    pub(super) fn size(&self) -> u64 {
+        self.size
+    }
+
+    pub(super) fn held_up(&mut self) {
+        self.limited = true;
+    }
+
+    pub(super) fn acknowledged(&mut self, bytes: u64) {
+        if !self.limited {
+            return;
+        }
+        let growth =
+            if self.size < self.threshold { bytes } else { (bytes * (self.floor / 2) / self.size).max(1) };
+        self.size = (self.size + growth).min(self.limit);
+        self.limited = false;
+    }
+
+    pub(super) fn lost(&mut self) {
+        self.size = (self.size / 2).max(self.floor);
+        self.threshold = self.size;
+    }
+}
+
+/// Smoothed round-trip time (RFC 6298), to notice a lost last packet long before the local ACK timeout.
+#[derive(Clone, Debug, Default)]
+pub(super) struct RoundTrip {
+    smoothed: Option<Duration>,
+    variation: Duration,
+    /// A packet under measurement: its sequence number and when it was sent.
+    sample: Option<(u64, Time)>,
+}
+
+impl RoundTrip {
+    /// Before anything is known.
+    const INITIAL: Duration = Duration::from_millis(20);
+    /// Room for a peer that isn't running just now.
+    const MARGIN: Duration = Duration::from_millis(1);
+
+    /// Begins a measurement unless one is under way.
+    pub(super) fn sent(&mut self, sequence: u64, now: Time) {
+        self.sample.get_or_insert((sequence, now));
+    }
+
+    /// Forgets the measurement: after a retransmission nobody knows which packet was answered (Karn's rule).
+    pub(super) fn retransmitted(&mut self) {
+        self.sample = None;
+    }
+
+    /// Everything before `sequence` was acknowledged.
+    pub(super) fn acknowledged(&mut self, sequence: u64, now: Time) {
+        let Some((sampled, sent)) = self.sample.filter(|&(sampled, _)| sampled < sequence) else { return };
+        debug_assert!(sampled < sequence);
+        self.sample = None;
+        let sample = now.since(sent);
+        match self.smoothed {
+            None => {
+                self.smoothed = Some(sample);
+                self.variation = sample / 2;
+            }
+            Some(smoothed) => {
+                self.variation = (self.variation * 3 + smoothed.abs_diff(sample)) / 4;
+                self.smoothed = Some((smoothed * 7 + sample) / 8);
+            }
+        }
+    }
+
+    /// How long to wait for an answer before asking again.
+    pub(super) fn probe_after(&self) -> Duration {
+        match self.smoothed {
+            None => Self::INITIAL,
+            Some(smoothed) => smoothed + (self.variation * 4).max(Self::MARGIN),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_window_grows_only_while_it_holds_the_sender_up_and_a_loss_halves_it() {
+        let mut window = Window::new(4096, 1 << 20);
+        let start = window.size();
+        window.acknowledged(4096);
+        assert_eq!(window.size(), start);
+        window.held_up();
+        window.acknowledged(4096);
+        assert_eq!(window.size(), start + 4096);
+        window.lost();
+        assert_eq!(window.size(), (start + 4096) / 2);
+        let halved = window.size();
+        window.held_up();
+        window.acknowledged(4096);
+        assert!(window.size() < halved + 4096, "after a loss it grows slowly");
+    }
+
+    #[test]
+    fn a_window_stays_between_two_packets_and_its_limit() {
+        let mut window = Window::new(1024, 100_000);
+        for _ in 0..100 {
+            window.held_up();
+            window.acknowledged(50_000);
+        }
+        assert_eq!(window.size(), 100_000);
+        for _ in 0..100 {
+            window.lost();
+        }
+        assert_eq!(window.size(), 2 * (1024 + PACKET_COST));
+    }
+
+    #[test]
+    fn a_retransmitted_packet_is_not_measured() {
+        let mut round_trip = RoundTrip::default();
+        let at = |ms: u64| Time::from_nanos(ms * 1_000_000);
+        round_trip.sent(5, at(0));
+        round_trip.retransmitted();
+        round_trip.acknowledged(6, at(900));
+        assert_eq!(round_trip.probe_after(), RoundTrip::INITIAL);
+        round_trip.sent(7, at(1000));
+        round_trip.acknowledged(8, at(1010));
+        assert_eq!(round_trip.probe_after(), Duration::from_millis(10 + 20));
+    }
+}

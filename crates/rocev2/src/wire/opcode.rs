@@ -1,0 +1,360 @@
+//! Opcodes: which transport, which operation, and which headers follow the BTH (IBA 9.2, table "OpCode field").
+//!
+//! ```text
+//!   7   6   5   4   3   2   1   0
+//! +-----------+-------------------+
+//! | transport |     operation     |     RC 0x00, UC 0x20, UD 0x60
+//! +-----------+-------------------+
+//! ```
+//!
+//! | operation | codes | headers after the BTH, in this order | payload | RC | UC | UD |
+//! |---|---|---|---|---|---|---|
+//! | SEND first, middle, last, only | 0x00 0x01 0x02 0x04 | | yes | • | • | only |
+//! | SEND last, only with immediate | 0x03 0x05 | ImmDt | yes | • | • | only |
+//! | RDMA WRITE first, only | 0x06 0x0a | RETH | yes | • | • | |
+//! | RDMA WRITE middle, last | 0x07 0x08 | | yes | • | • | |
+//! | RDMA WRITE last with immediate | 0x09 | ImmDt | yes | • | • | |
+//! | RDMA WRITE only with immediate | 0x0b | RETH, ImmDt | yes | • | • | |
+//! | RDMA READ request | 0x0c | RETH | no | • | | |
+//! | RDMA READ response first, last, only | 0x0d 0x0f 0x10 | AETH | yes | • | | |
+//! | RDMA READ response middle | 0x0e | | yes | • | | |
+//! | acknowledge | 0x11 | AETH | no | • | | |
+//! | atomic acknowledge | 0x12 | AETH, AtomicAckETH | no | • | | |
+//! | compare and swap, fetch and add | 0x13 0x14 | AtomicETH | no | • | | |
+//! | SEND last, only with invalidate | 0x16 0x17 | IETH | yes | • | | |
+//!
+//! UD puts a DETH first. Of the opcodes outside these transports, only RoCEv2's CNP (0x81, IBA Annex A17.9.3) is known here.
+
+use super::Header;
+
+/// A transport service that packets are sent with: an opcode's upper three bits.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+#[repr(u8)]
+pub enum Transport {
+    /// Reliable connection.
+    Rc = 0x00,
+    /// Unreliable connection.
+    Uc = 0x20,
+    /// Unreliable datagram.
+    Ud = 0x60,
+}
+
+/// What a packet does: an opcode's lower five bits.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+#[repr(u8)]
+pub enum Operation {
+    /// SEND, first packet of several.
+    SendFirst = 0x00,
+    /// SEND, neither first nor last.
+    SendMiddle = 0x01,
+    /// SEND, last packet of several.
+    SendLast = 0x02,
+    /// SEND, last packet of several, with immediate data.
+    SendLastImm = 0x03,
+    /// SEND in one packet.
+    SendOnly = 0x04,
+    /// SEND in one packet, with immediate data.
+    SendOnlyImm = 0x05,
+    /// RDMA WRITE, first packet of several.
+    WriteFirst = 0x06,
+    /// RDMA WRITE, neither first nor last.
+    WriteMiddle = 0x07,
+    /// RDMA WRITE, last packet of several.
+    WriteLast = 0x08,
+    /// RDMA WRITE, last packet of several, with immediate data.
+    WriteLastImm = 0x09,
+    /// RDMA WRITE in one packet.
+    WriteOnly = 0x0a,
+    /// RDMA WRITE in one packet, with immediate data.
+    WriteOnlyImm = 0x0b,
+    /// RDMA READ, the request.
+    ReadRequest = 0x0c,
+    /// RDMA READ, first response of several.
+    ReadResponseFirst = 0x0d,
+    /// RDMA READ, a response neither first nor last.
+    ReadResponseMiddle = 0x0e,
+    /// RDMA READ, last response of several.
+    ReadResponseLast = 0x0f,
+    /// RDMA READ, the response in one packet.
+    ReadResponseOnly = 0x10,
+    /// Acknowledgement, positive or negative: its AETH says which.
+    Acknowledge = 0x11,
+    /// The answer to an atomic operation: the value that was there before.
+    AtomicAcknowledge = 0x12,
+    /// Atomic compare and swap of 8 bytes.
+    CompareSwap = 0x13,
+    /// Atomic fetch and add of 8 bytes.
+    FetchAdd = 0x14,
+    /// SEND, last packet of several, that invalidates one of the receiver's rkeys.
+    SendLastInvalidate = 0x16,
+    /// SEND in one packet, that invalidates one of the receiver's rkeys.
+    SendOnlyInvalidate = 0x17,
+}
+
+impl Operation {
+    /// Every operation, in the order of their codes.
+    pub const ALL: [Self; 23] = [
+        Self::SendFirst,
+        Self::SendMiddle,
+        Self::SendLast,
+        Self::SendLastImm,
+        Self::SendOnly,
+        Self::SendOnlyImm,
+        Self::WriteFirst,
+        Self::WriteMiddle,
+        Self::WriteLast,
+        Self::WriteLastImm,
+        Self::WriteOnly,
+        Self::WriteOnlyImm,
+        Self::ReadRequest,
+        Self::ReadResponseFirst,
+        Self::ReadResponseMiddle,
+        Self::ReadResponseLast,
+        Self::ReadResponseOnly,
+        Self::Acknowledge,
+        Self::AtomicAcknowledge,
+        Self::CompareSwap,
+        Self::FetchAdd,
+        Self::SendLastInvalidate,
+        Self::SendOnlyInvalidate,
+    ];
+
+    /// An opcode's lower five bits, read as an operation.
+    #[inline]
+    const fn from_low_bits(byte: u8) -> Option<Self> {
+        const BY_CODE: [Option<Operation>; 32] = {
+            let mut table = [None; 32];
+            let mut i = 0;
+            while i < Operation::ALL.len() {
+                table[Operation::ALL[i] as usize] = Some(Operation::ALL[i]);
+                i += 1;
+            }
+            table
+        };
+        BY_CODE[(byte & 0x1f) as usize]
+    }
+
+    /// Whether the requester sends it (and the responder handles it); the others answer.
+    #[inline]
+    #[must_use]
+    pub const fn is_request(self) -> bool {
+        !self.is_response()
+    }
+
+    /// Whether the responder sends it (and the requester handles it).
+    #[inline]
+    #[must_use]
+    pub const fn is_response(self) -> bool {
+        self.is_read_response() || matches!(self, Self::Acknowledge | Self::AtomicAcknowledge)
+    }
+
+    /// Whether it is part of a SEND, of any kind.
+    #[inline]
+    #[must_use]
+    pub const fn is_send(self) -> bool {
+        matches!(
+            self,
+            Self::SendFirst
+                | Self::SendMiddle
+                | Self::SendLast
+                | Self::SendLastImm
+                | Self::SendOnly
+                | Self::SendOnlyImm
+                | Self::SendLastInvalidate
+                | Self::SendOnlyInvalidate
+        )
+    }
+
+    /// Whether it is part of an RDMA WRITE, with immediate data or without.
+    #[inline]
+    #[must_use]
+    pub const fn is_write(self) -> bool {
+        matches!(
+            self,
+            Self::WriteFirst
+                | Self::WriteMiddle
+                | Self::WriteLast
+                | Self::WriteLastImm
+                | Self::WriteOnly
+                | Self::WriteOnlyImm
+        )
+    }
+
+    /// Whether it is an atomic request.
+    #[inline]
+    #[must_use]
+    pub const fn is_atomic(self) -> bool {
+        matches!(self, Self::CompareSwap | Self::FetchAdd)
+    }
+
+    /// Whether it carries data that an RDMA READ asked for.
+    #[inline]
+    #[must_use]
+    pub const fn is_read_response(self) -> bool {
+        matches!(
+            self,
+            Self::ReadResponseFirst
+                | Self::ReadResponseMiddle
+                | Self::ReadResponseLast
+                | Self::ReadResponseOnly
+        )
+    }
+
+    /// Whether its message, or its READ's answer, begins with this packet.
+    #[inline]
+    #[must_use]
+    pub const fn is_first_or_only(self) -> bool {
+        !matches!(
+            self,
+            Self::SendMiddle
+                | Self::SendLast
+                | Self::SendLastImm
+                | Self::SendLastInvalidate
+                | Self::WriteMiddle
+                | Self::WriteLast
+                | Self::WriteLastImm
+                | Self::ReadResponseMiddle
+                | Self::ReadResponseLast
+        )
+    }
+
+    /// Whether its message, or its READ's answer, ends with this packet.
+    #[inline]
+    #[must_use]
+    pub const fn is_last_or_only(self) -> bool {
+        !matches!(
+            self,
+            Self::SendFirst
+                | Self::SendMiddle
+                | Self::WriteFirst
+                | Self::WriteMiddle
+                | Self::ReadResponseFirst
+                | Self::ReadResponseMiddle
+        )
+    }
+
+    /// Whether a payload may follow its headers.
+    #[inline]
+    #[must_use]
+    pub const fn carries_payload(self) -> bool {
+        self.is_send() || self.is_write() || self.is_read_response()
+    }
+
+    /// Its extension headers on a connection (RC, UC), in the order they are sent in.
+    const fn extensions(self) -> &'static [Header] {
+        match self {
+            Self::SendLastImm | Self::SendOnlyImm | Self::WriteLastImm => &[Header::ImmDt],
+            Self::SendLastInvalidate | Self::SendOnlyInvalidate => &[Header::Ieth],
+            Self::WriteFirst | Self::WriteOnly | Self::ReadRequest => &[Header::Reth],
+            Self::WriteOnlyImm => &[Header::Reth, Header::ImmDt],
+            Self::ReadResponseFirst | Self::ReadResponseLast | Self::ReadResponseOnly | Self::Acknowledge => {
+                &[Header::Aeth]
+            }
+            Self::AtomicAcknowledge => &[Header::Aeth, Header::AtomicAckEth],
+            Self::CompareSwap | Self::FetchAdd => &[Header::AtomicEth],
+            Self::SendFirst
+            | Self::SendMiddle
+            | Self::SendLast
+            | Self::SendOnly
+            | Self::WriteMiddle
+            | Self::WriteLast
+            | Self::ReadResponseMiddle => &[],
+        }
+    }
+}
+
+/// A BTH's opcode: total over all 256 bytes, so that reading one can't fail.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum Opcode {
+    /// An operation of a transport. [`from_byte`](Self::from_byte) makes only combinations that exist (see the table above).
+    Known {
+        /// The transport service.
+        transport: Transport,
+        /// What the packet does.
+        operation: Operation,
+    },
+    /// A RoCEv2 congestion notification packet, 0x81 (IBA Annex A17.9.3).
+    Cnp,
+    /// Every other byte.
+    Unknown(u8),
+}
+
+impl Opcode {
+    const CNP: u8 = 0x81;
+
+    /// A reliable connection's opcode.
+    #[inline]
+    #[must_use]
+    pub const fn rc(operation: Operation) -> Self {
+        Self::Known { transport: Transport::Rc, operation }
+    }
+
+    /// Reads an opcode byte.
+    #[inline]
+    #[must_use]
+    pub const fn from_byte(byte: u8) -> Self {
+        if byte == Self::CNP {
+            return Self::Cnp;
+        }
+        let transport = match byte & 0xe0 {
+            0x00 => Transport::Rc,
+            0x20 => Transport::Uc,
+            0x60 => Transport::Ud,
+            _ => return Self::Unknown(byte),
+        };
+        match Operation::from_low_bits(byte) {
+            Some(operation) if transport.offers(operation) => Self::Known { transport, operation },
+            _ => Self::Unknown(byte),
+        }
+    }
+
+    /// The opcode byte.
+    #[inline]
+    #[must_use]
+    pub const fn to_byte(self) -> u8 {
+        match self {
+            Self::Known { transport, operation } => transport as u8 | operation as u8,
+            Self::Cnp => Self::CNP,
+            Self::Unknown(byte) => byte,
+        }
+    }
+
+    /// The headers that follow the BTH, in the order they are sent in; `None` if there is no such opcode.
+    #[inline]
+    pub(super) const fn extensions(self) -> Option<&'static [Header]> {
+        match self {
+            Self::Known { transport, operation } if !transport.offers(operation) => None,
+            Self::Known { transport: Transport::Ud, operation: Operation::SendOnlyImm } => {
+                Some(&[Header::Deth, Header::ImmDt])
+            }
+            Self::Known { transport: Transport::Ud, .. } => Some(&[Header::Deth]),
+            Self::Known { operation, .. } => Some(operation.extensions()),
+            Self::Cnp => Some(&[Header::CnpReserved]),
+            Self::Unknown(_) => None,
+        }
+    }
+
+    /// Whether a payload may follow its headers.
+    #[inline]
+    #[must_use]
+    pub const fn carries_payload(self) -> bool {
+        matches!(self, Self::Known { operation, .. } if operation.carries_payload())
+    }
+}
+
+impl Transport {
+    /// Whether this transport has that operation.
+    #[inline]
+    #[must_use]
+    pub const fn offers(self, operation: Operation) -> bool {
+        match self {
+            Self::Rc => true,
+            Self::Uc => {
+                operation.is_write()
+                    || operation.is_send()
+                        && !matches!(operation, Operation::SendLastInvalidate | Operation::SendOnlyInvalidate)
+            }
+            Self::Ud => matches!(operation, Operation::SendOnly | Operation::SendOnlyImm),
+        }
+    }
+}
