@@ -38,7 +38,8 @@ impl Dice {
         u64::try_from(product >> 64).unwrap_or(max)
     }
 
-    /// `count` different numbers below `bound`, or all of them if there are fewer, every such set equally likely (R. W. Floyd's algorithm: one draw for each).
+    /// `count` different numbers below `bound`, or all of them if there are fewer, every such set equally likely
+    /// (R. W. Floyd's algorithm: one draw for each).
     pub(crate) fn distinct(&mut self, count: u64, bound: u64) -> Vec<u64> {
         let mut chosen = Vec::new();
         for last in bound.saturating_sub(count)..bound {

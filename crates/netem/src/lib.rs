@@ -41,8 +41,8 @@
 //! 6. **Delay**: latency and jitter. Jitter alone never changes the order; **reordering** holds a packet back so that later ones
 //!    overtake it.
 //!
-//! Which packets are lost and which are duplicated depends on the seed and on their number alone, not on the link's other settings:
-//! in a failing run, turn the others off one by one to find the one that matters.
+//! Which packets are lost and which are duplicated depends on the seed and on their number alone, not on the link's other
+//! settings: in a failing run, turn the others off one by one to find the one that matters.
 #![forbid(unsafe_code)]
 
 mod config;

@@ -70,8 +70,8 @@ impl<P: Packet> Link<P> {
         }
     }
 
-    /// Changes how the link treats packets from now on, for a cable that is pulled out, say, or a path that changes. What is under way
-    /// arrives as it would have.
+    /// Changes how the link treats packets from now on, for a cable that is pulled out, say, or a path that changes. What is
+    /// under way arrives as it would have.
     ///
     /// ```
     /// use netem::{Link, LinkConfig, Loss};

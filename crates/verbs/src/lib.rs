@@ -1,1 +1,50 @@
-//! (being written)
+//! One safe verbs API over every RDMA device: today the embedded one, which needs no hardware, and with the same calls whatever
+//! libibverbs offers.
+//!
+//! ```text
+//!   Device ─┬─ ProtectionDomain ─┬─ MemoryRegion ── Slice (moves into a request, comes back with its completion)
+//!           │                    └─ QueuePair<Reset> → <Init> → <ReadyToReceive> → <ReadyToSend>
+//!           ├─ CompletionQueue   (poll, wait, or await)
+//!           └─ CompletionChannel (a pollable file descriptor)
+//! ```
+//!
+//! What goes wrong with verbs elsewhere doesn't compile here, or can't be said:
+//!
+//! - Memory that a peer may write is never a Rust reference: a [`MemoryRegion`] copies in and out.
+//! - A [`Slice`] that was posted is gone until its completion gives it back; it keeps its region registered.
+//! - Handles can't be copied, children hold their parents, and a leak leaks: nothing is freed that a peer might still write.
+//! - A queue pair posts only what its state allows, and has to be driven through its states in order.
+//! - One's own PSN and the peer's have different types: [`OwnPsn`], [`PeerPsn`].
+//! - Remote addresses come from a [`RemoteRegion`] that was received, with bounds.
+#![forbid(unsafe_code)]
+
+mod channel;
+mod completion;
+mod device;
+mod domain;
+mod error;
+mod psn;
+mod queue_pair;
+mod region;
+mod request;
+mod selector;
+
+#[cfg(feature = "tokio")]
+pub use channel::AsyncChannel;
+pub use channel::CompletionChannel;
+pub use completion::{Arm, Completion, CompletionQueue, Released};
+pub use device::{Attributes, Device, DeviceInfo, Event, GidEntry, devices};
+pub use domain::ProtectionDomain;
+pub use error::{Error, PostError, PostReason, SliceError};
+pub use psn::{OwnPsn, PeerPsn};
+pub use queue_pair::{
+    Draining, Init, Peer, QueuePair, QueuePairLimits, QueuePairState, ReadyToReceive, ReadyToSend, ReceiveOptions,
+    Reset, SendOptions,
+};
+pub use region::{Access, MemoryRegion, RemoteRange, RemoteRegion, Slice};
+pub use request::{RecvRequest, SendRequest};
+pub use selector::{DeviceSelector, SelectorError};
+
+pub use ::device::Gid;
+pub use rocev2::rc::{AsyncEvent, CompletionKind, PeerRights, Snapshot, State, Status};
+pub use rocev2::{Mtu, Psn, Qpn};

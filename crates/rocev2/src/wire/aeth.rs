@@ -1,4 +1,6 @@
-//! The ACK extended transport header (IBA 9.3.5; the syndrome: 9.7.5.2, "AETH format").
+//! The ACK extended transport header (IBA 9.3, AETH; what the syndrome means: 9.7.5).
+//!
+//! Three bits that name no kind, and NAK codes that have no meaning, are [`Syndrome::Reserved`].
 //!
 //! ```text
 //!  byte 0          1                                               4
@@ -117,5 +119,62 @@ impl Aeth {
     pub fn encode(&self, out: &mut [u8; Self::LEN]) {
         out[SYNDROME] = self.syndrome.to_byte();
         put_u24::<MSN, _>(out, self.msn);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_and_fields_are_the_same_header() {
+        let bytes = [0x2e, 0xab, 0xcd, 0xef];
+        let fields = Aeth { syndrome: Syndrome::RnrNak { timer: 14 }, msn: 0xab_cdef };
+        assert_eq!(Aeth::decode(&bytes), fields);
+        let mut out = [0x55; Aeth::LEN];
+        fields.encode(&mut out);
+        assert_eq!(out, bytes);
+    }
+
+    #[test]
+    fn a_message_number_over_24_bits_does_not_reach_the_syndrome() {
+        let mut out = [0; Aeth::LEN];
+        Aeth { syndrome: Syndrome::Ack { credits: 0 }, msn: 0xff00_0001 }.encode(&mut out);
+        assert_eq!(out, [0, 0, 0, 1]);
+    }
+
+    #[test]
+    fn the_syndromes_that_peers_send_mean_what_rxe_means() {
+        for (byte, syndrome) in [
+            (0x00, Syndrome::Ack { credits: 0 }),
+            (0x1f, Syndrome::Ack { credits: Syndrome::NO_CREDITS }),
+            (0x20, Syndrome::RnrNak { timer: 0 }),
+            (0x3f, Syndrome::RnrNak { timer: 31 }),
+            (0x60, Syndrome::Nak(NakCode::PsnSequenceError)),
+            (0x61, Syndrome::Nak(NakCode::InvalidRequest)),
+            (0x62, Syndrome::Nak(NakCode::RemoteAccess)),
+            (0x63, Syndrome::Nak(NakCode::RemoteOperational)),
+            (0x64, Syndrome::Nak(NakCode::InvalidRdRequest)),
+            (0x40, Syndrome::Reserved(0x40)),
+            (0x65, Syndrome::Reserved(0x65)),
+            (0x80, Syndrome::Reserved(0x80)),
+            (0xe1, Syndrome::Reserved(0xe1)),
+        ] {
+            assert_eq!(Syndrome::from_byte(byte), syndrome);
+            assert_eq!(syndrome.to_byte(), byte);
+        }
+    }
+
+    #[test]
+    fn every_byte_survives_reading_and_writing() {
+        for byte in 0..=u8::MAX {
+            assert_eq!(Syndrome::from_byte(byte).to_byte(), byte);
+        }
+    }
+
+    #[test]
+    fn too_wide_values_do_not_change_the_kind() {
+        assert_eq!(Syndrome::Ack { credits: 0xff }.to_byte(), 0x1f);
+        assert_eq!(Syndrome::RnrNak { timer: 0xff }.to_byte(), 0x3f);
     }
 }

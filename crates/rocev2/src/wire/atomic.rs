@@ -1,4 +1,4 @@
-//! The headers of an atomic operation and of its answer (IBA 9.3.4 and 9.3.5).
+//! The headers of an atomic operation and of its answer (IBA 9.3, AtomicETH and AtomicAckETH).
 //!
 //! ```text
 //! AtomicETH
@@ -63,3 +63,26 @@ impl AtomicEth {
 
 /// The length of an AtomicAckETH in bytes: one big-endian number, the value before the operation.
 pub const ATOMIC_ACK_LEN: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_and_fields_are_the_same_header() {
+        let bytes = [
+            1, 2, 3, 4, 5, 6, 7, 8, 0xa1, 0xa2, 0xa3, 0xa4, 0xb1, 0xb2, 0xb3, 0xb4, 0xb5, 0xb6, 0xb7, 0xb8,
+            0xc1, 0xc2, 0xc3, 0xc4, 0xc5, 0xc6, 0xc7, 0xc8,
+        ];
+        let fields = AtomicEth {
+            va: 0x0102_0304_0506_0708,
+            rkey: 0xa1a2_a3a4,
+            swap_or_add: 0xb1b2_b3b4_b5b6_b7b8,
+            compare: 0xc1c2_c3c4_c5c6_c7c8,
+        };
+        assert_eq!(AtomicEth::decode(&bytes), fields);
+        let mut out = [0x55; AtomicEth::LEN];
+        fields.encode(&mut out);
+        assert_eq!(out, bytes);
+    }
+}

@@ -136,3 +136,87 @@ impl Bth {
         put_u24::<PSN, _>(out, self.psn.get());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::Operation;
+
+    const BYTES: [u8; Bth::LEN] = [0x0a, 0xb0, 0x12, 0x34, 0xc0, 0xab, 0xcd, 0xef, 0x80, 0x65, 0x43, 0x21];
+
+    fn fields() -> Bth {
+        Bth {
+            opcode: Opcode::rc(Operation::WriteOnly),
+            solicited: true,
+            mig_req: false,
+            pad: 3,
+            tver: 0,
+            pkey: 0x1234,
+            fecn: true,
+            becn: true,
+            dest_qp: Qpn::truncate(0xab_cdef),
+            ack_req: true,
+            psn: Psn::truncate(0x65_4321),
+        }
+    }
+
+    #[test]
+    fn bytes_and_fields_are_the_same_header() {
+        assert_eq!(Bth::parse(&BYTES), Ok(fields()));
+        let mut out = [0x55; Bth::LEN];
+        fields().encode(&mut out);
+        assert_eq!(out, BYTES);
+    }
+
+    #[test]
+    fn each_flag_is_the_bit_it_should_be() {
+        let plain = Bth { mig_req: false, ..Bth::new(Opcode::Cnp, Qpn::truncate(2), Psn::truncate(0)) };
+        for (header, byte, bit) in [
+            (Bth { solicited: true, ..plain }, 1, 0x80),
+            (Bth { mig_req: true, ..plain }, 1, 0x40),
+            (Bth { pad: 1, ..plain }, 1, 0x10),
+            (Bth { fecn: true, ..plain }, 4, 0x80),
+            (Bth { becn: true, ..plain }, 4, 0x40),
+            (Bth { ack_req: true, ..plain }, 8, 0x80),
+        ] {
+            let mut expected = [0x81, 0, 0xff, 0xff, 0, 0, 0, 2, 0, 0, 0, 0];
+            expected[byte] = bit;
+            let mut out = [0x55; Bth::LEN];
+            header.encode(&mut out);
+            assert_eq!(out, expected);
+            assert_eq!(Bth::parse(&expected), Ok(header));
+        }
+    }
+
+    #[test]
+    fn reserved_bits_are_ignored_on_receipt() {
+        let mut bytes = BYTES;
+        bytes[CONGESTION] |= 0x3f;
+        bytes[ACK_REQ] |= 0x7f;
+        assert_eq!(Bth::parse(&bytes), Ok(fields()));
+    }
+
+    #[test]
+    fn another_version_is_refused() {
+        for tver in 1..=15 {
+            let mut bytes = BYTES;
+            bytes[FLAGS] |= tver;
+            assert_eq!(Bth::parse(&bytes), Err(ParseError::Version(tver)));
+        }
+    }
+
+    #[test]
+    fn too_wide_pad_and_version_do_not_reach_other_fields() {
+        let mut out = [0; Bth::LEN];
+        Bth { solicited: false, mig_req: false, pad: 0xfc, tver: 0xf0, ..fields() }.encode(&mut out);
+        assert_eq!(out[FLAGS], 0);
+    }
+
+    #[test]
+    fn fewer_than_12_bytes_are_truncated() {
+        for have in 0..Bth::LEN {
+            let expected = ParseError::Truncated { what: Header::Bth, need: 12, have };
+            assert_eq!(Bth::parse(&BYTES[..have]), Err(expected));
+        }
+    }
+}

@@ -1,4 +1,4 @@
-//! The datagram extended transport header, which UD packets carry (IBA 9.3.2).
+//! The datagram extended transport header, which UD packets carry (IBA 9.3, DETH).
 //!
 //! ```text
 //!  byte 0                          4               5               8
@@ -45,5 +45,26 @@ impl Deth {
         put::<QKEY, _, _>(out, self.qkey.to_be_bytes());
         out[RESERVED] = 0;
         put_u24::<SRC_QP, _>(out, self.src_qp.get());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FIELDS: Deth = Deth { qkey: 0x8001_0203, src_qp: Qpn::truncate(0xab_cdef) };
+
+    #[test]
+    fn bytes_and_fields_are_the_same_header() {
+        let bytes = [0x80, 1, 2, 3, 0, 0xab, 0xcd, 0xef];
+        assert_eq!(Deth::decode(&bytes), FIELDS);
+        let mut out = [0x55; Deth::LEN];
+        FIELDS.encode(&mut out);
+        assert_eq!(out, bytes);
+    }
+
+    #[test]
+    fn the_reserved_byte_is_ignored_on_receipt() {
+        assert_eq!(Deth::decode(&[0x80, 1, 2, 3, 0xff, 0xab, 0xcd, 0xef]), FIELDS);
     }
 }

@@ -273,7 +273,8 @@ pub enum Opcode {
         /// What the packet does.
         operation: Operation,
     },
-    /// A RoCEv2 congestion notification packet, 0x81 (IBA Annex A17.9.3).
+    /// A RoCEv2 congestion notification packet, 0x81 (IBA Annex A17.9.3): BECN set, MigReq clear, PSN 0, and 16 reserved bytes,
+    /// which are sent as zero and ignored on receipt. rxe doesn't know it: don't send it there.
     Cnp,
     /// Every other byte.
     Unknown(u8),
@@ -355,6 +356,66 @@ impl Transport {
                         && !matches!(operation, Operation::SendLastInvalidate | Operation::SendOnlyInvalidate)
             }
             Self::Ud => matches!(operation, Operation::SendOnly | Operation::SendOnlyImm),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn exists(byte: u8) -> bool {
+        matches!(byte, 0x00..=0x14 | 0x16 | 0x17 | 0x20..=0x2b | 0x64 | 0x65)
+    }
+
+    #[test]
+    fn every_byte_survives_reading_and_writing() {
+        for byte in 0..=u8::MAX {
+            assert_eq!(Opcode::from_byte(byte).to_byte(), byte);
+        }
+    }
+
+    #[test]
+    fn only_opcodes_that_exist_are_known() {
+        for byte in 0..=u8::MAX {
+            match Opcode::from_byte(byte) {
+                Opcode::Known { .. } => assert!(exists(byte), "{byte:#04x}"),
+                Opcode::Cnp => assert_eq!(byte, 0x81),
+                Opcode::Unknown(same) => {
+                    assert_eq!(same, byte);
+                    assert!(byte != 0x81 && !exists(byte), "{byte:#04x}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_combination_that_does_not_exist_has_no_headers() {
+        for transport in [Transport::Rc, Transport::Uc, Transport::Ud] {
+            for operation in Operation::ALL {
+                let opcode = Opcode::Known { transport, operation };
+                assert_eq!(opcode.extensions().is_some(), exists(opcode.to_byte()), "{opcode:?}");
+            }
+        }
+    }
+
+    /// The operations' codes for which `property` holds.
+    fn codes(property: impl Fn(Operation) -> bool) -> Vec<u8> {
+        Operation::ALL.into_iter().filter(|&operation| property(operation)).map(|o| o as u8).collect()
+    }
+
+    #[test]
+    fn operations_have_the_properties_of_their_names() {
+        assert_eq!(codes(Operation::is_send), [0, 1, 2, 3, 4, 5, 0x16, 0x17]);
+        assert_eq!(codes(Operation::is_write), [6, 7, 8, 9, 10, 11]);
+        assert_eq!(codes(Operation::is_read_response), [0x0d, 0x0e, 0x0f, 0x10]);
+        assert_eq!(codes(Operation::is_atomic), [0x13, 0x14]);
+        assert_eq!(codes(Operation::is_response), [0x0d, 0x0e, 0x0f, 0x10, 0x11, 0x12]);
+        assert_eq!(codes(|operation| !operation.carries_payload()), [0x0c, 0x11, 0x12, 0x13, 0x14]);
+        assert_eq!(codes(|operation| !operation.is_first_or_only()), [1, 2, 3, 7, 8, 9, 0x0e, 0x0f, 0x16]);
+        assert_eq!(codes(|operation| !operation.is_last_or_only()), [0, 1, 6, 7, 0x0d, 0x0e]);
+        for operation in Operation::ALL {
+            assert_ne!(operation.is_request(), operation.is_response());
         }
     }
 }

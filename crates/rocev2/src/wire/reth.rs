@@ -1,4 +1,4 @@
-//! The RDMA extended transport header: where a WRITE or READ begins and how long it is (IBA 9.3.3).
+//! The RDMA extended transport header: where a WRITE or READ begins and how long it is (IBA 9.3.3, RETH).
 //!
 //! ```text
 //!  byte 0               4               8               12
@@ -45,5 +45,20 @@ impl Reth {
         put::<VA, _, _>(out, self.va.to_be_bytes());
         put::<RKEY, _, _>(out, self.rkey.to_be_bytes());
         put::<DMA_LEN, _, _>(out, self.len.to_be_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_and_fields_are_the_same_header() {
+        let bytes = [1, 2, 3, 4, 5, 6, 7, 8, 0xa1, 0xa2, 0xa3, 0xa4, 0xb1, 0xb2, 0xb3, 0xb4];
+        let fields = Reth { va: 0x0102_0304_0506_0708, rkey: 0xa1a2_a3a4, len: 0xb1b2_b3b4 };
+        assert_eq!(Reth::decode(&bytes), fields);
+        let mut out = [0x55; Reth::LEN];
+        fields.encode(&mut out);
+        assert_eq!(out, bytes);
     }
 }

@@ -1,0 +1,246 @@
+//! Completion queues.
+
+use crate::channel::CompletionChannel;
+use crate::device::Inner;
+use crate::port::Port;
+use rocev2::Qpn;
+use rocev2::rc::Completion;
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, RwLock};
+
+/// A completion with the queue pair that it belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WorkCompletion {
+    /// The queue pair.
+    pub qpn: Qpn,
+    /// What became of the request.
+    pub completion: Completion,
+}
+
+/// What an armed completion queue waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Arm {
+    /// Any completion.
+    Any = 1,
+    /// A solicited one, or an error.
+    Solicited = 2,
+}
+
+/// The queue overflowed: a completion had no room.
+///
+/// As IBA 11.2.8 has it, that is an error of the whole queue: what it already holds may be polled, what came after is lost with
+/// the queue pairs, which go to the error state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the completion queue overflowed: it was made for {capacity} entries; create it with room for every request that may be \
+     outstanding on all its queue pairs"
+)]
+pub struct Overflow {
+    /// How many entries it was made for.
+    pub capacity: usize,
+}
+
+struct Ring {
+    entries: VecDeque<WorkCompletion>,
+    overflowed: bool,
+}
+
+/// The part of a completion queue that queue pairs share.
+pub(crate) struct QueueCore {
+    number: u64,
+    capacity: usize,
+    ring: Mutex<Ring>,
+    /// 0, or what an [`Arm`] says.
+    armed: AtomicU8,
+    channel: Option<Arc<CompletionChannel>>,
+    /// Where packets for its queue pairs arrive: what a poll drains.
+    ports: RwLock<Vec<Arc<Port>>>,
+}
+
+impl QueueCore {
+    pub(crate) fn new(number: u64, capacity: usize, channel: Option<Arc<CompletionChannel>>) -> Self {
+        let ring = Ring { entries: VecDeque::with_capacity(capacity), overflowed: false };
+        Self { number, capacity, ring: Mutex::new(ring), armed: AtomicU8::new(0), channel, ports: RwLock::default() }
+    }
+
+    pub(crate) fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+
+    pub(crate) fn add_port(&self, port: &Arc<Port>) {
+        let mut ports = self.ports.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if !ports.iter().any(|other| Arc::ptr_eq(other, port)) {
+            ports.push(Arc::clone(port));
+        }
+    }
+
+    pub(crate) fn each_port(&self, mut visit: impl FnMut(&Port)) {
+        for port in self.ports.read().unwrap_or_else(std::sync::PoisonError::into_inner).iter() {
+            visit(port);
+        }
+    }
+
+    /// Adds an entry and rings the channel if it is armed for it.
+    pub(crate) fn push(&self, entry: WorkCompletion) -> Result<(), Overflow> {
+        {
+            let mut ring = crate::lock(&self.ring);
+            if ring.overflowed || ring.entries.len() >= self.capacity {
+                ring.overflowed = true;
+                drop(ring);
+                self.ring_channel(true);
+                return Err(Overflow { capacity: self.capacity });
+            }
+            ring.entries.push_back(entry);
+        }
+        let completion = &entry.completion;
+        self.ring_channel(completion.solicited || completion.status != rocev2::rc::Status::Success);
+        Ok(())
+    }
+
+    fn ring_channel(&self, solicited: bool) {
+        let wanted = match self.armed.load(Ordering::SeqCst) {
+            armed if armed == Arm::Any as u8 => true,
+            armed if armed == Arm::Solicited as u8 => solicited,
+            _ => false,
+        };
+        if wanted
+            && self.armed.swap(0, Ordering::SeqCst) != 0
+            && let Some(channel) = &self.channel
+        {
+            channel.notify(self.number);
+        }
+    }
+
+    pub(crate) fn is_armed(&self) -> bool {
+        self.armed.load(Ordering::Relaxed) != 0
+    }
+
+    pub(crate) fn arm(&self, arm: Arm) {
+        self.armed.store(arm as u8, Ordering::SeqCst);
+    }
+
+    /// Moves up to `max` entries to the end of `out` and returns how many.
+    pub(crate) fn take(&self, out: &mut Vec<WorkCompletion>, max: usize) -> Result<usize, Overflow> {
+        let mut ring = crate::lock(&self.ring);
+        let count = ring.entries.len().min(max);
+        if count == 0 && ring.overflowed && max > 0 {
+            return Err(Overflow { capacity: self.capacity });
+        }
+        out.extend(ring.entries.drain(..count));
+        Ok(count)
+    }
+}
+
+/// A completion queue.
+pub struct CompletionQueue {
+    core: Arc<QueueCore>,
+    inner: Arc<Inner>,
+}
+
+impl CompletionQueue {
+    pub(crate) fn new(core: Arc<QueueCore>, inner: Arc<Inner>) -> Self {
+        Self { core, inner }
+    }
+
+    pub(crate) fn core(&self) -> &Arc<QueueCore> {
+        &self.core
+    }
+
+    /// Its number, which its channel's events name.
+    #[must_use]
+    pub fn number(&self) -> u64 {
+        self.core.number()
+    }
+
+    /// How many entries it has room for.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.core.capacity()
+    }
+
+    /// Moves up to `max` completions to the end of `out` and returns how many; looks at the network if there are none yet.
+    ///
+    /// # Errors
+    /// The queue overflowed.
+    pub fn poll(&self, out: &mut Vec<WorkCompletion>, max: usize) -> Result<usize, Overflow> {
+        match self.core.take(out, max)? {
+            0 => {
+                if !self.core.is_armed() {
+                    self.inner.surroundings.waker.polled();
+                }
+                self.core.each_port(|port| self.inner.progress_port(port));
+                self.core.take(out, max)
+            }
+            count => Ok(count),
+        }
+    }
+
+    /// Asks for one event on the channel at the next completion. One that came before isn't announced: poll once more after this.
+    pub fn arm(&self, arm: Arm) {
+        self.core.arm(arm);
+        self.inner.surroundings.waker.about_to_wait();
+    }
+}
+
+impl core::fmt::Debug for CompletionQueue {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("CompletionQueue").field("number", &self.number()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rocev2::rc::{CompletionKind, Status};
+
+    fn entry(id: u64, solicited: bool) -> WorkCompletion {
+        let completion = Completion {
+            id,
+            status: Status::Success,
+            kind: CompletionKind::Recv,
+            len: 0,
+            immediate: None,
+            invalidated: None,
+            solicited,
+        };
+        WorkCompletion { qpn: Qpn::truncate(77), completion }
+    }
+
+    #[test]
+    fn an_overflow_is_reported_after_what_had_room() {
+        let queue = QueueCore::new(0, 2, None);
+        assert!(queue.push(entry(1, false)).is_ok());
+        assert!(queue.push(entry(2, false)).is_ok());
+        assert_eq!(queue.push(entry(3, false)), Err(Overflow { capacity: 2 }));
+        let mut out = Vec::new();
+        assert_eq!(queue.take(&mut out, 10), Ok(2));
+        assert_eq!(out.iter().map(|entry| entry.completion.id).collect::<Vec<_>>(), [1, 2]);
+        assert_eq!(queue.take(&mut out, 10), Err(Overflow { capacity: 2 }));
+        assert!(queue.push(entry(4, false)).is_err(), "an overflowed queue stays so");
+    }
+
+    #[test]
+    fn arming_is_one_shot_and_knows_solicited_events() {
+        let channel = Arc::new(CompletionChannel::new().unwrap());
+        let queue = QueueCore::new(9, 10, Some(Arc::clone(&channel)));
+        queue.push(entry(1, true)).unwrap();
+        assert_eq!(channel.try_event(), None, "not armed");
+        queue.arm(Arm::Solicited);
+        queue.push(entry(2, false)).unwrap();
+        assert_eq!(channel.try_event(), None, "not solicited");
+        queue.push(entry(3, true)).unwrap();
+        queue.push(entry(4, true)).unwrap();
+        assert_eq!(channel.try_event(), Some(9));
+        assert_eq!(channel.try_event(), None, "one event for one arming");
+        queue.arm(Arm::Any);
+        queue.push(entry(5, false)).unwrap();
+        assert_eq!(channel.wait(None).unwrap(), Some(9));
+        assert_eq!(channel.wait(Some(std::time::Duration::from_millis(1))).unwrap(), None);
+    }
+}

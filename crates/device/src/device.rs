@@ -1,0 +1,349 @@
+//! The embedded device itself.
+
+use crate::channel::CompletionChannel;
+use crate::completion_queue::{CompletionQueue, QueueCore};
+use crate::deadlines::Deadlines;
+use crate::domain::ProtectionDomain;
+use crate::error::DeviceError;
+use crate::events::{DeviceEvent, EventQueue};
+use crate::helper::{self, Waker};
+use crate::memory::{KeySpace, KeyTable};
+use crate::net::{self, Gid, Socket};
+use crate::port::Port;
+use crate::queue_pair::Surroundings;
+use crate::queue_table::{MAX_QUEUE_PAIRS, QueueTable};
+use rocev2::rc;
+use rocev2::{Mtu, Time};
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+/// How a device is opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Config {
+    /// The only local address to use; all of this host's otherwise.
+    pub address: Option<IpAddr>,
+    /// The UDP port to receive on; otherwise 4791 where it is free, and any free one where it isn't.
+    pub port: Option<u16>,
+}
+
+/// What the device can do: the part of `ibv_device_attr` that isn't the same for every device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attributes {
+    /// Queue pairs at a time.
+    pub max_qp: usize,
+    /// Work requests outstanding in one queue.
+    pub max_qp_wr: usize,
+    /// Elements of a scatter/gather list.
+    pub max_sge: usize,
+    /// Bytes of an inline request.
+    pub max_inline: usize,
+    /// Entries of a completion queue.
+    pub max_cqe: usize,
+    /// Memory regions at a time.
+    pub max_mr: usize,
+    /// Bytes of a message.
+    pub max_message: u32,
+    /// Reads and atomics of one queue pair under way at a time, in each direction.
+    pub max_rd_atomic: u8,
+}
+
+/// The limits of every embedded device.
+pub const ATTRIBUTES: Attributes = Attributes {
+    max_qp: MAX_QUEUE_PAIRS,
+    max_qp_wr: 1 << 15,
+    max_sge: 32,
+    max_inline: 1024,
+    max_cqe: 1 << 22,
+    max_mr: 1 << 20,
+    max_message: rc::MAX_MESSAGE,
+    max_rd_atomic: rc::MAX_RD_ATOMIC,
+};
+
+/// One entry of the GID table: an address of this host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GidEntry {
+    /// The address.
+    pub address: IpAddr,
+    /// The interface that has it.
+    pub interface: String,
+    /// The largest path MTU that fits the interface.
+    pub mtu: Mtu,
+    /// Its GID and UDP port, once the address is in use.
+    pub bound: Option<(Gid, u16)>,
+}
+
+struct Address {
+    address: IpAddr,
+    interface: String,
+    mtu: Mtu,
+    port: Option<Arc<Port>>,
+}
+
+/// What the device's objects share.
+pub(crate) struct Inner {
+    clock: Instant,
+    config: Config,
+    /// The GID table. Sockets are bound when an address is first used.
+    addresses: Mutex<Vec<Address>>,
+    ports: RwLock<Vec<Arc<Port>>>,
+    keys: Arc<KeySpace>,
+    pub(crate) table: QueueTable,
+    pub(crate) surroundings: Surroundings,
+    next_queue: AtomicU64,
+    helper: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Inner {
+    pub(crate) fn now(&self) -> Time {
+        Time::ZERO + self.clock.elapsed()
+    }
+
+    /// Empties every socket that nobody else is emptying.
+    pub(crate) fn progress(&self) {
+        for port in self.ports.read().unwrap_or_else(PoisonError::into_inner).iter() {
+            self.progress_port(port);
+        }
+    }
+
+    pub(crate) fn progress_port(&self, port: &Port) {
+        port.progress(&self.table, &self.surroundings.counters, || self.now());
+    }
+
+    pub(crate) fn earliest_deadline(&self) -> Option<Time> {
+        self.surroundings.deadlines.earliest()
+    }
+
+    /// Wakes the queue pairs whose time has come.
+    pub(crate) fn run_deadlines(&self, now: Time) {
+        while let Some((deadline, qpn)) = self.surroundings.deadlines.take_due(now) {
+            if let Some(queue_pair) = self.table.get(qpn) {
+                queue_pair.handle_timeout(now, deadline);
+            }
+        }
+    }
+
+    /// The port of the address at `index`, bound now if it wasn't yet.
+    pub(crate) fn port(&self, index: usize) -> Result<Arc<Port>, DeviceError> {
+        let mut addresses = crate::lock(&self.addresses);
+        let count = addresses.len();
+        let entry = addresses.get_mut(index).ok_or(DeviceError::GidIndex { index, count })?;
+        if let Some(port) = &entry.port {
+            return Ok(Arc::clone(port));
+        }
+        let socket = match self.config.port {
+            Some(port) => Socket::bind(SocketAddr::new(entry.address, port))?,
+            None => Socket::bind_preferred(entry.address)?,
+        };
+        let gid = Gid::for_endpoint(socket.local_addr());
+        let port = Arc::new(Port::new(socket, gid, entry.mtu));
+        let waker = &self.surroundings.waker;
+        waker.add(&port).map_err(DeviceError::system("watching a socket with epoll"))?;
+        self.ports.write().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&port));
+        entry.port = Some(Arc::clone(&port));
+        Ok(port)
+    }
+
+    /// The sockets' counters, added up.
+    fn net_counters(&self) -> Vec<(&'static str, u64)> {
+        let mut total: Vec<(&'static str, u64)> = Vec::new();
+        for port in self.ports.read().unwrap_or_else(PoisonError::into_inner).iter() {
+            for (row, (name, count)) in port.socket().counters().rows().into_iter().enumerate() {
+                match total.get_mut(row) {
+                    Some((_, sum)) => *sum += count,
+                    None => total.push((name, count)),
+                }
+            }
+        }
+        total
+    }
+
+    fn start_helper(self: &Arc<Self>) -> Result<(), DeviceError> {
+        let handle = helper::start(Arc::clone(&self.surroundings.waker), Arc::downgrade(self))
+            .map_err(DeviceError::system("starting the device's helper thread"))?;
+        *crate::lock(&self.helper) = Some(handle);
+        Ok(())
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.surroundings.waker.stop();
+        let helper = crate::lock(&self.helper).take();
+        // The helper itself may hold the last reference for a moment: it can't wait for itself.
+        if let Some(helper) = helper.filter(|helper| helper.thread().id() != std::thread::current().id()) {
+            let _ = helper.join();
+        }
+    }
+}
+
+/// An embedded device: RoCEv2 over UDP sockets of this process.
+pub struct Device {
+    inner: Arc<Inner>,
+}
+
+impl Device {
+    /// Opens a device. Sockets are bound when an address is first used.
+    ///
+    /// # Errors
+    /// The address isn't this host's, or the operating system refuses what the device needs.
+    pub fn open(config: Config) -> Result<Self, DeviceError> {
+        let mut found = net::interfaces()?;
+        if let Some(address) = config.address {
+            let have = found.iter().map(|interface| interface.address.to_string()).collect::<Vec<_>>().join(", ");
+            found.retain(|interface| interface.address == address);
+            if found.is_empty() {
+                // All of 127.0.0.0/8 is this host, though the interface names only one of them.
+                let loopback = net::interfaces()?.into_iter().find(|interface| interface.address.is_loopback());
+                match loopback.filter(|_| address.is_loopback() && address.is_ipv4()) {
+                    Some(interface) => found.push(net::Interface { address, ..interface }),
+                    None => return Err(DeviceError::NoSuchAddress { address, have }),
+                }
+            }
+        }
+        let addresses: Vec<_> = found
+            .into_iter()
+            .filter_map(|interface| {
+                let mtu = Mtu::for_interface(interface.mtu)?;
+                Some(Address { address: interface.address, interface: interface.name, mtu, port: None })
+            })
+            .collect();
+        if addresses.is_empty() {
+            return Err(DeviceError::NoAddress);
+        }
+        let surroundings = Surroundings {
+            counters: Arc::default(),
+            deadlines: Arc::new(Deadlines::new()),
+            events: Arc::new(EventQueue::new().map_err(DeviceError::system("making an event descriptor"))?),
+            waker: Arc::new(Waker::new().map_err(DeviceError::system("making an epoll descriptor"))?),
+        };
+        let inner = Arc::new(Inner {
+            clock: Instant::now(),
+            config,
+            addresses: Mutex::new(addresses),
+            ports: RwLock::default(),
+            keys: Arc::new(KeySpace::new(ATTRIBUTES.max_mr)),
+            table: QueueTable::default(),
+            surroundings,
+            next_queue: AtomicU64::new(0),
+            helper: Mutex::default(),
+        });
+        inner.start_helper()?;
+        Ok(Self { inner })
+    }
+
+    /// The GID table.
+    #[must_use]
+    pub fn gids(&self) -> Vec<GidEntry> {
+        crate::lock(&self.inner.addresses)
+            .iter()
+            .map(|entry| GidEntry {
+                address: entry.address,
+                interface: entry.interface.clone(),
+                mtu: entry.mtu,
+                bound: entry.port.as_ref().map(|port| (port.gid(), port.local().port())),
+            })
+            .collect()
+    }
+
+    /// The index of a local address in the GID table. All of 127.0.0.0/8 is this host: such an address is added when it is first
+    /// asked for, unless the device was opened for another address.
+    #[must_use]
+    pub fn gid_index(&self, address: IpAddr) -> Option<usize> {
+        let mut addresses = crate::lock(&self.inner.addresses);
+        if let Some(index) = addresses.iter().position(|entry| entry.address == address) {
+            return Some(index);
+        }
+        let loopback = addresses.iter().find(|entry| entry.address.is_loopback() && entry.address.is_ipv4())?;
+        if !(address.is_loopback() && address.is_ipv4() && self.inner.config.address.is_none()) {
+            return None;
+        }
+        let entry = Address { address, interface: loopback.interface.clone(), mtu: loopback.mtu, port: None };
+        addresses.push(entry);
+        Some(addresses.len() - 1)
+    }
+
+    /// The GID at `index` and the UDP port that it receives on. The address is in use from now on.
+    ///
+    /// # Errors
+    /// No such entry, or its socket can't be had.
+    pub fn bind_gid(&self, index: usize) -> Result<(Gid, u16), DeviceError> {
+        let port = self.inner.port(index)?;
+        Ok((port.gid(), port.local().port()))
+    }
+
+    /// A protection domain.
+    #[must_use]
+    pub fn protection_domain(&self) -> ProtectionDomain {
+        let keys = Arc::new(KeyTable::new(Arc::clone(&self.inner.keys)));
+        ProtectionDomain::new(Arc::clone(&self.inner), keys)
+    }
+
+    /// A completion channel.
+    ///
+    /// # Errors
+    /// The process has no descriptor left.
+    pub fn completion_channel(&self) -> Result<Arc<CompletionChannel>, DeviceError> {
+        CompletionChannel::new().map(Arc::new).map_err(DeviceError::system("making a completion channel"))
+    }
+
+    /// A completion queue with room for `capacity` entries.
+    ///
+    /// # Errors
+    /// The device has no queue of that size.
+    pub fn completion_queue(
+        &self,
+        capacity: usize,
+        channel: Option<Arc<CompletionChannel>>,
+    ) -> Result<CompletionQueue, DeviceError> {
+        within("completion queue entries", capacity, ATTRIBUTES.max_cqe)?;
+        let number = self.inner.next_queue.fetch_add(1, Ordering::Relaxed);
+        let core = Arc::new(QueueCore::new(number, capacity.max(1), channel));
+        Ok(CompletionQueue::new(core, Arc::clone(&self.inner)))
+    }
+
+    /// The next asynchronous event, if there is one.
+    #[must_use]
+    pub fn try_event(&self) -> Option<DeviceEvent> {
+        self.inner.surroundings.events.pop()
+    }
+
+    /// Queue pairs that exist.
+    #[must_use]
+    pub fn queue_pairs(&self) -> usize {
+        self.inner.table.len()
+    }
+
+    /// Every counter with its name: what was received and sent, and every refused packet by reason.
+    #[must_use]
+    pub fn counters(&self) -> Vec<(&'static str, u64)> {
+        let counters = &self.inner.surroundings.counters;
+        let mut rows = vec![
+            ("received_packets", counters.received.load(Ordering::Relaxed)),
+            ("received_bytes", counters.received_bytes.load(Ordering::Relaxed)),
+        ];
+        rows.extend(self.inner.net_counters());
+        rows.extend(counters.refused_by_reason());
+        rows
+    }
+}
+
+impl AsFd for Device {
+    /// Readable while there are asynchronous events.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.inner.surroundings.events.as_fd()
+    }
+}
+
+impl core::fmt::Debug for Device {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Device").field("gids", &self.gids()).finish_non_exhaustive()
+    }
+}
+
+pub(crate) fn within(what: &'static str, asked: usize, limit: usize) -> Result<(), DeviceError> {
+    if asked <= limit { Ok(()) } else { Err(DeviceError::Limit { what, asked, limit }) }
+}

@@ -1,0 +1,87 @@
+//! Access flags of memory regions.
+
+bitflags::bitflags! {
+    /// What a memory region may be used for, with the values of `enum ibv_access_flags`.
+    ///
+    /// Reading a region locally needs no flag. Bit 4 (`IBV_ACCESS_MW_BIND`) stays reserved for memory windows and is refused until
+    /// they exist.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+    pub struct Access: u32 {
+        /// Receives, READ responses and atomic results may be written here.
+        const LOCAL_WRITE = 1 << 0;
+        /// Peers may WRITE. Needs [`LOCAL_WRITE`](Self::LOCAL_WRITE).
+        const REMOTE_WRITE = 1 << 1;
+        /// Peers may READ.
+        const REMOTE_READ = 1 << 2;
+        /// Peers may compare-and-swap and fetch-and-add. Needs [`LOCAL_WRITE`](Self::LOCAL_WRITE).
+        const REMOTE_ATOMIC = 1 << 3;
+        /// Peers and work requests count addresses from 0 at the region's first byte instead of naming real addresses.
+        const ZERO_BASED = 1 << 5;
+    }
+}
+
+/// Access flags that no region may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum AccessError {
+    /// Remote write or remote atomic without local write (`ibv_reg_mr(3)`; IBA 10.6.3.1).
+    #[error(
+        "{0:?} without LOCAL_WRITE: memory that peers may change must be writable locally; add LOCAL_WRITE"
+    )]
+    RemoteWithoutLocalWrite(Access),
+    /// Bits that mean nothing here.
+    #[error("access flags {0:#x} are unknown or not supported by this device; leave them out")]
+    Unsupported(u32),
+}
+
+impl Access {
+    /// The flags with these `enum ibv_access_flags` bits.
+    ///
+    /// # Errors
+    /// [`AccessError::Unsupported`] names the bits that this device doesn't know.
+    pub const fn from_ibv(bits: u32) -> Result<Self, AccessError> {
+        match Self::from_bits(bits) {
+            Some(access) => Ok(access),
+            None => Err(AccessError::Unsupported(bits & !Self::all().bits())),
+        }
+    }
+
+    /// Refuses combinations that no region may have.
+    ///
+    /// # Errors
+    /// [`AccessError`] says which rule they break.
+    pub const fn validate(self) -> Result<(), AccessError> {
+        let unknown = self.bits() & !Self::all().bits();
+        if unknown != 0 {
+            return Err(AccessError::Unsupported(unknown));
+        }
+        let changed_by_peers = self.intersection(Self::REMOTE_WRITE.union(Self::REMOTE_ATOMIC));
+        if !changed_by_peers.is_empty() && !self.contains(Self::LOCAL_WRITE) {
+            return Err(AccessError::RemoteWithoutLocalWrite(changed_by_peers));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_that_peers_may_change_must_be_writable_locally() {
+        for remote in
+            [Access::REMOTE_WRITE, Access::REMOTE_ATOMIC, Access::REMOTE_WRITE | Access::REMOTE_ATOMIC]
+        {
+            assert_eq!(remote.validate(), Err(AccessError::RemoteWithoutLocalWrite(remote)));
+            assert_eq!((remote | Access::LOCAL_WRITE).validate(), Ok(()));
+        }
+        assert_eq!(Access::empty().validate(), Ok(()));
+        assert_eq!((Access::REMOTE_READ | Access::ZERO_BASED).validate(), Ok(()));
+    }
+
+    #[test]
+    fn flags_have_libibverbs_values_and_unknown_ones_are_named() {
+        assert_eq!(Access::from_ibv(0b10_1111), Ok(Access::all()));
+        assert_eq!(Access::from_ibv(0b11_0001), Err(AccessError::Unsupported(0b1_0000)));
+        assert_eq!(Access::from_bits_retain(1 << 31).validate(), Err(AccessError::Unsupported(1 << 31)));
+    }
+}

@@ -1,0 +1,206 @@
+//! Pages that others write at any moment.
+#![allow(unsafe_code)]
+
+use core::fmt;
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::io;
+
+use super::copy;
+
+/// A range of memory that peers, other threads and the application may read and write at the same time.
+///
+/// No Rust reference to its bytes is ever made: they are copied in and out, and atomics work on them in place. It is meant to be
+/// held by an [`Arc`](std::sync::Arc), one for each region over it, and is freed with the last.
+pub struct Mapping {
+    start: NonNull<u8>,
+    len: usize,
+    owner: Owner,
+}
+
+#[derive(Debug)]
+enum Owner {
+    /// `munmap` when dropped.
+    Us,
+    /// Memory that somebody else frees.
+    Caller,
+}
+
+/// No memory could be had.
+#[derive(Debug, thiserror::Error)]
+pub enum MappingError {
+    /// Zero bytes were asked for.
+    #[error("a mapping needs at least one byte")]
+    Empty,
+    /// The system refused.
+    #[error(
+        "cannot map {len} bytes of memory: {source}; ask for less, or raise the limit (ulimit -v, cgroup memory.max)"
+    )]
+    System {
+        /// Bytes asked for.
+        len: usize,
+        /// What `mmap` said.
+        source: io::Error,
+    },
+}
+
+/// An offset and length that reach outside a mapping, or an offset that is not aligned for an atomic access.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum OutOfBounds {
+    /// Part of the bytes isn't there.
+    #[error("{len} bytes at offset {offset} reach outside a mapping of {size} bytes")]
+    Range {
+        /// First byte of the access.
+        offset: usize,
+        /// Bytes of the access.
+        len: usize,
+        /// Bytes of the mapping.
+        size: usize,
+    },
+    /// An 8-byte atomic access to an address that isn't a multiple of 8.
+    #[error("offset {offset} is not at a multiple of 8 bytes in memory")]
+    Misaligned {
+        /// First byte of the access.
+        offset: usize,
+    },
+}
+
+// SAFETY: the memory isn't tied to a thread; every access goes through `copy` or atomics, which may race.
+unsafe impl Send for Mapping {}
+// SAFETY: as above.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    /// `len` zeroed bytes of anonymous memory, page-aligned.
+    ///
+    /// # Errors
+    /// [`MappingError`] if `len` is 0 or the system has no such memory.
+    pub fn new(len: usize) -> Result<Self, MappingError> {
+        if len == 0 {
+            return Err(MappingError::Empty);
+        }
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        let kind = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+        // SAFETY: a new anonymous mapping at an address of the system's choice touches no memory that is in use.
+        let start = unsafe { libc::mmap(core::ptr::null_mut(), len, protection, kind, -1, 0) };
+        let failed = || MappingError::System { len, source: io::Error::last_os_error() };
+        if start == libc::MAP_FAILED {
+            return Err(failed());
+        }
+        let start = NonNull::new(start.cast()).ok_or_else(failed)?;
+        Ok(Self { start, len, owner: Owner::Us })
+    }
+
+    /// Memory that the caller owns and frees.
+    ///
+    /// # Safety
+    /// Until this value is dropped (that is: until no region over it is left and no [`Arc`](std::sync::Arc) to it), `len` bytes
+    /// from `start` must stay valid for reads and writes, and no Rust reference to them may exist. Code that isn't Rust may read
+    /// and write them as it likes; Rust code only by accesses that may race.
+    #[must_use]
+    pub unsafe fn from_raw(start: NonNull<u8>, len: usize) -> Self {
+        Self { start, len, owner: Owner::Caller }
+    }
+
+    /// The number of bytes.
+    #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "a mapping that is made here has at least one byte")]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// The address of the first byte, as peers name it.
+    #[must_use]
+    pub fn address(&self) -> u64 {
+        self.start.addr().get() as u64
+    }
+
+    /// A pointer to the first byte, for handing to foreign code. It is valid as long as the mapping.
+    #[must_use]
+    pub fn as_ptr(&self) -> *mut u8 {
+        self.start.as_ptr()
+    }
+
+    /// Copies `bytes` to `offset`. The last byte is stored last, with release ordering.
+    ///
+    /// # Errors
+    /// [`OutOfBounds::Range`]; then nothing was written.
+    pub fn write(&self, offset: usize, bytes: &[u8]) -> Result<(), OutOfBounds> {
+        let at = self.locate(offset, bytes.len())?;
+        // SAFETY: `locate` found the range inside the mapping, which `&self` keeps alive.
+        unsafe { copy::store(at, bytes) };
+        Ok(())
+    }
+
+    /// Fills `out` with the bytes from `offset` on.
+    ///
+    /// # Errors
+    /// [`OutOfBounds::Range`]; then `out` is as it was.
+    pub fn read(&self, offset: usize, out: &mut [u8]) -> Result<(), OutOfBounds> {
+        let at = self.locate(offset, out.len())?;
+        // SAFETY: as in `write`; `out` is private, so it can't overlap the mapping.
+        unsafe { copy::load(out, at) };
+        Ok(())
+    }
+
+    /// One byte, with acquire ordering: what was written before it by a [`write`](Self::write) that it ended is visible afterwards.
+    ///
+    /// # Errors
+    /// [`OutOfBounds::Range`].
+    pub fn load_u8(&self, offset: usize) -> Result<u8, OutOfBounds> {
+        let at = self.locate(offset, 1)?;
+        // SAFETY: `locate` found the byte inside the mapping, which `&self` keeps alive; accesses there may race.
+        Ok(unsafe { AtomicU8::from_ptr(at) }.load(Ordering::Acquire))
+    }
+
+    /// Eight bytes as a number in the host's byte order, with acquire ordering.
+    ///
+    /// # Errors
+    /// [`OutOfBounds`] if they aren't there or aren't aligned.
+    pub fn load_u64(&self, offset: usize) -> Result<u64, OutOfBounds> {
+        Ok(self.atomic_u64(offset)?.load(Ordering::Acquire))
+    }
+
+    /// The aligned eight bytes at `offset` as an atomic number in the host's byte order.
+    ///
+    /// # Errors
+    /// [`OutOfBounds`] if they aren't there or aren't aligned.
+    pub fn atomic_u64(&self, offset: usize) -> Result<&AtomicU64, OutOfBounds> {
+        let at = self.locate(offset, size_of::<u64>())?.cast::<u64>();
+        if !at.is_aligned() {
+            return Err(OutOfBounds::Misaligned { offset });
+        }
+        // SAFETY: aligned, inside the mapping, and borrowed from `&self`; accesses there may race.
+        Ok(unsafe { AtomicU64::from_ptr(at) })
+    }
+
+    /// A pointer to `offset`, if `len` bytes from there are all inside.
+    fn locate(&self, offset: usize, len: usize) -> Result<*mut u8, OutOfBounds> {
+        match self.len.checked_sub(offset) {
+            Some(room) if len <= room => Ok(self.start.as_ptr().wrapping_add(offset)),
+            _ => Err(OutOfBounds::Range { offset, len, size: self.len }),
+        }
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        match self.owner {
+            Owner::Us => {
+                // SAFETY: `new` mapped exactly this range, and nothing borrows it any more.
+                let result = unsafe { libc::munmap(self.start.as_ptr().cast(), self.len) };
+                debug_assert_eq!(result, 0, "munmap: {}", io::Error::last_os_error());
+            }
+            Owner::Caller => {}
+        }
+    }
+}
+
+impl fmt::Debug for Mapping {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mapping").field("len", &self.len).field("owner", &self.owner).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,171 @@
+//! Sending: packets collected, then handed to the system in as few calls as possible.
+
+use core::fmt;
+use std::net::SocketAddr;
+
+use super::Socket;
+use super::socket::{MAX_SEGMENTS, Patience, Sent};
+
+/// Bytes of the ICRC behind each packet.
+const ICRC: usize = 4;
+
+/// Bytes of a slot: the longest packet (40 bytes of headers, 4096 of payload, 3 of pad) and its ICRC fit.
+const SLOT: usize = 4096 + 64;
+
+/// When there are so many bytes, it is time to flush. Two full runs stay inside a core's second-level cache.
+const FULL: usize = 128 << 10;
+
+/// The most bytes in one system call: what fits an IPv4 or IPv6 packet of 65,535 bytes.
+const MAX_RUN: usize = 65_535 - 40 - 8;
+
+/// Datagrams for one destination that one system call may send: all of `segment` bytes but the last, which may be shorter.
+#[derive(Debug)]
+struct Run {
+    to: SocketAddr,
+    start: usize,
+    end: usize,
+    segment: usize,
+}
+
+/// Packets that are about to be sent.
+///
+/// Consecutive packets for one destination become runs, which leave by segmentation offload where the system has it. They lie
+/// one behind the other in memory and aren't copied again. The ICRC covers a packet's IP identification, which is its place in
+/// the system call that sends it: so it is only known, and asked for, in [`flush`](Self::flush).
+///
+/// ```no_run
+/// # fn icrc(_: &[u8], _: u16) -> u32 { 0 }
+/// # use device::net::{Socket, TxBatch};
+/// # fn send(socket: &Socket, peer: std::net::SocketAddr, packets: &[&[u8]]) {
+/// let mut batch = TxBatch::new();
+/// for packet in packets {
+///     if batch.is_full() {
+///         batch.flush(socket, |packet, _to, id| icrc(packet, id));
+///     }
+///     batch.slot()[..packet.len()].copy_from_slice(packet);
+///     batch.commit(packet.len(), peer);
+/// }
+/// batch.flush(socket, |packet, _to, id| icrc(packet, id));
+/// # }
+/// ```
+pub struct TxBatch {
+    /// Longer than `end` by a slot at least.
+    bytes: Vec<u8>,
+    /// Where the next packet goes.
+    end: usize,
+    runs: Vec<Run>,
+}
+
+impl TxBatch {
+    /// The longest packet that a slot takes, in bytes, without its ICRC.
+    pub const MAX_PACKET: usize = SLOT - ICRC;
+
+    /// An empty batch. It allocates here, and no more as long as it is flushed when it is full.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { bytes: vec![0; FULL + 2 * SLOT], end: 0, runs: Vec::with_capacity(MAX_SEGMENTS) }
+    }
+
+    /// Whether nothing is to be sent.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.runs.is_empty()
+    }
+
+    /// Whether it is time to flush. More packets may be added all the same, but cost memory.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.end >= FULL
+    }
+
+    /// Room for the next packet: [`MAX_PACKET`](Self::MAX_PACKET) bytes, with whatever earlier packets left there. What is written
+    /// counts only after [`commit`](Self::commit).
+    pub fn slot(&mut self) -> &mut [u8] {
+        &mut self.bytes[self.end..self.end + Self::MAX_PACKET]
+    }
+
+    /// Adds the packet in the first `len` bytes of the slot, at most [`MAX_PACKET`](Self::MAX_PACKET), to be sent to `to`.
+    pub fn commit(&mut self, len: usize, to: SocketAddr) {
+        debug_assert!(len <= Self::MAX_PACKET, "a packet of {len} bytes in a slot of {}", Self::MAX_PACKET);
+        let len = len.min(Self::MAX_PACKET) + ICRC;
+        let (start, end) = (self.end, self.end + len);
+        match self.runs.last_mut() {
+            Some(run) if run.takes(len, to) => run.end = end,
+            _ => self.runs.push(Run { to, start, end, segment: len }),
+        }
+        self.end = end;
+        if self.bytes.len() < end + SLOT {
+            self.bytes.resize(end + SLOT, 0);
+        }
+    }
+
+    /// Sends everything and is empty afterwards.
+    ///
+    /// `icrc` is called with each packet, where it goes and the IP identification that it will have (on IPv6 there is none), and
+    /// returns the ICRC, which is put behind the packet. It may be called twice for a packet, with another identification, where the
+    /// system turns out not to segment. It sees the packets in order.
+    ///
+    /// Waits for room in the send buffer for 2 ms at most, in all. What can't be sent is counted in
+    /// [`Socket::counters`] and forgotten, as if it had been lost on the way.
+    pub fn flush(&mut self, socket: &Socket, mut icrc: impl FnMut(&[u8], SocketAddr, u16) -> u32) {
+        let mut patience = Patience::default();
+        for run in self.runs.drain(..) {
+            let mut seal = |datagram: &mut [u8], id| {
+                if let Some((packet, trailer)) = datagram.split_last_chunk_mut::<ICRC>() {
+                    *trailer = icrc(packet, run.to, id).to_le_bytes();
+                }
+            };
+            let bytes = &mut self.bytes[run.start..run.end];
+            let together = bytes.len() > run.segment && socket.gso();
+            if together {
+                for (id, datagram) in (0..).zip(bytes.chunks_mut(run.segment)) {
+                    seal(datagram, id);
+                }
+                match socket.send_run(bytes, run.segment, run.to, &mut patience) {
+                    Sent::Done | Sent::Failed => continue,
+                    Sent::NotTogether => {}
+                }
+            }
+            for (index, datagram) in bytes.chunks_mut(run.segment).enumerate() {
+                seal(datagram, 0);
+                let sent = socket.send_one(datagram, run.to, &mut patience);
+                // Where a full-sized datagram can't be sent by itself either, segmentation wasn't the reason.
+                if together && index == 0 && matches!(sent, Sent::Done) {
+                    socket.gso_fails();
+                }
+            }
+        }
+        self.end = 0;
+    }
+}
+
+impl Run {
+    /// Whether another datagram, whose bytes follow this run's, may join it.
+    fn takes(&self, len: usize, to: SocketAddr) -> bool {
+        let bytes = self.end - self.start;
+        self.to == to
+            && len <= self.segment
+            // A shorter one was the last.
+            && bytes.is_multiple_of(self.segment)
+            && bytes / self.segment < MAX_SEGMENTS
+            && bytes + len <= MAX_RUN
+    }
+}
+
+impl Default for TxBatch {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for TxBatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TxBatch")
+            .field("bytes", &self.end)
+            .field("runs", &self.runs.len())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

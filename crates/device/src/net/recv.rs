@@ -1,0 +1,87 @@
+//! Receiving: one system call takes several batches, each of several datagrams.
+
+use core::fmt;
+use std::io::IoSliceMut;
+use std::net::SocketAddr;
+
+use quinn_udp::RecvMeta;
+
+use super::Socket;
+use super::counters::add;
+
+/// Batches that one system call takes at most.
+const BATCHES: usize = 8;
+
+/// Bytes of the largest batch that the kernel puts together.
+const BATCH: usize = 1 << 16;
+
+/// Where a socket's datagrams arrive: memory for one system call.
+pub struct RecvBuffers {
+    bytes: Box<[u8]>,
+    meta: [RecvMeta; BATCHES],
+}
+
+/// A datagram as it arrived.
+#[derive(Clone, Copy, Debug)]
+pub struct Datagram<'a> {
+    /// Where it came from. It was sent to the socket's own address.
+    pub src: SocketAddr,
+    /// Its place in the batch that it arrived in: what its IP identification probably is, if the sender sent that batch at once.
+    pub index: u16,
+    /// The UDP payload.
+    pub bytes: &'a [u8],
+}
+
+impl RecvBuffers {
+    /// Memory for one system call: half a mebibyte.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { bytes: vec![0; BATCHES * BATCH].into(), meta: [RecvMeta::default(); BATCHES] }
+    }
+}
+
+impl Default for RecvBuffers {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Socket {
+    /// Receives once, and calls `take` with each datagram in the order of arrival; returns how many there were. 0 means that nothing
+    /// is waiting. Errors are counted, not reported: on a UDP socket they concern datagrams sent earlier.
+    pub fn recv(&self, buffers: &mut RecvBuffers, mut take: impl FnMut(Datagram<'_>)) -> usize {
+        let RecvBuffers { bytes, meta } = buffers;
+        let mut free = bytes.chunks_exact_mut(BATCH);
+        let mut slices: [_; BATCHES] =
+            core::array::from_fn(|_| IoSliceMut::new(free.next().unwrap_or_default()));
+        let batches = self.receive(&mut slices, meta);
+        let (mut datagrams, mut total) = (0, 0);
+        for (meta, bytes) in meta.iter().zip(bytes.chunks_exact(BATCH)).take(batches) {
+            for (index, bytes) in (0..).zip(segments(&bytes[..meta.len.min(BATCH)], meta.stride)) {
+                take(Datagram { src: meta.addr, index, bytes });
+                datagrams += 1;
+                total += bytes.len();
+            }
+        }
+        if datagrams > 0 {
+            add(&self.counters().datagrams_received, datagrams as u64);
+            add(&self.counters().bytes_received, total as u64);
+        }
+        datagrams
+    }
+}
+
+/// The datagrams of a batch: `stride` bytes each, the last perhaps shorter. An empty datagram is one too.
+fn segments(batch: &[u8], stride: usize) -> impl Iterator<Item = &[u8]> {
+    let empty = batch.is_empty().then_some(batch);
+    empty.into_iter().chain(batch.chunks(stride.max(1)))
+}
+
+impl fmt::Debug for RecvBuffers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RecvBuffers").field("len", &self.bytes.len()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,122 @@
+//! Queue pairs.
+
+mod core;
+
+pub(crate) use self::core::{QueuePairCore, Surroundings};
+
+use self::core::Path;
+use crate::device::Inner;
+use crate::net::Gid;
+use crate::{Buffers, DeviceError};
+use rocev2::Qpn;
+use rocev2::icrc::PseudoHeader;
+use rocev2::rc::{self, PostError, RecvRequest, SendRequest, Snapshot, Transition};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// Where a queue pair's packets go (the address vector).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PathAttributes {
+    /// The local address, as an index of the GID table.
+    pub gid_index: usize,
+    /// The peer's GID.
+    pub peer_gid: Gid,
+    /// The peer's UDP port where its GID doesn't tell it (IPv6 on another port than 4791).
+    pub peer_port: Option<u16>,
+}
+
+/// A queue pair of a reliable connection.
+pub struct QueuePair {
+    core: Arc<QueuePairCore>,
+    inner: Arc<Inner>,
+}
+
+impl QueuePair {
+    pub(crate) fn new(core: Arc<QueuePairCore>, inner: Arc<Inner>) -> Self {
+        Self { core, inner }
+    }
+
+    /// Its number.
+    #[must_use]
+    pub fn qpn(&self) -> Qpn {
+        self.core.qpn()
+    }
+
+    /// Everything a query tells.
+    #[must_use]
+    pub fn query(&self) -> Snapshot {
+        self.core.snapshot()
+    }
+
+    /// Makes a transition other than the one to RTR.
+    ///
+    /// # Errors
+    /// It isn't possible from this state, or an attribute is out of range.
+    pub fn modify(&self, transition: Transition) -> Result<(), DeviceError> {
+        Ok(self.core.modify(self.inner.now(), transition, None)?)
+    }
+
+    /// INIT → RTR, on that path.
+    ///
+    /// # Errors
+    /// The path isn't possible, or the transition isn't.
+    pub fn ready_to_receive(
+        &self,
+        attributes: rc::ReceiveAttributes,
+        path: PathAttributes,
+    ) -> Result<(), DeviceError> {
+        let port = self.inner.port(path.gid_index)?;
+        let (address, gid_port) =
+            path.peer_gid.endpoint().map_err(|_| DeviceError::Gid(path.peer_gid.to_string()))?;
+        let (local, peer) = (port.local(), SocketAddr::new(address, path.peer_port.unwrap_or(gid_port)));
+        let pseudo_header = PseudoHeader::new(local, peer)
+            .map_err(|_| DeviceError::Family { local: local.ip(), peer: peer.ip() })?;
+        if attributes.path_mtu > port.mtu() {
+            let (asked, limit, address) = (attributes.path_mtu, port.mtu(), port.address());
+            return Err(DeviceError::PathMtu { asked, limit, address });
+        }
+        let path = Path { port, peer, pseudo_header };
+        Ok(self.core.modify(self.inner.now(), Transition::ReadyToReceive(attributes), Some(path))?)
+    }
+
+    /// Queues a send request and sends what may be sent, on this thread.
+    ///
+    /// # Errors
+    /// The request wasn't taken.
+    pub fn post_send(&self, request: SendRequest<Buffers>) -> Result<(), PostError> {
+        self.core.post_send(self.inner.now(), request)
+    }
+
+    /// Queues several requests before any is sent: their packets share system calls.
+    ///
+    /// # Errors
+    /// One wasn't taken; those before it were, none after it was.
+    pub fn post_send_list(
+        &self,
+        requests: impl Iterator<Item = SendRequest<Buffers>>,
+    ) -> Result<(), PostError> {
+        self.core.post_send_list(self.inner.now(), requests)
+    }
+
+    /// Queues a receive request.
+    ///
+    /// # Errors
+    /// The request wasn't taken.
+    pub fn post_recv(&self, request: RecvRequest<Buffers>) -> Result<(), PostError> {
+        self.core.post_recv(self.inner.now(), request)
+    }
+}
+
+impl Drop for QueuePair {
+    fn drop(&mut self) {
+        self.inner.table.remove(self.core.qpn());
+        self.core.destroy();
+    }
+}
+
+impl std::fmt::Debug for QueuePair {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("QueuePair").field("qpn", &self.qpn()).field("state", &self.query().state).finish_non_exhaustive()
+    }
+}
+

@@ -1,0 +1,220 @@
+//! What of a queue pair the receiving threads see: the protocol's queue pair, the path to its peer, and where its completions go.
+
+use crate::buffers::{Buffers, DomainMemory};
+use crate::completion_queue::{Overflow, QueueCore, WorkCompletion};
+use crate::counters::{Counters, Stray};
+use crate::deadlines::Deadlines;
+use crate::events::{DeviceEvent, EventQueue};
+use crate::helper::Waker;
+use crate::net::TxBatch;
+use crate::port::Port;
+use rocev2::icrc::PseudoHeader;
+use rocev2::rc::{self, Event, PostError, RecvRequest, SendRequest, Transition};
+use rocev2::wire::{Headers, Packet};
+use rocev2::{Mtu, Qpn, Time};
+use std::cell::RefCell;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex};
+
+/// Packets that one call sends for one queue pair at most; then others get their turn. A READ of 2 GiB is half a million packets.
+const TURN: usize = 128;
+
+/// Room for the longest packet: headers, payload, pad. The batch has room for the ICRC beside it.
+const LONGEST: usize = Headers::MAX_LEN + Mtu::B4096.bytes() as usize + 3;
+
+thread_local! {
+    /// The packets that this thread is about to send.
+    static OUTGOING: RefCell<TxBatch> = RefCell::new(TxBatch::new());
+}
+
+/// What a queue pair shares with the rest of its device.
+#[derive(Clone)]
+pub(crate) struct Surroundings {
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) deadlines: Arc<Deadlines>,
+    pub(crate) events: Arc<EventQueue>,
+    pub(crate) waker: Arc<Waker>,
+}
+
+/// The way to the peer.
+pub(crate) struct Path {
+    pub(crate) port: Arc<Port>,
+    pub(crate) peer: SocketAddr,
+    pub(crate) pseudo_header: PseudoHeader,
+}
+
+struct Locked {
+    protocol: rc::QueuePair<DomainMemory>,
+    path: Option<Path>,
+    /// The deadline that was announced last, unless it has passed.
+    announced: Option<Time>,
+}
+
+pub(crate) struct QueuePairCore {
+    qpn: Qpn,
+    memory: DomainMemory,
+    send_queue: Arc<QueueCore>,
+    recv_queue: Arc<QueueCore>,
+    surroundings: Surroundings,
+    locked: Mutex<Locked>,
+}
+
+impl QueuePairCore {
+    pub(crate) fn new(
+        qpn: Qpn,
+        limits: rc::Limits,
+        memory: DomainMemory,
+        send_queue: Arc<QueueCore>,
+        recv_queue: Arc<QueueCore>,
+        surroundings: Surroundings,
+    ) -> Self {
+        let locked = Locked { protocol: rc::QueuePair::new(limits), path: None, announced: None };
+        Self { qpn, memory, send_queue, recv_queue, surroundings, locked: Mutex::new(locked) }
+    }
+
+    pub(crate) fn qpn(&self) -> Qpn {
+        self.qpn
+    }
+
+    pub(crate) fn snapshot(&self) -> rc::Snapshot {
+        crate::lock(&self.locked).protocol.snapshot()
+    }
+
+    /// Makes a transition; `path` goes with the one to RTR.
+    pub(crate) fn modify(&self, now: Time, transition: Transition, path: Option<Path>) -> Result<(), rc::ModifyError> {
+        let mut locked = crate::lock(&self.locked);
+        locked.protocol.modify(transition)?;
+        if let Some(path) = path {
+            self.send_queue.add_port(&path.port);
+            self.recv_queue.add_port(&path.port);
+            locked.path = Some(path);
+        }
+        self.carry_on(&mut locked, now);
+        Ok(())
+    }
+
+    pub(crate) fn post_send(&self, now: Time, request: SendRequest<Buffers>) -> Result<(), PostError> {
+        let mut locked = crate::lock(&self.locked);
+        locked.protocol.post_send(request)?;
+        self.carry_on(&mut locked, now);
+        Ok(())
+    }
+
+    /// Queues several requests and then sends: their packets share system calls. Stops at the first that isn't taken.
+    pub(crate) fn post_send_list(
+        &self,
+        now: Time,
+        requests: impl Iterator<Item = SendRequest<Buffers>>,
+    ) -> Result<(), PostError> {
+        let mut locked = crate::lock(&self.locked);
+        let mut result = Ok(());
+        for request in requests {
+            result = locked.protocol.post_send(request);
+            if result.is_err() {
+                break;
+            }
+        }
+        self.carry_on(&mut locked, now);
+        result
+    }
+
+    pub(crate) fn post_recv(&self, now: Time, request: RecvRequest<Buffers>) -> Result<(), PostError> {
+        let mut locked = crate::lock(&self.locked);
+        locked.protocol.post_recv(request)?;
+        self.carry_on(&mut locked, now);
+        Ok(())
+    }
+
+    /// Takes a packet from `source` to this host's `destination`; what it leads to is sent by the next [`Self::turn`].
+    pub(crate) fn handle_packet(&self, now: Time, source: IpAddr, destination: IpAddr, packet: &Packet<'_>) {
+        let mut locked = crate::lock(&self.locked);
+        let Locked { protocol, path, .. } = &mut *locked;
+        // The source port may differ: senders vary it for the sake of multipath routing (IBA A17.9.5.2).
+        let known = path.as_ref().is_some_and(|path| path.peer.ip() == source && path.port.address() == destination);
+        if !known {
+            self.surroundings.counters.stray(Stray::WrongAddress);
+            return;
+        }
+        if let Err(refusal) = protocol.handle_packet(now, packet, &self.memory) {
+            self.surroundings.counters.refused(refusal);
+        }
+    }
+
+    /// Sends what is to be sent and hands out what has completed.
+    pub(crate) fn turn(&self, now: Time) {
+        self.carry_on(&mut crate::lock(&self.locked), now);
+    }
+
+    /// Does what was due at `deadline`.
+    pub(crate) fn handle_timeout(&self, now: Time, deadline: Time) {
+        let mut locked = crate::lock(&self.locked);
+        if locked.announced == Some(deadline) {
+            locked.announced = None;
+        }
+        locked.protocol.handle_timeout(now);
+        self.carry_on(&mut locked, now);
+    }
+
+    /// Ends the queue pair: it neither sends nor remembers anything from here on.
+    pub(crate) fn destroy(&self) {
+        let mut locked = crate::lock(&self.locked);
+        // RESET is allowed from every state.
+        let _ = locked.protocol.modify(Transition::Reset);
+        locked.path = None;
+    }
+
+    fn carry_on(&self, locked: &mut Locked, now: Time) {
+        let more = self.transmit(locked, now);
+        self.deliver(locked);
+        let wanted = if more { Some(now) } else { locked.protocol.poll_timeout() };
+        if let Some(at) = wanted
+            && locked.announced.is_none_or(|announced| at < announced)
+        {
+            locked.announced = Some(at);
+            if self.surroundings.deadlines.add(at, self.qpn) {
+                self.surroundings.waker.wake();
+            }
+        }
+    }
+
+    /// Sends; returns whether there is more than one turn's worth.
+    ///
+    /// Packets leave while the queue pair is locked: two threads can't overtake each other.
+    fn transmit(&self, locked: &mut Locked, now: Time) -> bool {
+        let Locked { protocol, path: Some(path), .. } = locked else { return false };
+        OUTGOING.with_borrow_mut(|outgoing| {
+            let flush = |outgoing: &mut TxBatch| {
+                outgoing.flush(path.port.socket(), |packet, _, id| path.pseudo_header.icrc(id, packet));
+            };
+            for _ in 0..TURN {
+                if outgoing.is_full() {
+                    flush(outgoing);
+                }
+                let Some(len) = protocol.poll_transmit(now, &self.memory, &mut outgoing.slot()[..LONGEST]) else {
+                    flush(outgoing);
+                    return false;
+                };
+                outgoing.commit(len, path.peer);
+            }
+            flush(outgoing);
+            true
+        })
+    }
+
+    fn deliver(&self, locked: &mut Locked) {
+        while let Some(event) = locked.protocol.poll() {
+            match event {
+                Event::Completion(completion) => {
+                    let queue =
+                        if completion.kind.is_recv() { &self.recv_queue } else { &self.send_queue };
+                    if let Err(Overflow { .. }) = queue.push(WorkCompletion { qpn: self.qpn, completion }) {
+                        self.surroundings.events.push(DeviceEvent::CompletionQueueOverflow(queue.number()));
+                        // Its other queue pairs notice when they complete something themselves.
+                        let _ = locked.protocol.modify(Transition::Error);
+                    }
+                }
+                Event::Async(event) => self.surroundings.events.push(DeviceEvent::QueuePair(self.qpn, event)),
+            }
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! | module | what it holds |
+//! |---|---|
+//! | `rng`, `memory`, `world`, `workload` | seeds; memory in safe Rust; two hosts joined by two links; work for them, with its checks |
+//! | `lone` | one queue pair and a peer whose packets are written by hand |
+//! | the others | the proofs |
+
+mod memory;
+mod rng;
+mod workload;
+mod world;
+
+mod operations;
+mod workloads;

@@ -1,0 +1,322 @@
+//! Two hosts with many queue pairs each, joined by two links that carry whole datagrams with their ICRC, in virtual time.
+
+use super::memory::Ram;
+use super::rng::Rng;
+use netem::{Link, LinkConfig};
+use rocev2::icrc::{self, PseudoHeader};
+use rocev2::rc::{
+    AsyncEvent, Completion, Event, InitAttributes, Limits, PeerRights, QueuePair, ReceiveAttributes, Refusal,
+    SendAttributes, State, Transition,
+};
+use rocev2::wire::{Headers, Packet};
+use rocev2::{Mtu, Psn, Qpn, Time, UDP_PORT};
+use std::collections::HashMap;
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
+
+/// What a connection is made with, the same on both sides.
+#[derive(Clone, Debug)]
+pub(crate) struct Options {
+    pub(crate) mtu: Mtu,
+    pub(crate) limits: Limits,
+    pub(crate) rights: PeerRights,
+    pub(crate) timeout: u8,
+    pub(crate) retry_count: u8,
+    pub(crate) rnr_retry: u8,
+    pub(crate) min_rnr_timer: u8,
+    pub(crate) rd_atomic: u8,
+    /// The first PSN of either host, or random ones.
+    pub(crate) psn: Option<[Psn; 2]>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            mtu: Mtu::B1024,
+            limits: Limits { max_send_requests: 64, max_recv_requests: 64, window: 160 << 10 },
+            rights: PeerRights { read: true, write: true, atomic: true },
+            timeout: 14,
+            retry_count: 7,
+            rnr_retry: 7,
+            min_rnr_timer: 1,
+            rd_atomic: 16,
+            psn: None,
+        }
+    }
+}
+
+/// How a host takes packets off its socket.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Receiving {
+    /// As they come, answering each at once.
+    Single,
+    /// Everything that has come, at these intervals, and only then answering.
+    Batch(Duration),
+}
+
+/// A packet that was sent.
+#[derive(Clone, Debug)]
+pub(crate) struct Sent {
+    pub(crate) at: Time,
+    pub(crate) from: usize,
+    pub(crate) headers: Headers,
+    pub(crate) payload: usize,
+}
+
+/// Sees each packet before its link does, and says whether it gets there.
+pub(crate) type Tap = Box<dyn FnMut(&Sent) -> bool>;
+
+/// One end of a connection.
+pub(crate) struct End {
+    pub(crate) qp: QueuePair<Ram>,
+    pub(crate) done: Vec<Completion>,
+    pub(crate) events: Vec<AsyncEvent>,
+}
+
+pub(crate) struct Host {
+    pub(crate) ram: Ram,
+    pub(crate) ends: Vec<End>,
+    by_qpn: HashMap<Qpn, usize>,
+    /// Packets that the ICRC rejected.
+    pub(crate) corrupt: u64,
+    pub(crate) refused: HashMap<Refusal, u64>,
+}
+
+pub(crate) struct World {
+    pub(crate) now: Time,
+    pub(crate) hosts: [Host; 2],
+    /// By sender.
+    pub(crate) links: [Link<Vec<u8>>; 2],
+    pseudo: [PseudoHeader; 2],
+    /// Whether an identification other than 0 means a corrupt packet (IPv4).
+    v4: bool,
+    receiving: Receiving,
+    /// When the caller wants [`World::step`] to come back at the latest.
+    pub(crate) alarm: Option<Time>,
+    /// The ends that something happened to, for the caller to take.
+    pub(crate) touched: Vec<(usize, usize)>,
+    pub(crate) trace: Option<Vec<Sent>>,
+    pub(crate) tap: Option<Tap>,
+    pub(crate) rng: Rng,
+    packet: Vec<u8>,
+}
+
+impl World {
+    pub(crate) fn new(config: LinkConfig, receiving: Receiving, seed: u64) -> Self {
+        let mut rng = Rng::new(seed);
+        let v4 = rng.percent(50);
+        let pseudo = if v4 {
+            let [a, b] = [Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(192, 0, 2, 2)];
+            [PseudoHeader::v4(a, b, 0xc123, UDP_PORT), PseudoHeader::v4(b, a, 0xd456, UDP_PORT)]
+        } else {
+            let [a, b] = [1, 2].map(|last| Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, last));
+            [PseudoHeader::v6(a, b, 0xc123, UDP_PORT), PseudoHeader::v6(b, a, 0xd456, UDP_PORT)]
+        };
+        let host = || Host {
+            ram: Ram::default(),
+            ends: Vec::new(),
+            by_qpn: HashMap::new(),
+            corrupt: 0,
+            refused: HashMap::new(),
+        };
+        Self {
+            now: Time::ZERO,
+            hosts: [host(), host()],
+            links: [Link::new(config, rng.next()), Link::new(config, rng.next())],
+            pseudo,
+            v4,
+            receiving,
+            alarm: None,
+            touched: Vec::new(),
+            trace: None,
+            tap: None,
+            rng,
+            packet: vec![0; Headers::MAX_LEN + 4096 + 3 + icrc::LEN],
+        }
+    }
+
+    /// A perfect link with this latency.
+    pub(crate) fn quiet(latency: Duration) -> Self {
+        let latency_ns = u64::try_from(latency.as_nanos()).expect("a short latency");
+        Self::new(LinkConfig { latency_ns, ..LinkConfig::default() }, Receiving::Single, 0)
+    }
+
+    /// Connects a new pair of queue pairs, ready to send, and says which one it is; the number is the same on both hosts.
+    pub(crate) fn connect(&mut self, options: &Options) -> usize {
+        let index = self.hosts[0].ends.len();
+        let psn = options.psn.unwrap_or_else(|| [Psn::truncate(self.rng.word()), Psn::truncate(self.rng.word())]);
+        let qpn = [0, 1].map(|host| loop {
+            let qpn = Qpn::truncate(self.rng.word());
+            if qpn.is_ordinary() && !self.hosts[host].by_qpn.contains_key(&qpn) {
+                break qpn;
+            }
+        });
+        for host in 0..2 {
+            let mut qp = QueuePair::new(options.limits);
+            for transition in transitions(options, qpn[1 - host], psn[host], psn[1 - host]) {
+                qp.modify(transition).expect("the usual transitions");
+            }
+            self.hosts[host].ends.push(End { qp, done: Vec::new(), events: Vec::new() });
+            self.hosts[host].by_qpn.insert(qpn[host], index);
+        }
+        index
+    }
+
+    /// Goes to the next moment at which something happens, and lets it happen. False if nothing is going to.
+    pub(crate) fn step(&mut self) -> bool {
+        let Some(next) = self.next_event() else { return false };
+        self.now = self.now.max(next);
+        if self.alarm.is_some_and(|alarm| alarm <= self.now) {
+            self.alarm = None;
+        }
+        for host in 0..2 {
+            self.receive(host);
+        }
+        for host in 0..2 {
+            self.time_out(host);
+        }
+        true
+    }
+
+    /// Runs until nothing is under way and no timer is set.
+    pub(crate) fn run(&mut self, limit: Duration) {
+        let end = self.now + limit;
+        while self.next_event().is_some_and(|next| next <= end) {
+            self.step();
+        }
+        assert_eq!(self.next_event(), None, "not idle after {limit:?}: at {:?}", self.now);
+    }
+
+    /// Runs up to a moment.
+    pub(crate) fn run_until(&mut self, end: Time) {
+        while self.next_event().is_some_and(|next| next <= end) {
+            self.step();
+        }
+        self.now = self.now.max(end);
+    }
+
+    pub(crate) fn next_event(&self) -> Option<Time> {
+        let arrivals = (0..2).filter_map(|host| self.next_arrival(host));
+        let timeouts =
+            self.hosts.iter().flat_map(|host| &host.ends).filter_map(|end| end.qp.poll_timeout());
+        arrivals.chain(timeouts).chain(self.alarm).min()
+    }
+
+    /// When `host` next takes a packet off its socket.
+    fn next_arrival(&self, host: usize) -> Option<Time> {
+        let at = self.links[1 - host].next_delivery()?;
+        Some(Time::from_nanos(match self.receiving {
+            Receiving::Single => at,
+            Receiving::Batch(interval) => {
+                at.next_multiple_of(u64::try_from(interval.as_nanos()).expect("a short interval"))
+            }
+        }))
+    }
+
+    fn receive(&mut self, host: usize) {
+        let mut answering = Vec::new();
+        while self.next_arrival(host).is_some_and(|at| at <= self.now) {
+            let Some(datagram) = self.links[1 - host].recv(self.now.as_nanos()) else { break };
+            let Some(index) = self.deliver(host, &datagram) else { continue };
+            match self.receiving {
+                Receiving::Single => self.pump(host, index),
+                Receiving::Batch(_) if !answering.contains(&index) => answering.push(index),
+                Receiving::Batch(_) => {}
+            }
+        }
+        for index in answering {
+            self.pump(host, index);
+        }
+    }
+
+    /// Gives a datagram to its queue pair.
+    fn deliver(&mut self, host: usize, datagram: &[u8]) -> Option<usize> {
+        let expected_id = self.v4.then_some(0);
+        let verified = self.pseudo[1 - host].verify(0, datagram).ok().filter(|seen| seen.id == expected_id);
+        let host = &mut self.hosts[host];
+        let Some(verified) = verified else {
+            host.corrupt += 1;
+            return None;
+        };
+        let packet = Packet::parse(verified.packet).expect("the ICRC is right: it is as it was sent");
+        let index = *host.by_qpn.get(&packet.headers.bth.dest_qp)?;
+        if let Err(refusal) = host.ends[index].qp.handle_packet(self.now, &packet, &host.ram) {
+            *host.refused.entry(refusal).or_default() += 1;
+        }
+        Some(index)
+    }
+
+    fn time_out(&mut self, host: usize) {
+        for index in 0..self.hosts[host].ends.len() {
+            let qp = &mut self.hosts[host].ends[index].qp;
+            if qp.poll_timeout().is_none_or(|at| at > self.now) {
+                continue;
+            }
+            qp.handle_timeout(self.now);
+            assert!(
+                qp.poll_timeout().is_none_or(|at| at > self.now),
+                "a timer that was handled rings again at once"
+            );
+            self.pump(host, index);
+        }
+    }
+
+    /// Sends everything that a queue pair has to send, and takes its events.
+    pub(crate) fn pump(&mut self, host: usize, index: usize) {
+        while self.transmit(host, index) {}
+        let end = &mut self.hosts[host].ends[index];
+        while let Some(event) = end.qp.poll() {
+            match event {
+                Event::Completion(completion) => end.done.push(completion),
+                Event::Async(event) => end.events.push(event),
+            }
+        }
+        self.touched.push((host, index));
+    }
+
+    fn transmit(&mut self, host: usize, index: usize) -> bool {
+        let Self { hosts, packet, now, .. } = self;
+        let Host { ends, ram, .. } = &mut hosts[host];
+        let room = packet.len() - icrc::LEN;
+        let Some(len) = ends[index].qp.poll_transmit(*now, ram, &mut packet[..room]) else { return false };
+        let mut datagram = packet[..len + icrc::LEN].to_vec();
+        self.pseudo[host].write(0, &mut datagram).expect("there is room");
+        if self.trace.is_some() || self.tap.is_some() {
+            let parsed = Packet::parse(&datagram[..len]).expect("what is sent can be read");
+            let (headers, payload) = (parsed.headers, parsed.payload.len());
+            let sent = Sent { at: self.now, from: host, headers, payload };
+            let passes = self.tap.as_mut().is_none_or(|tap| tap(&sent));
+            self.trace.iter_mut().for_each(|trace| trace.push(sent.clone()));
+            if !passes {
+                return true;
+            }
+        }
+        self.links[host].send(self.now.as_nanos(), datagram);
+        true
+    }
+
+    pub(crate) fn state(&self, host: usize, index: usize) -> State {
+        self.hosts[host].ends[index].qp.state()
+    }
+}
+
+/// RESET to RTS.
+pub(crate) fn transitions(options: &Options, peer_qpn: Qpn, sq_psn: Psn, rq_psn: Psn) -> [Transition; 3] {
+    [
+        Transition::Init(InitAttributes { rights: options.rights }),
+        Transition::ReadyToReceive(ReceiveAttributes {
+            path_mtu: options.mtu,
+            peer_qpn,
+            rq_psn,
+            max_dest_rd_atomic: options.rd_atomic,
+            min_rnr_timer: options.min_rnr_timer,
+        }),
+        Transition::ReadyToSend(SendAttributes {
+            sq_psn,
+            timeout: options.timeout,
+            retry_count: options.retry_count,
+            rnr_retry: options.rnr_retry,
+            max_rd_atomic: options.rd_atomic,
+        }),
+    ]
+}

@@ -1,0 +1,184 @@
+//! Files that hold certificates and keys: what may be read, and how they are replaced.
+
+use core::time::Duration;
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::Path;
+use std::thread;
+use std::time::Instant;
+
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use x509_parser::prelude::{FromDer, X509Certificate};
+use zeroize::Zeroizing;
+
+use super::{CertsError, Timestamp, info};
+use crate::text::printable;
+
+/// Far more than any certificate chain or bundle of CAs takes.
+const MAX_FILE: u64 = 1 << 20;
+
+/// How long to wait for another process, which needs milliseconds.
+const LOCK_LIMIT: Duration = Duration::from_secs(10);
+
+/// Who may read a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Secrecy {
+    Public,
+    Secret,
+}
+
+impl Secrecy {
+    const fn mode(self) -> u32 {
+        match self {
+            Self::Public => 0o644,
+            Self::Secret => 0o600,
+        }
+    }
+}
+
+/// Whether `dir` exists; an error if someone else could write to it.
+pub(super) fn check_directory(dir: &Path) -> Result<bool, CertsError> {
+    let found = match fs::metadata(dir) {
+        Ok(found) => found,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(source) => return Err(CertsError::Read { path: dir.into(), source }),
+    };
+    if !found.is_dir() {
+        return Err(CertsError::NotADirectory { path: dir.into() });
+    }
+    let owner = found.uid();
+    if owner != 0 && owner != rustix::process::geteuid().as_raw() {
+        return Err(CertsError::DirectoryForeign { path: dir.into(), owner });
+    }
+    match found.mode() & 0o7777 {
+        mode if mode & 0o022 != 0 => Err(CertsError::DirectoryOpen { path: dir.into(), mode }),
+        _ => Ok(true),
+    }
+}
+
+/// Makes `dir`, for its owner alone, if it doesn't exist.
+pub(super) fn create_directory(dir: &Path) -> Result<(), CertsError> {
+    if !check_directory(dir)? {
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
+        made.map_err(|source| CertsError::Write { path: dir.into(), source })?;
+    }
+    Ok(())
+}
+
+/// Keeps other processes (and other threads of this one) from changing `dir` until the file is dropped.
+pub(super) fn lock(dir: &Path) -> Result<File, CertsError> {
+    let path = dir.join(".lock");
+    let write_error = |source| CertsError::Write { path: path.clone(), source };
+    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
+    let file = file.map_err(write_error)?;
+    let give_up = Instant::now() + LOCK_LIMIT;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::Error(source)) => return Err(write_error(source)),
+            Err(TryLockError::WouldBlock) if Instant::now() < give_up => thread::sleep(Duration::from_millis(10)),
+            Err(TryLockError::WouldBlock) => return Err(CertsError::Busy { path }),
+        }
+    }
+}
+
+/// Puts `bytes` into `dir/name`, so that whoever looks, at whatever moment, even after a power failure, finds the old file or the new
+/// one. Only under the lock: the temporary file's name is always the same, so that one left behind is reused and not collected.
+pub(super) fn replace(dir: &Path, name: &str, bytes: &[u8], secrecy: Secrecy) -> Result<(), CertsError> {
+    let path = dir.join(name);
+    let temporary = dir.join(format!(".{name}.new"));
+    let write = || {
+        match fs::remove_file(&temporary) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(secrecy.mode()).open(&temporary)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&temporary, &path)?;
+        File::open(dir)?.sync_all()
+    };
+    write().map_err(|source| CertsError::Write { path: path.clone(), source })
+}
+
+/// The bytes of a file, unless it is far too long or, for a secret one, open to others. `None` if there is no such file.
+pub(super) fn read(path: &Path, secrecy: Secrecy) -> Result<Option<Zeroizing<Vec<u8>>>, CertsError> {
+    let read_error = |source| CertsError::Read { path: path.into(), source };
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(read_error(source)),
+    };
+    // Of the file that was opened, not of whatever has its name by now.
+    let found = file.metadata().map_err(read_error)?;
+    let mode = found.mode() & 0o7777;
+    if secrecy == Secrecy::Secret && mode & 0o077 != 0 {
+        return Err(CertsError::KeyOpen { path: path.into(), mode });
+    }
+    // Room for all of it at once, so that a secret isn't moved and left behind.
+    let room = usize::try_from(found.len().min(MAX_FILE)).unwrap_or_default() + 1;
+    let mut bytes = Zeroizing::new(Vec::with_capacity(room));
+    file.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(read_error)?;
+    if bytes.len() as u64 > MAX_FILE {
+        return Err(CertsError::TooLong { path: path.into(), limit: MAX_FILE });
+    }
+    Ok(Some(bytes))
+}
+
+/// The same, if the file has to be there.
+pub(super) fn read_existing(path: &Path, secrecy: Secrecy) -> Result<Zeroizing<Vec<u8>>, CertsError> {
+    let missing = || CertsError::Read { path: path.into(), source: io::ErrorKind::NotFound.into() };
+    read(path, secrecy)?.ok_or_else(missing)
+}
+
+/// The certificates that a PEM file holds, one at least; each of them parses.
+pub(super) fn parse_certificates(path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, CertsError> {
+    let refuse = |reason| CertsError::NotACertificate { path: path.into(), reason };
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    let certificates = certificates.map_err(|error| refuse(error.to_string()))?;
+    if certificates.is_empty() {
+        return Err(refuse("it has no section BEGIN CERTIFICATE".into()));
+    }
+    for certificate in &certificates {
+        parse(certificate).map_err(refuse)?;
+    }
+    Ok(certificates)
+}
+
+/// A certificate's fields, or what is wrong with its DER.
+pub(super) fn parse<'a>(der: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, String> {
+    match X509Certificate::from_der(der) {
+        Ok((rest, certificate)) if rest.is_empty() => Ok(certificate),
+        Ok(_) => Err("bytes follow the certificate".into()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// The CAs that the PEM file `path` holds, one at least, none of them expired.
+///
+/// What becomes a trust anchor is trusted without a look at its dates and at whether it may vouch for others, so that is looked at here.
+pub(crate) fn read_authorities(path: &Path) -> Result<Vec<CertificateDer<'static>>, CertsError> {
+    let pem = read_existing(path, Secrecy::Public)?;
+    let authorities = parse_certificates(path, &pem)?;
+    for authority in &authorities {
+        check_authority(path, authority)?;
+    }
+    Ok(authorities)
+}
+
+/// Checks that a certificate from `path` is that of a CA whose time isn't over.
+pub(super) fn check_authority(path: &Path, authority: &CertificateDer<'_>) -> Result<(), CertsError> {
+    let certificate =
+        parse(authority).map_err(|reason| CertsError::NotACertificate { path: path.into(), reason })?;
+    if !certificate.is_ca() {
+        let subject = printable(&certificate.subject().to_string(), 200);
+        return Err(CertsError::NotAnAuthority { path: path.into(), subject });
+    }
+    let not_after = info::moment(certificate.validity().not_after);
+    if not_after < Timestamp::now() {
+        return Err(CertsError::AuthorityExpired { path: path.into(), not_after });
+    }
+    Ok(())
+}

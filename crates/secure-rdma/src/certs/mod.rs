@@ -1,0 +1,34 @@
+//! Who is who: a private CA, the certificates that it issues, and the files that hold them.
+//!
+//! A [`Store`] is a directory:
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `ca.pem` | the private CA's certificate: what a client has to trust, by file or by [`Fingerprint`] |
+//! | `ca-key.pem` | the CA's key (mode 0600). Only issuing needs it: it may be kept elsewhere |
+//! | `server.pem`, `server-key.pem` | the server's certificate, with the CA's behind it, and its key (0600) |
+//! | `NAME.pem`, `NAME-key.pem` | the same for whatever else was issued |
+//!
+//! Keys are ECDSA P-256. Files are replaced whole, never written in place, by one process at a time. A key that others can read, or a
+//! directory that others can write to, is refused rather than used.
+
+mod error;
+mod files;
+mod fingerprint;
+mod identity;
+mod info;
+mod issue;
+mod name;
+mod store;
+mod timestamp;
+
+pub use error::CertsError;
+pub use fingerprint::{Fingerprint, ParseFingerprintError};
+pub use identity::Identity;
+pub use info::CertificateInfo;
+pub use issue::{Kind, Validity};
+pub use name::{MAX_NAMES, Name, ParseNameError, host_names};
+pub use store::{Issued, Store};
+pub use timestamp::Timestamp;
+
+pub(crate) use files::read_authorities;

@@ -1,0 +1,490 @@
+use std::collections::BTreeSet;
+use std::fs::Permissions;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::sync::Barrier;
+use std::thread;
+
+use tempfile::TempDir;
+
+use super::*;
+
+fn store() -> (TempDir, Store) {
+    let temp = TempDir::new().unwrap();
+    let store = Store::open(temp.path().join("deep/state")).unwrap();
+    (temp, store)
+}
+
+fn names(texts: &[&str]) -> Vec<Name> {
+    texts.iter().map(|text| text.parse().unwrap()).collect()
+}
+
+fn usual() -> Vec<Name> {
+    names(&["localhost", "127.0.0.1", "::1"])
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().mode() & 0o7777
+}
+
+fn chmod(path: &Path, mode: u32) {
+    fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+}
+
+/// Every file of the store but the lock, with its bytes.
+fn contents(store: &Store) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut files: Vec<_> = fs::read_dir(store.dir()).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    files.retain(|path| !path.ends_with(".lock"));
+    files.into_iter().map(|path| (path.clone(), fs::read(path).unwrap())).collect()
+}
+
+/// Puts a server certificate there with other names or dates than `ensure_server` would give it.
+fn put_server(store: &Store, names: &[Name], kind: Kind, validity: Validity) {
+    store.issue("other", names, kind, validity).unwrap();
+    for part in ["", "-key"] {
+        let file = |name: &str| store.dir().join(format!("{name}{part}.pem"));
+        fs::rename(file("other"), file("server")).unwrap();
+    }
+}
+
+#[test]
+fn the_first_call_makes_a_ca_and_a_server_certificate_that_only_the_user_can_touch() {
+    let (_temp, store) = store();
+    let identity = store.ensure_server(&usual()).unwrap();
+    assert_eq!(mode(store.dir()), 0o700);
+    for (file, expected) in
+        [("ca.pem", 0o644), ("server.pem", 0o644), ("ca-key.pem", 0o600), ("server-key.pem", 0o600), (".lock", 0o600)]
+    {
+        assert_eq!(mode(&store.dir().join(file)) & !0o077, expected & !0o077, "{file}");
+        assert_eq!(mode(&store.dir().join(file)) & 0o077 & !expected, 0, "{file}");
+    }
+    let files: Vec<_> = contents(&store).into_iter().map(|(path, _)| path.file_name().unwrap().to_owned()).collect();
+    assert_eq!(files, ["ca-key.pem", "ca.pem", "server-key.pem", "server.pem"]);
+
+    let [ca, server] = &store.show().unwrap()[..] else { panic!("two certificates") };
+    assert_eq!((ca.kind, server.kind), (Some(Kind::Authority), Some(Kind::Server)));
+    assert_eq!((&ca.issuer, &server.issuer), (&ca.subject, &ca.subject));
+    assert!(ca.subject.starts_with("CN=secure-rdma private CA "), "{}", ca.subject);
+    assert_eq!(server.names, ["localhost", "127.0.0.1", "::1"]);
+    assert_eq!(server.fingerprint, identity.fingerprint());
+    assert_eq!(ca.fingerprint, store.authority_fingerprint().unwrap());
+    let days = |info: &CertificateInfo| (info.not_after.as_unix() - Timestamp::now().as_unix() + 60) / 86_400;
+    assert_eq!((days(ca), days(server)), (3653, 365));
+
+    // The CA's certificate is behind the server's, where a client with a pin looks for it.
+    assert_eq!(identity.chain().len(), 2);
+    assert_eq!(Fingerprint::of(&identity.chain()[1]), ca.fingerprint);
+}
+
+#[test]
+fn certificates_say_what_they_may_be_used_for_and_no_more() {
+    use x509_parser::extensions::ParsedExtension;
+    let (_temp, store) = store();
+    let identity = store.ensure_server(&usual()).unwrap();
+    let ca_der = store.authority().unwrap();
+    let ca = files::parse(&ca_der).unwrap();
+    let server = files::parse(&identity.chain()[0]).unwrap();
+
+    let constraints = ca.basic_constraints().unwrap().unwrap();
+    assert!(constraints.critical && constraints.value.ca);
+    assert_eq!(constraints.value.path_len_constraint, Some(0));
+    // Bit 5 is keyCertSign, bit 0 digitalSignature (RFC 5280, section 4.2.1.3).
+    assert_eq!(ca.key_usage().unwrap().unwrap().value.flags, 1 << 5);
+    assert_eq!(server.key_usage().unwrap().unwrap().value.flags, 1);
+    let usage = server.extended_key_usage().unwrap().unwrap().value;
+    assert!(usage.server_auth && !usage.client_auth && !usage.any && usage.other.is_empty());
+    assert!(!server.is_ca());
+
+    // The authority key identifier leads to the CA.
+    let subject_id = ca.extensions().iter().find_map(|extension| match extension.parsed_extension() {
+        ParsedExtension::SubjectKeyIdentifier(id) => Some(id.0),
+        _ => None,
+    });
+    let authority_id = server.extensions().iter().find_map(|extension| match extension.parsed_extension() {
+        ParsedExtension::AuthorityKeyIdentifier(id) => id.key_identifier.as_ref().map(|id| id.0),
+        _ => None,
+    });
+    assert!(subject_id.is_some() && subject_id == authority_id);
+}
+
+#[test]
+fn serial_numbers_are_positive_of_one_length_and_different() {
+    let (_temp, store) = store();
+    let mut seen = BTreeSet::new();
+    for n in 0..8 {
+        let issued = store.issue(&format!("c{n}"), &usual(), Kind::Client, Validity::days(1)).unwrap();
+        let identity = store.identity(&format!("c{n}")).unwrap();
+        let serial = files::parse(&identity.chain()[0]).unwrap().raw_serial().to_vec();
+        assert!(serial.len() == 16 && (0x40..0x80).contains(&serial[0]), "{serial:x?} of {issued:?}");
+        assert!(seen.insert(serial));
+    }
+}
+
+#[test]
+fn a_second_start_changes_nothing() {
+    let (_temp, store) = store();
+    store.ensure_server(&usual()).unwrap();
+    let before = contents(&store);
+    let again = Store::open(store.dir()).unwrap().ensure_server(&usual()[..2]).unwrap();
+    assert_eq!(contents(&store), before);
+    assert_eq!(again.chain()[1], store.ensure_authority().unwrap());
+}
+
+#[test]
+fn where_nothing_has_to_be_made_nothing_is_written() {
+    let (_temp, store) = store();
+    store.ensure_server(&usual()).unwrap();
+    // Gone are the CA's key, which may be kept elsewhere, and the lock, which only writers need.
+    fs::remove_file(store.dir().join("ca-key.pem")).unwrap();
+    fs::remove_file(store.dir().join(".lock")).unwrap();
+    store.ensure_server(&usual()).unwrap();
+    assert!(!store.dir().join(".lock").exists());
+}
+
+#[test]
+fn a_name_that_the_certificate_lacks_has_it_issued_anew_by_the_same_ca() {
+    let (_temp, store) = store();
+    let old = store.ensure_server(&usual()).unwrap();
+    let more = [usual(), names(&["node1", "10.0.0.7", "fd00::7"])].concat();
+    let new = store.ensure_server(&more).unwrap();
+    assert_ne!(new.fingerprint(), old.fingerprint());
+    assert_eq!(new.chain()[1], old.chain()[1]);
+    let info = CertificateInfo::read(PathBuf::new(), &new.chain()[0]).unwrap();
+    assert_eq!(info.names, more.iter().map(ToString::to_string).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_certificate_that_has_ended_or_soon_will_or_has_not_begun_is_issued_anew() {
+    let (_temp, store) = store();
+    let now = Timestamp::now();
+    let day = Duration::from_secs(86_400);
+    for (not_before, not_after, good) in [
+        (now.minus(day * 2), now.minus(day), false),
+        (now.minus(day), now.plus(day * 29), false),
+        (now.plus(day), now.plus(day * 100), false),
+        (now.minus(day), now.plus(day * 31), true),
+    ] {
+        put_server(&store, &usual(), Kind::Server, Validity { not_before, not_after });
+        let before = store.identity("server").unwrap().fingerprint();
+        let after = store.ensure_server(&usual()).unwrap().fingerprint();
+        assert_eq!(before == after, good, "{not_before} to {not_after}");
+    }
+}
+
+#[test]
+fn a_certificate_for_clients_is_not_taken_for_a_servers() {
+    let (_temp, store) = store();
+    put_server(&store, &usual(), Kind::Client, Validity::days(100));
+    let before = store.identity("server").unwrap().fingerprint();
+    assert_ne!(store.ensure_server(&usual()).unwrap().fingerprint(), before);
+}
+
+#[test]
+fn a_server_certificate_of_a_ca_that_is_gone_is_issued_anew() {
+    let (_temp, store) = store();
+    let old = store.ensure_server(&usual()).unwrap();
+    fs::remove_file(store.dir().join("ca.pem")).unwrap();
+    fs::remove_file(store.dir().join("ca-key.pem")).unwrap();
+    let new = store.ensure_server(&usual()).unwrap();
+    assert_ne!(new.chain()[1], old.chain()[1]);
+    assert_eq!(new.chain()[1], store.authority().unwrap());
+}
+
+#[test]
+fn a_process_killed_between_any_two_files_leaves_a_store_that_heals() {
+    // The files appear in this order; each prefix is what a kill can leave, with the next file's temporary one beside it.
+    let order = ["ca-key.pem", "ca.pem", "server-key.pem", "server.pem"];
+    let (_temp, whole) = store();
+    whole.ensure_server(&usual()).unwrap();
+    for killed_after in 0..order.len() {
+        let (_temp, partial) = store();
+        files::create_directory(partial.dir()).unwrap();
+        for file in &order[..killed_after] {
+            fs::copy(whole.dir().join(file), partial.dir().join(file)).unwrap();
+        }
+        fs::write(partial.dir().join(format!(".{}.new", order[killed_after])), "half a fi").unwrap();
+        let identity = partial.ensure_server(&usual()).unwrap();
+        assert_eq!(identity.chain()[1], partial.authority().unwrap(), "killed after {killed_after}");
+        let leftover = contents(&partial).into_iter().filter(|(path, _)| path.to_string_lossy().contains(".new")).count();
+        assert_eq!(leftover, 0, "killed after {killed_after}");
+    }
+}
+
+#[test]
+fn a_key_that_does_not_fit_the_certificate_is_replaced_with_it_for_a_server_and_refused_elsewhere() {
+    let (_temp, store) = store();
+    store.ensure_server(&usual()).unwrap();
+    store.issue("client", &usual(), Kind::Client, Validity::days(1)).unwrap();
+    fs::copy(store.dir().join("server-key.pem"), store.dir().join("client-key.pem")).unwrap();
+    assert!(matches!(store.identity("client"), Err(CertsError::KeyMismatch { .. })));
+
+    // As after a kill between the two renames of a renewal.
+    store.issue("client", &usual(), Kind::Client, Validity::days(1)).unwrap();
+    fs::copy(store.dir().join("client-key.pem"), store.dir().join("server-key.pem")).unwrap();
+    store.ensure_server(&usual()).unwrap();
+    store.identity("server").unwrap();
+}
+
+#[test]
+fn a_ca_key_of_another_ca_is_refused() {
+    let (_temp, store) = store();
+    store.ensure_server(&usual()).unwrap();
+    fs::copy(store.dir().join("server-key.pem"), store.dir().join("ca-key.pem")).unwrap();
+    let error = store.issue("x", &usual(), Kind::Client, Validity::days(1)).unwrap_err();
+    assert!(matches!(error, CertsError::KeyMismatch { .. }), "{error}");
+}
+
+#[test]
+fn first_starts_that_race_agree_on_one_ca() {
+    let (_temp, store) = store();
+    let barrier = Barrier::new(8);
+    let identities: Vec<Identity> = thread::scope(|scope| {
+        let racers: Vec<_> = (0..8)
+            .map(|_| {
+                scope.spawn(|| {
+                    let store = Store::open(store.dir()).unwrap();
+                    barrier.wait();
+                    store.ensure_server(&usual()).unwrap()
+                })
+            })
+            .collect();
+        racers.into_iter().map(|racer| racer.join().unwrap()).collect()
+    });
+    let authority = store.authority().unwrap();
+    for identity in &identities {
+        assert_eq!(identity.chain()[1], authority);
+        assert_eq!(identity.fingerprint(), identities[0].fingerprint());
+    }
+}
+
+#[test]
+fn a_reader_never_finds_half_a_file_while_it_is_replaced() {
+    let (_temp, store) = store();
+    store.ensure_server(&usual()).unwrap();
+    thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            for _ in 0..50 {
+                store.issue("shared", &usual(), Kind::Client, Validity::days(1)).unwrap();
+            }
+        });
+        let path = store.dir().join("shared.pem");
+        while !writer.is_finished() {
+            if let Some(pem) = files::read(&path, Secrecy::Public).unwrap() {
+                assert_eq!(files::parse_certificates(&path, &pem).unwrap().len(), 2);
+            }
+        }
+    });
+}
+
+#[test]
+fn a_key_that_others_can_read_is_refused_with_the_remedy() {
+    let (_temp, store) = store();
+    store.ensure_server(&usual()).unwrap();
+    for open in [0o640, 0o604, 0o660, 0o644] {
+        for key in ["server-key.pem", "ca-key.pem"] {
+            let path = store.dir().join(key);
+            chmod(&path, open);
+            let error = match key {
+                "server-key.pem" => store.ensure_server(&usual()).unwrap_err(),
+                _ => store.issue("x", &usual(), Kind::Client, Validity::days(1)).unwrap_err(),
+            };
+            assert!(matches!(error, CertsError::KeyOpen { mode, .. } if mode == open), "{error}");
+            assert!(error.to_string().contains(&format!("chmod 600 {}", path.display())), "{error}");
+            chmod(&path, 0o600);
+        }
+    }
+}
+
+#[test]
+fn a_directory_that_others_can_write_to_is_refused_with_the_remedy() {
+    let (_temp, store) = store();
+    store.ensure_server(&usual()).unwrap();
+    for open in [0o777, 0o770, 0o702, 0o1777] {
+        chmod(store.dir(), open);
+        let error = Store::open(store.dir()).unwrap_err();
+        assert!(matches!(error, CertsError::DirectoryOpen { mode, .. } if mode == open), "{error}");
+        assert!(error.to_string().contains("chmod go-w"), "{error}");
+    }
+    chmod(store.dir(), 0o755);
+    Store::open(store.dir()).unwrap().ensure_server(&usual()).unwrap();
+}
+
+#[test]
+fn what_is_not_a_directory_can_not_be_a_store() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    assert!(matches!(Store::open(file.path()), Err(CertsError::NotADirectory { .. })));
+    let below = file.path().join("below");
+    let error = Store::open(&below).and_then(|store| store.ensure_server(&usual()).map(drop)).unwrap_err();
+    assert!(error.to_string().contains(&below.display().to_string()), "{error}");
+}
+
+#[test]
+fn a_directory_that_can_not_be_written_is_named() {
+    // Root may write anywhere but here.
+    let store = Store::open("/proc/secure-rdma").unwrap();
+    let error = store.ensure_server(&usual()).unwrap_err();
+    assert!(matches!(error, CertsError::Write { .. }), "{error}");
+    assert!(error.to_string().contains("can't write /proc/secure-rdma"), "{error}");
+}
+
+#[test]
+fn what_is_not_a_certificate_or_key_is_refused_by_name() {
+    let (_temp, store) = store();
+    store.ensure_server(&usual()).unwrap();
+    let (certificate, key) = (store.dir().join("server.pem"), store.dir().join("server-key.pem"));
+    let good = fs::read_to_string(&certificate).unwrap();
+    let der_cut = "-----BEGIN CERTIFICATE-----\nMIIBAA==\n-----END CERTIFICATE-----\n";
+    for bad in ["", "hello", "\0\u{1}", &good[..100], der_cut, &good.replace("MII", "!!!"), &fs::read_to_string(&key).unwrap()] {
+        fs::write(&certificate, bad).unwrap();
+        let error = store.ensure_server(&usual()).unwrap_err();
+        assert!(matches!(error, CertsError::NotACertificate { .. }), "{bad:?}: {error}");
+        assert!(error.to_string().contains("server.pem"), "{error}");
+    }
+    fs::write(&certificate, &good).unwrap();
+    let der_cut = "-----BEGIN PRIVATE KEY-----\nMIIBAA==\n-----END PRIVATE KEY-----\n";
+    for bad in ["", "hello", &good, der_cut] {
+        fs::write(&key, bad).unwrap();
+        let error = store.ensure_server(&usual()).unwrap_err();
+        assert!(matches!(error, CertsError::NotAKey { .. }), "{bad:?}: {error}");
+        assert!(error.to_string().contains("server-key.pem"), "{error}");
+    }
+}
+
+#[test]
+fn a_file_without_end_is_not_read_to_its_end() {
+    let error = files::read_authorities(Path::new("/dev/zero")).unwrap_err();
+    assert!(matches!(error, CertsError::TooLong { .. }), "{error}");
+}
+
+#[test]
+fn a_store_without_a_ca_says_what_else_can_be_done() {
+    let (_temp, store) = store();
+    let error = store.authority().unwrap_err();
+    assert!(matches!(error, CertsError::NoAuthority { .. }));
+    for remedy in ["start a server", "--ca FILE", "--pin sha256:"] {
+        assert!(error.to_string().contains(remedy), "{error}");
+    }
+    assert!(!store.dir().exists(), "looking made a directory");
+}
+
+#[test]
+fn a_leaf_or_an_ended_certificate_is_no_ca() {
+    let (_temp, store) = store();
+    store.issue("leaf", &names(&["leaf.example"]), Kind::Server, Validity::days(1)).unwrap();
+    let error = files::read_authorities(&store.dir().join("leaf.pem")).unwrap_err();
+    assert!(matches!(&error, CertsError::NotAnAuthority { subject, .. } if subject == "CN=leaf.example"), "{error}");
+
+    let key = issue::new_key().unwrap();
+    let mut params = rcgen::CertificateParams::default();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    params.not_after = rcgen::date_time_ymd(2020, 1, 2);
+    let ended = params.self_signed(&*key).unwrap().pem();
+    fs::write(store.dir().join("ca.pem"), ended).unwrap();
+    let error = store.ensure_server(&usual()).unwrap_err();
+    assert!(error.to_string().contains("ended on 2020-01-02 00:00:00 UTC"), "{error}");
+}
+
+#[test]
+fn without_the_cas_key_a_certificate_is_used_as_long_as_it_is_good_for_something() {
+    let (_temp, store) = store();
+    store.ensure_server(&usual()).unwrap();
+    fs::remove_file(store.dir().join("ca-key.pem")).unwrap();
+    let before = contents(&store);
+    store.ensure_server(&[usual(), names(&["10.9.9.9"])].concat()).unwrap();
+    assert_eq!(contents(&store), before);
+
+    let error = store.ensure_server(&names(&["elsewhere.example"])).unwrap_err();
+    assert!(matches!(&error, CertsError::NoAuthorityKey { reason, .. } if reason.contains("elsewhere.example")), "{error}");
+    let error = store.issue("x", &usual(), Kind::Client, Validity::days(1)).unwrap_err();
+    assert!(matches!(error, CertsError::NoAuthorityKey { .. }), "{error}");
+}
+
+#[test]
+fn issuing_gives_what_was_asked_for_and_replaces_what_was_there() {
+    let (_temp, store) = store();
+    let now = Timestamp::now();
+    let validity = Validity { not_before: now.minus(Duration::from_secs(100)), not_after: now.minus(Duration::from_secs(50)) };
+    let issued = store.issue("expired-1", &names(&["A.example", "10.0.0.1"]), Kind::Client, validity).unwrap();
+    assert_eq!(issued.certificate.file, store.dir().join("expired-1.pem"));
+    assert_eq!(issued.key, store.dir().join("expired-1-key.pem"));
+    assert_eq!(mode(&issued.key), 0o600);
+    let CertificateInfo { kind, subject, names: found, not_before, not_after, .. } = issued.certificate.clone();
+    assert_eq!((kind, subject.as_str()), (Some(Kind::Client), "CN=a.example"));
+    assert_eq!(found, ["a.example", "10.0.0.1"]);
+    assert_eq!((not_before, not_after), (validity.not_before, validity.not_after));
+
+    let again = store.issue("expired-1", &usual(), Kind::Server, Validity::days(1)).unwrap();
+    assert_ne!(again.certificate.fingerprint, issued.certificate.fingerprint);
+    assert_eq!(store.identity("expired-1").unwrap().fingerprint(), again.certificate.fingerprint);
+}
+
+#[test]
+fn impossible_certificates_are_refused_and_leave_no_trace() {
+    let (_temp, store) = store();
+    store.ensure_server(&usual()).unwrap();
+    let before = contents(&store);
+    let now = Timestamp::now();
+    let issue = |names: &[Name], kind, not_before, not_after| {
+        store.issue("x", names, kind, Validity { not_before, not_after }).unwrap_err()
+    };
+    let later = now.plus(Duration::from_secs(60));
+    assert!(matches!(issue(&[], Kind::Client, now, later), CertsError::NoNames));
+    assert!(matches!(issue(&usual(), Kind::Client, later, now), CertsError::Dates { .. }));
+    assert!(matches!(issue(&usual(), Kind::Client, now, now), CertsError::Dates { .. }));
+    assert!(matches!(issue(&usual(), Kind::Authority, now, later), CertsError::Make(_)));
+    let error = issue(&usual(), Kind::Client, now, now.plus(Duration::from_secs(4000 * 86_400)));
+    assert!(error.to_string().contains("the CA itself ends on"), "{error}");
+    assert!(matches!(issue(&usual(), Kind::Client, now, Timestamp::from_unix(u64::MAX)), CertsError::Dates { .. }));
+    assert_eq!(contents(&store), before);
+}
+
+#[test]
+fn names_that_would_leave_the_directory_or_hit_other_files_are_refused() {
+    let (_temp, store) = store();
+    store.ensure_server(&usual()).unwrap();
+    let long = "x".repeat(101);
+    for file in [
+        "", ".", "..", "a/b", "../a", "/a", ".hidden", "-x", "a b", "a\0", "a\n", "é", "ca", "server", "CA", "Server", "ca-key",
+        "x-key", "X-Key", &long,
+    ] {
+        let refused = store.issue(file, &usual(), Kind::Client, Validity::days(1));
+        assert!(matches!(refused, Err(CertsError::FileName(_))), "{file:?}");
+    }
+    for file in ["a", "node-1.example", "ca2", "key", "server_2", &"x".repeat(100)] {
+        store.issue(file, &usual(), Kind::Client, Validity::days(1)).unwrap();
+    }
+}
+
+#[test]
+fn a_store_that_another_process_holds_is_waited_for() {
+    let (_temp, store) = store();
+    let lock = store.lock().unwrap();
+    thread::scope(|scope| {
+        let waiting = scope.spawn(|| store.ensure_server(&usual()).map(drop));
+        thread::sleep(Duration::from_millis(100));
+        assert!(!waiting.is_finished());
+        assert!(store.authority().is_err(), "made without the lock");
+        drop(lock);
+        waiting.join().unwrap().unwrap();
+    });
+}
+
+#[test]
+fn state_belongs_where_the_xdg_specification_says() {
+    let dir = |state: Option<&'static str>, home: Option<&'static str>| {
+        default_dir(move |name| if name == "HOME" { home } else { state.filter(|_| name == "XDG_STATE_HOME") }.map(Into::into))
+    };
+    assert_eq!(dir(Some("/s"), Some("/h")).unwrap(), Path::new("/s/secure-rdma"));
+    assert_eq!(dir(None, Some("/h")).unwrap(), Path::new("/h/.local/state/secure-rdma"));
+    // Relative paths there are invalid and ignored.
+    assert_eq!(dir(Some("s"), Some("/h")).unwrap(), Path::new("/h/.local/state/secure-rdma"));
+    assert!(matches!(dir(Some(""), None), Err(CertsError::NoHome)));
+}
+
+#[test]
+fn neither_an_identity_nor_a_store_prints_a_key() {
+    let (_temp, store) = store();
+    let identity = store.ensure_server(&usual()).unwrap();
+    let shown = format!("{identity:?} {store:?}");
+    assert!(shown.starts_with("Identity(sha256:") && shown.len() < 250, "{shown}");
+}

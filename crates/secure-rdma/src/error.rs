@@ -1,0 +1,226 @@
+//! Why a session didn't come to be, or came to an end.
+
+use crate::control::{ControlError, ErrorCode, ErrorKind, Invalid, SealPolicy, Text};
+use crate::tls::TlsError;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+use verbs::Status;
+
+/// Why a session didn't come to be, or came to an end.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum SessionError {
+    /// The host's name means no address.
+    #[error("{host}: no such host ({reason}); check the name, or give an IP address")]
+    Resolve {
+        /// What was asked for.
+        host: String,
+        /// What the resolver said.
+        reason: String,
+    },
+    /// Nobody could be reached there.
+    #[error("can't connect to {address}: {reason}; is the server running there, and does the network let TCP through?")]
+    Connect {
+        /// What was tried.
+        address: SocketAddr,
+        /// What the system said.
+        reason: String,
+    },
+    /// The TLS handshake failed.
+    #[error(transparent)]
+    Tls(#[from] std::sync::Arc<TlsError>),
+    /// The control channel failed.
+    #[error("{step}: {reason}")]
+    Control {
+        /// What was being done.
+        step: &'static str,
+        /// What happened.
+        reason: std::sync::Arc<ControlError>,
+    },
+    /// The peer sent another record than the protocol has there.
+    #[error("{step}: the peer sent a {found} record; it speaks another protocol, or is broken")]
+    Unexpected {
+        /// What was being done.
+        step: &'static str,
+        /// What came.
+        found: &'static str,
+    },
+    /// Another version of the protocol.
+    #[error("the peer speaks version {peer} of the session protocol, this side version {own}; update the older one")]
+    Version {
+        /// This side's.
+        own: u16,
+        /// The peer's.
+        peer: u16,
+    },
+    /// One side insists on sealing, the other can't or won't.
+    #[error("the data path can't be agreed on: this side wants sealing {own:?}, the peer {peer:?}")]
+    Seal {
+        /// This side's policy.
+        own: SealPolicy,
+        /// The peer's.
+        peer: SealPolicy,
+    },
+    /// The peer wants RDMA packets sent to an address that isn't its own.
+    #[error(
+        "the peer is connected from {connected} but names {named} as its RDMA address: packets are only sent to the host that \
+         was authenticated; let both use one address (on the peer: --device embedded:{connected})"
+    )]
+    ForeignAddress {
+        /// Where the control connection comes from.
+        connected: IpAddr,
+        /// What the peer named.
+        named: IpAddr,
+    },
+    /// The peer ended the session and said why.
+    #[error("the peer ended the session: {text}")]
+    Peer {
+        /// Its code.
+        code: ErrorCode,
+        /// Its words.
+        text: Text<512>,
+    },
+    /// The server has no room.
+    #[error("the server is full: it serves {max} clients at most; try again later or raise its --max-clients")]
+    Full {
+        /// Its limit.
+        max: usize,
+    },
+    /// Nothing was heard for too long.
+    #[error("nothing was heard from the peer for {0:?}: its process, its host or the network is gone")]
+    Silent(Duration),
+    /// A step took too long.
+    #[error("{step}: it was not done within {limit:?}")]
+    TimedOut {
+        /// What was being done.
+        step: &'static str,
+        /// The time allowed.
+        limit: Duration,
+    },
+    /// The session was closed before.
+    #[error("the session is closed")]
+    Closed,
+    /// A message that the other side doesn't take.
+    #[error("a message of {len} bytes is longer than the {limit} that {who} takes")]
+    MessageTooLong {
+        /// Its length, as far as known.
+        len: u64,
+        /// The limit.
+        limit: u64,
+        /// Whose limit.
+        who: &'static str,
+    },
+    /// A one-sided operation outside the region.
+    #[error("{len} bytes at offset {offset} reach outside the region, whose {part} has {size} bytes")]
+    OutOfRegion {
+        /// First byte.
+        offset: u64,
+        /// How many.
+        len: u64,
+        /// Which part of the region.
+        part: &'static str,
+        /// Its size.
+        size: u64,
+    },
+    /// The server gives this client no region.
+    #[error("the peer has no region for one-sided operations")]
+    NoRegion,
+    /// An RDMA operation failed.
+    #[error("{operation} failed with {status}: {}", meaning(*.status))]
+    Operation {
+        /// What was tried.
+        operation: &'static str,
+        /// How it completed.
+        status: Status,
+    },
+    /// The device refused.
+    #[error("RDMA device: {0}")]
+    Device(std::sync::Arc<verbs::Error>),
+    /// The system refused.
+    #[error("{what}: {reason}")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// What it said.
+        reason: String,
+    },
+}
+
+impl SessionError {
+    /// For `map_err`.
+    pub(crate) fn control(step: &'static str) -> impl FnOnce(ControlError) -> Self {
+        move |error| match error {
+            ControlError::TimedOut => Self::TimedOut { step, limit: crate::session::STEP_LIMIT },
+            error => Self::Control { step, reason: error.into() },
+        }
+    }
+
+    /// For `map_err`.
+    pub(crate) fn system(what: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |error| Self::System { what, reason: error.to_string() }
+    }
+
+    /// What the peer is told of it: the code and the words of an error record. Nothing secret is in them.
+    pub(crate) fn for_peer(&self) -> Option<(ErrorKind, Text<512>)> {
+        let kind = match self {
+            Self::Control { reason, .. } => match **reason {
+                ControlError::TooLong(_) | ControlError::Decode(_) | ControlError::Truncated { .. } => {
+                    ErrorKind::Malformed
+                }
+                ControlError::Overdue(_) => ErrorKind::TimedOut,
+                _ => return None,
+            },
+            Self::Unexpected { .. } => ErrorKind::Unexpected,
+            Self::Version { .. } => ErrorKind::Version,
+            Self::Seal { .. } => ErrorKind::Seal,
+            Self::ForeignAddress { .. } => ErrorKind::Path,
+            Self::Full { .. } => ErrorKind::Full,
+            Self::TimedOut { .. } | Self::Silent(_) => ErrorKind::TimedOut,
+            Self::MessageTooLong { .. } | Self::OutOfRegion { .. } => ErrorKind::Limit,
+            Self::Operation { .. } => ErrorKind::QueuePair,
+            Self::Device(_) | Self::System { .. } => ErrorKind::Internal,
+            _ => return None,
+        };
+        Some((kind, Text::lossy(&self.to_string())))
+    }
+}
+
+impl From<verbs::Error> for SessionError {
+    fn from(error: verbs::Error) -> Self {
+        Self::Device(error.into())
+    }
+}
+
+impl From<verbs::PostError> for SessionError {
+    fn from(error: verbs::PostError) -> Self {
+        Self::System { what: "posting a work request", reason: error.to_string() }
+    }
+}
+
+impl From<verbs::SliceError> for SessionError {
+    fn from(error: verbs::SliceError) -> Self {
+        Self::Device(verbs::Error::from(error).into())
+    }
+}
+
+impl From<Invalid> for SessionError {
+    fn from(error: Invalid) -> Self {
+        Self::System { what: "describing this side to the peer", reason: error.to_string() }
+    }
+}
+
+/// What a completion status means for a user, and what to do.
+fn meaning(status: Status) -> &'static str {
+    match status {
+        Status::RemoteAccess => "the peer's key doesn't allow it",
+        Status::RemoteInvalidRequest => "the peer found the request invalid, or had no room for the message",
+        Status::RemoteOperation => "the peer couldn't carry it out",
+        Status::RetryExceeded => {
+            "the peer's queue pair didn't answer; its process may be gone, or UDP may be blocked between the hosts"
+        }
+        Status::RnrRetryExceeded => "the peer posts no receive requests",
+        Status::Flushed => "the connection had failed before",
+        _ => "the connection is unusable; open a new session",
+    }
+}

@@ -1,0 +1,235 @@
+//! The control channel's keeper: a task that keeps the session alive, and notices when it isn't.
+//!
+//! Closing takes three steps, so that each side knows that the other's queues have drained before it frees what the other may still
+//! use:
+//!
+//! ```text
+//!   closing side                        other side
+//!   (its sends have completed)
+//!   Bye      ─────────────────────────▶ recv() returns None; its sends complete
+//!            ◀───────────────────────── ByeAck
+//!   Fin      ─────────────────────────▶
+//!   frees everything                    frees everything
+//! ```
+
+use super::{STEP_LIMIT, Timing};
+use crate::SessionError;
+use crate::control::{ControlChannel, ControlReader, ControlWriter, Record};
+use core::fmt;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+
+/// Heartbeats that may be missed.
+const MISSED: u32 = 3;
+
+/// What a keeper knows of the session.
+#[derive(Clone, Debug)]
+pub(crate) enum Life {
+    /// Both sides are there.
+    Open,
+    /// The peer has said goodbye, and waits for this side's.
+    PeerClosing,
+    /// Closed, as both sides wanted.
+    Closed,
+    /// Over, for this reason.
+    Failed(SessionError),
+}
+
+/// What the session wants of its keeper.
+enum Wish {
+    /// Close, now that this side's queues have drained.
+    Close,
+    /// Tell the peer, and end.
+    Fail(SessionError),
+}
+
+/// A session's handle on its keeper. When it is dropped the keeper ends, and with it the control channel.
+pub(crate) struct Keeper {
+    wishes: mpsc::Sender<Wish>,
+    life: watch::Receiver<Life>,
+}
+
+impl fmt::Debug for Keeper {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keeper").field("life", &*self.life.borrow()).finish_non_exhaustive()
+    }
+}
+
+impl Keeper {
+    /// Starts a keeper for `control`.
+    pub(crate) fn start<T>(control: ControlChannel<T>, timing: Timing) -> Self
+    where
+        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let (wishes, wanted) = mpsc::channel(1);
+        let (set_life, life) = watch::channel(Life::Open);
+        tokio::spawn(async move {
+            let (reader, writer) = control.into_split();
+            let mut task = Task { reader, writer, wanted, life: set_life, timing, heard: Instant::now(), pings: 0 };
+            let end = task.run().await;
+            if let Life::Failed(reason) = &end
+                && let Some((kind, text)) = reason.for_peer()
+            {
+                let _ = task.writer.send_within(&Record::Error { code: kind.into(), text }, STEP_LIMIT).await;
+            }
+            let _ = task.writer.shutdown_within(STEP_LIMIT).await;
+            task.life.send_replace(end);
+        });
+        Self { wishes, life }
+    }
+
+    /// What is known now.
+    pub(crate) fn life(&self) -> Life {
+        self.life.borrow().clone()
+    }
+
+    /// Waits until the session isn't open any more.
+    pub(crate) async fn change(&mut self) -> Life {
+        match self.life.wait_for(|life| !matches!(life, Life::Open)).await {
+            Ok(life) => life.clone(),
+            Err(_) => Life::Failed(SessionError::Closed),
+        }
+    }
+
+    /// Waits until the session is over.
+    pub(crate) async fn end(&mut self) -> Life {
+        match self.life.wait_for(|life| matches!(life, Life::Closed | Life::Failed(_))).await {
+            Ok(life) => life.clone(),
+            Err(_) => Life::Failed(SessionError::Closed),
+        }
+    }
+
+    /// Says goodbye; [`Self::end`] tells when that is done.
+    pub(crate) async fn close(&self) {
+        let _ = self.wishes.send(Wish::Close).await;
+    }
+
+    /// Tells the peer what went wrong, and ends.
+    pub(crate) fn fail(&self, reason: SessionError) {
+        // If there is a wish already, the session is ending anyway.
+        let _ = self.wishes.try_send(Wish::Fail(reason));
+    }
+}
+
+struct Task<R, W> {
+    reader: ControlReader<R>,
+    writer: ControlWriter<W>,
+    wanted: mpsc::Receiver<Wish>,
+    life: watch::Sender<Life>,
+    timing: Timing,
+    heard: Instant,
+    pings: u64,
+}
+
+impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Task<R, W> {
+    /// Runs until the session is over; returns how.
+    async fn run(&mut self) -> Life {
+        let mut beat = tokio::time::interval_at(Instant::now() + self.timing.send_every, self.timing.send_every);
+        beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let silence = self.timing.expect_every * MISSED;
+        loop {
+            let step = tokio::select! {
+                record = self.reader.recv() => match record {
+                    Ok(record) => self.take(record).await,
+                    Err(error) => Err(SessionError::control("keeping the session")(error)),
+                },
+                _ = beat.tick() => {
+                    self.pings += 1;
+                    self.say(&Record::Ping { n: self.pings }).await.map(|()| None)
+                }
+                () = tokio::time::sleep_until(self.heard + silence) => Err(SessionError::Silent(silence)),
+                wish = self.wanted.recv() => match wish {
+                    Some(Wish::Close) => return self.close().await,
+                    Some(Wish::Fail(reason)) => Err(reason),
+                    None => Err(SessionError::Closed),
+                },
+            };
+            match step {
+                Ok(None) => {}
+                Ok(Some(end)) => return end,
+                Err(reason) => return Life::Failed(reason),
+            }
+        }
+    }
+
+    /// Takes a record of an open session; returns how the session ended if it did.
+    async fn take(&mut self, record: Record) -> Result<Option<Life>, SessionError> {
+        self.heard = Instant::now();
+        match record {
+            Record::Ping { n } => self.say(&Record::Pong { n }).await?,
+            Record::Pong { .. } => {}
+            Record::Bye => {
+                self.life.send_replace(Life::PeerClosing);
+            }
+            Record::Error { code, text } => return Err(SessionError::Peer { code, text }),
+            other => {
+                let found = super::name(&other);
+                return Err(SessionError::Unexpected { step: "keeping the session", found });
+            }
+        }
+        Ok(None)
+    }
+
+    /// Says goodbye, first or in answer to the peer's.
+    async fn close(&mut self) -> Life {
+        let result = if matches!(*self.life.borrow(), Life::PeerClosing) {
+            self.answer_goodbye().await
+        } else {
+            self.say_goodbye().await
+        };
+        match result {
+            Ok(()) => Life::Closed,
+            Err(reason) => Life::Failed(reason),
+        }
+    }
+
+    async fn say_goodbye(&mut self) -> Result<(), SessionError> {
+        self.say(&Record::Bye).await?;
+        let deadline = Instant::now() + STEP_LIMIT;
+        // Where both say goodbye at once, each answers the other.
+        let mut answered = false;
+        loop {
+            match self.next("closing", deadline).await? {
+                Record::Bye if !answered => {
+                    answered = true;
+                    self.say(&Record::ByeAck).await?;
+                }
+                Record::ByeAck => return self.say(&Record::Fin).await,
+                other => return Err(unexpected(&other)),
+            }
+        }
+    }
+
+    async fn answer_goodbye(&mut self) -> Result<(), SessionError> {
+        self.say(&Record::ByeAck).await?;
+        match self.next("closing", Instant::now() + STEP_LIMIT).await? {
+            Record::Fin => Ok(()),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// The next record that isn't about the heartbeat.
+    async fn next(&mut self, step: &'static str, deadline: Instant) -> Result<Record, SessionError> {
+        loop {
+            match self.reader.recv_by(deadline).await.map_err(SessionError::control(step))? {
+                Record::Ping { n } => self.say(&Record::Pong { n }).await?,
+                Record::Pong { .. } => {}
+                Record::Error { code, text } => return Err(SessionError::Peer { code, text }),
+                other => return Ok(other),
+            }
+        }
+    }
+
+    async fn say(&mut self, record: &Record) -> Result<(), SessionError> {
+        self.writer.send_within(record, STEP_LIMIT).await.map_err(SessionError::control("keeping the session"))
+    }
+}
+
+fn unexpected(record: &Record) -> SessionError {
+    SessionError::Unexpected { step: "closing", found: super::name(record) }
+}
+
+/// How long a session that is being closed takes at most: each of the three steps has its limit.
+pub(crate) const CLOSE_LIMIT: Duration = Duration::from_secs(3 * STEP_LIMIT.as_secs());

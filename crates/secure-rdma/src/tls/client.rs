@@ -1,0 +1,110 @@
+//! The client's side of the handshake.
+
+use core::fmt;
+use core::time::Duration;
+use std::sync::Arc;
+
+use rustls::client::{ClientConfig, Resumption};
+use rustls::sign::SingleCertAndKey;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+
+use super::error::{Attempt, Peer, TlsError};
+use super::negotiated::{Negotiated, Secured};
+use super::trust::{Anchors, Trust};
+use super::verifier::Verifier;
+use super::ALPN;
+use crate::certs::{Identity, Name};
+use crate::crypto;
+
+/// What a client needs for handshakes: whom it trusts and, if it has one, its own certificate.
+#[derive(Clone)]
+pub struct ClientTls {
+    trust: Trust,
+    anchors: Anchors,
+    identity: Option<Identity>,
+}
+
+impl ClientTls {
+    /// A client that trusts `trust` and shows `identity` to servers that ask for a certificate.
+    ///
+    /// # Errors
+    /// If what is to be trusted can't be read or is not a CA.
+    pub fn new(trust: Trust, identity: Option<Identity>) -> Result<Self, TlsError> {
+        let anchors = Anchors::load(&trust)?;
+        Ok(Self { trust, anchors, identity })
+    }
+
+    /// Does the handshake over `io` with the server `name`, within `limit`.
+    ///
+    /// With TLS 1.3 the client is done before the server has seen the client's certificate. A server that refuses it says so where the
+    /// client reads first: [`TlsError::from_io`] tells what such an error means.
+    ///
+    /// # Errors
+    /// If the peer isn't the server `name` by a CA that is trusted, doesn't speak this protocol, or isn't done in time.
+    pub async fn connect<T: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        io: T,
+        name: &Name,
+        limit: Duration,
+    ) -> Result<Secured<T>, TlsError> {
+        let verifier = Arc::new(Verifier::new(self.anchors.clone(), crypto::provider()));
+        let config = Arc::new(self.config(Arc::clone(&verifier))?);
+        let handshake = TlsConnector::from(config).connect(name.as_server_name().clone(), io);
+        let stream = match timeout(limit, handshake).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => {
+                let attempt = Attempt { name, trust: &self.trust, presented: verifier.presented() };
+                return Err(TlsError::of_attempt(error, &attempt));
+            }
+            Err(_) => return Err(TlsError::TimedOut { peer: Peer::Server, limit }),
+        };
+        let negotiated = Negotiated::read(stream.get_ref().1, Peer::Server)?;
+        Ok(Secured { stream: stream.into(), negotiated })
+    }
+
+    fn config(&self, verifier: Arc<Verifier>) -> Result<ClientConfig, TlsError> {
+        let builder = ClientConfig::builder_with_provider(crypto::provider())
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .map_err(TlsError::Configuration)?
+            // rustls' word for a verifier that isn't its own. This one asks rustls' own: see there.
+            .dangerous()
+            .with_custom_certificate_verifier(verifier);
+        let mut config = match &self.identity {
+            Some(identity) => {
+                builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(identity.certified_key())))
+            }
+            None => builder.with_no_client_auth(),
+        };
+        config.alpn_protocols = vec![ALPN.to_vec()];
+        config.resumption = Resumption::disabled();
+        config.enable_early_data = false;
+        Ok(config)
+    }
+}
+
+impl fmt::Debug for ClientTls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientTls").field("trust", &self.trust).field("identity", &self.identity).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::certs::Fingerprint;
+
+    #[test]
+    fn nothing_weaker_than_promised_is_configured() {
+        let client = ClientTls::new(Trust::Pin(Fingerprint::of(b"")), None).unwrap();
+        let verifier = Arc::new(Verifier::new(client.anchors.clone(), crypto::provider()));
+        let config = client.config(verifier).unwrap();
+        assert!(!config.key_log.will_log("CLIENT_TRAFFIC_SECRET_0"));
+        assert!(!config.enable_early_data && config.enable_sni);
+        assert_eq!(config.alpn_protocols, [ALPN]);
+        let groups: Vec<_> = config.crypto_provider().kx_groups.iter().map(|group| format!("{:?}", group.name())).collect();
+        assert_eq!(groups, ["X25519MLKEM768", "X25519", "secp256r1", "secp384r1"]);
+        assert!(config.crypto_provider().cipher_suites.iter().all(|suite| suite.tls13().is_some()));
+    }
+}

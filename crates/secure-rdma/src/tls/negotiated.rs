@@ -1,0 +1,58 @@
+//! What a handshake came to.
+
+use rustls::CommonState;
+use tokio_rustls::TlsStream;
+
+use super::error::{Peer, TlsError};
+use super::ALPN;
+use crate::certs::Fingerprint;
+
+/// A connection after its handshake.
+#[derive(Debug)]
+pub struct Secured<T> {
+    /// The stream. Its `get_ref().1` has rustls' `export_keying_material`.
+    pub stream: TlsStream<T>,
+    /// What was agreed.
+    pub negotiated: Negotiated,
+}
+
+/// What client and server agreed on, by TLS's own names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Negotiated {
+    /// `TLSv1.3`.
+    pub version: &'static str,
+    /// The cipher suite, such as `TLS13_AES_256_GCM_SHA384`.
+    pub suite: String,
+    /// The key exchange group, such as `X25519MLKEM768`.
+    pub group: String,
+    /// The fingerprint of the peer's certificate; `None` for a client that had none.
+    pub peer_certificate_sha256: Option<Fingerprint>,
+}
+
+impl Negotiated {
+    /// Reads it off a connection with `peer` whose handshake is done.
+    ///
+    /// # Errors
+    /// [`TlsError::Protocol`] if the peer didn't agree on [`ALPN`]: rustls lets a peer pass that says nothing about it.
+    pub(super) fn read(connection: &CommonState, peer: Peer) -> Result<Self, TlsError> {
+        if connection.alpn_protocol() != Some(ALPN) {
+            return Err(TlsError::Protocol { peer });
+        }
+        let missing = || TlsError::Failed { peer, source: rustls::Error::HandshakeNotComplete };
+        let version = match connection.protocol_version() {
+            Some(rustls::ProtocolVersion::TLSv1_3) => "TLSv1.3",
+            _ => return Err(missing()),
+        };
+        let suite = connection.negotiated_cipher_suite().ok_or_else(missing)?;
+        let group = connection.negotiated_key_exchange_group().ok_or_else(missing)?;
+        Ok(Self {
+            version,
+            suite: format!("{:?}", suite.suite()),
+            group: format!("{:?}", group.name()),
+            peer_certificate_sha256: connection
+                .peer_certificates()
+                .and_then(|chain| chain.first())
+                .map(|der| Fingerprint::of(der)),
+        })
+    }
+}

@@ -1,0 +1,119 @@
+//! Completion channels, for threads that wait and for tokio.
+
+use crate::Error;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A completion channel: a file descriptor that becomes readable when an armed completion queue gets an entry.
+#[derive(Debug)]
+pub struct CompletionChannel {
+    embedded: Arc<device::CompletionChannel>,
+}
+
+impl CompletionChannel {
+    pub(crate) fn new(embedded: Arc<device::CompletionChannel>) -> Self {
+        Self { embedded }
+    }
+
+    pub(crate) fn embedded(&self) -> &Arc<device::CompletionChannel> {
+        &self.embedded
+    }
+
+    /// Takes an event if there is one: the number of the queue that it came from.
+    #[must_use]
+    pub fn try_event(&self) -> Option<u64> {
+        self.embedded.try_event()
+    }
+
+    /// Sleeps until there is an event, at most `timeout`; `None` means for ever.
+    ///
+    /// # Errors
+    /// The operating system refused to wait.
+    pub fn wait(&self, timeout: Option<Duration>) -> Result<Option<u64>, Error> {
+        self.embedded.wait(timeout).map_err(Error::Wait)
+    }
+}
+
+impl AsFd for CompletionChannel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.embedded.as_fd()
+    }
+}
+
+#[cfg(feature = "tokio")]
+pub use with_tokio::AsyncChannel;
+
+#[cfg(feature = "tokio")]
+mod with_tokio {
+    use super::{CompletionChannel, Error};
+    use crate::{Completion, CompletionQueue};
+    use std::os::fd::{AsRawFd, RawFd};
+    use std::sync::Arc;
+    use tokio::io::Interest;
+    use tokio::io::unix::AsyncFd;
+
+    /// A channel registered with tokio's reactor.
+    #[derive(Debug)]
+    pub struct AsyncChannel {
+        fd: AsyncFd<Registered>,
+    }
+
+    #[derive(Debug)]
+    struct Registered(Arc<CompletionChannel>);
+
+    impl AsRawFd for Registered {
+        fn as_raw_fd(&self) -> RawFd {
+            use std::os::fd::AsFd;
+            self.0.as_fd().as_raw_fd()
+        }
+    }
+
+    impl AsyncChannel {
+        /// Registers `channel` with the current runtime.
+        ///
+        /// # Errors
+        /// The runtime refused.
+        ///
+        /// # Panics
+        /// Outside a tokio runtime with I/O, as tokio does.
+        pub fn new(channel: Arc<CompletionChannel>) -> Result<Self, Error> {
+            let fd = AsyncFd::with_interest(Registered(channel), Interest::READABLE).map_err(Error::Wait)?;
+            Ok(Self { fd })
+        }
+
+        /// The next event: the number of the queue that it came from. Cancelling loses nothing.
+        ///
+        /// # Errors
+        /// The reactor is gone.
+        pub async fn event(&self) -> Result<u64, Error> {
+            loop {
+                let mut ready = self.fd.readable().await.map_err(Error::Wait)?;
+                match ready.get_inner().0.try_event() {
+                    Some(event) => return Ok(event),
+                    None => ready.clear_ready(),
+                }
+            }
+        }
+
+        /// Waits until `queue`, the only one of this channel, has completions, and moves up to `max` to the end of `out`.
+        /// Cancelling loses nothing.
+        ///
+        /// # Errors
+        /// The queue overflowed, or the reactor is gone.
+        pub async fn completions(
+            &self,
+            queue: &CompletionQueue,
+            out: &mut Vec<Completion>,
+            max: usize,
+        ) -> Result<usize, Error> {
+            loop {
+                let count = queue.poll_or_arm(out, max)?;
+                if count > 0 {
+                    return Ok(count);
+                }
+                self.event().await?;
+            }
+        }
+    }
+}

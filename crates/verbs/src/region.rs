@@ -1,0 +1,273 @@
+//! Registered memory: regions, slices to post, and the regions of peers.
+
+use crate::SliceError;
+use core::fmt;
+use device::memory::Origin;
+use rocev2::rc::RemoteAddress;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+pub use device::memory::Access;
+
+/// A registered region and which parts of it are lent out as slices.
+struct Registered {
+    memory: device::MemoryRegion,
+    /// Start → end of each slice.
+    lent: Mutex<BTreeMap<u64, u64>>,
+}
+
+/// A memory region. It is deregistered when it and all its slices are gone.
+///
+/// Peers may read and write it while this process does: every access copies, and a copy that overlaps a peer's write may see part
+/// of it. What must be consistent needs a protocol above, such as reading only what a message said is complete.
+pub struct MemoryRegion {
+    registered: Arc<Registered>,
+}
+
+impl MemoryRegion {
+    pub(crate) fn new(memory: device::MemoryRegion) -> Self {
+        Self { registered: Arc::new(Registered { memory, lent: Mutex::default() }) }
+    }
+
+    fn region(&self) -> &device::memory::Region {
+        self.registered.memory.region()
+    }
+
+    /// How many bytes.
+    #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "a region has at least one byte")]
+    pub fn len(&self) -> u64 {
+        self.region().len() as u64
+    }
+
+    /// Copies `out.len()` bytes from `offset`.
+    ///
+    /// # Errors
+    /// They reach outside.
+    pub fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), SliceError> {
+        let va = self.registered.place(offset, out.len() as u64)?;
+        self.region().read(va, out, Origin::Local).map_err(|_| self.registered.outside(offset, out.len() as u64))
+    }
+
+    /// Copies `data` to `offset`. The last byte is stored last.
+    ///
+    /// # Errors
+    /// It reaches outside, or the region has no local write access.
+    pub fn write(&self, offset: u64, data: &[u8]) -> Result<(), SliceError> {
+        let va = self.registered.place(offset, data.len() as u64)?;
+        self.region().write(va, data, Origin::Local).map_err(|_| self.registered.outside(offset, data.len() as u64))
+    }
+
+    /// What a peer needs to reach this region; the rights it was registered with say what it may do there.
+    #[must_use]
+    pub fn remote(&self) -> RemoteRegion {
+        RemoteRegion { addr: self.region().addr(), rkey: self.region().rkey(), len: self.len() }
+    }
+
+    /// Takes `len` bytes from `offset`, to be posted. No other slice gets any of them until this one is dropped.
+    ///
+    /// # Errors
+    /// They reach outside, or another slice has some of them.
+    pub fn slice(&self, offset: u64, len: u32) -> Result<Slice, SliceError> {
+        let va = self.registered.place(offset, len.into())?;
+        let (end, taken) = (offset + u64::from(len), SliceError::Taken { offset, len: len.into() });
+        let mut lent = self.registered.lent.lock().unwrap_or_else(PoisonError::into_inner);
+        // The last slice that begins before this one's end must end before it begins.
+        if len > 0 && lent.range(..end).next_back().is_some_and(|(_, &other)| other > offset) {
+            return Err(taken);
+        }
+        if len > 0 {
+            lent.insert(offset, end);
+        }
+        Ok(Slice { registered: Arc::clone(&self.registered), offset, va, capacity: len, len })
+    }
+}
+
+impl fmt::Debug for MemoryRegion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryRegion").field("len", &self.len()).finish_non_exhaustive()
+    }
+}
+
+impl Registered {
+    fn outside(&self, offset: u64, len: u64) -> SliceError {
+        SliceError::Bounds { offset, len, region: self.memory.region().len() as u64 }
+    }
+
+    /// The address of `offset`, if `len` bytes from there are inside.
+    fn place(&self, offset: u64, len: u64) -> Result<u64, SliceError> {
+        let region = self.memory.region();
+        match offset.checked_add(len) {
+            Some(end) if end <= region.len() as u64 => Ok(region.addr().wrapping_add(offset)),
+            _ => Err(self.outside(offset, len)),
+        }
+    }
+}
+
+/// A part of a region that belongs to whoever holds it: post it, and it comes back with the completion.
+///
+/// It has a capacity, which receives use, and a length, which sends use.
+pub struct Slice {
+    registered: Arc<Registered>,
+    offset: u64,
+    va: u64,
+    capacity: u32,
+    len: u32,
+}
+
+impl Slice {
+    /// The most bytes it can hold.
+    #[must_use]
+    pub fn capacity(&self) -> u32 {
+        self.capacity
+    }
+
+    /// How many bytes a send takes from it.
+    #[must_use]
+    pub fn len(&self) -> u32 {
+        self.len
+    }
+
+    /// Whether a send takes no bytes from it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Sets how many bytes a send takes, up to the capacity.
+    ///
+    /// # Errors
+    /// It is more.
+    pub fn set_len(&mut self, len: u32) -> Result<(), SliceError> {
+        self.check(0, len.into())?;
+        self.len = len;
+        Ok(())
+    }
+
+    /// Copies `out.len()` bytes from `offset` of the slice.
+    ///
+    /// # Errors
+    /// They reach outside the capacity.
+    pub fn read(&self, offset: u32, out: &mut [u8]) -> Result<(), SliceError> {
+        self.check(offset, out.len() as u64)?;
+        let va = self.va.wrapping_add(offset.into());
+        let len = out.len() as u64;
+        self.registered.memory.region().read(va, out, Origin::Local).map_err(|_| self.registered.outside(self.offset, len))
+    }
+
+    /// Copies `data` to `offset` of the slice.
+    ///
+    /// # Errors
+    /// It reaches outside the capacity, or the region has no local write access.
+    pub fn write(&mut self, offset: u32, data: &[u8]) -> Result<(), SliceError> {
+        self.check(offset, data.len() as u64)?;
+        let va = self.va.wrapping_add(offset.into());
+        let len = data.len() as u64;
+        self.registered.memory.region().write(va, data, Origin::Local).map_err(|_| self.registered.outside(self.offset, len))
+    }
+
+    /// Copies `data` to the beginning and makes it what a send takes.
+    ///
+    /// # Errors
+    /// It is more than the capacity.
+    pub fn fill(&mut self, data: &[u8]) -> Result<(), SliceError> {
+        self.write(0, data)?;
+        self.set_len(u32::try_from(data.len()).unwrap_or(u32::MAX))
+    }
+
+    fn check(&self, offset: u32, len: u64) -> Result<(), SliceError> {
+        if u64::from(offset) + len <= u64::from(self.capacity) {
+            Ok(())
+        } else {
+            Err(SliceError::Bounds { offset: offset.into(), len, region: self.capacity.into() })
+        }
+    }
+
+    /// For a work request, with `len` of its bytes.
+    pub(crate) fn element(&self, len: u32) -> device::Element {
+        device::Element { region: Arc::clone(self.registered.memory.region()), va: self.va, len }
+    }
+
+    pub(crate) fn is_writable(&self) -> bool {
+        self.registered.memory.region().access().contains(Access::LOCAL_WRITE)
+    }
+}
+
+impl Drop for Slice {
+    fn drop(&mut self) {
+        if self.capacity > 0 {
+            self.registered.lent.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.offset);
+        }
+    }
+}
+
+impl fmt::Debug for Slice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Slice").field("offset", &self.offset).field("len", &self.len).finish_non_exhaustive()
+    }
+}
+
+/// A region of the peer, as it described it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct RemoteRegion {
+    /// The address of its first byte, as the peer counts.
+    pub addr: u64,
+    /// Its remote key.
+    pub rkey: u32,
+    /// How many bytes.
+    pub len: u64,
+}
+
+impl RemoteRegion {
+    /// `len` bytes from `offset`.
+    ///
+    /// # Errors
+    /// They reach outside.
+    pub fn range(&self, offset: u64, len: u64) -> Result<RemoteRange, SliceError> {
+        match offset.checked_add(len) {
+            Some(end) if end <= self.len => {
+                Ok(RemoteRange { addr: self.addr.wrapping_add(offset), rkey: self.rkey, len })
+            }
+            _ => Err(SliceError::Bounds { offset, len, region: self.len }),
+        }
+    }
+}
+
+impl fmt::Debug for RemoteRegion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The key isn't for logs.
+        f.debug_struct("RemoteRegion").field("len", &self.len).finish_non_exhaustive()
+    }
+}
+
+/// Bytes of a peer's region.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct RemoteRange {
+    addr: u64,
+    rkey: u32,
+    len: u64,
+}
+
+impl RemoteRange {
+    /// How many bytes.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    pub(crate) fn address(&self) -> RemoteAddress {
+        RemoteAddress { va: self.addr, rkey: self.rkey }
+    }
+}
+
+impl fmt::Debug for RemoteRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RemoteRange").field("len", &self.len).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,214 @@
+//! Work requests, with the slices that they take along.
+
+use crate::region::{RemoteRange, Slice};
+use crate::PostReason;
+use device::Buffers;
+use rocev2::rc::{self, AtomicOperation, SendOperation};
+use smallvec::SmallVec;
+
+/// Slices of one request, mostly one.
+pub(crate) type Slices = SmallVec<[Slice; 1]>;
+
+/// A request for the send queue. It owns its slices until it completes.
+#[derive(Debug)]
+pub struct SendRequest {
+    operation: SendOperation,
+    payload: Payload,
+    /// Bytes of the peer's memory that it names; `None` for a SEND.
+    remote: Option<u64>,
+    id: u64,
+    signaled: bool,
+    solicited: bool,
+    fence: bool,
+}
+
+#[derive(Debug)]
+enum Payload {
+    Slices(Slices),
+    Inline(SmallVec<[u8; 64]>),
+}
+
+impl SendRequest {
+    fn new(operation: SendOperation, payload: Payload, remote: Option<RemoteRange>) -> Self {
+        let remote = remote.map(|range| range.len());
+        Self { operation, payload, remote, id: 0, signaled: true, solicited: false, fence: false }
+    }
+
+    /// A SEND of the slices' bytes, in order; no slice for an empty message.
+    pub fn send(slices: impl IntoIterator<Item = Slice>) -> Self {
+        Self::new(SendOperation::Send, Payload::Slices(slices.into_iter().collect()), None)
+    }
+
+    /// A SEND of bytes that are copied when it is posted.
+    #[must_use]
+    pub fn send_inline(bytes: &[u8]) -> Self {
+        Self::new(SendOperation::Send, Payload::Inline(bytes.into()), None)
+    }
+
+    /// An RDMA WRITE of the slices' bytes, in order, to `remote`, which must be as long.
+    pub fn write(slices: impl IntoIterator<Item = Slice>, remote: RemoteRange) -> Self {
+        let operation = SendOperation::Write(remote.address());
+        Self::new(operation, Payload::Slices(slices.into_iter().collect()), Some(remote))
+    }
+
+    /// An RDMA WRITE of bytes that are copied when it is posted.
+    #[must_use]
+    pub fn write_inline(bytes: &[u8], remote: RemoteRange) -> Self {
+        Self::new(SendOperation::Write(remote.address()), Payload::Inline(bytes.into()), Some(remote))
+    }
+
+    /// An RDMA READ of `remote` into the slices; their lengths must add up to it.
+    pub fn read(slices: impl IntoIterator<Item = Slice>, remote: RemoteRange) -> Self {
+        let operation = SendOperation::Read(remote.address());
+        Self::new(operation, Payload::Slices(slices.into_iter().collect()), Some(remote))
+    }
+
+    /// Stores `swap` in the aligned 8 bytes of `remote` if they hold `compare`; what they held goes to `result`, in host byte order.
+    #[must_use]
+    pub fn compare_swap(result: Slice, remote: RemoteRange, compare: u64, swap: u64) -> Self {
+        Self::atomic(result, remote, AtomicOperation::CompareSwap { compare, swap })
+    }
+
+    /// Adds to the aligned 8 bytes of `remote`, wrapping; what they held goes to `result`, in host byte order.
+    #[must_use]
+    pub fn fetch_add(result: Slice, remote: RemoteRange, add: u64) -> Self {
+        Self::atomic(result, remote, AtomicOperation::FetchAdd { add })
+    }
+
+    fn atomic(result: Slice, remote: RemoteRange, operation: AtomicOperation) -> Self {
+        let operation = SendOperation::Atomic(remote.address(), operation);
+        Self::new(operation, Payload::Slices(SmallVec::from_iter([result])), Some(remote))
+    }
+
+    /// With a number that the peer's completion shows. An RDMA WRITE takes one of the peer's receive requests then. Reads and
+    /// atomics can't carry one and stay as they are.
+    #[must_use]
+    pub fn immediate(mut self, value: u32) -> Self {
+        self.operation = match self.operation {
+            SendOperation::Send | SendOperation::SendImmediate(_) | SendOperation::SendInvalidate(_) => {
+                SendOperation::SendImmediate(value)
+            }
+            SendOperation::Write(remote) | SendOperation::WriteImmediate(remote, _) => {
+                SendOperation::WriteImmediate(remote, value)
+            }
+            other => other,
+        };
+        self
+    }
+
+    /// A SEND that also withdraws one of the peer's remote keys. Other operations stay as they are.
+    #[must_use]
+    pub fn invalidate(mut self, rkey: u32) -> Self {
+        if matches!(self.operation, SendOperation::Send | SendOperation::SendImmediate(_)) {
+            self.operation = SendOperation::SendInvalidate(rkey);
+        }
+        self
+    }
+
+    /// A number that the completion gives back; 0 otherwise.
+    #[must_use]
+    pub fn id(mut self, id: u64) -> Self {
+        self.id = id;
+        self
+    }
+
+    /// Success isn't reported; the slices come back with the next completion of this queue.
+    #[must_use]
+    pub fn unsignaled(mut self) -> Self {
+        self.signaled = false;
+        self
+    }
+
+    /// The peer's completion counts as solicited.
+    #[must_use]
+    pub fn solicited(mut self) -> Self {
+        self.solicited = true;
+        self
+    }
+
+    /// Begins only when the reads and atomics before it have finished.
+    #[must_use]
+    pub fn fence(mut self) -> Self {
+        self.fence = true;
+        self
+    }
+
+    /// The device's request numbered `number`, and what to keep until it completes.
+    pub(crate) fn split(self, number: u64) -> Result<(rc::SendRequest<Buffers>, Kept), (PostReason, Slices)> {
+        let (buffers, slices) = match self.payload {
+            Payload::Inline(bytes) if bytes.len() > device::ATTRIBUTES.max_inline => {
+                return Err((PostReason::InlineTooLong(bytes.len()), Slices::new()));
+            }
+            Payload::Inline(bytes) => (Buffers::Inline(bytes), Slices::new()),
+            Payload::Slices(slices) => {
+                if slices.len() > device::ATTRIBUTES.max_sge {
+                    return Err((PostReason::TooManySlices(slices.len()), slices));
+                }
+                if self.operation.is_read_or_atomic() && !slices.iter().all(Slice::is_writable) {
+                    return Err((PostReason::NotWritable, slices));
+                }
+                (Buffers::List(slices.iter().map(|slice| slice.element(slice.len())).collect()), slices)
+            }
+        };
+        let local = buffers.len();
+        if let Some(remote) = self.remote.filter(|remote| *remote != local) {
+            return Err((PostReason::Lengths { local, remote }, slices));
+        }
+        let Ok(len) = u32::try_from(local) else {
+            return Err((PostReason::QueuePair(rc::PostError::TooLong(local)), slices));
+        };
+        let request = rc::SendRequest {
+            id: number,
+            operation: self.operation,
+            buffers,
+            len,
+            signaled: self.signaled,
+            solicited: self.solicited,
+            fence: self.fence,
+        };
+        Ok((request, Kept { number, id: self.id, slices }))
+    }
+}
+
+/// A request for the receive queue: one message goes into its slices, as far as their capacities reach.
+#[derive(Debug)]
+pub struct RecvRequest {
+    slices: Slices,
+    id: u64,
+}
+
+impl RecvRequest {
+    /// Receives into the slices, in order.
+    pub fn new(slices: impl IntoIterator<Item = Slice>) -> Self {
+        Self { slices: slices.into_iter().collect(), id: 0 }
+    }
+
+    /// A number that the completion gives back; 0 otherwise.
+    #[must_use]
+    pub fn id(mut self, id: u64) -> Self {
+        self.id = id;
+        self
+    }
+
+    pub(crate) fn split(self, number: u64) -> Result<(rc::RecvRequest<Buffers>, Kept), (PostReason, Slices)> {
+        if self.slices.len() > device::ATTRIBUTES.max_sge {
+            return Err((PostReason::TooManySlices(self.slices.len()), self.slices));
+        }
+        if !self.slices.iter().all(Slice::is_writable) {
+            return Err((PostReason::NotWritable, self.slices));
+        }
+        let buffers = Buffers::List(self.slices.iter().map(|slice| slice.element(slice.capacity())).collect());
+        let len = buffers.len();
+        Ok((rc::RecvRequest { id: number, buffers, len }, Kept { number, id: self.id, slices: self.slices }))
+    }
+}
+
+/// What is kept of a request while the device has it.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    /// Its place among the requests of its queue.
+    pub(crate) number: u64,
+    /// The caller's number.
+    pub(crate) id: u64,
+    pub(crate) slices: Slices,
+}

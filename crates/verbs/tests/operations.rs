@@ -1,0 +1,183 @@
+//! Every operation over real sockets, on whatever device there is.
+
+mod common;
+
+use common::{PATIENCE, Setup, connect, pattern};
+use verbs::{CompletionKind, Mtu, RecvRequest, SendRequest, Status};
+
+const SIZES: [u32; 8] = [0, 1, 63, 4095, 4096, 4097, 65_536, 1 << 20];
+
+#[test]
+fn sends_arrive_in_order_whole_and_with_their_immediates() {
+    for mtu in Mtu::ALL {
+        let (mut a, mut b) = connect(&Setup { mtu, ..Setup::default() });
+        for (id, len) in (0u32..).zip(SIZES) {
+            let slice = b.memory.slice(0, 1 << 20).unwrap();
+            b.qp().post_recv(RecvRequest::new([slice]).id(id.into())).unwrap();
+            let data = pattern(len as usize, id as u8);
+            let mut slice = a.memory.slice(0, 1 << 20).unwrap();
+            slice.fill(&data).unwrap();
+            a.qp().post_send(SendRequest::send([slice]).immediate(id + 100).id(7)).unwrap();
+
+            let mut got = b.done();
+            assert_eq!((got.id, got.kind, got.len), (id.into(), CompletionKind::Recv, len));
+            assert_eq!(got.immediate, Some(id + 100));
+            let mut bytes = vec![0; len as usize];
+            got.slice().unwrap().read(0, &mut bytes).unwrap();
+            assert!(bytes == data, "{mtu:?}, {len} bytes");
+            let sent = a.done();
+            assert_eq!((sent.id, sent.kind, sent.slices.len()), (7, CompletionKind::Send, 1));
+        }
+    }
+}
+
+#[test]
+fn writes_and_reads_move_the_bytes_and_wake_nobody() {
+    for address in ["127.0.0.1", "::1"] {
+        let (mut a, b) = connect(&Setup { address: address.parse().unwrap(), ..Setup::default() });
+        for len in SIZES {
+            let data = pattern(len as usize, 3);
+            let remote = b.memory.remote().range(8192, len.into()).unwrap();
+            let mut slice = a.memory.slice(0, 1 << 20).unwrap();
+            slice.fill(&data).unwrap();
+            a.qp().post_send(SendRequest::write([slice], remote)).unwrap();
+            assert_eq!(a.done().kind, CompletionKind::Write);
+            let mut bytes = vec![0; len as usize];
+            b.memory.read(8192, &mut bytes).unwrap();
+            assert!(bytes == data, "written, {len} bytes");
+
+            let mut slice = a.memory.slice(2 << 20, 1 << 20).unwrap();
+            slice.set_len(len).unwrap();
+            a.qp().post_send(SendRequest::read([slice], remote)).unwrap();
+            let mut done = a.done();
+            assert_eq!((done.kind, done.len), (CompletionKind::Read, len));
+            bytes.fill(0);
+            done.slice().unwrap().read(0, &mut bytes).unwrap();
+            assert!(bytes == data, "read back, {len} bytes");
+        }
+        let mut out = Vec::new();
+        assert_eq!(b.queue.poll(&mut out, 10).unwrap(), 0, "the passive side completes nothing");
+    }
+}
+
+#[test]
+fn atomics_give_back_what_was_there() {
+    let (mut a, b) = connect(&Setup::default());
+    let counter = b.memory.remote().range(64, 8).unwrap();
+    for (add, before) in [(5, 0), (7, 5), (u64::MAX, 12)] {
+        let result = a.memory.slice(0, 8).unwrap();
+        a.qp().post_send(SendRequest::fetch_add(result, counter, add)).unwrap();
+        let mut word = [0; 8];
+        a.done().slice().unwrap().read(0, &mut word).unwrap();
+        assert_eq!(u64::from_ne_bytes(word), before);
+    }
+    for (compare, swap, before) in [(11, 99, 11), (11, 1, 99)] {
+        let result = a.memory.slice(0, 8).unwrap();
+        a.qp().post_send(SendRequest::compare_swap(result, counter, compare, swap)).unwrap();
+        let mut word = [0; 8];
+        a.done().slice().unwrap().read(0, &mut word).unwrap();
+        assert_eq!(u64::from_ne_bytes(word), before);
+    }
+    let mut word = [0; 8];
+    b.memory.read(64, &mut word).unwrap();
+    assert_eq!(u64::from_ne_bytes(word), 99);
+}
+
+#[test]
+fn a_write_with_immediate_takes_a_receive() {
+    let (mut a, b) = connect(&Setup { receives: 1, ..Setup::default() });
+    let remote = b.memory.remote().range(0, 5).unwrap();
+    a.qp().post_send(SendRequest::write_inline(b"hello", remote).immediate(42)).unwrap();
+    let got = b.done();
+    assert_eq!((got.kind, got.len, got.immediate), (CompletionKind::RecvWriteImmediate, 5, Some(42)));
+    let mut bytes = [0; 5];
+    b.memory.read(0, &mut bytes).unwrap();
+    assert_eq!(&bytes, b"hello");
+}
+
+#[test]
+fn a_request_gathers_from_and_scatters_to_several_slices() {
+    let (mut a, mut b) = connect(&Setup::default());
+    let into = [(0, 10), (100, 1), (200, 5000)].map(|(offset, len)| b.memory.slice(offset, len).unwrap());
+    b.qp().post_recv(RecvRequest::new(into)).unwrap();
+    let data = pattern(5000, 9);
+    let from = [(0, 2000), (3000, 3000)].map(|(offset, len): (u64, usize)| {
+        let mut slice = a.memory.slice(offset, len as u32).unwrap();
+        let start = if offset == 0 { 0 } else { 2000 };
+        slice.fill(&data[start..start + len]).unwrap();
+        slice
+    });
+    a.qp().post_send(SendRequest::send(from)).unwrap();
+    let got = b.done();
+    assert_eq!(got.slices.len(), 3);
+    let mut bytes = vec![0; 5000];
+    got.slices[0].read(0, &mut bytes[..10]).unwrap();
+    got.slices[1].read(0, &mut bytes[10..11]).unwrap();
+    got.slices[2].read(0, &mut bytes[11..]).unwrap();
+    assert!(bytes == data);
+}
+
+#[test]
+fn unsignaled_requests_give_their_slices_back_with_the_next_completion() {
+    let (mut a, b) = connect(&Setup::default());
+    let remote = b.memory.remote().range(0, 64).unwrap();
+    for id in 0..3u64 {
+        let slice = a.memory.slice(id * 64, 64).unwrap();
+        let request = SendRequest::write([slice], remote).id(id);
+        a.qp().post_send(if id < 2 { request.unsignaled() } else { request }).unwrap();
+    }
+    let done = a.done();
+    assert_eq!(done.id, 2);
+    assert_eq!(done.released.iter().map(|released| released.id).collect::<Vec<_>>(), [0, 1]);
+    let mut out = Vec::new();
+    assert_eq!(a.queue.poll(&mut out, 10).unwrap(), 0);
+}
+
+#[test]
+fn a_foreign_key_is_refused_and_ends_the_connection() {
+    let (mut a, b) = connect(&Setup::default());
+    // A region of the same device and address space, but of another protection domain.
+    let other = b.device.protection_domain().unwrap();
+    let access = verbs::Access::LOCAL_WRITE | verbs::Access::REMOTE_READ | verbs::Access::REMOTE_WRITE;
+    let foreign = other.register(4096, access).unwrap();
+    foreign.write(0, b"secret").unwrap();
+    let mut slice = a.memory.slice(0, 6).unwrap();
+    slice.fill(b"spoilt").unwrap();
+    a.qp().post_send(SendRequest::write([slice], foreign.remote().range(0, 6).unwrap())).unwrap();
+    let slice = a.memory.slice(64, 6).unwrap();
+    a.qp().post_send(SendRequest::read([slice], foreign.remote().range(0, 6).unwrap())).unwrap();
+    assert_eq!(a.next().status, Status::RemoteAccess);
+    assert_eq!(a.next().status, Status::Flushed);
+    let mut bytes = [0; 6];
+    foreign.read(0, &mut bytes).unwrap();
+    assert_eq!(&bytes, b"secret");
+    assert_eq!(a.qp().real_state(), verbs::State::Error);
+    let refused = b.device.counters().into_iter().find(|(name, _)| *name == "remote_access").unwrap().1;
+    assert_eq!(refused, 1);
+}
+
+#[test]
+fn a_peer_that_is_gone_is_noticed() {
+    let send = verbs::SendOptions { timeout: 10, retry_count: 2, ..Setup::default().send };
+    let (mut a, b) = connect(&Setup { send, ..Setup::default() });
+    let remote = b.memory.remote().range(0, 1).unwrap();
+    drop(b);
+    a.qp().post_send(SendRequest::write_inline(b"x", remote)).unwrap();
+    assert_eq!(a.next().status, Status::RetryExceeded);
+}
+
+#[test]
+fn polling_needs_no_channel_and_no_helper() {
+    let (mut a, mut b) = connect(&Setup { receives: 1, ..Setup::default() });
+    for round in 0..200u64 {
+        a.qp().post_send(SendRequest::send_inline(b"ping").id(round)).unwrap();
+        let mut out = Vec::new();
+        assert_eq!(b.queue.spin(&mut out, 1, PATIENCE).unwrap(), 1);
+        let slice = out[0].slice().unwrap();
+        assert_eq!(out[0].len, 4);
+        b.qp().post_recv(RecvRequest::new([slice])).unwrap();
+        out.clear();
+        assert_eq!(a.queue.spin(&mut out, 1, PATIENCE).unwrap(), 1);
+        assert_eq!((out[0].id, out[0].status), (round, Status::Success));
+    }
+}
