@@ -139,7 +139,9 @@ impl Memory for DomainMemory {
 
     fn atomic(&self, grant: &Grant, operation: AtomicOperation) -> Result<u64, RemoteFault> {
         match operation {
-            AtomicOperation::CompareSwap { compare, swap } => grant.region.compare_swap(grant.va, compare, swap),
+            AtomicOperation::CompareSwap { compare, swap } => {
+                grant.region.compare_swap(grant.va, compare, swap)
+            }
             AtomicOperation::FetchAdd { add } => grant.region.fetch_add(grant.va, add),
         }
         .map_err(refuse)

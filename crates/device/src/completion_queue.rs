@@ -62,7 +62,14 @@ pub(crate) struct QueueCore {
 impl QueueCore {
     pub(crate) fn new(number: u64, capacity: usize, channel: Option<Arc<CompletionChannel>>) -> Self {
         let ring = Ring { entries: VecDeque::with_capacity(capacity), overflowed: false };
-        Self { number, capacity, ring: Mutex::new(ring), armed: AtomicU8::new(0), channel, ports: RwLock::default() }
+        Self {
+            number,
+            capacity,
+            ring: Mutex::new(ring),
+            armed: AtomicU8::new(0),
+            channel,
+            ports: RwLock::default(),
+        }
     }
 
     pub(crate) fn capacity(&self) -> usize {

@@ -193,11 +193,13 @@ impl Device {
     pub fn open(config: Config) -> Result<Self, DeviceError> {
         let mut found = net::interfaces()?;
         if let Some(address) = config.address {
-            let have = found.iter().map(|interface| interface.address.to_string()).collect::<Vec<_>>().join(", ");
+            let have =
+                found.iter().map(|interface| interface.address.to_string()).collect::<Vec<_>>().join(", ");
             found.retain(|interface| interface.address == address);
             if found.is_empty() {
                 // All of 127.0.0.0/8 is this host, though the interface names only one of them.
-                let loopback = net::interfaces()?.into_iter().find(|interface| interface.address.is_loopback());
+                let loopback =
+                    net::interfaces()?.into_iter().find(|interface| interface.address.is_loopback());
                 match loopback.filter(|_| address.is_loopback() && address.is_ipv4()) {
                     Some(interface) => found.push(net::Interface { address, ..interface }),
                     None => return Err(DeviceError::NoSuchAddress { address, have }),
@@ -257,7 +259,8 @@ impl Device {
         if let Some(index) = addresses.iter().position(|entry| entry.address == address) {
             return Some(index);
         }
-        let loopback = addresses.iter().find(|entry| entry.address.is_loopback() && entry.address.is_ipv4())?;
+        let loopback =
+            addresses.iter().find(|entry| entry.address.is_loopback() && entry.address.is_ipv4())?;
         if !(address.is_loopback() && address.is_ipv4() && self.inner.config.address.is_none()) {
             return None;
         }

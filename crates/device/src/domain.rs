@@ -99,4 +99,3 @@ impl core::fmt::Debug for MemoryRegion {
         f.debug_struct("MemoryRegion").field("len", &self.region.len()).finish_non_exhaustive()
     }
 }
-

@@ -21,7 +21,9 @@ pub enum DeviceError {
         have: String,
     },
     /// There is no address at all.
-    #[error("this host has no network address that the embedded device could use (link-local IPv6 addresses don't count)")]
+    #[error(
+        "this host has no network address that the embedded device could use (link-local IPv6 addresses don't count)"
+    )]
     NoAddress,
     /// No entry of the GID table has this index.
     #[error("GID index {index} doesn't exist: the device has {count}, counted from 0")]
@@ -51,7 +53,9 @@ pub enum DeviceError {
         limit: usize,
     },
     /// Both ends of a path need the same IP version.
-    #[error("there is no path from {local} to {peer}: one is IPv4, the other IPv6; choose a GID of the same family")]
+    #[error(
+        "there is no path from {local} to {peer}: one is IPv4, the other IPv6; choose a GID of the same family"
+    )]
     Family {
         /// The local address.
         local: IpAddr,
@@ -59,7 +63,9 @@ pub enum DeviceError {
         peer: IpAddr,
     },
     /// The path MTU is more than the interface carries.
-    #[error("a path MTU of {asked} doesn't fit the interface of {address}, which carries {limit}; choose a smaller one")]
+    #[error(
+        "a path MTU of {asked} doesn't fit the interface of {address}, which carries {limit}; choose a smaller one"
+    )]
     PathMtu {
         /// What was asked for.
         asked: Mtu,

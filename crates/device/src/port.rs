@@ -69,7 +69,12 @@ impl Port {
 
     /// Takes what has arrived and carries on the queue pairs concerned, unless another thread is at it; returns how many datagrams
     /// there were.
-    pub(crate) fn progress(&self, table: &QueueTable, counters: &Counters, clock: impl Fn() -> Time) -> usize {
+    pub(crate) fn progress(
+        &self,
+        table: &QueueTable,
+        counters: &Counters,
+        clock: impl Fn() -> Time,
+    ) -> usize {
         let Ok(mut receiving) = self.receive.try_lock() else { return 0 };
         let Receiving { buffers, intake } = &mut *receiving;
         let mut total = 0;
@@ -111,7 +116,8 @@ impl Intake {
         let pseudo_header = match self.pseudo_header {
             Some((source, pseudo_header)) if source == datagram.src => pseudo_header,
             _ => {
-                let pseudo_header = PseudoHeader::new(datagram.src, local).map_err(|_| Stray::WrongAddress)?;
+                let pseudo_header =
+                    PseudoHeader::new(datagram.src, local).map_err(|_| Stray::WrongAddress)?;
                 self.pseudo_header = Some((datagram.src, pseudo_header));
                 pseudo_header
             }

@@ -116,7 +116,9 @@ impl Drop for QueuePair {
 
 impl std::fmt::Debug for QueuePair {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("QueuePair").field("qpn", &self.qpn()).field("state", &self.query().state).finish_non_exhaustive()
+        f.debug_struct("QueuePair")
+            .field("qpn", &self.qpn())
+            .field("state", &self.query().state)
+            .finish_non_exhaustive()
     }
 }
-

@@ -23,7 +23,9 @@ impl QueueTable {
     pub(crate) fn add(&self, make: impl FnOnce(Qpn) -> QueuePairCore) -> io::Result<Arc<QueuePairCore>> {
         let mut table = self.0.write().unwrap_or_else(PoisonError::into_inner);
         if table.len() >= MAX_QUEUE_PAIRS {
-            return Err(io::Error::other(format!("the device has all {MAX_QUEUE_PAIRS} queue pairs that it can have")));
+            return Err(io::Error::other(format!(
+                "the device has all {MAX_QUEUE_PAIRS} queue pairs that it can have"
+            )));
         }
         loop {
             let qpn = Qpn::truncate(getrandom::u32()?);

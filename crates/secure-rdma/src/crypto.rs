@@ -11,8 +11,9 @@ use rustls::crypto::{CryptoProvider, SupportedKxGroup};
 const GROUPS: [&dyn SupportedKxGroup; 4] =
     [kx_group::X25519MLKEM768, kx_group::X25519, kx_group::SECP256R1, kx_group::SECP384R1];
 
-static PROVIDER: LazyLock<Arc<CryptoProvider>> =
-    LazyLock::new(|| Arc::new(CryptoProvider { kx_groups: GROUPS.to_vec(), ..aws_lc_rs::default_provider() }));
+static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {
+    Arc::new(CryptoProvider { kx_groups: GROUPS.to_vec(), ..aws_lc_rs::default_provider() })
+});
 
 /// AWS-LC's algorithms with [`GROUPS`].
 pub(crate) fn provider() -> Arc<CryptoProvider> {

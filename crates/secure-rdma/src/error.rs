@@ -20,7 +20,9 @@ pub enum SessionError {
         reason: String,
     },
     /// Nobody could be reached there.
-    #[error("can't connect to {address}: {reason}; is the server running there, and does the network let TCP through?")]
+    #[error(
+        "can't connect to {address}: {reason}; is the server running there, and does the network let TCP through?"
+    )]
     Connect {
         /// What was tried.
         address: SocketAddr,
@@ -47,7 +49,9 @@ pub enum SessionError {
         found: &'static str,
     },
     /// Another version of the protocol.
-    #[error("the peer speaks version {peer} of the session protocol, this side version {own}; update the older one")]
+    #[error(
+        "the peer speaks version {peer} of the session protocol, this side version {own}; update the older one"
+    )]
     Version {
         /// This side's.
         own: u16,
@@ -82,7 +86,9 @@ pub enum SessionError {
         text: Text<512>,
     },
     /// The server has no room.
-    #[error("the server is full: it serves {max} clients at most; try again later or raise its --max-clients")]
+    #[error(
+        "the server is full: it serves {max} clients at most; try again later or raise its --max-clients"
+    )]
     Full {
         /// Its limit.
         max: usize,

@@ -5,11 +5,22 @@
 //! | [`certs`] | who is who: a private CA, certificates and keys in files, fingerprints |
 //! | [`tls`] | the TLS 1.3 handshake that proves it, and what a failed one means |
 //! | [`control`] | the records that client and server exchange inside TLS |
+//! | `session` | the bootstrap of a queue pair inside TLS, and the open session: messages, one-sided operations, close |
+//! | `client`, `server` | opening sessions: one at a time, or many |
 #![forbid(unsafe_code)]
 
 pub mod certs;
 pub mod control;
 pub mod tls;
 
+mod client;
 mod crypto;
+mod error;
+mod server;
+mod session;
 mod text;
+
+pub use client::{Client, ClientConfig};
+pub use error::SessionError;
+pub use server::{Arrival, Server, ServerConfig};
+pub use session::{End, STEP_LIMIT, Session, SessionInfo, SessionOptions};

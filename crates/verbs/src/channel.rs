@@ -78,8 +78,11 @@ mod with_tokio {
         /// # Panics
         /// Outside a tokio runtime with I/O, as tokio does.
         pub fn new(channel: Arc<CompletionChannel>) -> Result<Self, Error> {
-            let fd = AsyncFd::with_interest(Registered(channel), Interest::READABLE).map_err(Error::Wait)?;
-            Ok(Self { fd })
+            // SAFETY: `Registered` names the descriptor that its channel owns, always the same one, and keeps the channel, so the
+            // descriptor stays open until the `AsyncFd` has given it up.
+            #[expect(unsafe_code, reason = "tokio can't see that the descriptor stays open")]
+            let fd = unsafe { AsyncFd::register_with_interest(Registered(channel), Interest::READABLE) };
+            Ok(Self { fd: fd.map_err(|error| Error::Wait(error.into()))? })
         }
 
         /// The next event: the number of the queue that it came from. Cancelling loses nothing.

@@ -44,10 +44,15 @@ pub struct GidEntry {
 /// The host has no network address that could be used.
 pub fn devices() -> Result<Vec<DeviceInfo>, Error> {
     let device = Device::open(&DeviceSelector::default())?;
-    Ok(vec![DeviceInfo { name: device.name().to_string(), description: DESCRIPTION.into(), gids: device.gids() }])
+    Ok(vec![DeviceInfo {
+        name: device.name().to_string(),
+        description: DESCRIPTION.into(),
+        gids: device.gids(),
+    }])
 }
 
-const DESCRIPTION: &str = "RoCEv2 in user space over UDP sockets; no RDMA hardware, kernel module or root needed";
+const DESCRIPTION: &str =
+    "RoCEv2 in user space over UDP sockets; no RDMA hardware, kernel module or root needed";
 
 /// An open device.
 #[derive(Debug)]
@@ -136,8 +141,9 @@ impl Device {
         capacity: usize,
         channel: Option<&Arc<CompletionChannel>>,
     ) -> Result<Arc<CompletionQueue>, Error> {
-        let embedded =
-            self.embedded.completion_queue(capacity, channel.map(|channel| Arc::clone(channel.embedded())))?;
+        let embedded = self
+            .embedded
+            .completion_queue(capacity, channel.map(|channel| Arc::clone(channel.embedded())))?;
         Ok(Arc::new(CompletionQueue::new(embedded, channel.cloned())))
     }
 

@@ -90,6 +90,8 @@ pub enum PostReason {
         remote: u64,
     },
     /// The region doesn't allow to be written by this side's own requests.
-    #[error("the slice's region was registered without local write access, so nothing can be received into it")]
+    #[error(
+        "the slice's region was registered without local write access, so nothing can be received into it"
+    )]
     NotWritable,
 }

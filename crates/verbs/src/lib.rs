@@ -16,7 +16,7 @@
 //! - A queue pair posts only what its state allows, and has to be driven through its states in order.
 //! - One's own PSN and the peer's have different types: [`OwnPsn`], [`PeerPsn`].
 //! - Remote addresses come from a [`RemoteRegion`] that was received, with bounds.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod channel;
 mod completion;
@@ -38,8 +38,8 @@ pub use domain::ProtectionDomain;
 pub use error::{Error, PostError, PostReason, SliceError};
 pub use psn::{OwnPsn, PeerPsn};
 pub use queue_pair::{
-    Draining, Init, Peer, QueuePair, QueuePairLimits, QueuePairState, ReadyToReceive, ReadyToSend, ReceiveOptions,
-    Reset, SendOptions,
+    Draining, Init, Peer, QueuePair, QueuePairLimits, QueuePairState, ReadyToReceive, ReadyToSend,
+    ReceiveOptions, Reset, SendOptions,
 };
 pub use region::{Access, MemoryRegion, RemoteRange, RemoteRegion, Slice};
 pub use request::{RecvRequest, SendRequest};

@@ -154,7 +154,11 @@ impl QueuePair<Init> {
     ///
     /// # Errors
     /// There is no path to the peer, or an option is out of range.
-    pub fn ready_to_receive(self, peer: &Peer, options: &ReceiveOptions) -> Result<QueuePair<ReadyToReceive>, Error> {
+    pub fn ready_to_receive(
+        self,
+        peer: &Peer,
+        options: &ReceiveOptions,
+    ) -> Result<QueuePair<ReadyToReceive>, Error> {
         let attributes = ReceiveAttributes {
             path_mtu: options.path_mtu,
             peer_qpn: peer.qpn,

@@ -46,7 +46,9 @@ impl MemoryRegion {
     /// They reach outside.
     pub fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), SliceError> {
         let va = self.registered.place(offset, out.len() as u64)?;
-        self.region().read(va, out, Origin::Local).map_err(|_| self.registered.outside(offset, out.len() as u64))
+        self.region()
+            .read(va, out, Origin::Local)
+            .map_err(|_| self.registered.outside(offset, out.len() as u64))
     }
 
     /// Copies `data` to `offset`. The last byte is stored last.
@@ -55,7 +57,9 @@ impl MemoryRegion {
     /// It reaches outside, or the region has no local write access.
     pub fn write(&self, offset: u64, data: &[u8]) -> Result<(), SliceError> {
         let va = self.registered.place(offset, data.len() as u64)?;
-        self.region().write(va, data, Origin::Local).map_err(|_| self.registered.outside(offset, data.len() as u64))
+        self.region()
+            .write(va, data, Origin::Local)
+            .map_err(|_| self.registered.outside(offset, data.len() as u64))
     }
 
     /// What a peer needs to reach this region; the rights it was registered with say what it may do there.
@@ -152,7 +156,11 @@ impl Slice {
         self.check(offset, out.len() as u64)?;
         let va = self.va.wrapping_add(offset.into());
         let len = out.len() as u64;
-        self.registered.memory.region().read(va, out, Origin::Local).map_err(|_| self.registered.outside(self.offset, len))
+        self.registered
+            .memory
+            .region()
+            .read(va, out, Origin::Local)
+            .map_err(|_| self.registered.outside(self.offset, len))
     }
 
     /// Copies `data` to `offset` of the slice.
@@ -163,7 +171,11 @@ impl Slice {
         self.check(offset, data.len() as u64)?;
         let va = self.va.wrapping_add(offset.into());
         let len = data.len() as u64;
-        self.registered.memory.region().write(va, data, Origin::Local).map_err(|_| self.registered.outside(self.offset, len))
+        self.registered
+            .memory
+            .region()
+            .write(va, data, Origin::Local)
+            .map_err(|_| self.registered.outside(self.offset, len))
     }
 
     /// Copies `data` to the beginning and makes it what a send takes.

@@ -1,7 +1,7 @@
 //! Work requests, with the slices that they take along.
 
-use crate::region::{RemoteRange, Slice};
 use crate::PostReason;
+use crate::region::{RemoteRange, Slice};
 use device::Buffers;
 use rocev2::rc::{self, AtomicOperation, SendOperation};
 use smallvec::SmallVec;
@@ -197,7 +197,8 @@ impl RecvRequest {
         if !self.slices.iter().all(Slice::is_writable) {
             return Err((PostReason::NotWritable, self.slices));
         }
-        let buffers = Buffers::List(self.slices.iter().map(|slice| slice.element(slice.capacity())).collect());
+        let buffers =
+            Buffers::List(self.slices.iter().map(|slice| slice.element(slice.capacity())).collect());
         let len = buffers.len();
         Ok((rc::RecvRequest { id: number, buffers, len }, Kept { number, id: self.id, slices: self.slices }))
     }

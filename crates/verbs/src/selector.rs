@@ -25,7 +25,9 @@ pub enum DeviceSelector {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SelectorError {
     /// Nothing was given.
-    #[error("a device's name can't be empty; give auto, embedded, embedded:ADDR, or a device that `secure-rdma devices` lists")]
+    #[error(
+        "a device's name can't be empty; give auto, embedded, embedded:ADDR, or a device that `secure-rdma devices` lists"
+    )]
     Empty,
     /// What follows `embedded:` isn't an address.
     #[error(
@@ -78,7 +80,16 @@ mod tests {
 
     #[test]
     fn names_are_read_and_written_alike() {
-        for text in ["auto", "embedded", "embedded:10.0.0.1", "embedded:::1", "embedded:10.0.0.1:4792", "embedded:[::1]:4792", "rxe0", "mlx5_0:1:3"] {
+        for text in [
+            "auto",
+            "embedded",
+            "embedded:10.0.0.1",
+            "embedded:::1",
+            "embedded:10.0.0.1:4792",
+            "embedded:[::1]:4792",
+            "rxe0",
+            "mlx5_0:1:3",
+        ] {
             assert_eq!(text.parse::<DeviceSelector>().unwrap().to_string(), text);
         }
         let bracketed = "embedded:[::1]".parse::<DeviceSelector>().unwrap();

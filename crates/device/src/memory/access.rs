@@ -23,7 +23,7 @@ bitflags::bitflags! {
 /// Access flags that no region may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum AccessError {
-    /// Remote write or remote atomic without local write (`ibv_reg_mr(3)`; IBA 10.6.3.1).
+    /// Remote write or remote atomic without local write (`ibv_reg_mr(3)`).
     #[error(
         "{0:?} without LOCAL_WRITE: memory that peers may change must be writable locally; add LOCAL_WRITE"
     )]

@@ -2,8 +2,8 @@
 
 use super::Access;
 
-/// The reason for refusing an access to a memory region (IBA 9.7.5.2.4 and 11.6.2: what becomes a remote access error on
-/// the wire and a protection error in a local completion).
+/// The reason for refusing an access to a memory region (it becomes a remote access error on the wire, a local
+/// protection error in a completion).
 ///
 /// It names neither keys nor addresses, so that it may be logged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]

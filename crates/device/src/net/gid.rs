@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use rocev2::UDP_PORT;
 
-/// A GID (IBA 4.1.1; for RoCEv2, Annex A17.4.5.2): where a peer is to be found.
+/// A GID (IBA 4.1.1; for RoCEv2, Annex A17): where a peer is to be found.
 ///
 /// | GID | means |
 /// |---|---|

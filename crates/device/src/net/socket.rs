@@ -20,7 +20,7 @@ use super::sys::SocketOption;
 /// `net.core.wmem_max`), or all of it to a process with CAP_NET_ADMIN.
 const BUFFER: usize = 4 << 20;
 
-/// The most datagrams in one system call (Linux's UDP_MAX_SEGMENTS until 6.9; later kernels take 128).
+/// The most datagrams that every kernel with UDP segmentation offload takes in one system call.
 pub(super) const MAX_SEGMENTS: usize = 64;
 
 /// A UDP socket, bound to one local address and never connected.
@@ -101,6 +101,7 @@ impl Socket {
     /// # Errors
     /// [`BindError`].
     pub fn bind(address: SocketAddr) -> Result<Self, BindError> {
+        let address = SocketAddr::new(address.ip().to_canonical(), address.port());
         if !is_unicast(address.ip()) {
             return Err(BindError::NotUnicast(address.ip()));
         }

@@ -12,7 +12,7 @@ pub(super) struct SocketOption {
 }
 
 impl SocketOption {
-    /// Receives IPv6 datagrams without a UDP checksum, which rxe sends (RFC 6936 allows them to tunnels).
+    /// Receives IPv6 datagrams without a UDP checksum, which rxe sends.
     pub(super) const NO_CHECK6_RX: Self = Self { level: libc::SOL_UDP, name: libc::UDP_NO_CHECK6_RX };
     /// A control message with the time of arrival.
     pub(super) const TIMESTAMP: Self = Self { level: libc::SOL_SOCKET, name: libc::SO_TIMESTAMPNS };
@@ -62,7 +62,7 @@ pub(super) fn interface_mtu(socket: impl AsFd, name: &str) -> io::Result<usize> 
         return Err(io::ErrorKind::InvalidInput.into());
     };
     for (to, from) in room.iter_mut().zip(name.bytes()) {
-        *to = from.cast_signed();
+        *to = libc::c_char::from_ne_bytes([from]);
     }
     // SAFETY: SIOCGIFMTU reads the name of an `ifreq` and writes its `ifru_mtu`; the structure lives and is exclusive.
     let result = unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), libc::SIOCGIFMTU, &raw mut request) };

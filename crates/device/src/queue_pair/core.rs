@@ -81,7 +81,12 @@ impl QueuePairCore {
     }
 
     /// Makes a transition; `path` goes with the one to RTR.
-    pub(crate) fn modify(&self, now: Time, transition: Transition, path: Option<Path>) -> Result<(), rc::ModifyError> {
+    pub(crate) fn modify(
+        &self,
+        now: Time,
+        transition: Transition,
+        path: Option<Path>,
+    ) -> Result<(), rc::ModifyError> {
         let mut locked = crate::lock(&self.locked);
         locked.protocol.modify(transition)?;
         if let Some(path) = path {
@@ -130,7 +135,8 @@ impl QueuePairCore {
         let mut locked = crate::lock(&self.locked);
         let Locked { protocol, path, .. } = &mut *locked;
         // The source port may differ: senders vary it for the sake of multipath routing (IBA A17.9.5.2).
-        let known = path.as_ref().is_some_and(|path| path.peer.ip() == source && path.port.address() == destination);
+        let known =
+            path.as_ref().is_some_and(|path| path.peer.ip() == source && path.port.address() == destination);
         if !known {
             self.surroundings.counters.stray(Stray::WrongAddress);
             return;
@@ -190,7 +196,8 @@ impl QueuePairCore {
                 if outgoing.is_full() {
                     flush(outgoing);
                 }
-                let Some(len) = protocol.poll_transmit(now, &self.memory, &mut outgoing.slot()[..LONGEST]) else {
+                let Some(len) = protocol.poll_transmit(now, &self.memory, &mut outgoing.slot()[..LONGEST])
+                else {
                     flush(outgoing);
                     return false;
                 };
@@ -205,8 +212,7 @@ impl QueuePairCore {
         while let Some(event) = locked.protocol.poll() {
             match event {
                 Event::Completion(completion) => {
-                    let queue =
-                        if completion.kind.is_recv() { &self.recv_queue } else { &self.send_queue };
+                    let queue = if completion.kind.is_recv() { &self.recv_queue } else { &self.send_queue };
                     if let Err(Overflow { .. }) = queue.push(WorkCompletion { qpn: self.qpn, completion }) {
                         self.surroundings.events.push(DeviceEvent::CompletionQueueOverflow(queue.number()));
                         // Its other queue pairs notice when they complete something themselves.

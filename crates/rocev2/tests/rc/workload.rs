@@ -294,9 +294,7 @@ impl Flow {
                 self.next_receive_at = now + interval;
             }
         }
-        if let Receives::Late(_) = receives
-            && self.receives_posted < self.receives.len()
-        {
+        if self.next_receive_at > now && self.receives_posted < self.receives.len() {
             world.alarm = Some(world.alarm.map_or(self.next_receive_at, |at| at.min(self.next_receive_at)));
         }
         let end = &mut world.hosts[self.from].ends[self.pair];
@@ -317,24 +315,23 @@ impl Flow {
 
     /// Checks the completions that came.
     fn check(&mut self, world: &mut World) {
-        let host = &mut world.hosts[self.from];
-        let done = &mut host.ends[self.pair].done;
-        for completion in done.extract_if(.., |completion| !completion.kind.is_recv()) {
+        for completion in world.take_done(self.from, self.pair, |completion| !completion.kind.is_recv()) {
             while self.sends.get(self.completed).is_some_and(|planned| !planned.completion_due()) {
                 self.completed += 1;
             }
             let planned = self.sends.get(self.completed).expect("no completion without a request");
-            assert_eq!(completion, planned.completion, "a send request's completion");
+            let what = "a send request's completion";
+            assert_eq!(completion, planned.completion, "{what}; {}", world.describe(self.pair));
             if let Some((place, bytes)) = &planned.answer {
-                assert!(host.ram.bytes(*place) == *bytes, "the answer to request {}", completion.id);
+                assert!(world.hosts[self.from].ram.bytes(*place) == *bytes, "the answer to request {}", completion.id);
             }
             self.completed += 1;
         }
-        let host = &mut world.hosts[1 - self.from];
-        let done = &mut host.ends[self.pair].done;
-        for completion in done.extract_if(.., |completion| completion.kind.is_recv()) {
+        for completion in world.take_done(1 - self.from, self.pair, |completion| completion.kind.is_recv()) {
             let planned = self.receives.get(self.received).expect("no completion without a request");
-            assert_eq!(completion, planned.completion, "a receive request's completion");
+            let what = "a receive request's completion";
+            assert_eq!(completion, planned.completion, "{what}; {}", world.describe(self.pair));
+            let host = &world.hosts[1 - self.from];
             if let Some((place, bytes)) = &planned.data {
                 assert!(host.ram.bytes(*place) == *bytes, "the message in receive {}", completion.id);
             }
@@ -404,8 +401,7 @@ pub(crate) fn run(world: &mut World, mut flows: Vec<Flow>, receives: Receives) {
         if open == 0 && world.touched.is_empty() {
             break;
         }
-        assert!(world.step(), "nothing is under way, and {open} flows haven't finished");
-        assert!(world.now < limit, "{open} flows haven't finished after {limit:?}");
+        assert!(world.step() && world.now < limit, "{open} flows haven't finished; {}", world.describe_all());
     }
     // Late packets must change nothing, and timers must fall silent.
     world.run(Duration::from_secs(60));

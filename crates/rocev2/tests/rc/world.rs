@@ -295,6 +295,29 @@ impl World {
         true
     }
 
+    /// Takes some of an end's completions.
+    pub(crate) fn take_done(
+        &mut self,
+        host: usize,
+        index: usize,
+        which: impl Fn(&Completion) -> bool,
+    ) -> Vec<Completion> {
+        self.hosts[host].ends[index].done.extract_if(.., |completion| which(completion)).collect()
+    }
+
+    /// What a failed assertion wants to say about a connection.
+    pub(crate) fn describe(&self, index: usize) -> String {
+        let end = |host: usize| {
+            let End { qp, done, events } = &self.hosts[host].ends[index];
+            format!("host {host}: {:?}\n  {events:?} {done:?}\n  timeout {:?}", qp.snapshot(), qp.poll_timeout())
+        };
+        format!("connection {index} at {:?}\n {}\n {}", self.now, end(0), end(1))
+    }
+
+    pub(crate) fn describe_all(&self) -> String {
+        (0..self.hosts[0].ends.len()).map(|index| self.describe(index)).collect::<Vec<_>>().join("\n")
+    }
+
     pub(crate) fn state(&self, host: usize, index: usize) -> State {
         self.hosts[host].ends[index].qp.state()
     }

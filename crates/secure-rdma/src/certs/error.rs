@@ -129,7 +129,9 @@ pub enum CertsError {
         path: PathBuf,
     },
     /// A name that no file of the store may have.
-    #[error("{0:?} can't name a certificate's files: use letters, digits, '-', '_' and '.', not first a '.', not last \"-key\", and neither \"ca\" nor \"server\"")]
+    #[error(
+        "{0:?} can't name a certificate's files: use letters, digits, '-', '_' and '.', not first a '.', not last \"-key\", and neither \"ca\" nor \"server\""
+    )]
     FileName(String),
     /// A certificate for nobody.
     #[error("a certificate needs at least one name")]

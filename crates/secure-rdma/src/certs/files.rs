@@ -78,7 +78,9 @@ pub(super) fn lock(dir: &Path) -> Result<File, CertsError> {
         match file.try_lock() {
             Ok(()) => return Ok(file),
             Err(TryLockError::Error(source)) => return Err(write_error(source)),
-            Err(TryLockError::WouldBlock) if Instant::now() < give_up => thread::sleep(Duration::from_millis(10)),
+            Err(TryLockError::WouldBlock) if Instant::now() < give_up => {
+                thread::sleep(Duration::from_millis(10));
+            }
             Err(TryLockError::WouldBlock) => return Err(CertsError::Busy { path }),
         }
     }
@@ -94,7 +96,8 @@ pub(super) fn replace(dir: &Path, name: &str, bytes: &[u8], secrecy: Secrecy) ->
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(secrecy.mode()).open(&temporary)?;
+        let mut file =
+            OpenOptions::new().write(true).create_new(true).mode(secrecy.mode()).open(&temporary)?;
         file.write_all(bytes)?;
         file.sync_all()?;
         fs::rename(&temporary, &path)?;
@@ -134,7 +137,10 @@ pub(super) fn read_existing(path: &Path, secrecy: Secrecy) -> Result<Zeroizing<V
 }
 
 /// The certificates that a PEM file holds, one at least; each of them parses.
-pub(super) fn parse_certificates(path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, CertsError> {
+pub(super) fn parse_certificates(
+    path: &Path,
+    pem: &[u8],
+) -> Result<Vec<CertificateDer<'static>>, CertsError> {
     let refuse = |reason| CertsError::NotACertificate { path: path.into(), reason };
     let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     let certificates = certificates.map_err(|error| refuse(error.to_string()))?;
@@ -150,7 +156,7 @@ pub(super) fn parse_certificates(path: &Path, pem: &[u8]) -> Result<Vec<Certific
 /// A certificate's fields, or what is wrong with its DER.
 pub(super) fn parse<'a>(der: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, String> {
     match X509Certificate::from_der(der) {
-        Ok((rest, certificate)) if rest.is_empty() => Ok(certificate),
+        Ok(([], certificate)) => Ok(certificate),
         Ok(_) => Err("bytes follow the certificate".into()),
         Err(error) => Err(error.to_string()),
     }

@@ -96,8 +96,15 @@ mod tests {
     #[test]
     fn other_text_is_refused() {
         let long = format!("{ABC}0");
-        for text in ["", "sha256:", &ABC[7..], &ABC[..ABC.len() - 1], &long, &ABC.replace('b', "g"), &ABC.replace("sha", "md")]
-        {
+        for text in [
+            "",
+            "sha256:",
+            &ABC[7..],
+            &ABC[..ABC.len() - 1],
+            &long,
+            &ABC.replace('b', "g"),
+            &ABC.replace("sha", "md"),
+        ] {
             assert_eq!(text.parse::<Fingerprint>(), Err(ParseFingerprintError), "{text}");
         }
         // 64 bytes, but not 64 digits.

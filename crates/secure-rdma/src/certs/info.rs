@@ -52,7 +52,9 @@ impl CertificateInfo {
             kind,
             subject: printable(&certificate.subject().to_string(), MAX_SHOWN),
             issuer: printable(&certificate.issuer().to_string(), MAX_SHOWN),
-            names: names.map(|names| names.value.general_names.iter().filter_map(show).collect()).unwrap_or_default(),
+            names: names
+                .map(|names| names.value.general_names.iter().filter_map(show).collect())
+                .unwrap_or_default(),
             not_before: moment(certificate.validity().not_before),
             not_after: moment(certificate.validity().not_after),
             fingerprint: Fingerprint::of(der),

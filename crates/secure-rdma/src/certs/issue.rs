@@ -4,8 +4,8 @@ use core::time::Duration;
 use std::path::Path;
 
 use rcgen::{
-    BasicConstraints, Certificate, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
-    KeyPair, KeyUsagePurpose, PublicKeyData, SanType, SerialNumber,
+    BasicConstraints, Certificate, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose,
+    IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData, SanType, SerialNumber,
 };
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -84,7 +84,8 @@ pub(super) fn authority(key: &KeyPair) -> Result<Certificate, CertsError> {
     let mut params = CertificateParams::default();
     // The key's hash in the name keeps two CAs, of two accounts or two machines, from being called the same.
     let key_hash = Fingerprint::of(key.der_bytes()).to_string();
-    params.distinguished_name = common_name(&format!("secure-rdma private CA {}", &key_hash["sha256:".len()..][..12]));
+    params.distinguished_name =
+        common_name(&format!("secure-rdma private CA {}", &key_hash["sha256:".len()..][..12]));
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
     params.serial_number = Some(serial_number()?);
@@ -142,7 +143,8 @@ impl Authority {
 
     /// Until when it is valid: a certificate that it issues shouldn't last longer.
     pub(super) fn not_after(&self) -> Timestamp {
-        files::parse(&self.certificate).map_or(Timestamp::from_unix(0), |ca| info::moment(ca.validity().not_after))
+        files::parse(&self.certificate)
+            .map_or(Timestamp::from_unix(0), |ca| info::moment(ca.validity().not_after))
     }
 }
 

@@ -120,7 +120,19 @@ mod tests {
 
     #[test]
     fn what_no_certificate_can_name_is_refused() {
-        for text in ["", ".", "a b", "*.example", "-a", "a..b", "[::1]", "::1%eth0", "1.2.3.4.5", "a\n", &"x".repeat(64)] {
+        for text in [
+            "",
+            ".",
+            "a b",
+            "*.example",
+            "-a",
+            "a..b",
+            "[::1]",
+            "::1%eth0",
+            "1.2.3.4.5",
+            "a\n",
+            &"x".repeat(64),
+        ] {
             assert_eq!(text.parse::<Name>(), Err(ParseNameError(text.into())));
         }
     }
@@ -138,7 +150,10 @@ mod tests {
 
     #[test]
     fn a_host_name_counts_with_and_without_its_domain_and_once() {
-        let names = collect("Node1.cluster.example", vec![Ipv4Addr::LOCALHOST.into(), Ipv4Addr::new(10, 0, 0, 1).into()]);
+        let names = collect(
+            "Node1.cluster.example",
+            vec![Ipv4Addr::LOCALHOST.into(), Ipv4Addr::new(10, 0, 0, 1).into()],
+        );
         let expected = ["localhost", "node1.cluster.example", "node1", "127.0.0.1", "::1", "10.0.0.1"];
         assert_eq!(names, expected.map(name));
         assert_eq!(collect("not a name", Vec::new()), ["localhost", "127.0.0.1", "::1"].map(name));

@@ -197,7 +197,8 @@ impl Store {
         for entry in fs::read_dir(&self.dir).map_err(read_error)? {
             let path = entry.map_err(read_error)?.path();
             let name = path.file_name().unwrap_or_default().to_string_lossy();
-            let is_certificate = name.ends_with(".pem") && !name.ends_with("-key.pem") && !name.starts_with('.');
+            let is_certificate =
+                name.ends_with(".pem") && !name.ends_with("-key.pem") && !name.starts_with('.');
             if is_certificate {
                 paths.push(path);
             }
@@ -276,7 +277,8 @@ impl Store {
         let authority = self.authority()?;
         let judge = Judge::new(&authority)?;
         let now = Timestamp::now();
-        let usable = || names.iter().any(|name| judge.accepts(&identity, name, now).is_ok()).then(|| identity.clone());
+        let usable =
+            || names.iter().any(|name| judge.accepts(&identity, name, now).is_ok()).then(|| identity.clone());
         if !identity.chain().contains(&authority) {
             return stale("the CA's certificate is not behind it", usable());
         }
@@ -320,13 +322,19 @@ impl Judge {
         let failed = |error: &dyn ToString| CertsError::Make(error.to_string());
         let mut roots = RootCertStore::empty();
         roots.add(authority.clone()).map_err(|error| failed(&error))?;
-        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), crypto::provider()).build();
+        let verifier =
+            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), crypto::provider()).build();
         verifier.map(Self).map_err(|error| failed(&error))
     }
 
     fn accepts(&self, identity: &Identity, name: &Name, moment: Timestamp) -> Result<(), String> {
-        let verdict =
-            self.0.verify_server_cert(identity.certificate(), &[], name.as_server_name(), &[], moment.to_unix_time());
+        let verdict = self.0.verify_server_cert(
+            identity.certificate(),
+            &[],
+            name.as_server_name(),
+            &[],
+            moment.to_unix_time(),
+        );
         verdict.map(drop).map_err(|error| error.to_string())
     }
 }

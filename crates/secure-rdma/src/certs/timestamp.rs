@@ -49,7 +49,9 @@ impl Timestamp {
 
     /// The same as a date, up to the end of the year 9999, after which X.509 has none (RFC 5280, section 4.1.2.5).
     pub(crate) fn to_date(self) -> Option<OffsetDateTime> {
-        OffsetDateTime::from_unix_timestamp(i64::try_from(self.0).ok()?).ok().filter(|date| date.year() <= 9999)
+        OffsetDateTime::from_unix_timestamp(i64::try_from(self.0).ok()?)
+            .ok()
+            .filter(|date| date.year() <= 9999)
     }
 }
 

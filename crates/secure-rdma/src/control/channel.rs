@@ -93,7 +93,10 @@ impl<T: AsyncRead + AsyncWrite + Unpin> ControlChannel<T> {
     /// The two directions, to be used by two tasks.
     pub fn into_split(self) -> (ControlReader<ReadHalf<T>>, ControlWriter<WriteHalf<T>>) {
         let (read, write) = tokio::io::split(self.io);
-        (ControlReader { io: read, inbound: self.inbound }, ControlWriter { io: write, outbound: self.outbound })
+        (
+            ControlReader { io: read, inbound: self.inbound },
+            ControlWriter { io: write, outbound: self.outbound },
+        )
     }
 }
 

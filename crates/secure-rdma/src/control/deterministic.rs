@@ -160,8 +160,15 @@ mod tests {
 
     #[test]
     fn other_shapes_are_not_records() {
-        for bytes in [&[0x00][..], &[0xa0], &[0x80], &[0x81, 9], &[0x82, 9, 0x80], &[0x82, 0x20, 0xa0], &[0x83, 9, 0xa0, 0]]
-        {
+        for bytes in [
+            &[0x00][..],
+            &[0xa0],
+            &[0x80],
+            &[0x81, 9],
+            &[0x82, 9, 0x80],
+            &[0x82, 0x20, 0xa0],
+            &[0x83, 9, 0xa0, 0],
+        ] {
             assert_eq!(record_number(bytes), Err(Irregular::NotARecord), "{bytes:x?}");
         }
         assert_eq!(record_number(&[]), Err(Irregular::Truncated));

@@ -117,7 +117,9 @@ pub enum ControlError {
     #[error("the peer closed the control channel")]
     Closed,
     /// The connection ended without TLS's closing alert: the peer died, or someone on the path cut it.
-    #[error("the control connection broke off without being closed: the peer's process ended, or the network cut it")]
+    #[error(
+        "the control connection broke off without being closed: the peer's process ended, or the network cut it"
+    )]
     BrokenOff,
     /// The stream ended inside a record.
     #[error("the control channel ended inside a record: {have} bytes came, {missing} or more are missing")]

@@ -171,7 +171,8 @@ mod tests {
 
     #[test]
     fn a_redacted_value_is_not_printed() {
-        let shown = format!("{:?} {:#?}", Redacted::new(0x1234_5678_u32), Some(Redacted::new(Psn::truncate(77))));
+        let shown =
+            format!("{:?} {:#?}", Redacted::new(0x1234_5678_u32), Some(Redacted::new(Psn::truncate(77))));
         assert!(!shown.contains("305419896") && !shown.contains("77") && !shown.contains("4d"), "{shown}");
     }
 

@@ -143,7 +143,12 @@ fn in_range<T: Into<u64> + PartialOrd + Copy>(
     if range.contains(&value) {
         Ok(())
     } else {
-        Err(Invalid::Range { field, found: value.into(), min: (*range.start()).into(), max: (*range.end()).into() })
+        Err(Invalid::Range {
+            field,
+            found: value.into(),
+            min: (*range.start()).into(),
+            max: (*range.end()).into(),
+        })
     }
 }
 
@@ -419,7 +424,12 @@ impl Field for ErrorCode {
 
     fn from_wire(value: u64) -> Result<Self, Invalid> {
         let code = u16::try_from(value);
-        code.map(Self).map_err(|_| Invalid::Range { field: "the error code", found: value, min: 0, max: u16::MAX.into() })
+        code.map(Self).map_err(|_| Invalid::Range {
+            field: "the error code",
+            found: value,
+            min: 0,
+            max: u16::MAX.into(),
+        })
     }
 }
 

@@ -10,8 +10,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 use verbs::{
-    AsyncChannel, Completion, CompletionQueue, MemoryRegion, QueuePair, ReadyToSend, RecvRequest, RemoteRegion,
-    SendRequest, Slice, Status,
+    AsyncChannel, Completion, CompletionQueue, MemoryRegion, QueuePair, ReadyToSend, RecvRequest,
+    RemoteRegion, SendRequest, Slice, Status,
 };
 
 /// The immediate of a message's last fragment.
@@ -150,11 +150,6 @@ impl DataPath {
             }
             self.progress().await?;
         }
-    }
-
-    /// Whether a whole message waits to be taken.
-    pub(crate) fn has_message(&self) -> bool {
-        !self.inbox.messages.is_empty()
     }
 
     /// Writes `data` to `remote`, in pieces of a slot, several under way at a time.

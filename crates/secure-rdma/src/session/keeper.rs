@@ -67,7 +67,8 @@ impl Keeper {
         let (set_life, life) = watch::channel(Life::Open);
         tokio::spawn(async move {
             let (reader, writer) = control.into_split();
-            let mut task = Task { reader, writer, wanted, life: set_life, timing, heard: Instant::now(), pings: 0 };
+            let mut task =
+                Task { reader, writer, wanted, life: set_life, timing, heard: Instant::now(), pings: 0 };
             let end = task.run().await;
             if let Life::Failed(reason) = &end
                 && let Some((kind, text)) = reason.for_peer()
@@ -126,7 +127,8 @@ struct Task<R, W> {
 impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Task<R, W> {
     /// Runs until the session is over; returns how.
     async fn run(&mut self) -> Life {
-        let mut beat = tokio::time::interval_at(Instant::now() + self.timing.send_every, self.timing.send_every);
+        let mut beat =
+            tokio::time::interval_at(Instant::now() + self.timing.send_every, self.timing.send_every);
         beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let silence = self.timing.expect_every * MISSED;
         loop {
@@ -223,7 +225,10 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Task<R, W> {
     }
 
     async fn say(&mut self, record: &Record) -> Result<(), SessionError> {
-        self.writer.send_within(record, STEP_LIMIT).await.map_err(SessionError::control("keeping the session"))
+        self.writer
+            .send_within(record, STEP_LIMIT)
+            .await
+            .map_err(SessionError::control("keeping the session"))
     }
 }
 

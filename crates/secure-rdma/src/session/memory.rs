@@ -23,10 +23,8 @@ pub(crate) const RD_ATOMIC: u8 = 16;
 pub(crate) const COUNTERS: u64 = 64;
 
 /// What the peer may do with the region that it is given.
-pub(crate) const REGION_ACCESS: Access = Access::LOCAL_WRITE
-    .union(Access::REMOTE_WRITE)
-    .union(Access::REMOTE_READ)
-    .union(Access::REMOTE_ATOMIC);
+pub(crate) const REGION_ACCESS: Access =
+    Access::LOCAL_WRITE.union(Access::REMOTE_WRITE).union(Access::REMOTE_READ).union(Access::REMOTE_ATOMIC);
 
 /// The same for the control protocol.
 pub(crate) fn region_rights() -> WireAccess {

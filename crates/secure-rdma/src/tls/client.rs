@@ -10,11 +10,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
+use super::ALPN;
 use super::error::{Attempt, Peer, TlsError};
 use super::negotiated::{Negotiated, Secured};
 use super::trust::{Anchors, Trust};
 use super::verifier::Verifier;
-use super::ALPN;
 use crate::certs::{Identity, Name};
 use crate::crypto;
 
@@ -103,7 +103,8 @@ mod tests {
         assert!(!config.key_log.will_log("CLIENT_TRAFFIC_SECRET_0"));
         assert!(!config.enable_early_data && config.enable_sni);
         assert_eq!(config.alpn_protocols, [ALPN]);
-        let groups: Vec<_> = config.crypto_provider().kx_groups.iter().map(|group| format!("{:?}", group.name())).collect();
+        let groups: Vec<_> =
+            config.crypto_provider().kx_groups.iter().map(|group| format!("{:?}", group.name())).collect();
         assert_eq!(groups, ["X25519MLKEM768", "X25519", "secp256r1", "secp384r1"]);
         assert!(config.crypto_provider().cipher_suites.iter().all(|suite| suite.tls13().is_some()));
     }

@@ -59,7 +59,9 @@ pub enum TlsError {
         presented: Vec<String>,
     },
     /// The peer's certificate, or its CA's, has ended.
-    #[error("the {peer}'s certificate ended on {not_after}; it is {now} now: issue another (a server replaces its own at its start), unless this clock is wrong")]
+    #[error(
+        "the {peer}'s certificate ended on {not_after}; it is {now} now: issue another (a server replaces its own at its start), unless this clock is wrong"
+    )]
     Expired {
         /// Whose certificate.
         peer: Peer,
@@ -69,7 +71,9 @@ pub enum TlsError {
         now: Timestamp,
     },
     /// The peer's certificate, or its CA's, hasn't begun.
-    #[error("the {peer}'s certificate begins on {not_before}; it is {now} now: is one of the two clocks wrong?")]
+    #[error(
+        "the {peer}'s certificate begins on {not_before}; it is {now} now: is one of the two clocks wrong?"
+    )]
     NotYetValid {
         /// Whose certificate.
         peer: Peer,
@@ -105,7 +109,9 @@ pub enum TlsError {
         alert: AlertDescription,
     },
     /// The peer doesn't speak TLS.
-    #[error("the {peer} sent what is not TLS ({reason}): it is not a secure-rdma {peer}, or something on the path changed its bytes")]
+    #[error(
+        "the {peer} sent what is not TLS ({reason}): it is not a secure-rdma {peer}, or something on the path changed its bytes"
+    )]
     NotTls {
         /// Who sent it.
         peer: Peer,
@@ -119,7 +125,9 @@ pub enum TlsError {
         peer: Peer,
     },
     /// The peer speaks TLS, but not this protocol inside it.
-    #[error("the {peer} speaks TLS but not secure-rdma/1 (ALPN): it is another service's {peer}, or another version of this one's")]
+    #[error(
+        "the {peer} speaks TLS but not secure-rdma/1 (ALPN): it is another service's {peer}, or another version of this one's"
+    )]
     Protocol {
         /// Who doesn't.
         peer: Peer,
@@ -253,10 +261,14 @@ fn not_trusted(attempt: Option<&Attempt<'_>>, found: Option<&CertificateInfo>) -
     };
     match attempt.trust {
         Trust::Pin(pin) if attempt.presented.first().is_some_and(|der| Fingerprint::of(der) == *pin) => {
-            format!("{pin} is the fingerprint of the server's own certificate; give that of its CA, which the server prints at its start")
+            format!(
+                "{pin} is the fingerprint of the server's own certificate; give that of its CA, which the server prints at its start"
+            )
         }
         Trust::Pin(pin) => {
-            format!("it is by {issuer}, and not by the CA {pin}. Compare that with the fingerprint that the server prints at its start")
+            format!(
+                "it is by {issuer}, and not by the CA {pin}. Compare that with the fingerprint that the server prints at its start"
+            )
         }
         trust => {
             format!(
@@ -282,18 +294,26 @@ fn meaning(peer: Peer, alert: AlertDescription) -> String {
     let meaning = match (peer, alert) {
         (_, A::ProtocolVersion) => "it doesn't speak TLS 1.3",
         (_, A::NoApplicationProtocol) => "it speaks TLS but not secure-rdma/1 (ALPN): is it another service?",
-        (_, A::HandshakeFailure | A::InsufficientSecurity) => "it has no TLS 1.3 cryptography in common with this side",
+        (_, A::HandshakeFailure | A::InsufficientSecurity) => {
+            "it has no TLS 1.3 cryptography in common with this side"
+        }
         (Peer::Server, A::CertificateRequired) => {
             "it requires a client certificate: have its CA issue one and connect with that"
         }
-        (Peer::Server, A::UnknownCA | A::DecryptError) => "it doesn't trust the CA of this client's certificate",
+        (Peer::Server, A::UnknownCA | A::DecryptError) => {
+            "it doesn't trust the CA of this client's certificate"
+        }
         (Peer::Server, A::CertificateExpired) => "this client's certificate has ended, or not begun",
         (Peer::Server, A::UnsupportedCertificate) => "this client's certificate was not issued for a client",
         (Peer::Client, A::UnknownCA | A::DecryptError) => {
             "it doesn't trust this server's CA: it needs --ca FILE or --pin with the fingerprint that this server printed at its start"
         }
-        (Peer::Client, A::BadCertificate) => "this server's certificate is not for the name that it connects to",
-        (Peer::Client, A::CertificateExpired) => "to its clock this server's certificate has ended, or not begun",
+        (Peer::Client, A::BadCertificate) => {
+            "this server's certificate is not for the name that it connects to"
+        }
+        (Peer::Client, A::CertificateExpired) => {
+            "to its clock this server's certificate has ended, or not begun"
+        }
         (Peer::Client, A::UnsupportedCertificate) => "this server's certificate was not issued for a server",
         (_, A::BadCertificate | A::CertificateUnknown | A::CertificateRevoked | A::AccessDenied) => {
             "it doesn't accept this side's certificate"

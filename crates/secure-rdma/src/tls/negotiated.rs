@@ -3,8 +3,8 @@
 use rustls::CommonState;
 use tokio_rustls::TlsStream;
 
-use super::error::{Peer, TlsError};
 use super::ALPN;
+use super::error::{Peer, TlsError};
 use crate::certs::Fingerprint;
 
 /// A connection after its handshake.

@@ -6,16 +6,16 @@ use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use rustls::RootCertStore;
-use rustls::server::{NoServerSessionStorage, ServerConfig, WebPkiClientVerifier};
 use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{NoServerSessionStorage, ServerConfig, WebPkiClientVerifier};
 use rustls::sign::SingleCertAndKey;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
+use super::ALPN;
 use super::error::{Peer, TlsError};
 use super::negotiated::{Negotiated, Secured};
-use super::ALPN;
 use crate::certs::{self, Identity};
 use crate::crypto;
 

@@ -6,7 +6,9 @@ use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{CertificateError, DigitallySignedStruct, Error, PeerIncompatible, RootCertStore, SignatureScheme};
+use rustls::{
+    CertificateError, DigitallySignedStruct, Error, PeerIncompatible, RootCertStore, SignatureScheme,
+};
 
 use super::trust::Anchors;
 use crate::certs::{CertificateInfo, Fingerprint, Kind, Timestamp};
@@ -54,7 +56,9 @@ impl ServerCertVerifier for Verifier {
             .map_err(|error| match error {
                 // Signed by another key than that of the CA whose name it gives: another CA's. It is told here from a server that
                 // can't prove its own certificate, for which rustls has the same error later.
-                Error::InvalidCertificate(CertificateError::BadSignature) => CertificateError::UnknownIssuer.into(),
+                Error::InvalidCertificate(CertificateError::BadSignature) => {
+                    CertificateError::UnknownIssuer.into()
+                }
                 error => error,
             })
     }

@@ -4,8 +4,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use verbs::{
-    Access, Completion, CompletionQueue, Device, DeviceSelector, MemoryRegion, Mtu, OwnPsn, Peer, PeerPsn, PeerRights,
-    ProtectionDomain, QueuePair, QueuePairLimits, ReadyToSend, ReceiveOptions, RecvRequest, Reset, SendOptions, Status,
+    Access, Completion, CompletionQueue, Device, DeviceSelector, MemoryRegion, Mtu, OwnPsn, Peer, PeerPsn,
+    PeerRights, ProtectionDomain, QueuePair, QueuePairLimits, ReadyToSend, ReceiveOptions, RecvRequest,
+    Reset, SendOptions, Status,
 };
 
 /// Long enough for any machine; a test that works never waits for it.

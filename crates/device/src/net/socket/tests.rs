@@ -69,12 +69,13 @@ fn ipv6_datagrams_without_checksum_are_received() {
     assert!(plain.recv(&mut [0; 16]).is_err(), "an ordinary socket drops it: so it really had none");
 }
 
+/// The two have different pseudo headers in the ICRC: a socket must be one or the other.
 #[test]
-fn an_ipv6_socket_takes_no_ipv4() {
-    let socket = Socket::bind("[::1]:0".parse().unwrap()).unwrap();
-    let port = socket.local_addr().port();
-    let other = Socket::bind(SocketAddr::new(fresh_loopback(), port)).unwrap();
-    assert_eq!(other.local_addr().port(), port);
+fn ipv4_and_ipv6_do_not_mix() {
+    let v6 = Socket::bind("[::1]:0".parse().unwrap()).unwrap();
+    assert!(sockopt::ipv6_v6only(&v6).unwrap());
+    let mapped = Socket::bind("[::ffff:127.0.0.1]:0".parse().unwrap()).unwrap();
+    assert_eq!(mapped.local_addr().ip(), IpAddr::from([127, 0, 0, 1]));
 }
 
 /// The IPv4 header fields that the ICRC covers and a UDP socket doesn't choose, as they are on the wire.

@@ -52,13 +52,18 @@ fn the_first_call_makes_a_ca_and_a_server_certificate_that_only_the_user_can_tou
     let (_temp, store) = store();
     let identity = store.ensure_server(&usual()).unwrap();
     assert_eq!(mode(store.dir()), 0o700);
-    for (file, expected) in
-        [("ca.pem", 0o644), ("server.pem", 0o644), ("ca-key.pem", 0o600), ("server-key.pem", 0o600), (".lock", 0o600)]
-    {
+    for (file, expected) in [
+        ("ca.pem", 0o644),
+        ("server.pem", 0o644),
+        ("ca-key.pem", 0o600),
+        ("server-key.pem", 0o600),
+        (".lock", 0o600),
+    ] {
         assert_eq!(mode(&store.dir().join(file)) & !0o077, expected & !0o077, "{file}");
         assert_eq!(mode(&store.dir().join(file)) & 0o077 & !expected, 0, "{file}");
     }
-    let files: Vec<_> = contents(&store).into_iter().map(|(path, _)| path.file_name().unwrap().to_owned()).collect();
+    let files: Vec<_> =
+        contents(&store).into_iter().map(|(path, _)| path.file_name().unwrap().to_owned()).collect();
     assert_eq!(files, ["ca-key.pem", "ca.pem", "server-key.pem", "server.pem"]);
 
     let [ca, server] = &store.show().unwrap()[..] else { panic!("two certificates") };
@@ -205,7 +210,10 @@ fn a_process_killed_between_any_two_files_leaves_a_store_that_heals() {
         fs::write(partial.dir().join(format!(".{}.new", order[killed_after])), "half a fi").unwrap();
         let identity = partial.ensure_server(&usual()).unwrap();
         assert_eq!(identity.chain()[1], partial.authority().unwrap(), "killed after {killed_after}");
-        let leftover = contents(&partial).into_iter().filter(|(path, _)| path.to_string_lossy().contains(".new")).count();
+        let leftover = contents(&partial)
+            .into_iter()
+            .filter(|(path, _)| path.to_string_lossy().contains(".new"))
+            .count();
         assert_eq!(leftover, 0, "killed after {killed_after}");
     }
 }
@@ -334,7 +342,15 @@ fn what_is_not_a_certificate_or_key_is_refused_by_name() {
     let (certificate, key) = (store.dir().join("server.pem"), store.dir().join("server-key.pem"));
     let good = fs::read_to_string(&certificate).unwrap();
     let der_cut = "-----BEGIN CERTIFICATE-----\nMIIBAA==\n-----END CERTIFICATE-----\n";
-    for bad in ["", "hello", "\0\u{1}", &good[..100], der_cut, &good.replace("MII", "!!!"), &fs::read_to_string(&key).unwrap()] {
+    for bad in [
+        "",
+        "hello",
+        "\0\u{1}",
+        &good[..100],
+        der_cut,
+        &good.replace("MII", "!!!"),
+        &fs::read_to_string(&key).unwrap(),
+    ] {
         fs::write(&certificate, bad).unwrap();
         let error = store.ensure_server(&usual()).unwrap_err();
         assert!(matches!(error, CertsError::NotACertificate { .. }), "{bad:?}: {error}");
@@ -372,7 +388,10 @@ fn a_leaf_or_an_ended_certificate_is_no_ca() {
     let (_temp, store) = store();
     store.issue("leaf", &names(&["leaf.example"]), Kind::Server, Validity::days(1)).unwrap();
     let error = files::read_authorities(&store.dir().join("leaf.pem")).unwrap_err();
-    assert!(matches!(&error, CertsError::NotAnAuthority { subject, .. } if subject == "CN=leaf.example"), "{error}");
+    assert!(
+        matches!(&error, CertsError::NotAnAuthority { subject, .. } if subject == "CN=leaf.example"),
+        "{error}"
+    );
 
     let key = issue::new_key().unwrap();
     let mut params = rcgen::CertificateParams::default();
@@ -394,7 +413,10 @@ fn without_the_cas_key_a_certificate_is_used_as_long_as_it_is_good_for_something
     assert_eq!(contents(&store), before);
 
     let error = store.ensure_server(&names(&["elsewhere.example"])).unwrap_err();
-    assert!(matches!(&error, CertsError::NoAuthorityKey { reason, .. } if reason.contains("elsewhere.example")), "{error}");
+    assert!(
+        matches!(&error, CertsError::NoAuthorityKey { reason, .. } if reason.contains("elsewhere.example")),
+        "{error}"
+    );
     let error = store.issue("x", &usual(), Kind::Client, Validity::days(1)).unwrap_err();
     assert!(matches!(error, CertsError::NoAuthorityKey { .. }), "{error}");
 }
@@ -403,12 +425,17 @@ fn without_the_cas_key_a_certificate_is_used_as_long_as_it_is_good_for_something
 fn issuing_gives_what_was_asked_for_and_replaces_what_was_there() {
     let (_temp, store) = store();
     let now = Timestamp::now();
-    let validity = Validity { not_before: now.minus(Duration::from_secs(100)), not_after: now.minus(Duration::from_secs(50)) };
-    let issued = store.issue("expired-1", &names(&["A.example", "10.0.0.1"]), Kind::Client, validity).unwrap();
+    let validity = Validity {
+        not_before: now.minus(Duration::from_secs(100)),
+        not_after: now.minus(Duration::from_secs(50)),
+    };
+    let issued =
+        store.issue("expired-1", &names(&["A.example", "10.0.0.1"]), Kind::Client, validity).unwrap();
     assert_eq!(issued.certificate.file, store.dir().join("expired-1.pem"));
     assert_eq!(issued.key, store.dir().join("expired-1-key.pem"));
     assert_eq!(mode(&issued.key), 0o600);
-    let CertificateInfo { kind, subject, names: found, not_before, not_after, .. } = issued.certificate.clone();
+    let CertificateInfo { kind, subject, names: found, not_before, not_after, .. } =
+        issued.certificate.clone();
     assert_eq!((kind, subject.as_str()), (Some(Kind::Client), "CN=a.example"));
     assert_eq!(found, ["a.example", "10.0.0.1"]);
     assert_eq!((not_before, not_after), (validity.not_before, validity.not_after));
@@ -434,7 +461,10 @@ fn impossible_certificates_are_refused_and_leave_no_trace() {
     assert!(matches!(issue(&usual(), Kind::Authority, now, later), CertsError::Make(_)));
     let error = issue(&usual(), Kind::Client, now, now.plus(Duration::from_secs(4000 * 86_400)));
     assert!(error.to_string().contains("the CA itself ends on"), "{error}");
-    assert!(matches!(issue(&usual(), Kind::Client, now, Timestamp::from_unix(u64::MAX)), CertsError::Dates { .. }));
+    assert!(matches!(
+        issue(&usual(), Kind::Client, now, Timestamp::from_unix(u64::MAX)),
+        CertsError::Dates { .. }
+    ));
     assert_eq!(contents(&store), before);
 }
 
@@ -444,8 +474,8 @@ fn names_that_would_leave_the_directory_or_hit_other_files_are_refused() {
     store.ensure_server(&usual()).unwrap();
     let long = "x".repeat(101);
     for file in [
-        "", ".", "..", "a/b", "../a", "/a", ".hidden", "-x", "a b", "a\0", "a\n", "é", "ca", "server", "CA", "Server", "ca-key",
-        "x-key", "X-Key", &long,
+        "", ".", "..", "a/b", "../a", "/a", ".hidden", "-x", "a b", "a\0", "a\n", "é", "ca", "server", "CA",
+        "Server", "ca-key", "x-key", "X-Key", &long,
     ] {
         let refused = store.issue(file, &usual(), Kind::Client, Validity::days(1));
         assert!(matches!(refused, Err(CertsError::FileName(_))), "{file:?}");
@@ -472,7 +502,9 @@ fn a_store_that_another_process_holds_is_waited_for() {
 #[test]
 fn state_belongs_where_the_xdg_specification_says() {
     let dir = |state: Option<&'static str>, home: Option<&'static str>| {
-        default_dir(move |name| if name == "HOME" { home } else { state.filter(|_| name == "XDG_STATE_HOME") }.map(Into::into))
+        default_dir(move |name| {
+            if name == "HOME" { home } else { state.filter(|_| name == "XDG_STATE_HOME") }.map(Into::into)
+        })
     };
     assert_eq!(dir(Some("/s"), Some("/h")).unwrap(), Path::new("/s/secure-rdma"));
     assert_eq!(dir(None, Some("/h")).unwrap(), Path::new("/h/.local/state/secure-rdma"));

@@ -123,7 +123,8 @@ async fn memory_grows_with_what_came_and_not_with_what_was_announced() {
 async fn no_record_is_moved_and_left_behind_in_memory_while_it_passes() {
     // The buffers are erased after each record, which helps only if no earlier, smaller buffer kept a part of it.
     let (mut channel, mut peer) = channel();
-    let buffers = |channel: &ControlChannel<_>| (channel.inbound.buffer.as_ptr(), channel.outbound.frame.as_ptr());
+    let buffers =
+        |channel: &ControlChannel<_>| (channel.inbound.buffer.as_ptr(), channel.outbound.frame.as_ptr());
     let before = buffers(&channel);
     peer.write_all(&frame(&long_record())).await.unwrap();
     channel.recv().await.unwrap();

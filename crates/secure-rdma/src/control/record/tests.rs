@@ -119,8 +119,19 @@ fn no_record_is_larger_than_the_buffers_made_for_it() {
             software: Text::lossy(&"x".repeat(64)),
             ..hello()
         }),
-        Record::Endpoint(Endpoint { recv_depth: u32::MAX, recv_size: u32::MAX, max_rd_atomic: u8::MAX, ..endpoint() }),
-        Record::Region(Region { addr: 1 << 63, len: 1 << 62, data_len: 1 << 61, counters_len: 1 << 60, ..region() }),
+        Record::Endpoint(Endpoint {
+            recv_depth: u32::MAX,
+            recv_size: u32::MAX,
+            max_rd_atomic: u8::MAX,
+            ..endpoint()
+        }),
+        Record::Region(Region {
+            addr: 1 << 63,
+            len: 1 << 62,
+            data_len: 1 << 61,
+            counters_len: 1 << 60,
+            ..region()
+        }),
         Record::Error { code: ErrorCode(u16::MAX), text: Text::lossy(&"x".repeat(512)) },
     ];
     for record in largest {
@@ -183,7 +194,10 @@ fn a_missing_field_is_named() {
 fn a_field_of_another_type_is_refused() {
     for value in [&[0x20][..], &[0x41, 0], &[0x61, b'7'], &[0x80], &[0xa0], &[0xf5], &[0xf6]] {
         let bytes = [&[0x82, 5, 0xa1, 0], value].concat();
-        assert!(matches!(Record::decode(&bytes), Err(DecodeError::Malformed { number: 5, .. })), "{value:x?}");
+        assert!(
+            matches!(Record::decode(&bytes), Err(DecodeError::Malformed { number: 5, .. })),
+            "{value:x?}"
+        );
     }
 }
 
@@ -215,19 +229,30 @@ fn numbers_outside_their_fields_are_refused_with_the_range() {
         other => panic!("field {field} took {value:x?}: {other:?}"),
     };
     // QPNs 0, 1, the multicast one and 2^24.
-    for qpn in [&[0][..], &[1], &[0x1a, 0, 0xff, 0xff, 0xff], &[0x1a, 1, 0, 0, 0], &[0x1b, 0, 0, 0, 1, 0, 0, 0, 2]] {
-        assert!(matches!(refused(0, qpn), Invalid::Range { field: "the QPN", min: 2, max: 0xff_fffe, .. }), "{qpn:x?}");
+    for qpn in
+        [&[0][..], &[1], &[0x1a, 0, 0xff, 0xff, 0xff], &[0x1a, 1, 0, 0, 0], &[0x1b, 0, 0, 0, 1, 0, 0, 0, 2]]
+    {
+        assert!(
+            matches!(refused(0, qpn), Invalid::Range { field: "the QPN", min: 2, max: 0xff_fffe, .. }),
+            "{qpn:x?}"
+        );
     }
     assert_eq!(refused(1, &[0x1a, 1, 0, 0, 0]), Invalid::TooWide { field: "the PSN", bits: 24 });
     for port in [&[0][..], &[0x1a, 0, 1, 0, 0]] {
-        assert!(matches!(refused(3, port), Invalid::Range { field: "the UDP port", min: 1, max: 65_535, .. }));
+        assert!(matches!(
+            refused(3, port),
+            Invalid::Range { field: "the UDP port", min: 1, max: 65_535, .. }
+        ));
     }
     for mtu in [&[0][..], &[6], &[0x19, 1, 1]] {
         assert!(matches!(refused(4, mtu), Invalid::Range { min: 1, max: 5, .. }), "{mtu:x?}");
     }
     for (field, max) in [(8, 31_u8), (9, 31), (10, 7), (11, 7)] {
         let over = if max < 23 { vec![max + 1] } else { vec![0x18, max + 1] };
-        assert!(matches!(refused(field, &over), Invalid::Range { max: m, .. } if m == u64::from(max)), "field {field}");
+        assert!(
+            matches!(refused(field, &over), Invalid::Range { max: m, .. } if m == u64::from(max)),
+            "field {field}"
+        );
     }
     for field in [6, 7] {
         assert!(matches!(refused(field, &[0]), Invalid::Range { min: 1, .. }), "field {field}");
@@ -236,7 +261,9 @@ fn numbers_outside_their_fields_are_refused_with_the_range() {
 
 #[test]
 fn a_gid_has_sixteen_bytes_and_names_one_host() {
-    for gid in ["::", "ff02::1", "::ffff:0.0.0.0", "::ffff:0.1.2.3", "::ffff:224.0.0.1", "::ffff:255.255.255.255"] {
+    for gid in
+        ["::", "ff02::1", "::ffff:0.0.0.0", "::ffff:0.1.2.3", "::ffff:224.0.0.1", "::ffff:255.255.255.255"]
+    {
         let gid = gid.parse::<Ipv6Addr>().unwrap().octets();
         assert_eq!(refusal(&Record::Endpoint(Endpoint { gid, ..endpoint() })), Invalid::Gid);
     }
@@ -272,7 +299,9 @@ fn a_hello_of_a_later_version_is_understood_so_that_its_version_can_be_named() {
 fn a_region_lies_inside_the_address_space_and_its_parts_inside_it() {
     let check = |addr, len, data_len, counters_len| {
         let region = Region { addr, len, data_len, counters_len, ..region() };
-        region.check().map(|()| assert_eq!(Record::decode(&encode(&Record::Region(region.clone()))), Ok(Record::Region(region))))
+        region.check().map(|()| {
+            assert_eq!(Record::decode(&encode(&Record::Region(region.clone()))), Ok(Record::Region(region)))
+        })
     };
     assert_eq!(check(0, u64::MAX, u64::MAX, 0), Ok(()));
     assert_eq!(check(u64::MAX, 1, 1, 0), Ok(()));
@@ -420,7 +449,10 @@ fn any_record() -> impl Strategy<Value = Record> {
 
 /// A few changed, inserted and removed bytes. Half of the changes prefer bytes that mean something to CBOR.
 fn damage() -> impl Strategy<Value = Vec<(u8, proptest::sample::Index, u8)>> {
-    let telling = [0, 1, 0x17, 0x18, 0x19, 0x1a, 0x1b, 0x20, 0x40, 0x60, 0x80, 0x82, 0x9f, 0xa0, 0xa1, 0xbf, 0xc0, 0xf6, 0xff];
+    let telling = [
+        0, 1, 0x17, 0x18, 0x19, 0x1a, 0x1b, 0x20, 0x40, 0x60, 0x80, 0x82, 0x9f, 0xa0, 0xa1, 0xbf, 0xc0, 0xf6,
+        0xff,
+    ];
     let byte = prop_oneof![any::<u8>(), proptest::sample::select(telling.to_vec())];
     vec((0..4_u8, any::<proptest::sample::Index>(), byte), 1..5)
 }

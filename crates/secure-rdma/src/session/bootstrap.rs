@@ -1,0 +1,412 @@
+//! What is exchanged inside TLS until both queue pairs are ready to send.
+//!
+//! ```text
+//!   client                                            server
+//!   Hello     ───────────────────────────────────────▶  versions and policies agree
+//!             ◀───────────────────────────────────────  Hello
+//!   queue pair in INIT, receives posted
+//!   Endpoint  ───────────────────────────────────────▶  queue pair INIT → RTR → RTS, receives posted
+//!             ◀───────────────────────────────────────  Endpoint, Region, Ready
+//!   RTR → RTS
+//!   Ready     ───────────────────────────────────────▶  session open
+//!   session open
+//! ```
+//!
+//! Each side draws the PSN that it will send with (`sq_psn`) itself and tells it to the other, whose `rq_psn` it becomes. The types
+//! [`OwnPsn`] and [`PeerPsn`] keep the two apart.
+
+use super::data::{DataPath, Parts, buffer_bytes, receives};
+use super::keeper::Keeper;
+use super::memory::{COUNTERS, LIMITS, RD_ATOMIC, RECV_DEPTH, RECV_SIZE, REGION_ACCESS, region_rights};
+use super::{End, RemoteLayout, SEAL, STEP_LIMIT, Session, SessionInfo, SessionOptions, Timing};
+use crate::SessionError;
+use crate::control::{
+    ControlChannel, Endpoint, Hello, Record, Redacted, Region, Role, SealPolicy, Text, VERSION,
+};
+use crate::tls::Negotiated;
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU16;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+use verbs::{
+    Access, AsyncChannel, CompletionQueue, Device, Gid, GidEntry, Init, MemoryRegion, OwnPsn, Peer, PeerPsn,
+    PeerRights, ProtectionDomain, QueuePair, ReceiveOptions, RemoteRegion, SendOptions,
+};
+
+/// What this side calls itself.
+const SOFTWARE: &str = concat!("secure-rdma ", env!("CARGO_PKG_VERSION"));
+
+/// The delay that this side's RNR NAKs ask for: code 4, 40 µs. A receive buffer is soon posted again.
+const RNR_TIMER: u8 = 4;
+
+/// The local ACK timeout that the peer should use: code 14, 67 ms.
+const ACK_TIMEOUT: u8 = 14;
+
+/// Eight timeouts without a sign of life end the connection.
+const RETRY_COUNT: u8 = 7;
+
+/// The peer may wait for receive buffers as long as it likes; the session's own limits end that.
+const RNR_RETRY: u8 = 7;
+
+/// What this side brings.
+pub(crate) struct Local<'a> {
+    pub(crate) device: &'a Arc<Device>,
+    pub(crate) options: SessionOptions,
+    /// The two ends of the control connection.
+    pub(crate) address: SocketAddr,
+    pub(crate) peer: SocketAddr,
+    pub(crate) tls: Negotiated,
+    /// When the connection began.
+    pub(crate) since: Instant,
+}
+
+/// What a server offers each client.
+pub(crate) struct Offer {
+    /// Bytes of the data area of its region.
+    pub(crate) data_len: u64,
+    /// The places for clients.
+    pub(crate) places: Arc<Semaphore>,
+    /// How many there are.
+    pub(crate) max_clients: usize,
+}
+
+/// The client's part.
+pub(crate) async fn as_client<T>(
+    control: ControlChannel<T>,
+    local: Local<'_>,
+) -> Result<Session, SessionError>
+where
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    /// Buffers of 64 KiB: what a client writes and reads at a time.
+    const SLOT: u32 = 64 << 10;
+    let mut steps = Steps { control, deadline: Instant::now() + STEP_LIMIT };
+    steps.say("greeting the server", &hello(Role::Client, local.options)).await?;
+    let hello = steps.hello(Role::Server).await?;
+    let prepared = Prepared::new(&local, PeerRights::default(), SLOT)?;
+    steps.say("describing the queue pair", &prepared.endpoint()).await?;
+    let endpoint = steps.endpoint(&local).await?;
+    let region = match steps.next("waiting for the region").await? {
+        Record::Region(region) => region,
+        other => return Err(unexpected("waiting for the region", &other)),
+    };
+    steps.ready().await?;
+    let connected = prepared.connect(&local, &endpoint, &hello)?;
+    steps.say("announcing the queue pair", &Record::Ready).await?;
+    let remote = RemoteLayout {
+        region: RemoteRegion { addr: region.addr, rkey: region.rkey.expose(), len: region.len },
+        data: region.data_len,
+        counters: region.counters_len,
+    };
+    Ok(connected.open(steps.control, &local, &hello, Some(remote), None, None))
+}
+
+/// The server's part.
+pub(crate) async fn as_server<T>(
+    control: ControlChannel<T>,
+    local: Local<'_>,
+    offer: Offer,
+) -> Result<Session, SessionError>
+where
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let mut steps = Steps { control, deadline: Instant::now() + STEP_LIMIT };
+    match steps.serve(&local, offer).await {
+        Ok(served) => Ok(served.connected.open(
+            steps.control,
+            &local,
+            &served.hello,
+            None,
+            Some(served.region),
+            Some(served.place),
+        )),
+        Err(reason) => {
+            if let Some((kind, text)) = reason.for_peer() {
+                let record = Record::Error { code: kind.into(), text };
+                let _ = steps.control.send_within(&record, STEP_LIMIT).await;
+            }
+            let _ = steps.control.shutdown_within(STEP_LIMIT).await;
+            Err(reason)
+        }
+    }
+}
+
+/// What the server's part leads to.
+struct Served {
+    connected: Connected,
+    hello: Hello,
+    region: MemoryRegion,
+    place: OwnedSemaphorePermit,
+}
+
+/// The steps of a bootstrap, each with its time limit.
+struct Steps<T> {
+    control: ControlChannel<T>,
+    deadline: Instant,
+}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Steps<T> {
+    async fn serve(&mut self, local: &Local<'_>, offer: Offer) -> Result<Served, SessionError> {
+        /// Buffers of one fragment: a server sends messages only.
+        const SLOT: u32 = RECV_SIZE;
+        let peer_hello = self.hello(Role::Client).await?;
+        let place =
+            offer.places.try_acquire_owned().map_err(|_| SessionError::Full { max: offer.max_clients })?;
+        self.say("greeting the client", &hello(Role::Server, local.options)).await?;
+        let endpoint = self.endpoint(local).await?;
+        let prepared = Prepared::new(local, PeerRights { read: true, write: true, atomic: true }, SLOT)?;
+        // Whole words, so that the counters behind the data are aligned.
+        let data_len = offer.data_len.next_multiple_of(8);
+        let len = usize::try_from(data_len + COUNTERS).unwrap_or(usize::MAX);
+        let region = prepared.domain.register(len, REGION_ACCESS)?;
+        let (record, own) = (region_record(&region, data_len), prepared.endpoint());
+        let connected = prepared.connect(local, &endpoint, &peer_hello)?;
+        for record in [own, record, Record::Ready] {
+            self.say("describing the queue pair", &record).await?;
+        }
+        self.ready().await?;
+        Ok(Served { connected, hello: peer_hello, region, place })
+    }
+
+    /// The next record; what the peer says of an error is an error.
+    async fn next(&mut self, step: &'static str) -> Result<Record, SessionError> {
+        self.deadline = Instant::now() + STEP_LIMIT;
+        match self.control.recv_by(self.deadline).await.map_err(SessionError::control(step))? {
+            Record::Error { code, text } => Err(SessionError::Peer { code, text }),
+            record => Ok(record),
+        }
+    }
+
+    async fn say(&mut self, step: &'static str, record: &Record) -> Result<(), SessionError> {
+        self.control.send_within(record, STEP_LIMIT).await.map_err(SessionError::control(step))
+    }
+
+    async fn hello(&mut self, role: Role) -> Result<Hello, SessionError> {
+        const STEP: &str = "waiting for the peer's greeting";
+        let hello = match self.next(STEP).await? {
+            Record::Hello(hello) if hello.role == role => hello,
+            other => return Err(unexpected(STEP, &other)),
+        };
+        if hello.version != VERSION {
+            return Err(SessionError::Version { own: VERSION, peer: hello.version });
+        }
+        if hello.seal == SealPolicy::Required {
+            return Err(SessionError::Seal { own: SEAL, peer: hello.seal });
+        }
+        Ok(hello)
+    }
+
+    async fn endpoint(&mut self, local: &Local<'_>) -> Result<Endpoint, SessionError> {
+        const STEP: &str = "waiting for the peer's queue pair";
+        let endpoint = match self.next(STEP).await? {
+            Record::Endpoint(endpoint) => endpoint,
+            other => return Err(unexpected(STEP, &other)),
+        };
+        // Packets go where the peer says: only ever to the host that TLS has authenticated, or anybody could be flooded.
+        let (connected, named) = (local.peer.ip().to_canonical(), address_of(&endpoint));
+        if connected != named {
+            return Err(SessionError::ForeignAddress { connected, named });
+        }
+        Ok(endpoint)
+    }
+
+    async fn ready(&mut self) -> Result<(), SessionError> {
+        const STEP: &str = "waiting for the peer to be ready";
+        match self.next(STEP).await? {
+            Record::Ready => Ok(()),
+            other => Err(unexpected(STEP, &other)),
+        }
+    }
+}
+
+/// A queue pair in INIT that can receive, with everything that it needs.
+struct Prepared {
+    qp: QueuePair<Init>,
+    psn: OwnPsn,
+    gid: GidEntry,
+    place: (Gid, u16),
+    domain: Arc<ProtectionDomain>,
+    queue: Arc<CompletionQueue>,
+    channel: AsyncChannel,
+    buffers: MemoryRegion,
+    slot_size: u32,
+}
+
+impl Prepared {
+    fn new(local: &Local<'_>, rights: PeerRights, slot_size: u32) -> Result<Self, SessionError> {
+        let device = local.device;
+        let address = local.address.ip().to_canonical();
+        let gid = device.gid_of(address)?;
+        let place = gid.bound.ok_or(verbs::Error::NoGid(address))?;
+        let domain = device.protection_domain()?;
+        let channel = device.completion_channel()?;
+        let capacity = LIMITS.max_send_requests + LIMITS.max_recv_requests;
+        let queue = device.completion_queue(capacity, Some(&channel))?;
+        let channel = AsyncChannel::new(channel)?;
+        let buffers = domain.register(buffer_bytes(slot_size), Access::LOCAL_WRITE)?;
+        let mut qp = domain.queue_pair(&queue, &queue, LIMITS)?.init(rights)?;
+        for request in receives(&buffers)? {
+            qp.post_recv(request)?;
+        }
+        let psn = OwnPsn::random()?;
+        Ok(Self { qp, psn, gid, place, domain, queue, channel, buffers, slot_size })
+    }
+
+    /// What the peer needs to know of it.
+    fn endpoint(&self) -> Record {
+        Record::Endpoint(Endpoint {
+            qpn: self.qp.qpn(),
+            psn: Redacted::new(self.psn.get()),
+            gid: mapped(self.gid.address),
+            // A bound socket's port is never 0.
+            udp_port: NonZeroU16::new(self.place.1).unwrap_or(NonZeroU16::MAX),
+            mtu: self.gid.mtu,
+            max_rd_atomic: RD_ATOMIC,
+            recv_depth: RECV_DEPTH,
+            recv_size: RECV_SIZE,
+            min_rnr_timer: RNR_TIMER,
+            ack_timeout: ACK_TIMEOUT,
+            retry_count: RETRY_COUNT,
+            rnr_retry: RNR_RETRY,
+        })
+    }
+
+    /// INIT → RTR → RTS.
+    fn connect(
+        self,
+        local: &Local<'_>,
+        endpoint: &Endpoint,
+        hello: &Hello,
+    ) -> Result<Connected, SessionError> {
+        let remote = End {
+            qpn: endpoint.qpn,
+            psn: PeerPsn::new(endpoint.psn.expose()),
+            address: SocketAddr::new(address_of(endpoint), endpoint.udp_port.get()),
+        };
+        let peer = Peer {
+            qpn: remote.qpn,
+            psn: remote.psn,
+            gid: Gid::for_endpoint(SocketAddr::new(remote.address.ip(), rocev2::UDP_PORT)),
+            port: Some(remote.address.port()),
+        };
+        let path_mtu = endpoint.mtu.min(self.gid.mtu);
+        let receive = ReceiveOptions {
+            gid_index: self.gid.index,
+            path_mtu,
+            max_dest_rd_atomic: RD_ATOMIC,
+            min_rnr_timer: RNR_TIMER,
+        };
+        let send = SendOptions {
+            timeout: endpoint.ack_timeout,
+            retry_count: endpoint.retry_count,
+            rnr_retry: endpoint.rnr_retry,
+            max_rd_atomic: endpoint.max_rd_atomic.min(RD_ATOMIC),
+        };
+        let own = End {
+            qpn: self.qp.qpn(),
+            psn: self.psn,
+            address: SocketAddr::new(self.gid.address, self.place.1),
+        };
+        let qp = self.qp.ready_to_receive(&peer, &receive)?.ready_to_send(self.psn, &send)?;
+        let data = DataPath::new(Parts {
+            qp,
+            queue: self.queue,
+            channel: self.channel,
+            buffers: self.buffers,
+            slot_size: self.slot_size,
+            fragment: endpoint.recv_size,
+            message_limit: local.options.max_message,
+            peer_limit: hello.max_message,
+        })?;
+        Ok(Connected { data, own, remote, path_mtu })
+    }
+}
+
+/// A queue pair in RTS.
+struct Connected {
+    data: DataPath,
+    own: End<OwnPsn>,
+    remote: End<PeerPsn>,
+    path_mtu: verbs::Mtu,
+}
+
+impl Connected {
+    fn open<T>(
+        self,
+        control: ControlChannel<T>,
+        local: &Local<'_>,
+        hello: &Hello,
+        remote: Option<RemoteLayout>,
+        region: Option<MemoryRegion>,
+        place: Option<OwnedSemaphorePermit>,
+    ) -> Session
+    where
+        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let timing = Timing {
+            send_every: Duration::from_millis(hello.heartbeat_ms.into()),
+            expect_every: Duration::from_millis(local.options.heartbeat_ms().into()),
+        };
+        Session {
+            data: self.data,
+            keeper: Keeper::start(control, timing),
+            info: SessionInfo {
+                peer: local.peer,
+                peer_software: hello.software.to_string(),
+                tls: local.tls.clone(),
+                sealed: false,
+                device: local.device.name().to_string(),
+                own: self.own,
+                remote: self.remote,
+                path_mtu: self.path_mtu,
+                peer_max_message: hello.max_message,
+                setup: local.since.elapsed(),
+            },
+            remote,
+            local: region,
+            _place: place,
+        }
+    }
+}
+
+fn hello(role: Role, options: SessionOptions) -> Record {
+    Record::Hello(Hello {
+        version: VERSION,
+        role,
+        seal: SEAL,
+        max_message: options.max_message.max(1),
+        heartbeat_ms: options.heartbeat_ms(),
+        software: Text::lossy(SOFTWARE),
+    })
+}
+
+fn region_record(region: &MemoryRegion, data_len: u64) -> Record {
+    let remote = region.remote();
+    Record::Region(Region {
+        addr: remote.addr,
+        rkey: Redacted::new(remote.rkey),
+        len: remote.len,
+        data_len,
+        counters_len: COUNTERS,
+        access: region_rights(),
+    })
+}
+
+fn unexpected(step: &'static str, record: &Record) -> SessionError {
+    SessionError::Unexpected { step, found: super::name(record) }
+}
+
+/// An address as a GID's bytes; the UDP port is told apart from it.
+fn mapped(address: IpAddr) -> [u8; 16] {
+    match address {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+        IpAddr::V6(v6) => v6.octets(),
+    }
+}
+
+fn address_of(endpoint: &Endpoint) -> IpAddr {
+    IpAddr::from(endpoint.gid).to_canonical()
+}

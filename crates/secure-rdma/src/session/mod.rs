@@ -1,0 +1,363 @@
+//! Sessions: a queue pair that was set up inside TLS, and what its two ends do with it.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `bootstrap` | what is exchanged inside TLS until both queue pairs are in RTS |
+//! | `data` | messages and one-sided operations over the queue pair |
+//! | `keeper` | the control channel afterwards: heartbeat, errors, the three-step close |
+//! | `memory` | sizes of what a session holds and offers |
+
+mod bootstrap;
+mod data;
+mod keeper;
+mod memory;
+
+pub(crate) use bootstrap::{Local, Offer, as_client, as_server};
+
+use crate::SessionError;
+use crate::control::{HEARTBEAT_MS, Record, SealPolicy};
+use crate::tls::Negotiated;
+use core::fmt;
+use data::DataPath;
+use keeper::{CLOSE_LIMIT, Keeper, Life};
+use std::net::SocketAddr;
+use std::time::Duration;
+use tokio::sync::OwnedSemaphorePermit;
+use verbs::{MemoryRegion, Mtu, OwnPsn, PeerPsn, Qpn, RemoteRegion, SendRequest};
+
+/// The time that each step of the bootstrap and of closing may take.
+pub const STEP_LIMIT: Duration = Duration::from_secs(10);
+
+/// What a side wants of its sessions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionOptions {
+    /// The longest message taken, in bytes.
+    pub max_message: u64,
+    /// How often the peer is to be heard; after three times as long without a word the session is over.
+    pub heartbeat: Duration,
+}
+
+impl SessionOptions {
+    /// `heartbeat` in the protocol's unit and range.
+    fn heartbeat_ms(self) -> u32 {
+        let ms = u32::try_from(self.heartbeat.as_millis()).unwrap_or(u32::MAX);
+        ms.clamp(*HEARTBEAT_MS.start(), *HEARTBEAT_MS.end())
+    }
+}
+
+impl Default for SessionOptions {
+    /// Messages of 1 MiB, a heartbeat every 5 s.
+    fn default() -> Self {
+        Self { max_message: 1 << 20, heartbeat: Duration::from_secs(5) }
+    }
+}
+
+/// The rhythm of a session's heartbeat.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Timing {
+    /// How often the peer wants to hear from this side.
+    send_every: Duration,
+    /// How often this side wants to hear from the peer.
+    expect_every: Duration,
+}
+
+/// One end of a session's queue pair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct End<P> {
+    /// Its number.
+    pub qpn: Qpn,
+    /// The first PSN that it sends.
+    pub psn: P,
+    /// Where it receives.
+    pub address: SocketAddr,
+}
+
+/// What is known of a session.
+#[derive(Clone, Debug)]
+pub struct SessionInfo {
+    /// The other end of the control connection.
+    pub peer: SocketAddr,
+    /// What the peer calls its software.
+    pub peer_software: String,
+    /// What the TLS handshake agreed on.
+    pub tls: Negotiated,
+    /// Whether the data path is sealed.
+    pub sealed: bool,
+    /// The device in use here.
+    pub device: String,
+    /// This side's queue pair.
+    pub own: End<OwnPsn>,
+    /// The peer's.
+    pub remote: End<PeerPsn>,
+    /// Payload bytes of a full packet.
+    pub path_mtu: Mtu,
+    /// The longest message that the peer takes.
+    pub peer_max_message: u64,
+    /// From the TCP connection to both queue pairs being ready.
+    pub setup: Duration,
+}
+
+/// The region that a client has on its server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RemoteLayout {
+    region: RemoteRegion,
+    data: u64,
+    counters: u64,
+}
+
+/// An open session.
+///
+/// Its operations are asynchronous and may be cancelled. Dropping it without [`close`](Self::close) ends the connection at once; the
+/// peer is left to notice.
+pub struct Session {
+    data: DataPath,
+    keeper: Keeper,
+    info: SessionInfo,
+    /// The peer's region, on the client.
+    remote: Option<RemoteLayout>,
+    /// The region for the peer, on the server.
+    local: Option<MemoryRegion>,
+    /// The place that it takes among the server's clients.
+    _place: Option<OwnedSemaphorePermit>,
+}
+
+impl Session {
+    /// What is known of it.
+    #[must_use]
+    pub fn info(&self) -> &SessionInfo {
+        &self.info
+    }
+
+    /// Counters and state of its queue pair.
+    #[must_use]
+    pub fn queue_pair(&self) -> verbs::Snapshot {
+        self.data.queue_pair().query()
+    }
+
+    /// This side's memory that the peer may use, on the server. It changes under one's hands.
+    #[must_use]
+    pub fn region(&self) -> Option<&MemoryRegion> {
+        self.local.as_ref()
+    }
+
+    /// The address, length and key of the region that this client has on the server.
+    #[must_use]
+    pub fn remote_region(&self) -> Option<RemoteRegion> {
+        self.remote.map(|layout| layout.region)
+    }
+
+    /// How many bytes of it [`write`](Self::write) and [`read`](Self::read) reach.
+    #[must_use]
+    pub fn data_len(&self) -> u64 {
+        self.remote.map_or(0, |layout| layout.data)
+    }
+
+    /// How many counters it has.
+    #[must_use]
+    pub fn counters(&self) -> u64 {
+        self.remote.map_or(0, |layout| layout.counters / 8)
+    }
+
+    /// Sends a message; done when the peer's queue pair has all of it.
+    ///
+    /// # Errors
+    /// It is longer than the peer takes, or the session is over.
+    pub async fn send(&mut self, message: &[u8]) -> Result<(), SessionError> {
+        let Self { data, keeper, .. } = self;
+        alive(keeper, data.send(message)).await
+    }
+
+    /// The next message; `None` when the peer has said goodbye and everything it sent was taken.
+    ///
+    /// # Errors
+    /// The session is over.
+    pub async fn recv(&mut self) -> Result<Option<Vec<u8>>, SessionError> {
+        let Self { data, keeper, .. } = self;
+        loop {
+            match keeper.life() {
+                // What the peer sent before its goodbye has arrived: its sends had completed.
+                Life::PeerClosing | Life::Closed => {
+                    return match tokio::time::timeout(Duration::ZERO, data.recv()).await {
+                        Ok(message) => message.map(Some),
+                        Err(_) => Ok(None),
+                    };
+                }
+                Life::Failed(reason) => return Err(reason),
+                Life::Open => {}
+            }
+            tokio::select! {
+                message = data.recv() => return message.map(Some),
+                _ = keeper.change() => {}
+            }
+        }
+    }
+
+    /// Writes `bytes` into this client's region of the server, without the server's doing.
+    ///
+    /// # Errors
+    /// They don't fit the region, or the session is over.
+    pub async fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), SessionError> {
+        let layout = self.remote.ok_or(SessionError::NoRegion)?;
+        layout.check_data(offset, bytes.len() as u64)?;
+        self.write_to(&layout.region, offset, bytes).await
+    }
+
+    /// Reads `len` bytes of this client's region of the server, without the server's doing.
+    ///
+    /// # Errors
+    /// They reach outside the region, or the session is over.
+    pub async fn read(&mut self, offset: u64, len: usize) -> Result<Vec<u8>, SessionError> {
+        let layout = self.remote.ok_or(SessionError::NoRegion)?;
+        layout.check_data(offset, len as u64)?;
+        self.read_from(&layout.region, offset, len).await
+    }
+
+    /// Adds to a counter of this client's region, wrapping; returns what it held.
+    ///
+    /// # Errors
+    /// There is no such counter, or the session is over.
+    pub async fn fetch_add(&mut self, counter: u64, add: u64) -> Result<u64, SessionError> {
+        let range = self.counter(counter)?;
+        let Self { data, keeper, .. } = self;
+        alive(keeper, data.atomic("fetch-add", |slot| SendRequest::fetch_add(slot, range, add))).await
+    }
+
+    /// Stores `swap` in a counter of this client's region if it holds `compare`; returns what it held.
+    ///
+    /// # Errors
+    /// There is no such counter, or the session is over.
+    pub async fn compare_swap(&mut self, counter: u64, compare: u64, swap: u64) -> Result<u64, SessionError> {
+        let range = self.counter(counter)?;
+        let Self { data, keeper, .. } = self;
+        let request = |slot| SendRequest::compare_swap(slot, range, compare, swap);
+        alive(keeper, data.atomic("compare-swap", request)).await
+    }
+
+    /// Writes to any region of the peer's that one knows the key of. The peer's queue pair decides; a refusal ends the connection.
+    ///
+    /// # Errors
+    /// The peer refused, or the session is over.
+    pub async fn write_to(
+        &mut self,
+        region: &RemoteRegion,
+        offset: u64,
+        bytes: &[u8],
+    ) -> Result<(), SessionError> {
+        let Self { data, keeper, .. } = self;
+        alive(keeper, data.write(region, offset, bytes)).await
+    }
+
+    /// Reads from any region of the peer's that one knows the key of. The peer's queue pair decides; a refusal ends the connection.
+    ///
+    /// # Errors
+    /// The peer refused, or the session is over.
+    pub async fn read_from(
+        &mut self,
+        region: &RemoteRegion,
+        offset: u64,
+        len: usize,
+    ) -> Result<Vec<u8>, SessionError> {
+        let Self { data, keeper, .. } = self;
+        region.range(offset, len as u64)?;
+        let mut bytes = vec![0; len];
+        alive(keeper, data.read(region, offset, &mut bytes)).await?;
+        Ok(bytes)
+    }
+
+    /// Closes the session in three steps, when this side's operations have completed.
+    ///
+    /// # Errors
+    /// The peer didn't take part; everything is freed all the same.
+    pub async fn close(mut self) -> Result<(), SessionError> {
+        self.data.settle("closing").await?;
+        self.keeper.close().await;
+        match tokio::time::timeout(CLOSE_LIMIT, self.keeper.end()).await {
+            Ok(Life::Failed(reason)) => Err(reason),
+            Ok(_) => Ok(()),
+            Err(_) => Err(SessionError::TimedOut { step: "closing", limit: CLOSE_LIMIT }),
+        }
+    }
+
+    /// Ends the session because of `reason`, and tells the peer.
+    pub async fn abort(mut self, reason: SessionError) {
+        self.data.fail();
+        self.keeper.fail(reason);
+        let _ = tokio::time::timeout(CLOSE_LIMIT, self.keeper.end()).await;
+    }
+
+    /// Waits until the control channel says that the session is over, or about to be; returns why if it failed.
+    pub async fn ended(&mut self) -> Option<SessionError> {
+        match self.keeper.change().await {
+            Life::Failed(reason) => Some(reason),
+            _ => None,
+        }
+    }
+
+    fn counter(&self, index: u64) -> Result<verbs::RemoteRange, SessionError> {
+        let layout = self.remote.ok_or(SessionError::NoRegion)?;
+        let outside = SessionError::OutOfRegion {
+            offset: index.saturating_mul(8),
+            len: 8,
+            part: "counter area",
+            size: layout.counters,
+        };
+        if index >= layout.counters / 8 {
+            return Err(outside);
+        }
+        Ok(layout.region.range(layout.data + index * 8, 8)?)
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("info", &self.info)
+            .field("keeper", &self.keeper)
+            .finish_non_exhaustive()
+    }
+}
+
+impl RemoteLayout {
+    fn check_data(&self, offset: u64, len: u64) -> Result<(), SessionError> {
+        match offset.checked_add(len) {
+            Some(end) if end <= self.data => Ok(()),
+            _ => Err(SessionError::OutOfRegion { offset, len, part: "data area", size: self.data }),
+        }
+    }
+}
+
+/// Carries out `operation`, unless the session turns out to be over.
+async fn alive<T>(
+    keeper: &mut Keeper,
+    operation: impl Future<Output = Result<T, SessionError>>,
+) -> Result<T, SessionError> {
+    tokio::select! {
+        // What the operation itself found says more than that the session is over.
+        biased;
+        result = operation => result,
+        life = keeper.end() => Err(match life {
+            Life::Failed(reason) => reason,
+            _ => SessionError::Closed,
+        }),
+    }
+}
+
+/// What this build wants of the data path: it can't seal yet.
+const SEAL: SealPolicy = SealPolicy::Off;
+
+/// The name of a record, for error messages.
+fn name(record: &Record) -> &'static str {
+    match record {
+        Record::Hello(_) => "hello",
+        Record::Endpoint(_) => "endpoint",
+        Record::Region(_) => "region",
+        Record::Ready => "ready",
+        Record::Ping { .. } => "ping",
+        Record::Pong { .. } => "pong",
+        Record::Error { .. } => "error",
+        Record::Bye => "bye",
+        Record::ByeAck => "bye-ack",
+        Record::Fin => "fin",
+        Record::Rekey { .. } => "rekey",
+    }
+}

@@ -1,0 +1,194 @@
+//! Whole sessions on the embedded device: a server and its clients in one process, over real sockets.
+
+use secure_rdma::certs::{Name, Store};
+use secure_rdma::tls::{ClientAuth, Trust};
+use secure_rdma::{
+    Arrival, Client, ClientConfig, Server, ServerConfig, Session, SessionError, SessionOptions,
+};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use verbs::{Device, DeviceSelector, State, Status};
+
+const REGION: u64 = 1 << 20;
+
+/// A server's certificates and a client that trusts them.
+struct World {
+    _state: tempfile::TempDir,
+    server: Server,
+    client: Client,
+    name: Name,
+}
+
+impl World {
+    async fn new(address: &str, max_clients: usize, options: SessionOptions) -> Self {
+        let state = tempfile::tempdir().expect("a directory");
+        let dir = state.path().join("state");
+        let name: Name = "localhost".parse().expect("a name");
+        let identity =
+            Store::open(&dir).expect("a store").ensure_server(&[name.clone()]).expect("certificates");
+        let config = ServerConfig {
+            listen: SocketAddr::new(address.parse().expect("an address"), 0),
+            max_clients,
+            max_handshakes: 16,
+            region_len: REGION,
+            client_auth: ClientAuth::Off,
+            options,
+        };
+        let server = Server::bind(device(), &identity, config).await.expect("a server");
+        let config =
+            ClientConfig { trust: Trust::State(dir), identity: None, options: SessionOptions::default() };
+        let client = Client::new(device(), config).expect("a client");
+        Self { _state: state, server, client, name }
+    }
+
+    async fn connect(&self) -> Result<Session, SessionError> {
+        let address = self.server.local_addr();
+        self.client.connect(&address.ip().to_string(), address.port(), &self.name).await
+    }
+
+    async fn arrival(&mut self) -> Session {
+        match self.server.next().await {
+            Arrival::Session(session) => *session,
+            Arrival::Refused { error, .. } => panic!("refused: {error}"),
+        }
+    }
+
+    /// Both ends of a session.
+    async fn session(&mut self) -> (Session, Session) {
+        let client = self.connect().await.expect("a session");
+        (client, self.arrival().await)
+    }
+}
+
+fn device() -> Arc<Device> {
+    Device::open(&DeviceSelector::default()).expect("the embedded device")
+}
+
+fn bytes(len: usize) -> Vec<u8> {
+    (0..len).map(|at| (at % 253) as u8).collect()
+}
+
+#[tokio::test]
+async fn both_sides_hold_the_negotiated_numbers() {
+    let mut world = World::new("127.0.0.1", 4, SessionOptions::default()).await;
+    let (client, server) = world.session().await;
+    let (at_client, at_server) = (client.info(), server.info());
+    assert_eq!(at_client.own.psn.get(), at_server.remote.psn.get());
+    assert_eq!(at_client.remote.psn.get(), at_server.own.psn.get());
+    assert_eq!(at_client.own.qpn, at_server.remote.qpn);
+    assert_eq!(at_client.remote.qpn, at_server.own.qpn);
+    assert_eq!(at_client.tls.version, "TLSv1.3");
+    assert_eq!(at_client.tls.group, "X25519MLKEM768");
+    for (session, own, peer) in [
+        (&client, at_client.own.psn.get(), at_server.own.psn.get()),
+        (&server, at_server.own.psn.get(), at_client.own.psn.get()),
+    ] {
+        let query = session.queue_pair();
+        assert_eq!(query.state, State::ReadyToSend);
+        assert_eq!(query.send.expect("RTS").sq_psn, own);
+        assert_eq!(query.receive.expect("RTR").rq_psn, peer);
+    }
+}
+
+#[tokio::test]
+async fn every_operation_moves_the_right_bytes_over_ipv4_and_ipv6() {
+    for address in ["127.0.0.1", "::1"] {
+        let mut world = World::new(address, 4, SessionOptions::default()).await;
+        let (mut client, mut server) = world.session().await;
+        for len in [0, 1, 4095, 4096, 4097, 100_000, 1 << 20] {
+            let message = bytes(len);
+            let echo = async {
+                let got = server.recv().await.expect("received").expect("a message");
+                server.send(&got).await.expect("echoed");
+            };
+            let ask = async {
+                client.send(&message).await.expect("sent");
+                client.recv().await.expect("received").expect("an echo")
+            };
+            assert!(tokio::join!(echo, ask).1 == message, "{len} bytes");
+        }
+        for (offset, len) in [(0, 1), (5, 70_000), (0, 1 << 20), ((1 << 20) - 3, 3)] {
+            let data = bytes(len);
+            client.write(offset, &data).await.expect("written");
+            let mut there = vec![0; len];
+            server.region().expect("a region").read(offset, &mut there).expect("inside");
+            assert!(there == data);
+            assert!(client.read(offset, len).await.expect("read") == data);
+        }
+        assert_eq!(client.fetch_add(0, 5).await.expect("added"), 0);
+        assert_eq!(client.compare_swap(0, 5, 9).await.expect("swapped"), 5);
+        assert_eq!(client.compare_swap(0, 5, 1).await.expect("not swapped"), 9);
+        assert_eq!(client.fetch_add(7, 1).await.expect("added"), 0);
+        let goodbye = async {
+            assert!(server.recv().await.expect("an orderly end").is_none());
+            server.close().await
+        };
+        let (at_server, at_client) = tokio::join!(goodbye, client.close());
+        at_server.expect("closed");
+        at_client.expect("closed");
+    }
+}
+
+#[tokio::test]
+async fn another_clients_region_is_refused() {
+    let mut world = World::new("127.0.0.1", 4, SessionOptions::default()).await;
+    let (mut victim, _served) = world.session().await;
+    victim.write(0, b"mine").await.expect("written");
+    let target = victim.remote_region().expect("a region");
+    for write in [true, false] {
+        let (mut intruder, _served) = world.session().await;
+        let result = match write {
+            true => intruder.write_to(&target, 0, b"gone").await,
+            false => intruder.read_from(&target, 0, 4).await.map(|_| ()),
+        };
+        assert!(
+            matches!(result, Err(SessionError::Operation { status: Status::RemoteAccess, .. })),
+            "{result:?}"
+        );
+    }
+    assert_eq!(victim.read(0, 4).await.expect("still served"), b"mine");
+}
+
+#[tokio::test]
+async fn limits_hold_and_say_so() {
+    let options = SessionOptions { max_message: 1000, ..SessionOptions::default() };
+    let mut world = World::new("127.0.0.1", 1, options).await;
+    let (mut client, server) = world.session().await;
+    let error = client.send(&bytes(1001)).await.expect_err("too long");
+    assert!(matches!(error, SessionError::MessageTooLong { len: 1001, limit: 1000, .. }), "{error}");
+    let error = client.write(REGION - 1, b"ab").await.expect_err("outside");
+    assert!(matches!(error, SessionError::OutOfRegion { .. }), "{error}");
+    let error = client.fetch_add(8, 1).await.expect_err("no such counter");
+    assert!(matches!(error, SessionError::OutOfRegion { .. }), "{error}");
+
+    let error = world.connect().await.expect_err("full");
+    assert!(error.to_string().contains("full"), "{error}");
+    assert!(matches!(
+        world.server.next().await,
+        Arrival::Refused { error: SessionError::Full { max: 1 }, .. }
+    ));
+    drop((client, server));
+    let (_client, _server) = world.session().await;
+}
+
+#[tokio::test]
+async fn a_session_that_is_dropped_ends_the_other_side() {
+    let mut world = World::new("127.0.0.1", 1, SessionOptions::default()).await;
+    let (client, mut server) = world.session().await;
+    drop(client);
+    let error = tokio::time::timeout(Duration::from_secs(5), server.recv())
+        .await
+        .expect("in time")
+        .expect_err("over");
+    assert!(matches!(error, SessionError::Control { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_peer_that_falls_silent_is_noticed() {
+    let options = SessionOptions { heartbeat: Duration::from_millis(100), ..SessionOptions::default() };
+    let mut world = World::new("127.0.0.1", 1, options).await;
+    let (_client, mut server) = world.session().await;
+    // Heartbeats keep it alive far beyond the limit for silence.
+    assert!(tokio::time::timeout(Duration::from_secs(1), server.recv()).await.is_err());
+}
