@@ -132,7 +132,10 @@ pub(super) fn read(path: &Path, secrecy: Secrecy) -> Result<Option<Zeroizing<Vec
 
 /// The same, if the file has to be there.
 pub(super) fn read_existing(path: &Path, secrecy: Secrecy) -> Result<Zeroizing<Vec<u8>>, CertsError> {
-    let missing = || CertsError::Read { path: path.into(), source: io::ErrorKind::NotFound.into() };
+    let missing = || CertsError::Read {
+        path: path.into(),
+        source: io::Error::new(io::ErrorKind::NotFound, "no such file"),
+    };
     read(path, secrecy)?.ok_or_else(missing)
 }
 

@@ -38,6 +38,8 @@ struct Inbox {
     parked: Vec<Slice>,
     /// The longest message that this side takes.
     limit: usize,
+    /// How receiving ended.
+    failed: Option<Status>,
 }
 
 /// A connected queue pair with its buffers.
@@ -98,6 +100,7 @@ impl DataPath {
             held: 0,
             parked: Vec::new(),
             limit: usize::try_from(message_limit).unwrap_or(usize::MAX),
+            failed: None,
         };
         Ok(Self {
             qp,
@@ -147,6 +150,9 @@ impl DataPath {
                 self.inbox.held -= message.len();
                 self.unpark()?;
                 return Ok(message);
+            }
+            if let Some(status) = self.inbox.failed {
+                return Err(SessionError::Operation { operation: "receive", status });
             }
             self.progress().await?;
         }
@@ -305,7 +311,9 @@ impl DataPath {
             return Ok(());
         }
         if completion.status != Status::Success {
-            return Err(SessionError::Operation { operation: "receive", status: completion.status });
+            // For whoever receives to hear; an operation under way has an end of its own, which says more.
+            self.inbox.failed.get_or_insert(completion.status);
+            return Ok(());
         }
         let Some(slot) = completion.slice() else { return Ok(()) };
         self.inbox.take(&slot, completion.len as usize, completion.immediate == Some(LAST))?;

@@ -60,7 +60,7 @@ pub enum TlsError {
     },
     /// The peer's certificate, or its CA's, has ended.
     #[error(
-        "the {peer}'s certificate ended on {not_after}; it is {now} now: issue another (a server replaces its own at its start), unless this clock is wrong"
+        "the {peer}'s certificate ended on {not_after}; it is {now} now: {remedy}, unless this side's clock is wrong", remedy = renewal(*peer)
     )]
     Expired {
         /// Whose certificate.
@@ -272,10 +272,17 @@ fn not_trusted(attempt: Option<&Attempt<'_>>, found: Option<&CertificateInfo>) -
         }
         trust => {
             format!(
-                "it is by {issuer}, and trusted is {trust}. If {} is the right server, give its CA: --ca FILE or --pin sha256:… (the server prints it at its start)",
+                "it is by {issuer}; {trust} would be trusted. If {} is the right server, give its CA: --ca FILE or --pin sha256:… (the server prints it at its start)",
                 attempt.name
             )
         }
+    }
+}
+
+fn renewal(peer: Peer) -> &'static str {
+    match peer {
+        Peer::Client => "the client needs a new one",
+        Peer::Server => "start the server again, which then replaces its own",
     }
 }
 

@@ -121,8 +121,8 @@ fn client_verifier(clients: &ClientAuth) -> Result<Arc<dyn ClientCertVerifier>, 
 const LINGER: Duration = Duration::from_millis(500);
 const LINGER_BYTES: usize = 64 * 1024;
 
-/// Ends a connection so that the alert sent last arrives: closing a TCP socket that has unread bytes resets the connection, and a reset
-/// throws away what the peer hasn't read yet (RFC 9293, section 3.10.7.4; RFC 1122, 4.2.2.13).
+/// Ends a connection so that its client can read the alert that was sent last. To close a TCP socket with unread bytes in it is to
+/// reset the connection (RFC 1122, section 4.2.2.13): the client's next write fails, and what it hasn't read may be lost.
 async fn linger<T: AsyncRead + AsyncWrite + Unpin>(mut io: T) {
     let drain = async {
         io.shutdown().await?;

@@ -318,6 +318,17 @@ fn a_directory_that_others_can_write_to_is_refused_with_the_remedy() {
 }
 
 #[test]
+fn a_directory_of_another_user_is_refused() {
+    let (_temp, store) = store();
+    store.ensure_server(&usual()).unwrap();
+    // Only root can give a directory away, and only root and its owner may use it then.
+    if std::os::unix::fs::chown(store.dir(), Some(4242), None).is_ok() {
+        let error = Store::open(store.dir()).unwrap_err();
+        assert!(matches!(error, CertsError::DirectoryForeign { owner: 4242, .. }), "{error}");
+    }
+}
+
+#[test]
 fn what_is_not_a_directory_can_not_be_a_store() {
     let file = tempfile::NamedTempFile::new().unwrap();
     assert!(matches!(Store::open(file.path()), Err(CertsError::NotADirectory { .. })));

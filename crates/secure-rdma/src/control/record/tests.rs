@@ -300,7 +300,7 @@ fn a_region_lies_inside_the_address_space_and_its_parts_inside_it() {
     let check = |addr, len, data_len, counters_len| {
         let region = Region { addr, len, data_len, counters_len, ..region() };
         region.check().map(|()| {
-            assert_eq!(Record::decode(&encode(&Record::Region(region.clone()))), Ok(Record::Region(region)))
+            assert_eq!(Record::decode(&encode(&Record::Region(region.clone()))), Ok(Record::Region(region)));
         })
     };
     assert_eq!(check(0, u64::MAX, u64::MAX, 0), Ok(()));
