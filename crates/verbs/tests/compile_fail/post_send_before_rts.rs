@@ -1,0 +1,8 @@
+// A queue pair sends only when it was driven to RTS.
+use verbs::{Init, QueuePair, SendRequest};
+
+fn send(qp: &mut QueuePair<Init>) {
+    qp.post_send(SendRequest::send_inline(b"too early"));
+}
+
+fn main() {}

@@ -1,0 +1,9 @@
+// Memory that a peer may write is never a Rust reference.
+use verbs::MemoryRegion;
+
+fn look(region: &MemoryRegion) -> u8 {
+    let bytes: &[u8] = region.as_ref();
+    bytes[0]
+}
+
+fn main() {}
