@@ -83,6 +83,36 @@ struct Address {
     port: Option<Arc<Port>>,
 }
 
+impl Address {
+    /// Every address of this host that RoCEv2 can use.
+    fn all() -> Result<Vec<Self>, DeviceError> {
+        Ok(net::interfaces()?.into_iter().filter_map(Self::of).collect())
+    }
+
+    /// One address of this host.
+    fn find(address: IpAddr) -> Result<Self, DeviceError> {
+        let found = net::interfaces()?;
+        // All of 127.0.0.0/8 is this host, though the interface names only one of them.
+        let loopback = address.is_ipv4() && address.is_loopback();
+        let this = |interface: &&net::Interface| {
+            interface.address == address
+                || (loopback && interface.address.is_ipv4() && interface.address.is_loopback())
+        };
+        let interface =
+            found.iter().find(this).map(|interface| net::Interface { address, ..interface.clone() });
+        interface.and_then(Self::of).ok_or_else(|| DeviceError::NoSuchAddress {
+            address,
+            have: found.iter().map(|interface| interface.address.to_string()).collect::<Vec<_>>().join(", "),
+        })
+    }
+
+    /// `None` where not even the smallest path MTU fits the interface.
+    fn of(interface: net::Interface) -> Option<Self> {
+        let mtu = Mtu::for_interface(interface.mtu)?;
+        Some(Self { address: interface.address, interface: interface.name, mtu, port: None })
+    }
+}
+
 /// What the device's objects share.
 pub(crate) struct Inner {
     clock: Instant,
@@ -191,28 +221,10 @@ impl Device {
     /// # Errors
     /// The address isn't this host's, or the operating system refuses what the device needs.
     pub fn open(config: Config) -> Result<Self, DeviceError> {
-        let mut found = net::interfaces()?;
-        if let Some(address) = config.address {
-            let have =
-                found.iter().map(|interface| interface.address.to_string()).collect::<Vec<_>>().join(", ");
-            found.retain(|interface| interface.address == address);
-            if found.is_empty() {
-                // All of 127.0.0.0/8 is this host, though the interface names only one of them.
-                let loopback =
-                    net::interfaces()?.into_iter().find(|interface| interface.address.is_loopback());
-                match loopback.filter(|_| address.is_loopback() && address.is_ipv4()) {
-                    Some(interface) => found.push(net::Interface { address, ..interface }),
-                    None => return Err(DeviceError::NoSuchAddress { address, have }),
-                }
-            }
-        }
-        let addresses: Vec<_> = found
-            .into_iter()
-            .filter_map(|interface| {
-                let mtu = Mtu::for_interface(interface.mtu)?;
-                Some(Address { address: interface.address, interface: interface.name, mtu, port: None })
-            })
-            .collect();
+        let addresses = match config.address {
+            Some(address) => vec![Address::find(address)?],
+            None => Address::all()?,
+        };
         if addresses.is_empty() {
             return Err(DeviceError::NoAddress);
         }
@@ -251,22 +263,21 @@ impl Device {
             .collect()
     }
 
-    /// The index of a local address in the GID table. All of 127.0.0.0/8 is this host: such an address is added when it is first
-    /// asked for, unless the device was opened for another address.
-    #[must_use]
-    pub fn gid_index(&self, address: IpAddr) -> Option<usize> {
+    /// The index of a local address in the GID table. An address that the host got since the device was opened is added, and so is
+    /// any of 127.0.0.0/8, unless the device was opened for one address only.
+    ///
+    /// # Errors
+    /// The device doesn't use that address.
+    pub fn gid_index(&self, address: IpAddr) -> Result<usize, DeviceError> {
         let mut addresses = crate::lock(&self.inner.addresses);
         if let Some(index) = addresses.iter().position(|entry| entry.address == address) {
-            return Some(index);
+            return Ok(index);
         }
-        let loopback =
-            addresses.iter().find(|entry| entry.address.is_loopback() && entry.address.is_ipv4())?;
-        if !(address.is_loopback() && address.is_ipv4() && self.inner.config.address.is_none()) {
-            return None;
+        if let Some(own) = self.inner.config.address {
+            return Err(DeviceError::NoSuchAddress { address, have: own.to_string() });
         }
-        let entry = Address { address, interface: loopback.interface.clone(), mtu: loopback.mtu, port: None };
-        addresses.push(entry);
-        Some(addresses.len() - 1)
+        addresses.push(Address::find(address)?);
+        Ok(addresses.len() - 1)
     }
 
     /// The GID at `index` and the UDP port that it receives on. The address is in use from now on.

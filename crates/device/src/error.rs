@@ -13,7 +13,7 @@ pub enum DeviceError {
     #[error(transparent)]
     Interfaces(#[from] InterfacesError),
     /// The address isn't one of this host's.
-    #[error("{address} is not an address of this host; it has: {have}")]
+    #[error("{address} is not an address that this device uses; it has: {have}")]
     NoSuchAddress {
         /// What was asked for.
         address: IpAddr,

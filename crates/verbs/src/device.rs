@@ -111,7 +111,7 @@ impl Device {
     /// # Errors
     /// The address isn't the device's, or its socket can't be had.
     pub fn gid_of(&self, address: IpAddr) -> Result<GidEntry, Error> {
-        let index = self.embedded.gid_index(address).ok_or(Error::NoGid(address))?;
+        let index = self.embedded.gid_index(address)?;
         self.embedded.bind_gid(index)?;
         self.gids().into_iter().nth(index).ok_or(Error::NoGid(address))
     }

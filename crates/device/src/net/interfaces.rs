@@ -38,7 +38,7 @@ pub enum InterfacesError {
     },
 }
 
-/// The addresses of interfaces that are up: IPv4 and IPv6, loopback last. Link-local IPv6 addresses aren't among them: a GID can't
+/// The addresses of interfaces that were set up: IPv4 and IPv6, loopback last. Link-local IPv6 addresses aren't among them: a GID can't
 /// say which interface they belong to.
 ///
 /// # Errors
@@ -52,14 +52,13 @@ pub fn interfaces() -> Result<Vec<Interface>, InterfacesError> {
     for interface in listed {
         let address = interface.ip();
         let link_local = matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local());
-        let (true, false, true, Some(index)) =
-            (interface.is_oper_up(), link_local, is_unicast(address), interface.index)
-        else {
-            continue;
-        };
+        let (false, true, Some(index)) = (link_local, is_unicast(address), interface.index) else { continue };
         let name = interface.name;
-        match sys::interface_mtu(&socket, &name) {
-            Ok(mtu) => found.push(Interface { name, index, address, mtu }),
+        let asked = sys::interface_is_up(&socket, &name)
+            .and_then(|up| Ok(up.then_some(sys::interface_mtu(&socket, &name)?)));
+        match asked {
+            Ok(Some(mtu)) => found.push(Interface { name, index, address, mtu }),
+            Ok(None) => {}
             // It has gone since it was listed.
             Err(error) if error.raw_os_error() == Some(libc::ENODEV) => {}
             Err(source) => return Err(InterfacesError::Mtu { name, source }),

@@ -41,8 +41,7 @@ fn addresses_mtus_and_routes_are_those_of_the_processs_own_namespace() {
          ip addr add 203.0.113.1/24 dev unused
          ip addr add fd00:7::1/64 dev jumbo nodad
          ip link set jumbo mtu 9000 up
-         ip link set other mtu 9000 up
-         until ip -o link show jumbo | grep -q 'state UP'; do sleep 0.01; done",
+         ip link set other mtu 9000 up",
     ) {
         return;
     }
