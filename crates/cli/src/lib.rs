@@ -1,1 +1,56 @@
-//! (being written)
+//! The programs: `secure-rdma`, and `secure_server` and `secure_client`, which are two of its commands under names of their own.
+//!
+//! Results go to standard output, logs and errors to standard error. Exit codes: 0 done, 1 failed, 2 wrong usage.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | `args` | every argument of every command |
+//! | `server`, `client`, `demo`, `devices`, `certs` | the commands |
+//! | `echo` | the service that servers offer |
+//! | `failure`, `output`, `text` | how results and errors are shown |
+//! | `logging`, `runtime`, `trust` | what several commands need |
+#![forbid(unsafe_code)]
+
+mod args;
+mod certs;
+mod client;
+mod demo;
+mod devices;
+mod echo;
+mod failure;
+mod logging;
+mod output;
+mod runtime;
+mod server;
+mod size;
+mod text;
+mod trust;
+
+use args::{Command, SecureClient, SecureRdma, SecureServer};
+use clap::Parser;
+use failure::finish;
+use std::process::ExitCode;
+
+/// The program `secure-rdma`.
+#[must_use]
+pub fn secure_rdma() -> ExitCode {
+    finish(match SecureRdma::parse().command {
+        Command::Server(args) => server::run(&args),
+        Command::Client(args) => client::run(args),
+        Command::Demo(args) => demo::run(&args),
+        Command::Devices(args) => devices::run(&args),
+        Command::Certs(args) => certs::run(&args),
+    })
+}
+
+/// The program `secure_server`: `secure-rdma server`.
+#[must_use]
+pub fn secure_server() -> ExitCode {
+    finish(server::run(&SecureServer::parse().args))
+}
+
+/// The program `secure_client`: `secure-rdma client`.
+#[must_use]
+pub fn secure_client() -> ExitCode {
+    finish(client::run(SecureClient::parse().args))
+}

@@ -1,2 +1,7 @@
-//! x
-fn main() {}
+//! `secure_client`: `secure-rdma client` under a name of its own.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    secure_rdma_cli::secure_client()
+}

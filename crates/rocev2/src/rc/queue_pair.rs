@@ -40,6 +40,8 @@ pub struct Snapshot {
     pub send_outstanding: usize,
     /// Receive requests that have not completed.
     pub recv_outstanding: usize,
+    /// Answers to the peer's requests that wait to be sent; a READ counts once, however many packets its answer takes.
+    pub answers_waiting: usize,
     /// What the requester counted.
     pub requester: RequesterCounters,
     /// What the responder counted.
@@ -57,7 +59,36 @@ pub struct QueuePair<M: Memory> {
     responder: Responder<M>,
     established: bool,
     drain_reported: bool,
+    turn: Turn,
     events: VecDeque<Event>,
+}
+
+/// Whose packets leave next. Without turns, a peer that reads without end would keep this side's requests from leaving, until they
+/// seemed unanswered; and the other way round.
+#[derive(Clone, Copy)]
+struct Turn {
+    answers: bool,
+    packets_left: u32,
+}
+
+impl Turn {
+    /// Enough that a batch of packets is of one kind, as segmentation offload likes it.
+    const PACKETS: u32 = 16;
+
+    /// Answers first: the peer waits for them.
+    const START: Self = Self { answers: true, packets_left: Self::PACKETS };
+
+    /// Notes that a packet left, an answer or a request.
+    fn took(&mut self, answer: bool) {
+        if answer != self.answers {
+            // The other side had nothing to send.
+            return;
+        }
+        self.packets_left -= 1;
+        if self.packets_left == 0 {
+            *self = Self { answers: !answer, packets_left: Self::PACKETS };
+        }
+    }
 }
 
 impl<M: Memory> fmt::Debug for QueuePair<M> {
@@ -86,6 +117,7 @@ impl<M: Memory> QueuePair<M> {
             responder: Responder::new(limits.max_recv_requests),
             established: false,
             drain_reported: false,
+            turn: Turn::START,
             events: VecDeque::new(),
         }
     }
@@ -106,6 +138,7 @@ impl<M: Memory> QueuePair<M> {
             send: self.send,
             send_outstanding: self.requester.outstanding(),
             recv_outstanding: self.responder.outstanding(),
+            answers_waiting: self.responder.answers_waiting(),
             requester: self.requester.counters,
             responder: self.responder.counters,
         }
@@ -143,7 +176,10 @@ impl<M: Memory> QueuePair<M> {
                 self.drain_reported = false;
             }
             Transition::Resume => self.requester.set_draining(false),
-            Transition::Error => self.enter_error(),
+            Transition::Error => {
+                self.responder.stop_reading();
+                self.enter_error();
+            }
         }
         self.state = transition.target();
         self.after_change();
@@ -188,6 +224,11 @@ impl<M: Memory> QueuePair<M> {
     /// Why it changed nothing, for the caller's counters. What the protocol has to say about it is sent by
     /// [`Self::poll_transmit`].
     pub fn handle_packet(&mut self, now: Time, packet: &Packet<'_>, memory: &M) -> Result<(), Refusal> {
+        if self.state == State::Error
+            && matches!(packet.headers.bth.opcode, Opcode::Known { transport: Transport::Rc, operation } if operation.is_request())
+        {
+            self.responder.refuse_again(packet.headers.bth.psn);
+        }
         if !self.state.receives() {
             return Err(Refusal::State);
         }
@@ -227,26 +268,34 @@ impl<M: Memory> QueuePair<M> {
             (Operation::Acknowledge, Some(aeth), _) => {
                 self.requester.handle_acknowledge(now, headers.bth.psn, aeth, events)
             }
-            (Operation::AtomicAcknowledge, _, Some(original)) => {
-                self.requester.handle_atomic_acknowledge(now, headers.bth.psn, original, memory, events)
+            (Operation::AtomicAcknowledge, Some(aeth), Some(original)) => {
+                let psn = headers.bth.psn;
+                self.requester.handle_atomic_acknowledge(now, psn, aeth, original, memory, events)
             }
             _ => self.requester.handle_read_response(now, operation, packet, memory, events),
         }
     }
 
     /// Writes the next packet, BTH to pad, into `out` (which must hold a full packet: path MTU + [`crate::wire::Headers::MAX_LEN`]
-    /// + 3 bytes) and returns its length, or `None` when nothing is to be sent now. Answers go before requests.
+    /// + 3 bytes) and returns its length, or `None` when nothing is to be sent now. Answers and requests take turns.
     pub fn poll_transmit(&mut self, now: Time, memory: &M, out: &mut [u8]) -> Option<usize> {
-        if let Some(len) = self.responder.poll_transmit(memory, out, &mut self.events) {
+        let answers_first = self.turn.answers;
+        for answer in [answers_first, !answers_first] {
+            let len = if answer {
+                self.responder.poll_transmit(memory, out, &mut self.events)
+            } else if matches!(self.state, State::ReadyToSend | State::SendQueueDrain) {
+                self.requester.poll_transmit(now, memory, out, &mut self.events)
+            } else {
+                None
+            };
             self.after_change();
-            return Some(len);
+            if len.is_some() {
+                self.turn.took(answer);
+                return len;
+            }
         }
-        if !matches!(self.state, State::ReadyToSend | State::SendQueueDrain) {
-            return None;
-        }
-        let len = self.requester.poll_transmit(now, memory, out, &mut self.events);
-        self.after_change();
-        len
+        self.turn = Turn::START;
+        None
     }
 
     /// When [`Self::handle_timeout`] wants to be called, if ever. It changes with every other call.
@@ -269,6 +318,9 @@ impl<M: Memory> QueuePair<M> {
     /// Notices that requester or responder failed, or that the send queue has drained.
     fn after_change(&mut self) {
         if self.state != State::Error && (self.requester.failed() || self.responder.failed()) {
+            if !self.responder.failed() {
+                self.responder.stop_reading();
+            }
             self.enter_error();
             self.state = State::Error;
         }

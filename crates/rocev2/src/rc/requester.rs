@@ -98,17 +98,18 @@ pub(super) struct Requester<B> {
     in_flight: u64,
     /// A loss was noticed; those before this number belong to the same one and shrink the window no further.
     recover: u64,
-    /// What was awaited when a missing response was last asked for again.
-    gap_at: Option<u64>,
+    /// What was awaited when the peer last told of a loss: its later signs of the same loss say nothing new.
+    told_of: Option<u64>,
     /// Nothing was heard: one packet at a time until something is.
     probing: bool,
-    /// Packets since one last asked for an ACK.
-    unasked: u32,
+    /// What the packets since the last one that asked for an ACK cost the window.
+    unasked: u64,
 
     timers: Timers,
-    /// When the peer last showed progress, or was last known to have nothing to answer.
+    /// When the peer last showed a sign of life, or was last known to have nothing to answer.
     heard: Time,
-    backoff: u32,
+    /// How often the retransmission timer rang since then.
+    unanswered: u32,
     rnr_left: u8,
     draining: bool,
     /// Set once the connection can't go on; the queue pair goes to the error state.
@@ -138,12 +139,12 @@ impl<B> Requester<B> {
             round_trip: RoundTrip::default(),
             in_flight: 0,
             recover: 0,
-            gap_at: None,
+            told_of: None,
             probing: false,
             unasked: 0,
             timers: Timers::default(),
             heard: Time::ZERO,
-            backoff: 0,
+            unanswered: 0,
             rnr_left: 0,
             draining: false,
             failed: false,
@@ -191,7 +192,11 @@ impl<B> Requester<B> {
 
     /// Whether every request that was begun has finished.
     pub(super) fn is_drained(&self) -> bool {
-        self.queue.front().is_none_or(|pending| self.sent <= pending.first)
+        self.queue.front().is_none_or(|pending| !self.has_begun(pending))
+    }
+
+    fn has_begun(&self, pending: &Pending<B>) -> bool {
+        self.sent > pending.first
     }
 
     pub(super) fn next_timeout(&self) -> Option<Time> {
@@ -219,30 +224,59 @@ impl<B> Requester<B> {
 
     pub(super) fn handle_timeout(&mut self, now: Time, events: &mut VecDeque<Event>) {
         if self.timers.take_expired(Timer::RnrWait, now) {
-            self.heard = now;
+            self.hear(now);
         }
         if self.timers.take_expired(Timer::Retransmit, now) && self.acknowledged < self.sent {
             self.counters.timeouts += 1;
-            let patience = self.ack_timeout.map(|timeout| timeout * (u32::from(self.retry_count) + 1));
-            if patience.is_some_and(|patience| now.since(self.heard) >= patience) {
+            self.unanswered += 1;
+            // Time alone proves nothing: this side may have slept, with the answers waiting in its socket.
+            let tried = self.unanswered > u32::from(self.retry_count);
+            if tried && self.patience_ends().is_some_and(|end| end <= now) {
                 self.fail(Status::RetryExceeded, events);
                 return;
             }
-            self.backoff += 1;
+            self.round_trip.timed_out(now);
             self.probing = true;
             self.go_back();
             self.arm_retransmit(now);
         }
     }
 
-    /// Rings when the peer stayed silent for what its round trips suggest, later each time, but no later than the local ACK timeout.
+    /// Rings when the peer stayed silent for what its round trips suggest, and no later than the local ACK timeout.
     ///
-    /// IBA 9.7.6.1.3 counts retries in ACK timeouts, tens of milliseconds each. Asking earlier costs a duplicate packet at worst, so
-    /// the requester does, and keeps to the specified patience: `retry_count` + 1 ACK timeouts without a sign of life end the connection.
+    /// The specification counts retries in ACK timeouts, tens of milliseconds each. Asking earlier costs a duplicate packet at worst,
+    /// so the requester does, and keeps to the specified patience: `retry_count` + 1 ACK timeouts without a sign of life end the
+    /// connection.
     fn arm_retransmit(&mut self, now: Time) {
         let limit = self.ack_timeout.unwrap_or(MAX_PROBE_INTERVAL);
-        let interval = self.round_trip.probe_after().saturating_mul(1 << self.backoff.min(16)).min(limit);
-        self.timers.set(Timer::Retransmit, now + interval);
+        let at = now + self.round_trip.wait(self.unanswered).min(limit);
+        let end = self.patience_ends().filter(|&end| end > now);
+        self.timers.set(Timer::Retransmit, end.map_or(at, |end| end.min(at)));
+    }
+
+    /// When a silent peer counts as gone; never without an ACK timeout.
+    fn patience_ends(&self) -> Option<Time> {
+        self.ack_timeout.map(|timeout| self.heard + timeout * (u32::from(self.retry_count) + 1))
+    }
+
+    /// Notes a sign of life.
+    fn hear(&mut self, now: Time) {
+        self.heard = now;
+        self.unanswered = 0;
+    }
+
+    /// The peer told of a loss: sends again from the first packet that isn't acknowledged. Once: if the repetition is lost as well,
+    /// silence will tell. (rxe's `started_retry` does the same.) Returns whether this sign was the first.
+    fn go_back_once(&mut self, now: Time) -> bool {
+        if self.told_of == Some(self.acknowledged) {
+            return false;
+        }
+        self.told_of = Some(self.acknowledged);
+        self.note_loss();
+        self.hear(now);
+        self.go_back();
+        self.arm_retransmit(now);
+        true
     }
 
     /// Sends again from the first packet that isn't acknowledged.
@@ -252,6 +286,14 @@ impl<B> Requester<B> {
         self.in_flight = 0;
         self.unasked = 0;
         self.round_trip.retransmitted();
+    }
+
+    /// Shrinks the window, once for each flight.
+    fn note_loss(&mut self) {
+        if self.acknowledged >= self.recover && self.acknowledged < self.sent {
+            self.window.lost();
+            self.recover = self.sent;
+        }
     }
 
     /// Ends the first request, and with it the connection.

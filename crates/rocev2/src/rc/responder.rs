@@ -28,47 +28,35 @@ enum Arriving<M: Memory> {
     Write { grant: Option<M::Grant>, len: u32, offset: u32 },
 }
 
-/// What is remembered of the peer's reads and atomics, to repeat their answers (IBA 9.7.5.1.4).
+/// What is remembered of the peer's reads and atomics, to repeat their answers (rxe's `resp_res`).
 enum Remembered<M: Memory> {
     Read { first: u64, last: u64, va: u64, rkey: u32, len: u32, grant: Option<M::Grant> },
     Atomic { sequence: u64, original: u64 },
 }
 
 impl<M: Memory> Remembered<M> {
-    fn covers(&self, sequence: u64) -> bool {
+    /// The first and the last of its sequence numbers.
+    fn range(&self) -> (u64, u64) {
         match *self {
-            Self::Read { first, last, .. } => (first..=last).contains(&sequence),
-            Self::Atomic { sequence: own, .. } => own == sequence,
+            Self::Read { first, last, .. } => (first, last),
+            Self::Atomic { sequence, .. } => (sequence, sequence),
         }
     }
 }
 
-/// An answer to be sent. Answers leave in the order of their sequence numbers.
+/// An answer to be sent.
 #[derive(Clone, Copy, Debug)]
 enum Answer {
     /// Everything up to this number was done.
-    Ack {
-        sequence: u64,
-    },
-    /// The READ that is remembered for `next`, from `begin` to `last`.
-    Read {
-        begin: u64,
-        next: u64,
-        last: u64,
-        again: bool,
-    },
-    Atomic {
-        sequence: u64,
-        original: u64,
-        again: bool,
-    },
-    RnrNak {
-        sequence: u64,
-    },
-    Nak {
-        sequence: u64,
-        code: NakCode,
-    },
+    Ack { sequence: u64 },
+    /// The READ that is remembered for `next`, from `begin` to `last`; `again` if all of it was sent before.
+    Read { begin: u64, next: u64, last: u64, again: bool },
+    /// An atomic's result; `again` if it was sent before.
+    Atomic { sequence: u64, original: u64, again: bool },
+    /// Everything before this number was done; for this one a receive request is missing.
+    RnrNak { sequence: u64 },
+    /// Everything before this number was done; this one is refused.
+    Nak { sequence: u64, code: NakCode },
 }
 
 impl Answer {
@@ -95,14 +83,20 @@ pub(super) struct Responder<M: Memory> {
     queue: VecDeque<RecvRequest<M::Buffers>>,
     /// The sequence number that the next request must have; as the requester's, 64 bits wide.
     expected: u64,
-    /// Messages completed, 24 bits (IBA 9.7.7.1).
+    /// The last SEND or WRITE packet that was executed.
+    plain: u64,
+    /// Messages completed, 24 bits: the MSN.
     completed: u32,
     arriving: Option<Arriving<M>>,
     /// A NAK was sent for `expected`: further packets ahead of it are ignored.
     nak_sent: bool,
+    /// By sequence number, at most `max_dest_rd_atomic`.
     remembered: VecDeque<Remembered<M>>,
+    /// What is to be sent, by sequence number: each answer also acknowledges everything before it. At most one for each thing
+    /// remembered or forgotten while it waited, an ACK behind each of them, and one NAK at the end.
     answers: VecDeque<Answer>,
-    failed: bool,
+    /// The request that ended the connection.
+    refused: Option<(u64, NakCode)>,
     pub(super) counters: ResponderCounters,
 }
 
@@ -121,12 +115,13 @@ impl<M: Memory> Responder<M> {
             capacity,
             queue: VecDeque::new(),
             expected: ORIGIN,
+            plain: ORIGIN - 1,
             completed: 0,
             arriving: None,
             nak_sent: false,
             remembered: VecDeque::new(),
             answers: VecDeque::new(),
-            failed: false,
+            refused: None,
             counters: ResponderCounters::default(),
         }
     }
@@ -152,12 +147,22 @@ impl<M: Memory> Responder<M> {
     }
 
     pub(super) fn failed(&self) -> bool {
-        self.failed
+        self.refused.is_some()
+    }
+
+    /// Answers that wait to be sent.
+    pub(super) fn answers_waiting(&self) -> usize {
+        self.answers.len()
     }
 
     /// Requests that have not completed.
     pub(super) fn outstanding(&self) -> usize {
         self.queue.len() + usize::from(matches!(self.arriving, Some(Arriving::Send { .. })))
+    }
+
+    /// From here on the peer's reads are left unanswered.
+    pub(super) fn stop_reading(&mut self) {
+        self.answers.retain(|answer| !matches!(answer, Answer::Read { .. }));
     }
 
     /// Completes every receive request with `WR_FLUSH_ERR`, the one that was being filled first. Answers that wait, a last NAK
@@ -167,6 +172,12 @@ impl<M: Memory> Responder<M> {
             events.push_back(flushed(request.id));
         }
         events.extend(self.queue.drain(..).map(|request| flushed(request.id)));
+    }
+
+    /// The read or atomic that this number belongs to, if it is remembered.
+    fn remembered(&self, sequence: u64) -> Option<&Remembered<M>> {
+        let at = self.remembered.partition_point(|remembered| remembered.range().1 < sequence);
+        self.remembered.get(at).filter(|remembered| remembered.range().0 <= sequence)
     }
 
     fn psn(&self, sequence: u64) -> Psn {

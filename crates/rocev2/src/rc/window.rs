@@ -13,6 +13,10 @@ pub(super) const PACKET_COST: u64 = 768;
 /// The window at the start: a third of a default socket buffer, so that a few queue pairs may begin at once.
 const INITIAL: u64 = 72 << 10;
 
+/// The most that any limit allows: with [`PACKET_COST`] for each, its packets stay within the half circle of PSNs that tells new
+/// from old.
+const MOST: u64 = 1 << 31;
+
 /// The bytes that may be in flight, payload and [`PACKET_COST`] counted.
 #[derive(Clone, Debug)]
 pub(super) struct Window {
@@ -29,7 +33,7 @@ impl Window {
     /// A window that never grows over `limit` bytes and never shrinks under two packets of `mtu` bytes.
     pub(super) fn new(mtu: u32, limit: u64) -> Self {
         let floor = 2 * (u64::from(mtu) + PACKET_COST);
-        let limit = limit.max(floor);
+        let limit = limit.clamp(floor, MOST);
         Self { size: INITIAL.clamp(floor, limit), threshold: limit, limit, floor, limited: false }
     }
 
@@ -64,6 +68,10 @@ pub(super) struct RoundTrip {
     variation: Duration,
     /// A packet under measurement: its sequence number and when it was sent.
     sample: Option<(u64, Time)>,
+    /// A measurement that timeouts spoiled: when its packet was sent first, and when last.
+    spoiled: Option<(Time, Time)>,
+    /// How long to wait the next time, whatever was measured before.
+    hold: Option<Duration>,
 }
 
 impl RoundTrip {
@@ -71,6 +79,10 @@ impl RoundTrip {
     const INITIAL: Duration = Duration::from_millis(20);
     /// Room for a peer that isn't running just now.
     const MARGIN: Duration = Duration::from_millis(1);
+    /// The wait doubles so often at most. Asking is cheap, one packet each time, and not asking costs time.
+    const MOST_DOUBLED: u32 = 2;
+    /// A round trip isn't taken to be longer than so many waits at once.
+    const MOST_HELD: u32 = 16;
 
     /// Begins a measurement unless one is under way.
     pub(super) fn sent(&mut self, sequence: u64, now: Time) {
@@ -82,12 +94,34 @@ impl RoundTrip {
         self.sample = None;
     }
 
+    /// The wait was too short, or the packet was lost.
+    pub(super) fn timed_out(&mut self, now: Time) {
+        let sample = self.sample.take();
+        if self.hold.take().is_some() {
+            // The wait was long enough for the last answer: the packet was lost.
+            return;
+        }
+        let first = sample.map(|(_, sent)| sent).or(self.spoiled.map(|(first, _)| first));
+        self.spoiled = first.map(|first| (first, now));
+    }
+
     /// Everything before `sequence` was acknowledged.
     pub(super) fn acknowledged(&mut self, sequence: u64, now: Time) {
-        let Some((sampled, sent)) = self.sample.filter(|&(sampled, _)| sampled < sequence) else { return };
-        debug_assert!(sampled < sequence);
-        self.sample = None;
-        let sample = now.since(sent);
+        if let Some((_, sent)) = self.sample.filter(|&(sampled, _)| sampled < sequence) {
+            (self.sample, self.spoiled, self.hold) = (None, None, None);
+            self.measured(now.since(sent));
+        } else if let Some((first, last)) = self.spoiled.take() {
+            // Between the two. The first wait that follows is long enough for the longer: were it always shorter than the round
+            // trip, none would ever be measured, and everything would be sent twice for ever.
+            let hold = now.since(first) + Self::MARGIN;
+            self.hold = Some(hold.min(self.base() * Self::MOST_HELD));
+            if self.smoothed.is_none() {
+                self.measured(now.since(last));
+            }
+        }
+    }
+
+    fn measured(&mut self, sample: Duration) {
         match self.smoothed {
             None => {
                 self.smoothed = Some(sample);
@@ -100,8 +134,15 @@ impl RoundTrip {
         }
     }
 
-    /// How long to wait for an answer before asking again.
-    pub(super) fn probe_after(&self) -> Duration {
+    /// How long to wait for an answer before asking again, for the time numbered `asked`, which begins with 0.
+    pub(super) fn wait(&self, asked: u32) -> Duration {
+        match (asked, self.hold) {
+            (0, Some(hold)) => hold.max(self.base()),
+            _ => self.base() * (1 << asked.min(Self::MOST_DOUBLED)),
+        }
+    }
+
+    fn base(&self) -> Duration {
         match self.smoothed {
             None => Self::INITIAL,
             Some(smoothed) => smoothed + (self.variation * 4).max(Self::MARGIN),
@@ -151,9 +192,58 @@ mod tests {
         round_trip.sent(5, at(0));
         round_trip.retransmitted();
         round_trip.acknowledged(6, at(900));
-        assert_eq!(round_trip.probe_after(), RoundTrip::INITIAL);
+        assert_eq!(round_trip.wait(0), RoundTrip::INITIAL);
         round_trip.sent(7, at(1000));
         round_trip.acknowledged(8, at(1010));
-        assert_eq!(round_trip.probe_after(), Duration::from_millis(10 + 20));
+        assert_eq!(round_trip.wait(0), Duration::from_millis(10 + 20));
+    }
+
+    #[test]
+    fn an_answer_later_than_the_wait_makes_the_next_wait_long_enough_to_measure() {
+        let mut round_trip = RoundTrip::default();
+        let at = |ms: u64| Time::from_nanos(ms * 1_000_000);
+        round_trip.sent(1, at(0));
+        round_trip.timed_out(at(20));
+        round_trip.timed_out(at(60));
+        round_trip.acknowledged(2, at(100));
+        assert!(round_trip.wait(0) > Duration::from_millis(100));
+        let asked_again = Duration::from_millis(2 * (40 + 4 * 20));
+        assert_eq!(round_trip.wait(1), asked_again, "by the shorter time that the answer may have taken");
+        round_trip.sent(2, at(100));
+        round_trip.acknowledged(3, at(200));
+        assert!(round_trip.wait(0) > Duration::from_millis(100), "measured");
+    }
+
+    #[test]
+    fn a_loss_after_a_wait_long_enough_lets_the_waits_grow_no_further() {
+        let mut round_trip = RoundTrip::default();
+        let at = |ms: u64| Time::from_nanos(ms * 1_000_000);
+        let mut longest = Duration::ZERO;
+        for flight in 0..100 {
+            round_trip.sent(flight, at(1000 * flight));
+            let wait = round_trip.wait(0);
+            longest = longest.max(wait);
+            let lost = at(1000 * flight) + wait;
+            round_trip.timed_out(lost);
+            round_trip.acknowledged(flight + 1, lost + Duration::from_millis(1));
+        }
+        assert!(longest < Duration::from_millis(25), "{longest:?}");
+    }
+
+    #[test]
+    fn the_wait_doubles_a_few_times_and_no_further() {
+        let waits = [0, 1, 2, 3, 4, u32::MAX].map(|asked| RoundTrip::default().wait(asked).as_millis());
+        assert_eq!(waits, [20, 40, 80, 80, 80, 80]);
+    }
+
+    #[test]
+    fn no_limit_lets_a_window_hold_more_packets_than_the_half_circle_of_psns() {
+        let mut window = Window::new(256, u64::MAX);
+        for _ in 0..100 {
+            window.held_up();
+            window.acknowledged(window.size());
+        }
+        assert_eq!(window.size(), MOST);
+        assert!(window.size() / PACKET_COST < 1 << 23);
     }
 }

@@ -4,10 +4,17 @@
 //! | `lone` | one queue pair and a peer whose packets are written by hand |
 //! | the others | the proofs |
 
+mod lone;
 mod memory;
 mod rng;
 mod workload;
 mod world;
 
+mod congestion;
+mod errors;
+mod large;
+mod liveness;
 mod operations;
+mod states;
+mod wire;
 mod workloads;

@@ -286,7 +286,9 @@ impl World {
             let (headers, payload) = (parsed.headers, parsed.payload.len());
             let sent = Sent { at: self.now, from: host, headers, payload };
             let passes = self.tap.as_mut().is_none_or(|tap| tap(&sent));
-            self.trace.iter_mut().for_each(|trace| trace.push(sent.clone()));
+            if let Some(trace) = &mut self.trace {
+                trace.push(sent.clone());
+            }
             if !passes {
                 return true;
             }

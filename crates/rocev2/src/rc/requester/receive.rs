@@ -34,11 +34,7 @@ impl<B> Requester<B> {
             Syndrome::Nak(NakCode::PsnSequenceError) => {
                 self.counters.sequence_naks += 1;
                 self.acknowledge(now, sequence, events);
-                self.note_loss();
-                self.heard = now;
-                self.go_back();
-                self.arm_retransmit(now);
-                Ok(())
+                if self.go_back_once(now) { Ok(()) } else { Err(Refusal::StaleResponse) }
             }
             Syndrome::Nak(code) => {
                 self.acknowledge(now, sequence, events);
@@ -66,14 +62,16 @@ impl<B> Requester<B> {
         memory: &M,
         events: &mut VecDeque<Event>,
     ) -> Result<(), Refusal> {
-        let (sequence, last) = self.awaited_data(now, packet.headers.bth.psn, events)?;
+        let headers = &packet.headers;
+        let (sequence, last) = self.awaited_data(now, headers.bth.psn, events)?;
         let Some(pending) = self.queue.front() else { return Err(Refusal::GhostResponse) };
         let offset = pending.offset(sequence, self.mtu);
         let expected = pending.offset(sequence + 1, self.mtu) - offset;
-        let ends = matches!(operation, Operation::ReadResponseLast | Operation::ReadResponseOnly);
+        // Whether it is a FIRST or a MIDDLE doesn't matter: rxe begins a repeated answer with either.
         if !matches!(pending.request.operation, SendOperation::Read(_))
-            || ends != (sequence == last)
+            || operation.is_last_or_only() != (sequence == last)
             || packet.payload.len() != expected as usize
+            || !headers.aeth.is_none_or(is_ack)
         {
             self.fail(Status::BadResponse, events);
             return Err(Refusal::BadResponse);
@@ -91,13 +89,14 @@ impl<B> Requester<B> {
         &mut self,
         now: Time,
         psn: Psn,
+        aeth: Aeth,
         original: u64,
         memory: &M,
         events: &mut VecDeque<Event>,
     ) -> Result<(), Refusal> {
         let (sequence, _) = self.awaited_data(now, psn, events)?;
         let Some(pending) = self.queue.front() else { return Err(Refusal::GhostResponse) };
-        if !matches!(pending.request.operation, SendOperation::Atomic(..)) {
+        if !matches!(pending.request.operation, SendOperation::Atomic(..)) || !is_ack(aeth) {
             self.fail(Status::BadResponse, events);
             return Err(Refusal::BadResponse);
         }
@@ -125,7 +124,7 @@ impl<B> Requester<B> {
     }
 
     /// The same for an answer with data, which must be the very next one; with the last number of the piece it belongs to.
-    /// It acknowledges everything before it.
+    /// It acknowledges everything before it. One for a request that asked for no data is no answer, and acknowledges nothing.
     fn awaited_data(
         &mut self,
         now: Time,
@@ -133,11 +132,9 @@ impl<B> Requester<B> {
         events: &mut VecDeque<Event>,
     ) -> Result<(u64, u64), Refusal> {
         let sequence = self.awaited(psn)?;
+        let asked = self.asked.iter().find(|asked| sequence <= asked.last);
+        let asked = *asked.filter(|asked| asked.first <= sequence).ok_or(Refusal::BadResponse)?;
         self.acknowledge(now, sequence, events);
-        let Some(asked) = self.asked.front().copied() else { return Err(Refusal::GhostResponse) };
-        if sequence < asked.first {
-            return Err(Refusal::GhostResponse);
-        }
         if sequence > self.acknowledged {
             self.response_lost(now)?;
         }
@@ -182,10 +179,12 @@ impl<B> Requester<B> {
         }
         self.window.acknowledged(cost);
         self.round_trip.acknowledged(until, now);
-        self.heard = now;
-        self.backoff = 0;
+        self.hear(now);
         self.rnr_left = self.rnr_retry;
-        if core::mem::take(&mut self.probing) && self.acknowledged < self.sent {
+        // Whoever goes on is ready.
+        self.timers.stop(Timer::RnrWait);
+        // If the probe alone is acknowledged, it had been lost; if more is, only the answer had been, or was late.
+        if core::mem::take(&mut self.probing) && until == from + 1 && until < self.sent {
             self.note_loss();
         }
         if self.acknowledged == self.sent {
@@ -198,22 +197,8 @@ impl<B> Requester<B> {
     /// An answer with data is missing: asks again.
     fn response_lost(&mut self, now: Time) -> Result<(), Refusal> {
         self.counters.response_gaps += 1;
-        // Later responses of the same flight show the same gap again; if its repetition is lost too, silence will tell.
-        if self.gap_at != Some(self.acknowledged) {
-            self.gap_at = Some(self.acknowledged);
-            self.note_loss();
-            self.go_back();
-            self.arm_retransmit(now);
-        }
+        self.go_back_once(now);
         Err(Refusal::ResponseGap)
-    }
-
-    /// Shrinks the window, once for each flight.
-    fn note_loss(&mut self) {
-        if self.acknowledged >= self.recover {
-            self.window.lost();
-            self.recover = self.sent;
-        }
     }
 
     fn handle_rnr(
@@ -230,7 +215,7 @@ impl<B> Requester<B> {
             return Err(Refusal::StaleResponse);
         }
         self.counters.rnr_naks += 1;
-        // 7 means for ever (IBA 9.7.5.2.8).
+        // 7 means for ever.
         if self.rnr_retry != 7 {
             if self.rnr_left == 0 {
                 self.fail(Status::RnrRetryExceeded, events);
@@ -238,12 +223,15 @@ impl<B> Requester<B> {
             }
             self.rnr_left -= 1;
         }
-        self.heard = now;
-        self.backoff = 0;
+        self.hear(now);
         self.probing = false;
         self.go_back();
         self.timers.stop(Timer::Retransmit);
         self.timers.set(Timer::RnrWait, now + rnr_delay(timer));
         Ok(())
     }
+}
+
+fn is_ack(aeth: Aeth) -> bool {
+    matches!(aeth.syndrome, Syndrome::Ack { .. })
 }

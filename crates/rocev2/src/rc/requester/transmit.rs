@@ -10,11 +10,12 @@ use crate::rc::window::PACKET_COST;
 use crate::wire::{AtomicEth, Bth, Headers, Opcode, Operation, Reth};
 use std::collections::VecDeque;
 
-/// At least one packet in so many asks for an ACK, so that a long message keeps its window moving.
-const ACK_EVERY: u32 = 32;
+/// An ACK is asked for at least once in this share of the window, so that one part of a long message is on its way while the other
+/// is acknowledged. A READ is asked for in pieces of this share for the same reason.
+const SHARE: u64 = 2;
 
-/// A READ is asked for in pieces of at most this share of the window, so that one piece can be on its way while the next is asked for.
-const READ_SHARE: u64 = 2;
+/// And at least once in so many full packets, however large the window is; rxe asks every 64.
+const ACK_EVERY: u64 = 32;
 
 /// What the next packet is about, before its headers are made.
 struct Plan {
@@ -41,9 +42,10 @@ impl<B> Requester<B> {
         if self.failed || self.timers.is_set(Timer::RnrWait) {
             return None;
         }
-        if let Some(status) = self.queue.get(self.cursor)?.fault {
-            // Everything before it must have its own end first.
-            if self.cursor == 0 {
+        let pending = self.queue.get(self.cursor)?;
+        if let Some(status) = pending.fault {
+            // Everything before it must have its own end first; and a queue that drains begins nothing.
+            if self.cursor == 0 && (self.has_begun(pending) || !self.draining) {
                 self.fail(status, events);
             }
             return None;
@@ -71,30 +73,34 @@ impl<B> Requester<B> {
         if self.probing && self.in_flight > 0 {
             return None;
         }
+        let full = u64::from(self.mtu.bytes()) + PACKET_COST;
         let numbers = match pending.request.operation {
             SendOperation::Read(_) if fresh => {
-                if self.asked.len() >= self.max_rd_atomic {
-                    return None;
+                let pieces = SHARE.min(self.max_rd_atomic as u64).max(1);
+                let (piece, left) = (self.window.size() / pieces / full, pending.end() - self.next);
+                if piece < left {
+                    // A larger window would ask for more.
+                    self.window.held_up();
                 }
-                let packet = u64::from(self.mtu.bytes()) + PACKET_COST;
-                (self.window.size() / READ_SHARE / packet).clamp(1, pending.end() - self.next)
+                piece.clamp(1, left)
             }
-            SendOperation::Atomic(..) if fresh && self.asked.len() >= self.max_rd_atomic => return None,
             SendOperation::Read(_) => {
                 let asked = self.asked.iter().find(|asked| self.next <= asked.last)?;
                 asked.last + 1 - self.next
             }
             _ => 1,
         };
+        if fresh && pending.request.operation.is_read_or_atomic() && self.asked.len() >= self.max_rd_atomic {
+            return None;
+        }
         let cost = self.cost(pending, self.next, self.next + numbers);
         if self.in_flight > 0 && self.in_flight + cost > self.window.size() {
             self.window.held_up();
             return None;
         }
         let last = self.next + numbers == pending.end();
-        let full = u64::from(self.mtu.bytes()) + PACKET_COST;
         let waits = self.probing || self.in_flight + cost + full > self.window.size();
-        let asks = last || waits || self.unasked + 1 >= ACK_EVERY;
+        let asks = last || waits || self.unasked + cost >= (self.window.size() / SHARE).min(ACK_EVERY * full);
         Some(Plan { numbers, cost, fresh, last, asks })
     }
 
@@ -115,7 +121,11 @@ impl<B> Requester<B> {
         let mut bth =
             Bth::new(Opcode::rc(operation(request.operation, first, last)), self.peer, self.psn(self.next));
         bth.ack_req = plan.asks;
-        bth.solicited = last && request.solicited;
+        // Only what completes a receive request can wake anybody (rxe: init_req_packet).
+        bth.solicited = last
+            && request.solicited
+            && !matches!(request.operation, SendOperation::Write(_))
+            && !request.operation.is_read_or_atomic();
         let mut headers = Headers::new(bth);
         let mut payload = (end - offset) as usize;
         match request.operation {
@@ -150,19 +160,22 @@ impl<B> Requester<B> {
     /// Notes that the planned packet was sent.
     fn account(&mut self, now: Time, plan: &Plan) {
         let Some(pending) = self.queue.get(self.cursor) else { return };
+        let answered_with_data = pending.request.operation.is_read_or_atomic();
         if self.acknowledged == self.sent {
             // Nothing was awaited until now: silence counts from here.
-            self.heard = now;
+            self.hear(now);
         }
         if plan.fresh {
-            if pending.request.operation.is_read_or_atomic() {
+            if answered_with_data {
                 self.asked.push_back(Asked { first: self.next, last: self.next + plan.numbers - 1 });
             }
-            self.round_trip.sent(self.next, now);
+            if plan.asks || answered_with_data {
+                self.round_trip.sent(self.next, now);
+            }
         } else {
             self.counters.retransmitted += 1;
         }
-        self.unasked = if plan.asks { 0 } else { self.unasked + 1 };
+        self.unasked = if plan.asks { 0 } else { self.unasked + plan.cost };
         self.next += plan.numbers;
         self.sent = self.sent.max(self.next);
         self.in_flight += plan.cost;

@@ -5,6 +5,7 @@ use crate::rc::completion::{AsyncEvent, Completion, CompletionKind, Event, Statu
 use crate::rc::memory::{AtomicOperation, Memory, RemoteRight};
 use crate::rc::refusal::Refusal;
 use crate::rc::request::{MAX_MESSAGE, RecvRequest};
+use crate::Psn;
 use crate::wire::{NakCode, Operation, Packet};
 use std::collections::VecDeque;
 
@@ -37,6 +38,8 @@ impl<M: Memory> Responder<M> {
             let sequence = self.expected.saturating_add_signed(ahead.into());
             return self.handle_duplicate(sequence, operation, packet);
         }
+        // A NAK that waits to be sent says that this packet is missing, or came too early.
+        self.answers.pop_back_if(|answer| matches!(answer, Answer::Nak { .. } | Answer::RnrNak { .. }));
         let used = match self.execute(operation, packet, memory, events) {
             Ok(used) => used,
             Err(Refusal::ReceiverNotReady) => {
@@ -52,10 +55,23 @@ impl<M: Memory> Responder<M> {
         let sequence = self.expected;
         self.expected += used;
         self.nak_sent = false;
-        if packet.headers.bth.ack_req && !answered_with_data(operation) {
-            self.acknowledge(sequence);
+        if !answered_with_data(operation) {
+            self.plain = sequence;
+            if packet.headers.bth.ack_req {
+                self.acknowledge(sequence);
+            }
         }
         Ok(())
+    }
+
+    /// Takes a packet of a peer whose request ended the connection: as long as it asks, its refusal was lost.
+    pub(in crate::rc) fn refuse_again(&mut self, psn: Psn) {
+        if let Some((sequence, code)) = self.refused
+            && psn.distance_from(self.psn(sequence)) <= 0
+            && self.answers.is_empty()
+        {
+            self.answers.push_back(Answer::Nak { sequence, code });
+        }
     }
 
     /// Executes the expected packet and returns how many sequence numbers it uses up.
@@ -66,51 +82,24 @@ impl<M: Memory> Responder<M> {
         memory: &M,
         events: &mut VecDeque<Event>,
     ) -> Result<u64, Refusal> {
-        use Operation as O;
-        let place = Place {
-            first: !matches!(
-                operation,
-                O::SendMiddle
-                    | O::SendLast
-                    | O::SendLastImm
-                    | O::SendLastInvalidate
-                    | O::WriteMiddle
-                    | O::WriteLast
-                    | O::WriteLastImm
-            ),
-            last: !matches!(operation, O::SendFirst | O::SendMiddle | O::WriteFirst | O::WriteMiddle),
-        };
+        let place = Place { first: operation.is_first_or_only(), last: operation.is_last_or_only() };
         // A message must be carried through before the next begins (rxe: check_op_seq).
-        let continues = match operation {
-            O::SendMiddle | O::SendLast | O::SendLastImm | O::SendLastInvalidate => {
-                matches!(self.arriving, Some(Arriving::Send { .. }))
-            }
-            O::WriteMiddle | O::WriteLast | O::WriteLastImm => {
-                matches!(self.arriving, Some(Arriving::Write { .. }))
-            }
-            _ => self.arriving.is_none(),
+        let continues = match self.arriving {
+            None => place.first,
+            Some(Arriving::Send { .. }) => !place.first && operation.is_send(),
+            Some(Arriving::Write { .. }) => !place.first && operation.is_write(),
         };
         if !continues {
             return Err(Refusal::InvalidRequest);
         }
-        match operation {
-            O::SendFirst
-            | O::SendMiddle
-            | O::SendLast
-            | O::SendLastImm
-            | O::SendLastInvalidate
-            | O::SendOnly
-            | O::SendOnlyImm
-            | O::SendOnlyInvalidate => self.execute_send(place, packet, memory, events),
-            O::WriteFirst
-            | O::WriteMiddle
-            | O::WriteLast
-            | O::WriteLastImm
-            | O::WriteOnly
-            | O::WriteOnlyImm => self.execute_write(place, packet, memory, events),
-            O::ReadRequest => self.execute_read(packet, memory),
-            O::CompareSwap | O::FetchAdd => self.execute_atomic(operation, packet, memory),
-            _ => Err(Refusal::InvalidRequest),
+        if operation.is_send() {
+            self.execute_send(place, packet, memory, events)
+        } else if operation.is_write() {
+            self.execute_write(place, packet, memory, events)
+        } else if operation.is_atomic() {
+            self.execute_atomic(operation, packet, memory)
+        } else {
+            self.execute_read(packet, memory)
         }
     }
 
@@ -273,42 +262,46 @@ impl<M: Memory> Responder<M> {
         match operation {
             Operation::ReadRequest => self.repeat_read(sequence, packet),
             Operation::CompareSwap | Operation::FetchAdd => self.repeat_atomic(sequence),
-            _ if operation.is_request() => {
-                self.acknowledge(self.expected - 1);
+            _ => {
+                // Not up to a READ or an atomic: rxe takes an ACK with its PSN for its answer.
+                self.acknowledge(self.plain);
                 Err(Refusal::Duplicate)
             }
-            _ => Err(Refusal::InvalidRequest),
         }
     }
 
     fn repeat_read(&mut self, sequence: u64, packet: &Packet<'_>) -> Result<(), Refusal> {
         let reth = packet.headers.reth.ok_or(Refusal::UnknownDuplicate)?;
-        let Some(Remembered::Read { first, last, va, rkey, len, .. }) =
-            self.remembered.iter().find(|remembered| remembered.covers(sequence))
-        else {
+        let Some(&Remembered::Read { first, last, va, rkey, len, .. }) = self.remembered(sequence) else {
             return Err(Refusal::UnknownDuplicate);
         };
         let skipped = (sequence - first) * u64::from(self.mtu.bytes());
-        let inside = reth.rkey == *rkey
-            && reth.va == va.wrapping_add(skipped)
-            && skipped + u64::from(reth.len) <= u64::from(*len);
-        if !inside {
+        let end = skipped + u64::from(reth.len);
+        // A part ends where the whole does, or with a full packet.
+        let fits = end == u64::from(len) || (end < u64::from(len) && reth.len > 0 && reth.len % self.mtu.bytes() == 0);
+        if reth.rkey != rkey || reth.va != va.wrapping_add(skipped) || !fits {
             return Err(Refusal::UnknownDuplicate);
         }
-        let end = (sequence + u64::from(self.mtu.packets(reth.len)) - 1).min(*last);
-        let repeated = Answer::Read { begin: sequence, next: sequence, last: end, again: true };
-        // Where the answer is still being sent, it begins again instead of being sent twice at a time.
-        let same = |answer: &&mut Answer| matches!(answer, Answer::Read { last: sending, .. } if (first..=last).contains(&sending));
-        match self.answers.iter_mut().find(same) {
-            Some(answer) => *answer = repeated,
-            None => self.insert(repeated),
+        let wanted = sequence + u64::from(self.mtu.packets(reth.len)) - 1;
+        let repeated = |again| Answer::Read { begin: sequence, next: sequence, last: wanted, again };
+        let waiting = self.answers.iter_mut().find_map(|answer| match *answer {
+            Answer::Read { last: sending, again, .. } if (first..=last).contains(&sending) => {
+                Some((answer, sending, again))
+            }
+            _ => None,
+        });
+        match waiting {
+            // Where the answer is still being sent, it begins again instead of being sent twice at a time.
+            Some((answer, sending, again)) if (sequence..=wanted).contains(&sending) => *answer = repeated(again),
+            // Another part is being sent. When that is through, the peer will ask once more for what it lacks.
+            Some(_) => {}
+            None => self.insert(repeated(true)),
         }
         Err(Refusal::Duplicate)
     }
 
     fn repeat_atomic(&mut self, sequence: u64) -> Result<(), Refusal> {
-        let remembered = self.remembered.iter().find(|remembered| remembered.covers(sequence));
-        let Some(&Remembered::Atomic { sequence, original }) = remembered else {
+        let Some(&Remembered::Atomic { sequence, original }) = self.remembered(sequence) else {
             return Err(Refusal::UnknownDuplicate);
         };
         let waits =
@@ -325,10 +318,11 @@ impl<M: Memory> Responder<M> {
         self.answers.insert(at, answer);
     }
 
-    /// Owes the peer an ACK of everything up to `sequence`; one that still waits to be sent is replaced.
+    /// Owes the peer an ACK of everything up to `sequence`, unless a later answer waits to be sent; an earlier ACK is replaced.
     fn acknowledge(&mut self, sequence: u64) {
         match self.answers.back_mut() {
             Some(Answer::Ack { sequence: waiting }) => *waiting = sequence.max(*waiting),
+            Some(answer) if answer.sequence() > sequence => {}
             _ => self.answers.push_back(Answer::Ack { sequence }),
         }
     }
@@ -372,13 +366,13 @@ impl<M: Memory> Responder<M> {
             _ => (NakCode::InvalidRequest, AsyncEvent::RequestError),
         };
         self.answers.push_back(Answer::Nak { sequence: self.expected, code });
+        self.refused = Some((self.expected, code));
         events.push_back(Event::Async(event));
-        self.failed = true;
     }
 }
 
 fn answered_with_data(operation: Operation) -> bool {
-    matches!(operation, Operation::ReadRequest | Operation::CompareSwap | Operation::FetchAdd)
+    operation == Operation::ReadRequest || operation.is_atomic()
 }
 
 fn received<B>(request: &RecvRequest<B>, kind: CompletionKind, len: u32, packet: &Packet<'_>) -> Event {

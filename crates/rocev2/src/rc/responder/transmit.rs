@@ -6,8 +6,8 @@ use crate::rc::memory::{Memory, RemoteFault};
 use crate::wire::{Aeth, Bth, Headers, NakCode, Opcode, Operation, Syndrome};
 use std::collections::VecDeque;
 
-/// "No credit count given" (IBA 9.7.7.2.1): end-to-end flow control by message credits isn't used; RNR NAKs do its work.
-const NO_CREDITS: u8 = 0x1f;
+/// End-to-end flow control by message credits isn't used: RNR NAKs do its work.
+const ACK: Syndrome = Syndrome::Ack { credits: Syndrome::NO_CREDITS };
 
 /// Why a READ isn't answered.
 enum NoResponse {
@@ -25,46 +25,58 @@ impl<M: Memory> Responder<M> {
         out: &mut [u8],
         events: &mut VecDeque<Event>,
     ) -> Option<usize> {
-        let answer = *self.answers.front()?;
-        if let Answer::Read { begin, next, last, .. } = answer {
-            match self.write_read_response(begin, next, last, memory, out) {
-                Ok(len) => {
-                    match self.answers.front_mut() {
-                        Some(Answer::Read { next, .. }) if *next < last => *next += 1,
-                        _ => drop(self.answers.pop_front()),
+        loop {
+            let answer = *self.answers.front()?;
+            let sequence = answer.sequence();
+            let (syndrome, original) = match answer {
+                Answer::Read { begin, next, last, again } => {
+                    match self.write_read_response(begin, next, last, memory, out) {
+                        Ok(len) => {
+                            match self.answers.front_mut() {
+                                Some(Answer::Read { next, .. }) if *next < last => *next += 1,
+                                _ => drop(self.answers.pop_front()),
+                            }
+                            return Some(len);
+                        }
+                        Err(NoResponse::Forgotten) => drop(self.answers.pop_front()),
+                        Err(NoResponse::Revoked) => self.revoked(next, again, events),
                     }
-                    return Some(len);
+                    continue;
                 }
-                Err(NoResponse::Forgotten) => drop(self.answers.pop_front()),
-                Err(NoResponse::Revoked) => {
-                    self.answers.clear();
-                    self.answers.push_back(Answer::Nak { sequence: next, code: NakCode::RemoteAccess });
-                    events.push_back(Event::Async(AsyncEvent::AccessError));
-                    self.failed = true;
-                }
+                Answer::Ack { .. } => (ACK, None),
+                Answer::Atomic { original, .. } => (ACK, Some(original)),
+                Answer::RnrNak { .. } => (Syndrome::RnrNak { timer: self.min_rnr_timer }, None),
+                Answer::Nak { code, .. } => (Syndrome::Nak(code), None),
+            };
+            self.answers.pop_front();
+            match syndrome {
+                Syndrome::RnrNak { .. } => self.counters.rnr_naks += 1,
+                Syndrome::Nak(_) => self.counters.naks += 1,
+                _ => self.counters.acks += 1,
             }
-            return self.poll_transmit(memory, out, events);
+            let operation =
+                if original.is_some() { Operation::AtomicAcknowledge } else { Operation::Acknowledge };
+            let mut headers = Headers::new(self.bth(operation, sequence));
+            headers.aeth = Some(Aeth { syndrome, msn: self.completed });
+            headers.atomic_ack = original;
+            return headers.encode(out).ok();
         }
-        self.answers.pop_front();
-        let (operation, syndrome) = match answer {
-            Answer::Atomic { .. } => (Operation::AtomicAcknowledge, Syndrome::Ack { credits: NO_CREDITS }),
-            Answer::RnrNak { .. } => (Operation::Acknowledge, Syndrome::RnrNak { timer: self.min_rnr_timer }),
-            Answer::Nak { code, .. } => (Operation::Acknowledge, Syndrome::Nak(code)),
-            Answer::Ack { .. } | Answer::Read { .. } => {
-                (Operation::Acknowledge, Syndrome::Ack { credits: NO_CREDITS })
-            }
-        };
-        match answer {
-            Answer::RnrNak { .. } => self.counters.rnr_naks += 1,
-            Answer::Nak { .. } => self.counters.naks += 1,
-            _ => self.counters.acks += 1,
+    }
+
+    /// The region that the first answer reads went away.
+    fn revoked(&mut self, sequence: u64, again: bool, events: &mut VecDeque<Event>) {
+        let code = NakCode::RemoteAccess;
+        if again {
+            // The peer had the whole answer once, and may only have been slow to say so, or not have asked at all: the network
+            // repeats packets, too. If it does need the answer, the NAK ends its side; that is no reason to end this one.
+            self.answers.pop_front();
+            self.answers.push_front(Answer::Nak { sequence, code });
+            return;
         }
-        let mut headers = Headers::new(self.bth(operation, answer.sequence()));
-        headers.aeth = Some(Aeth { syndrome, msn: self.completed });
-        if let Answer::Atomic { original, .. } = answer {
-            headers.atomic_ack = Some(original);
-        }
-        headers.encode(out).ok()
+        self.answers.clear();
+        self.answers.push_back(Answer::Nak { sequence, code });
+        self.refused = Some((sequence, code));
+        events.push_back(Event::Async(AsyncEvent::AccessError));
     }
 
     fn write_read_response(
@@ -75,9 +87,7 @@ impl<M: Memory> Responder<M> {
         memory: &M,
         out: &mut [u8],
     ) -> Result<usize, NoResponse> {
-        let Some(Remembered::Read { first, len, grant, .. }) =
-            self.remembered.iter().find(|remembered| remembered.covers(next))
-        else {
+        let Some(Remembered::Read { first, len, grant, .. }) = self.remembered(next) else {
             return Err(NoResponse::Forgotten);
         };
         let offset_of = |sequence: u64| {
@@ -93,8 +103,7 @@ impl<M: Memory> Responder<M> {
         };
         let mut headers = Headers::new(self.bth(operation, next));
         if operation != Operation::ReadResponseMiddle {
-            headers.aeth =
-                Some(Aeth { syndrome: Syndrome::Ack { credits: NO_CREDITS }, msn: self.completed });
+            headers.aeth = Some(Aeth { syndrome: ACK, msn: self.completed });
         }
         let frame = headers.frame(out, (end - offset) as usize).map_err(|_| NoResponse::Forgotten)?;
         if let Some(grant) = grant {

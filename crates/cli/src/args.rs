@@ -1,0 +1,260 @@
+//! Every argument of every command. Their comments are what `--help` prints.
+
+use crate::client::Place;
+use crate::size::Size;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use secure_rdma::certs::{Fingerprint, Name};
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use verbs::DeviceSelector;
+
+/// RDMA between machines, set up inside TLS 1.3; with or without RDMA hardware.
+#[derive(Debug, Parser)]
+#[command(name = "secure-rdma", version, propagate_version = true, after_help = EXIT_CODES)]
+pub(crate) struct SecureRdma {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed (the message says what to do), 2 wrong usage";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Serve clients: echo their messages, and lend each a memory region of its own
+    Server(ServerArgs),
+    /// Connect to a server, and send, write, read and add there
+    Client(ClientArgs),
+    /// A server and many clients in this process, for real: everything is tried and checked
+    Demo(DemoArgs),
+    /// List the RDMA devices that can be used here
+    Devices(DevicesArgs),
+    /// Make and show certificates
+    Certs(CertsArgs),
+}
+
+/// Serve clients: echo their messages, and lend each a memory region of its own.
+#[derive(Debug, Parser)]
+#[command(name = "secure_server", version, after_help = EXIT_CODES)]
+pub(crate) struct SecureServer {
+    #[command(flatten)]
+    pub(crate) args: ServerArgs,
+}
+
+/// Connect to a server, and send, write, read and add there.
+#[derive(Debug, Parser)]
+#[command(name = "secure_client", version, after_help = EXIT_CODES)]
+pub(crate) struct SecureClient {
+    #[command(flatten)]
+    pub(crate) args: ClientArgs,
+}
+
+/// What most commands take.
+#[derive(Debug, Args)]
+pub(crate) struct DeviceArg {
+    /// RDMA device: auto, embedded, embedded:ADDR or embedded:ADDR:PORT
+    #[arg(long, value_name = "DEVICE", default_value = "auto")]
+    pub(crate) device: DeviceSelector,
+}
+
+/// Where certificates are.
+#[derive(Debug, Args)]
+pub(crate) struct CertsDir {
+    /// Directory of certificates and keys [default: $XDG_STATE_HOME/secure-rdma, else ~/.local/state/secure-rdma]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) certs: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ServerArgs {
+    /// TCP address to listen on; port 0 takes a free one [default: port 4433 of every address, IPv6 and IPv4]
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub(crate) listen: Option<SocketAddr>,
+    #[command(flatten)]
+    pub(crate) device: DeviceArg,
+    /// Clients at a time
+    #[arg(long, value_name = "N", default_value = "1024")]
+    pub(crate) max_clients: NonZeroUsize,
+    /// Connections at a time that aren't sessions yet
+    #[arg(long, value_name = "N", default_value = "256")]
+    pub(crate) max_handshakes: NonZeroUsize,
+    /// Bytes of memory that each client can write and read, such as 64K or 1M
+    #[arg(long, value_name = "SIZE", default_value = "1M")]
+    pub(crate) region: Size,
+    /// The longest message taken
+    #[arg(long, value_name = "SIZE", default_value = "1M")]
+    pub(crate) max_message: Size,
+    #[command(flatten)]
+    pub(crate) certs: CertsDir,
+    /// A further DNS name or IP address that clients know this server by; may be given several times
+    #[arg(long = "name", value_name = "NAME")]
+    pub(crate) names: Vec<Name>,
+    /// Whether clients need a certificate
+    #[arg(long, value_name = "WHEN", default_value = "off")]
+    pub(crate) client_auth: ClientAuthMode,
+    /// CAs that issue clients' certificates, a PEM file [default: ca.pem in the directory of certificates]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) client_ca: Option<PathBuf>,
+    /// Show the PSNs of each client, and log more
+    #[arg(short, long)]
+    pub(crate) verbose: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ClientAuthMode {
+    /// Any client may connect
+    Off,
+    /// A client may show a certificate; a wrong one is refused
+    Optional,
+    /// Only clients with a certificate may connect
+    Required,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ClientArgs {
+    /// Where the server is: HOST or HOST:PORT; the port is 4433 otherwise. IPv6 addresses as ::1 or [::1]:4433
+    #[arg(value_name = "HOST[:PORT]")]
+    pub(crate) place: Place,
+    /// The name that the server's certificate must carry [default: HOST]
+    #[arg(value_name = "SERVER_NAME")]
+    pub(crate) server_name: Option<Name>,
+    /// Trust the CAs in this PEM file
+    #[arg(long, value_name = "FILE", conflicts_with = "pin")]
+    pub(crate) ca: Option<PathBuf>,
+    /// Trust the CA with this fingerprint, which the server prints at its start
+    #[arg(long, value_name = "sha256:HEX")]
+    pub(crate) pin: Option<Fingerprint>,
+    #[command(flatten)]
+    pub(crate) certs: CertsDir,
+    /// This client's own certificate, for servers that ask for one
+    #[arg(long, value_name = "FILE", requires = "key")]
+    pub(crate) cert: Option<PathBuf>,
+    /// The key of --cert
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    pub(crate) key: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) device: DeviceArg,
+    /// A line to carry out instead of reading standard input; may be given several times
+    #[arg(long, value_name = "LINE", allow_hyphen_values = true)]
+    pub(crate) exec: Vec<String>,
+    /// Show the PSNs, and log more
+    #[arg(short, long)]
+    pub(crate) verbose: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DemoArgs {
+    /// Clients, all connected at once
+    #[arg(long, value_name = "N", default_value = "10", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) clients: u32,
+    #[command(flatten)]
+    pub(crate) device: DeviceArg,
+    /// Print one JSON document instead of a table
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Log more
+    #[arg(short, long)]
+    pub(crate) verbose: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DevicesArgs {
+    /// Show the devices' limits too
+    #[arg(short, long)]
+    pub(crate) verbose: bool,
+    /// Print one JSON document
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CertsArgs {
+    #[command(subcommand)]
+    pub(crate) command: CertsCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum CertsCommand {
+    /// Make the private CA and the server's certificate, as the server's first start does
+    Init(CertsInitArgs),
+    /// Issue a certificate for the names given
+    Issue(CertsIssueArgs),
+    /// Show the certificates
+    Show(CertsShowArgs),
+}
+
+/// How the certificates are shown.
+#[derive(Debug, Args)]
+pub(crate) struct CertsShowArgs {
+    #[command(flatten)]
+    pub(crate) certs: CertsDir,
+    /// Print one JSON document
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CertsInitArgs {
+    /// Further DNS names and IP addresses of the server
+    #[arg(value_name = "NAME")]
+    pub(crate) names: Vec<Name>,
+    #[command(flatten)]
+    pub(crate) show: CertsShowArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CertsIssueArgs {
+    /// The DNS names and IP addresses that the certificate is for
+    #[arg(value_name = "NAME", required = true)]
+    pub(crate) names: Vec<Name>,
+    /// For a client that proves who it is; otherwise the certificate is a server's
+    #[arg(long)]
+    pub(crate) client: bool,
+    /// The files' name: FILE.pem and FILE-key.pem [default: the first NAME]
+    #[arg(long = "as", value_name = "FILE")]
+    pub(crate) file: Option<String>,
+    /// How long the certificate is valid
+    #[arg(long, value_name = "DAYS", default_value = "365", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) days: u32,
+    #[command(flatten)]
+    pub(crate) show: CertsShowArgs,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_table_of_arguments_is_consistent() {
+        SecureRdma::command().debug_assert();
+        SecureServer::command().debug_assert();
+        SecureClient::command().debug_assert();
+    }
+
+    #[test]
+    fn the_short_programs_take_what_the_commands_take() {
+        let arguments = |command: &clap::Command| -> Vec<String> {
+            command.get_arguments().map(|arg| arg.get_id().to_string()).collect()
+        };
+        let full = SecureRdma::command();
+        for (short, name) in [(SecureServer::command(), "server"), (SecureClient::command(), "client")] {
+            let command = full.find_subcommand(name).unwrap();
+            assert_eq!(arguments(&short), arguments(command));
+        }
+    }
+
+    #[test]
+    fn two_ways_to_trust_and_half_an_identity_are_wrong_usage() {
+        let pin = format!("sha256:{}", "0".repeat(64));
+        for arguments in [
+            vec!["secure_client", "host", "--ca", "ca.pem", "--pin", &pin],
+            vec!["secure_client", "host", "--cert", "a.pem"],
+            vec!["secure_client", "host", "--pin", "sha256:12"],
+            vec!["secure_client", "host", "not a name"],
+            vec!["secure_client"],
+        ] {
+            assert!(SecureClient::try_parse_from(&arguments).is_err(), "{arguments:?}");
+        }
+    }
+}

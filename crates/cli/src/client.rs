@@ -1,0 +1,121 @@
+//! `secure-rdma client`.
+
+mod input;
+mod line;
+mod place;
+mod prompt;
+mod talk;
+
+pub(crate) use place::Place;
+
+use crate::args::ClientArgs;
+use crate::failure::{Failure, tell};
+use crate::runtime::{self, Interruption};
+use crate::{logging, output};
+use input::Lines;
+use secure_rdma::certs::Name;
+use secure_rdma::{Client, ClientConfig, Session, SessionError, SessionInfo, SessionOptions};
+use std::io::{self, IsTerminal};
+use talk::{Talk, Turn};
+use verbs::Device;
+
+pub(crate) fn run(args: ClientArgs) -> Result<(), Failure> {
+    logging::start(args.verbose);
+    let name = match &args.server_name {
+        Some(name) => name.clone(),
+        None => args.place.host.parse::<Name>().map_err(|error| {
+            Failure::Usage(format!("{error}: give the name in the server's certificate as SERVER_NAME"))
+        })?,
+    };
+    let config =
+        ClientConfig { trust: args.trust()?, identity: args.identity()?, options: SessionOptions::default() };
+    let runtime = runtime::start()?;
+    let result = runtime.block_on(async {
+        let mut interruption = Interruption::watch()?;
+        let device = Device::open(&args.device.device)?;
+        let client = Client::new(device, config)?;
+        let session = tokio::select! {
+            session = client.connect(&args.place.host, args.place.port, &name) => session?,
+            () = interruption.arrived() => return Err(interrupted()),
+        };
+        greet(session.info(), &name, args.verbose);
+        let lines = if !args.exec.is_empty() {
+            Lines::given(args.exec)
+        } else if io::stdin().is_terminal() {
+            Lines::typed(args.certs.path().ok())?
+        } else {
+            Lines::piped()?
+        };
+        converse(session, lines, interruption).await
+    });
+    // The thread that waits for lines isn't waited for.
+    runtime.shutdown_background();
+    result
+}
+
+/// Says where one is. None of it is a result: it goes to standard error.
+fn greet(info: &SessionInfo, name: &Name, verbose: bool) {
+    let SessionInfo { tls, own, remote, .. } = info;
+    output::note(format_args!(
+        "connected to {name} at {} ({}), device {}",
+        info.peer, info.peer_software, info.device
+    ));
+    output::note(format_args!("control channel: {}, {}, {}", tls.version, tls.suite, tls.group));
+    output::note(format_args!("data path: NOT sealed (what you send, write and read travels in clear)"));
+    if verbose {
+        output::note(format_args!(
+            "QPN {:#08x} here, {:#08x} there; PSN {:#08x} here, {:#08x} there; path MTU {}",
+            own.qpn.get(),
+            remote.qpn.get(),
+            own.psn.get().get(),
+            remote.psn.get().get(),
+            info.path_mtu
+        ));
+    }
+}
+
+/// Carries out lines until there are no more, one fails, or the session is over; at a terminal a line that fails is no reason to stop.
+async fn converse(session: Session, mut lines: Lines, mut interruption: Interruption) -> Result<(), Failure> {
+    let mut talk = Talk::new(session);
+    let result = loop {
+        let line = tokio::select! {
+            line = lines.next() => line,
+            failure = talk.over() => break Err(failure),
+            () = interruption.arrived() => break Err(interrupted()),
+        };
+        let turn = match line {
+            None => break Ok(()),
+            Some(Err(failure)) => break Err(failure),
+            Some(Ok(line)) => tokio::select! {
+                turn = talk.carry_out(&line) => turn,
+                () = interruption.arrived() => break Err(interrupted()),
+            },
+        };
+        match turn {
+            Ok(Turn::Next) => {}
+            Ok(Turn::Quit) => break Ok(()),
+            Err(failure) if lines.is_forgiving() && talk::may_go_on(&failure) => tell(&failure),
+            Err(failure) => break Err(failure),
+        }
+    };
+    match result {
+        Ok(()) => Ok(talk.close().await?),
+        Err(failure) => {
+            // What went wrong first is what the user has to know.
+            let _ = talk.close().await;
+            Err(failure)
+        }
+    }
+}
+
+fn interrupted() -> Failure {
+    Failure::Other("interrupted".into())
+}
+
+/// The server ended the session.
+fn ended(reason: Option<SessionError>) -> Failure {
+    match reason {
+        Some(reason) => Failure::Session(reason),
+        None => Failure::Other("the server has closed the session".into()),
+    }
+}

@@ -1,0 +1,124 @@
+//! `secure-rdma demo`: a server and many clients in this process, for real. Everything goes through sockets, as between machines.
+//!
+//! Each client opens a device of its own and has its own TLS session, PSNs, queue pair, protection domain and region. The phases
+//! below follow each other for all clients together, so that all are connected at once, and no client's region rests while the
+//! others work.
+
+mod client;
+mod descriptors;
+mod report;
+mod server;
+
+use crate::args::DemoArgs;
+use crate::failure::Failure;
+use crate::runtime::{self, Interruption};
+use crate::{logging, output};
+use client::{Participant, Stage};
+use report::Report;
+use secure_rdma::certs::{Name, Store};
+use secure_rdma::tls::Trust;
+use server::Host;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::Instant;
+use tokio::task::JoinSet;
+use verbs::{Device, DeviceSelector};
+
+pub(crate) fn run(args: &DemoArgs) -> Result<(), Failure> {
+    logging::start(args.verbose);
+    descriptors::ensure(args.clients)?;
+    let runtime = runtime::start()?;
+    let report = runtime.block_on(async {
+        let mut interruption = Interruption::watch()?;
+        tokio::select! {
+            report = perform(args) => report,
+            () = interruption.arrived() => Err(Failure::Other("interrupted".into())),
+        }
+    });
+    runtime.shutdown_background();
+    let report = report?;
+    let shown = if args.json { output::json(&report) } else { report.print() };
+    match shown {
+        _ if !report.ok => Err(Failure::Told),
+        shown => shown,
+    }
+}
+
+async fn perform(args: &DemoArgs) -> Result<Report, Failure> {
+    let begin = Instant::now();
+    let device = Device::open(&args.device.device)?;
+    let name = device.name().to_string();
+    let address = address(&device, &args.device.device);
+    // Certificates of a CA that nobody else will ever trust, gone when this returns.
+    let state = tempfile::tempdir().map_err(Failure::system("making a temporary directory"))?;
+    let names = [Name::from(address)];
+    let identity = Store::open(state.path())?.ensure_server(&names)?;
+    let host = Host::start(device, &identity, address, args.clients).await?;
+    let [server_name] = names;
+    let stage = Arc::new(Stage {
+        server: host.address(),
+        server_name,
+        trust: Trust::State(state.path().into()),
+        device: args.device.device.clone(),
+    });
+
+    let clients = (1..=args.clients).map(Participant::new).collect();
+    let clients = together(clients, |mut client| {
+        let stage = Arc::clone(&stage);
+        async move {
+            client.connect(&stage).await;
+            client
+        }
+    });
+    let clients = together(clients.await, |mut client| async move {
+        client.work().await;
+        client
+    });
+    let mut clients = clients.await;
+    client::introduce(&mut clients);
+    let clients = together(clients, |mut client| {
+        let stage = Arc::clone(&stage);
+        async move {
+            client.attack(&stage).await;
+            client
+        }
+    });
+    let clients = together(clients.await, |mut client| async move {
+        client.leave().await;
+        client
+    });
+    let clients = clients.await;
+    let guests = host.finish().await;
+    Ok(Report::new(&name, args.clients, &clients, &guests, begin.elapsed()))
+}
+
+/// Lets every client do its part of a phase, all at the same time, and waits for the last one.
+async fn together<F>(clients: Vec<Participant>, part: impl Fn(Participant) -> F) -> Vec<Participant>
+where
+    F: Future<Output = Participant> + Send + 'static,
+{
+    let mut tasks = JoinSet::new();
+    for client in clients {
+        tasks.spawn(part(client));
+    }
+    // A client whose task panicked is missing afterwards, which the report notices.
+    let mut clients = Vec::with_capacity(tasks.len());
+    while let Some(done) = tasks.join_next().await {
+        clients.extend(done.ok());
+    }
+    clients.sort_by_key(Participant::id);
+    clients
+}
+
+/// The address that all meet at: the device's, if the user chose one, else this host's own.
+fn address(device: &Device, selector: &DeviceSelector) -> IpAddr {
+    let own = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    match selector {
+        DeviceSelector::Embedded { address: Some(address), .. } => *address,
+        _ => {
+            let gids = device.gids();
+            let found = gids.iter().find(|gid| gid.address == own).or_else(|| gids.first());
+            found.map_or(own, |gid| gid.address)
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! The demo's server: what `secure-rdma server` does, and it remembers what it saw of each client.
+
+use super::client::REGION;
+use crate::echo::{self, Echoed};
+use crate::failure::Failure;
+use secure_rdma::certs::Identity;
+use secure_rdma::tls::ClientAuth;
+use secure_rdma::{Arrival, Server, ServerConfig, Session, SessionInfo, SessionOptions};
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::oneshot;
+use tokio::task::{JoinHandle, JoinSet};
+use verbs::{Device, Qpn};
+
+/// How long the last clients' tasks have to finish.
+const FINISH: Duration = Duration::from_secs(30);
+
+/// A client's end of a queue pair: what both sides know it by.
+pub(super) type Key = (SocketAddr, Qpn);
+
+/// What the server saw of a session.
+#[derive(Debug)]
+pub(super) struct Guest {
+    pub(super) info: SessionInfo,
+    /// Requests that its queue pair refused.
+    pub(super) naks: u64,
+}
+
+/// The sessions that the server had, by their clients' ends.
+pub(super) type Guests = HashMap<Key, Guest>;
+
+/// The running server.
+#[derive(Debug)]
+pub(super) struct Host {
+    address: SocketAddr,
+    finish: oneshot::Sender<()>,
+    serving: JoinHandle<Guests>,
+}
+
+impl Host {
+    /// Starts a server for so many clients, at any free port.
+    pub(super) async fn start(
+        device: Arc<Device>,
+        identity: &Identity,
+        address: IpAddr,
+        clients: u32,
+    ) -> Result<Self, Failure> {
+        // Each client comes as itself and twice as an attacker; the server may notice late that the first attacker has gone.
+        let sessions = 3 * clients as usize;
+        let config = ServerConfig {
+            listen: SocketAddr::new(address, 0),
+            max_clients: sessions,
+            max_handshakes: sessions,
+            region_len: REGION as u64,
+            client_auth: ClientAuth::Off,
+            options: SessionOptions::default(),
+        };
+        let server = Server::bind(device, identity, config).await?;
+        let (finish, finished) = oneshot::channel();
+        Ok(Self { address: server.local_addr(), finish, serving: tokio::spawn(serve(server, finished)) })
+    }
+
+    /// Where it listens.
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Ends it, after its clients have left; returns what it saw.
+    pub(super) async fn finish(self) -> Guests {
+        let _ = self.finish.send(());
+        self.serving.await.unwrap_or_default()
+    }
+}
+
+async fn serve(mut server: Server, mut finished: oneshot::Receiver<()>) -> Guests {
+    let mut sessions = JoinSet::new();
+    loop {
+        tokio::select! {
+            _ = &mut finished => break,
+            arrival = server.next() => match arrival {
+                Arrival::Session(session) => {
+                    sessions.spawn(entertain(*session));
+                }
+                Arrival::Refused { peer, error } => tracing::warn!("refused {peer}: {error}"),
+            },
+        }
+    }
+    let mut guests = Guests::new();
+    let collect = async {
+        while let Some(guest) = sessions.join_next().await {
+            guests.extend(guest.map(|guest| ((guest.info.remote.address, guest.info.remote.qpn), guest)));
+        }
+    };
+    let _ = tokio::time::timeout(FINISH, collect).await;
+    guests
+}
+
+async fn entertain(mut session: Session) -> Guest {
+    let served = echo::serve(&mut session, &mut Echoed::default()).await;
+    let guest = Guest { info: session.info().clone(), naks: session.queue_pair().responder.naks };
+    match served {
+        Ok(()) => {
+            let _ = session.close().await;
+        }
+        Err(error) => session.abort(error).await,
+    }
+    guest
+}

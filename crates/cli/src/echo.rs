@@ -1,0 +1,20 @@
+//! The service that servers offer: each message is sent back. What clients do in their regions happens without the server.
+
+use secure_rdma::{Session, SessionError};
+
+/// What was sent back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Echoed {
+    pub(crate) messages: u64,
+    pub(crate) bytes: u64,
+}
+
+/// Sends messages back until the client says goodbye.
+pub(crate) async fn serve(session: &mut Session, echoed: &mut Echoed) -> Result<(), SessionError> {
+    while let Some(message) = session.recv().await? {
+        session.send(&message).await?;
+        echoed.messages += 1;
+        echoed.bytes += message.len() as u64;
+    }
+    Ok(())
+}

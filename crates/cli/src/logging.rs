@@ -1,0 +1,16 @@
+//! Logs, to standard error.
+
+use std::io;
+use tracing_subscriber::EnvFilter;
+
+/// The crates whose logs are about this project.
+const OWN: [&str; 5] = ["secure_rdma_cli", "secure_rdma", "verbs", "device", "rocev2"];
+
+/// Starts logging: warnings, and with `verbose` everything down to the debug level. The variable `RUST_LOG` overrides both.
+pub(crate) fn start(verbose: bool) {
+    let level = if verbose { "debug" } else { "warn" };
+    let own = OWN.map(|name| format!("{name}={level}")).join(",");
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(format!("warn,{own}")));
+    // Fails only if logging has started already.
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).try_init();
+}

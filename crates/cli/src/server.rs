@@ -1,0 +1,295 @@
+//! `secure-rdma server`.
+
+use crate::args::{ClientAuthMode, ServerArgs};
+use crate::echo::{self, Echoed};
+use crate::failure::Failure;
+use crate::runtime::{self, Interruption};
+use crate::{logging, output};
+use secure_rdma::certs::{CertsError, Identity, Name, Store, host_names};
+use secure_rdma::tls::ClientAuth;
+use secure_rdma::{Arrival, Server, ServerConfig, Session, SessionError, SessionInfo, SessionOptions};
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+use tokio::task::{JoinError, JoinSet};
+use verbs::Device;
+
+/// The TCP port of the control channel.
+pub(crate) const PORT: u16 = 4433;
+
+/// How long clients have to say goodbye when the server ends.
+const GOODBYE: Duration = Duration::from_secs(5);
+
+/// How often the server looks whether its certificate ends soon.
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+pub(crate) fn run(args: &ServerArgs) -> Result<(), Failure> {
+    logging::start(args.verbose);
+    let mut names = host_names()?;
+    names.extend(args.names.iter().cloned());
+    let credentials = Credentials { store: args.certs.store()?, names };
+    let identity = credentials.identity()?;
+    let fingerprint = credentials.store.authority_fingerprint()?;
+    let config = config(args, &credentials.store);
+    let runtime = runtime::start()?;
+    let result = runtime.block_on(async {
+        let interruption = Interruption::watch()?;
+        let device = Device::open(&args.device.device)?;
+        let name = device.name().to_string();
+        take_ports(&device, config.listen.ip());
+        let server = Server::bind(device, &identity, config).await?;
+        output::line(format_args!(
+            "listening on {}, device {name}, for at most {} clients",
+            server.local_addr(),
+            args.max_clients
+        ))?;
+        output::line(format_args!("CA fingerprint: {fingerprint}"))?;
+        output::line(format_args!(
+            "data path: NOT sealed (what clients send, write and read travels in clear)"
+        ))?;
+        Hall { verbose: args.verbose, ..Hall::default() }.keep(server, &credentials, interruption).await
+    });
+    // A client that doesn't say goodbye in time isn't waited for.
+    runtime.shutdown_background();
+    result
+}
+
+/// What the server proves itself with.
+#[derive(Clone, Debug)]
+struct Credentials {
+    store: Store,
+    names: Vec<Name>,
+}
+
+impl Credentials {
+    /// The certificate, another one if it ends soon.
+    fn identity(&self) -> Result<Identity, CertsError> {
+        self.store.ensure_server(&self.names)
+    }
+
+    /// Has `server` use a new certificate in time. If that can't be had, the old one may still be good for a while.
+    async fn renew(&self, server: &Server) {
+        let credentials = self.clone();
+        let renewed = match tokio::task::spawn_blocking(move || credentials.identity()).await {
+            Ok(Ok(identity)) => server.renew(&identity).map_err(|error| error.to_string()),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        if let Err(error) = renewed {
+            tracing::warn!("the server's certificate was not renewed: {error}");
+        }
+    }
+}
+
+fn config(args: &ServerArgs, store: &Store) -> ServerConfig {
+    let authorities = || args.client_ca.clone().unwrap_or_else(|| store.dir().join("ca.pem"));
+    ServerConfig {
+        listen: args.listen.unwrap_or_else(default_listen),
+        max_clients: args.max_clients.get(),
+        max_handshakes: args.max_handshakes.get(),
+        region_len: args.region.0,
+        client_auth: match args.client_auth {
+            ClientAuthMode::Off => ClientAuth::Off,
+            ClientAuthMode::Optional => ClientAuth::Optional(authorities()),
+            ClientAuthMode::Required => ClientAuth::Required(authorities()),
+        },
+        options: SessionOptions { max_message: args.max_message.0, ..SessionOptions::default() },
+    }
+}
+
+/// Every address: the IPv6 wildcard takes IPv4 connections too. Where there is no IPv6, or it is kept apart, every IPv4 address.
+fn default_listen() -> SocketAddr {
+    let v6 = SocketAddr::from((Ipv6Addr::UNSPECIFIED, PORT));
+    let v6_only =
+        std::fs::read_to_string("/proc/sys/net/ipv6/bindv6only").is_ok_and(|value| value.trim() == "1");
+    if !v6_only && TcpListener::bind((Ipv6Addr::UNSPECIFIED, 0)).is_ok() {
+        v6
+    } else {
+        SocketAddr::from((Ipv4Addr::UNSPECIFIED, PORT))
+    }
+}
+
+/// Has the device take its UDP ports now, so that they are the usual ones, which firewalls know, if these are free at all; otherwise
+/// a client on this host might take them first.
+fn take_ports(device: &Device, listen: IpAddr) {
+    let wanted = |address: IpAddr| match listen.to_canonical() {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => address.is_ipv4(),
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => true,
+        listen => address == listen,
+    };
+    for gid in device.gids().into_iter().filter(|gid| wanted(gid.address)) {
+        // Nobody may ever use this address: the client that does will be told.
+        if let Err(error) = device.gid_of(gid.address) {
+            tracing::warn!("{}: {error}", gid.address);
+        }
+    }
+}
+
+/// Where the clients are served.
+#[derive(Debug, Default)]
+struct Hall {
+    verbose: bool,
+    /// Clients so far: each is called by its number.
+    arrived: u64,
+    guests: JoinSet<Departure>,
+}
+
+impl Hall {
+    /// Serves clients until the process is asked to end.
+    async fn keep(
+        &mut self,
+        mut server: Server,
+        credentials: &Credentials,
+        mut interruption: Interruption,
+    ) -> Result<(), Failure> {
+        let (closing, closed) = watch::channel(());
+        let mut day = tokio::time::interval(DAY);
+        day.reset();
+        loop {
+            tokio::select! {
+                () = interruption.arrived() => break,
+                arrival = server.next() => self.welcome(arrival, &closed)?,
+                Some(departure) = self.guests.join_next() => report(departure)?,
+                _ = day.tick() => credentials.renew(&server).await,
+            }
+        }
+        drop(server);
+        output::line(format_args!("ending; {} clients are connected", self.guests.len()))?;
+        drop(closing);
+        let farewell = async {
+            while let Some(departure) = self.guests.join_next().await {
+                report(departure)?;
+            }
+            Ok(())
+        };
+        tokio::time::timeout(GOODBYE, farewell).await.unwrap_or_else(|_| {
+            output::note(format_args!(
+                "{} clients did not say goodbye within {GOODBYE:?}",
+                self.guests.len()
+            ));
+            Ok(())
+        })
+    }
+
+    fn welcome(&mut self, arrival: Arrival, closed: &watch::Receiver<()>) -> Result<(), Failure> {
+        match arrival {
+            Arrival::Session(session) => {
+                self.arrived += 1;
+                let number = self.arrived;
+                output::line(format_args!("client {number}: {}", Welcome(session.info(), self.verbose)))?;
+                self.guests.spawn(entertain(*session, number, closed.clone()));
+                Ok(())
+            }
+            Arrival::Refused { peer, error } => {
+                output::line(format_args!("refused {}: {error}", canonical(peer)))
+            }
+        }
+    }
+}
+
+/// How a client's session ended.
+#[derive(Debug)]
+struct Departure {
+    number: u64,
+    stayed: Duration,
+    echoed: Echoed,
+    /// Requests of the client's that its queue pair here refused.
+    naks: u64,
+    end: End,
+}
+
+#[derive(Debug)]
+enum End {
+    /// Both sides said goodbye, the client first.
+    Left,
+    /// The same, the server first.
+    Dismissed,
+    /// Over for another reason.
+    Failed(SessionError),
+}
+
+/// Serves a client until one side wants to end it.
+async fn entertain(mut session: Session, number: u64, mut closed: watch::Receiver<()>) -> Departure {
+    let since = Instant::now();
+    let mut echoed = Echoed::default();
+    let served = tokio::select! {
+        result = echo::serve(&mut session, &mut echoed) => result.map(|()| End::Left),
+        _ = closed.changed() => Ok(End::Dismissed),
+    };
+    let naks = session.queue_pair().responder.naks;
+    let end = match served {
+        Ok(end) => session.close().await.map_or_else(End::Failed, |()| end),
+        Err(error) => {
+            session.abort(error.clone()).await;
+            End::Failed(error)
+        }
+    };
+    Departure { number, stayed: since.elapsed(), echoed, naks, end }
+}
+
+fn report(departure: Result<Departure, JoinError>) -> Result<(), Failure> {
+    match departure {
+        Ok(departure) => output::line(format_args!("{departure}")),
+        // A panic in a client's task has ended that task only; the panic itself was printed.
+        Err(error) => {
+            output::line(format_args!("a client's task ended: {error}; this is a bug in secure-rdma"))
+        }
+    }
+}
+
+impl fmt::Display for Departure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { number, stayed, echoed: Echoed { messages, bytes }, naks, end } = self;
+        write!(f, "client {number}: ")?;
+        match end {
+            End::Left => f.write_str("left"),
+            End::Dismissed => f.write_str("dismissed"),
+            End::Failed(error) => write!(f, "lost: {error}"),
+        }?;
+        write!(f, "; after {:.1} s, messages echoed: {messages}, {bytes} bytes", stayed.as_secs_f64())?;
+        match naks {
+            0 => Ok(()),
+            naks => write!(f, "; requests refused: {naks}"),
+        }
+    }
+}
+
+/// A client's arrival, with its PSNs if they are wanted.
+struct Welcome<'a>(&'a SessionInfo, bool);
+
+impl fmt::Display for Welcome<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(info, verbose) = self;
+        write!(
+            f,
+            "arrived from {}; {}; device {}; QPN {:#08x} there ({}), {:#08x} here ({}); path MTU {}",
+            canonical(info.peer),
+            info.peer_software,
+            info.device,
+            info.remote.qpn.get(),
+            info.remote.address,
+            info.own.qpn.get(),
+            info.own.address,
+            info.path_mtu
+        )?;
+        if *verbose {
+            write!(
+                f,
+                "; PSN {:#08x} there, {:#08x} here",
+                info.remote.psn.get().get(),
+                info.own.psn.get().get()
+            )?;
+        }
+        if let Some(certificate) = &info.tls.peer_certificate_sha256 {
+            write!(f, "; certificate {certificate}")?;
+        }
+        write!(f, "; {} {} {}", info.tls.version, info.tls.suite, info.tls.group)
+    }
+}
+
+/// An IPv4 client of an IPv6 socket has a mapped address, which nobody would recognise.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    let ip: IpAddr = address.ip().to_canonical();
+    SocketAddr::new(ip, address.port())
+}

