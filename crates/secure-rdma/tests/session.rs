@@ -25,8 +25,10 @@ impl World {
         let state = tempfile::tempdir().expect("a directory");
         let dir = state.path().join("state");
         let name: Name = "localhost".parse().expect("a name");
-        let identity =
-            Store::open(&dir).expect("a store").ensure_server(&[name.clone()]).expect("certificates");
+        let identity = Store::open(&dir)
+            .expect("a store")
+            .ensure_server(std::slice::from_ref(&name))
+            .expect("certificates");
         let config = ServerConfig {
             listen: SocketAddr::new(address.parse().expect("an address"), 0),
             max_clients,
@@ -66,7 +68,7 @@ fn device() -> Arc<Device> {
 }
 
 fn bytes(len: usize) -> Vec<u8> {
-    (0..len).map(|at| (at % 253) as u8).collect()
+    (0..253u8).cycle().take(len).collect()
 }
 
 #[tokio::test]

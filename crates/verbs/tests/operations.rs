@@ -11,17 +11,17 @@ const SIZES: [u32; 8] = [0, 1, 63, 4095, 4096, 4097, 65_536, 1 << 20];
 fn sends_arrive_in_order_whole_and_with_their_immediates() {
     for mtu in Mtu::ALL {
         let (mut a, mut b) = connect(&Setup { mtu, ..Setup::default() });
-        for (id, len) in (0u32..).zip(SIZES) {
+        for (id, len) in (0u8..).zip(SIZES) {
             let slice = b.memory.slice(0, 1 << 20).unwrap();
             b.qp().post_recv(RecvRequest::new([slice]).id(id.into())).unwrap();
-            let data = pattern(len as usize, id as u8);
+            let data = pattern(len as usize, id);
             let mut slice = a.memory.slice(0, 1 << 20).unwrap();
             slice.fill(&data).unwrap();
-            a.qp().post_send(SendRequest::send([slice]).immediate(id + 100).id(7)).unwrap();
+            a.qp().post_send(SendRequest::send([slice]).immediate(u32::from(id) + 100).id(7)).unwrap();
 
             let mut got = b.done();
             assert_eq!((got.id, got.kind, got.len), (id.into(), CompletionKind::Recv, len));
-            assert_eq!(got.immediate, Some(id + 100));
+            assert_eq!(got.immediate, Some(u32::from(id) + 100));
             let mut bytes = vec![0; len as usize];
             got.slice().unwrap().read(0, &mut bytes).unwrap();
             assert!(bytes == data, "{mtu:?}, {len} bytes");
@@ -101,10 +101,9 @@ fn a_request_gathers_from_and_scatters_to_several_slices() {
     let into = [(0, 10), (100, 1), (200, 5000)].map(|(offset, len)| b.memory.slice(offset, len).unwrap());
     b.qp().post_recv(RecvRequest::new(into)).unwrap();
     let data = pattern(5000, 9);
-    let from = [(0, 2000), (3000, 3000)].map(|(offset, len): (u64, usize)| {
-        let mut slice = a.memory.slice(offset, len as u32).unwrap();
-        let start = if offset == 0 { 0 } else { 2000 };
-        slice.fill(&data[start..start + len]).unwrap();
+    let from = [(0, &data[..2000]), (3000, &data[2000..])].map(|(offset, part)| {
+        let mut slice = a.memory.slice(offset, 3000).unwrap();
+        slice.fill(part).unwrap();
         slice
     });
     a.qp().post_send(SendRequest::send(from)).unwrap();

@@ -76,11 +76,11 @@ pub(super) struct RoundTrip {
 
 impl RoundTrip {
     /// Before anything is known.
-    const INITIAL: Duration = Duration::from_millis(20);
+    const INITIAL: Duration = Duration::from_millis(2);
     /// Room for a peer that isn't running just now.
     const MARGIN: Duration = Duration::from_millis(1);
     /// The wait doubles so often at most. Asking is cheap, one packet each time, and not asking costs time.
-    const MOST_DOUBLED: u32 = 2;
+    const MOST_DOUBLED: u32 = 1;
     /// A round trip isn't taken to be longer than so many waits at once.
     const MOST_HELD: u32 = 16;
 

@@ -44,7 +44,7 @@ fn measure(path: Path) -> Outcome {
         latency_ns: u64::try_from(ROUND_TRIP.as_nanos() / 2).expect("short"),
         bandwidth_bits_per_s: Some(BITS_PER_S),
         queue_bytes: Some(QUEUE),
-        loss: Loss::Bernoulli(path.loss),
+        loss: Loss::Bernoulli(path.loss), jitter_ns: 100_000,
         ..LinkConfig::default()
     };
     let mut world = World::new(config, path.receiving, 1);
@@ -166,10 +166,10 @@ fn goodput_under_loss_is_as_the_table_says() {
 }
 #[test]
 fn experiment() {
-    for connections in [32, 64, 128] {
+    for connections in [16, 32, 64, 128, 256] {
         for window in [64 << 10] {
         for read in [false, true] {
-            let path = Path { connections, window, loss: 0.001, read, receiving: Receiving::Batch(Duration::from_micros(37)) };
+            let path = Path { connections, window, loss: 0.001, read, receiving: Receiving::Single };
             println!("{path:?} {:.3?}", measure(path));
         }}
     }

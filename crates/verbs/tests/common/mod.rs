@@ -5,33 +5,32 @@ use std::sync::Arc;
 use std::time::Duration;
 use verbs::{
     Access, Completion, CompletionQueue, Device, DeviceSelector, MemoryRegion, Mtu, OwnPsn, Peer, PeerPsn,
-    PeerRights, ProtectionDomain, QueuePair, QueuePairLimits, ReadyToSend, ReceiveOptions, RecvRequest,
-    Reset, SendOptions, Status,
+    PeerRights, QueuePair, QueuePairLimits, ReadyToSend, ReceiveOptions, RecvRequest, Reset, SendOptions,
+    Status,
 };
 
 /// Long enough for any machine; a test that works never waits for it.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// One end: its own device, with its own sockets.
-pub struct End {
-    pub device: Arc<Device>,
-    pub domain: Arc<ProtectionDomain>,
-    pub queue: Arc<CompletionQueue>,
-    pub qp: Option<QueuePair<ReadyToSend>>,
-    pub memory: MemoryRegion,
+pub(crate) struct End {
+    pub(crate) device: Arc<Device>,
+    pub(crate) queue: Arc<CompletionQueue>,
+    pub(crate) qp: Option<QueuePair<ReadyToSend>>,
+    pub(crate) memory: MemoryRegion,
 }
 
 /// How the ends are made.
 #[derive(Clone, Copy)]
-pub struct Setup {
-    pub address: IpAddr,
-    pub mtu: Mtu,
-    pub rights: PeerRights,
-    pub access: Access,
-    pub memory: usize,
-    pub send: SendOptions,
-    pub limits: QueuePairLimits,
-    pub receives: u64,
+pub(crate) struct Setup {
+    pub(crate) address: IpAddr,
+    pub(crate) mtu: Mtu,
+    pub(crate) rights: PeerRights,
+    pub(crate) access: Access,
+    pub(crate) memory: usize,
+    pub(crate) send: SendOptions,
+    pub(crate) limits: QueuePairLimits,
+    pub(crate) receives: u64,
 }
 
 impl Default for Setup {
@@ -58,22 +57,22 @@ impl End {
         let queue = device.completion_queue(1024, Some(&channel)).expect("a completion queue");
         let qp = domain.queue_pair(&queue, &queue, setup.limits).expect("a queue pair");
         let memory = domain.register(setup.memory, setup.access).expect("memory");
-        (Self { device, domain, queue, qp: None, memory }, qp)
+        (Self { device, queue, qp: None, memory }, qp)
     }
 
-    pub fn qp(&mut self) -> &mut QueuePair<ReadyToSend> {
+    pub(crate) fn qp(&mut self) -> &mut QueuePair<ReadyToSend> {
         self.qp.as_mut().expect("connected")
     }
 
     /// The next completion.
-    pub fn next(&self) -> Completion {
+    pub(crate) fn next(&self) -> Completion {
         let mut out = Vec::new();
         self.queue.wait(&mut out, 1, PATIENCE).expect("the queue works");
         out.pop().expect("a completion in time")
     }
 
     /// The next completion, which is a success.
-    pub fn done(&self) -> Completion {
+    pub(crate) fn done(&self) -> Completion {
         let completion = self.next();
         assert_eq!(completion.status, Status::Success, "{completion:?}");
         completion
@@ -81,7 +80,7 @@ impl End {
 }
 
 /// Two ends, connected.
-pub fn connect(setup: &Setup) -> (End, End) {
+pub(crate) fn connect(setup: &Setup) -> (End, End) {
     let ((mut a, qp_a), (mut b, qp_b)) = (End::new(setup), End::new(setup));
     let psns = [OwnPsn::random().expect("random"), OwnPsn::random().expect("random")];
     let entries = [&a, &b].map(|end| end.device.gid_of(setup.address).expect("the address is bound"));
@@ -110,6 +109,8 @@ pub fn connect(setup: &Setup) -> (End, End) {
 }
 
 /// Bytes that differ from place to place.
-pub fn pattern(len: usize, seed: u8) -> Vec<u8> {
-    (0..len).map(|at| (at % 251) as u8 ^ (at / 251 % 256) as u8 ^ seed).collect()
+pub(crate) fn pattern(len: usize, seed: u8) -> Vec<u8> {
+    let place = (0..251u8).cycle();
+    let round = (0..=255u8).cycle().flat_map(|round| core::iter::repeat_n(round, 251));
+    place.zip(round).map(|(place, round)| place ^ round ^ seed).take(len).collect()
 }
