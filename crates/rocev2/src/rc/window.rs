@@ -80,7 +80,7 @@ impl RoundTrip {
     /// Room for a peer that isn't running just now.
     const MARGIN: Duration = Duration::from_millis(1);
     /// The wait doubles so often at most. Asking is cheap, one packet each time, and not asking costs time.
-    const MOST_DOUBLED: u32 = 1;
+    const MOST_DOUBLED: u32 = 10;
     /// A round trip isn't taken to be longer than so many waits at once.
     const MOST_HELD: u32 = 16;
 
@@ -138,7 +138,7 @@ impl RoundTrip {
     pub(super) fn wait(&self, asked: u32) -> Duration {
         match (asked, self.hold) {
             (0, Some(hold)) => hold.max(self.base()),
-            _ => self.base() * (1 << asked.min(Self::MOST_DOUBLED)),
+            _ => self.base() * (1 << (asked / 8).min(Self::MOST_DOUBLED)),
         }
     }
 
