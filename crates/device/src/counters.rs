@@ -1,4 +1,4 @@
-//! Counters: what was received, and every refused packet by its reason.
+//! Counters: every refused packet by its reason.
 
 use rocev2::rc::Refusal;
 use rocev2::wire::ParseError;
@@ -30,11 +30,9 @@ impl Stray {
     }
 }
 
-/// The counters of a device.
+/// The refusals of a device.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
-    pub(crate) received: AtomicU64,
-    pub(crate) received_bytes: AtomicU64,
     strays: [AtomicU64; Stray::ALL.len()],
     malformed: [AtomicU64; ParseError::REASONS.len()],
     refusals: [AtomicU64; Refusal::ALL.len()],

@@ -334,13 +334,8 @@ impl Device {
     /// Every counter with its name: what was received and sent, and every refused packet by reason.
     #[must_use]
     pub fn counters(&self) -> Vec<(&'static str, u64)> {
-        let counters = &self.inner.surroundings.counters;
-        let mut rows = vec![
-            ("received_packets", counters.received.load(Ordering::Relaxed)),
-            ("received_bytes", counters.received_bytes.load(Ordering::Relaxed)),
-        ];
-        rows.extend(self.inner.net_counters());
-        rows.extend(counters.refused_by_reason());
+        let mut rows = self.inner.net_counters();
+        rows.extend(self.inner.surroundings.counters.refused_by_reason());
         rows
     }
 }

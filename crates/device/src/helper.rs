@@ -105,14 +105,23 @@ impl Waker {
         self.wake();
     }
 
-    /// Sleeps until something happens, or for `span`.
+    /// Sleeps until something happens, or for `span`; returns whether it was packets.
     fn sleep(&self, span: Option<Duration>) -> bool {
         let mut events: [epoll::Event; 16] = core::array::from_fn(|_| epoll::Event {
             flags: EventFlags::empty(),
             data: EventData::new_u64(WAKER),
         });
         match epoll::wait(&self.epoll, &mut events, span.map(timespec).as_ref()) {
-            Ok(count) => events.iter().take(count).any(|event| event.data.u64() != WAKER),
+            Ok(count) => {
+                let mut packets = false;
+                for event in events.iter().take(count) {
+                    match event.data.u64() {
+                        WAKER => self.clear_wake(),
+                        _ => packets = true,
+                    }
+                }
+                packets
+            }
             Err(Errno::INTR) => false,
             // Nothing that the helper could do about it: it goes on with what it can see without epoll.
             Err(_) => {
@@ -136,7 +145,6 @@ fn run(waker: &Waker, device: &Weak<Inner>) {
     let mut span = None;
     loop {
         let packets = waker.sleep(span);
-        waker.clear_wake();
         if waker.stop.load(Ordering::SeqCst) {
             return;
         }

@@ -8,7 +8,6 @@ use rocev2::icrc::PseudoHeader;
 use rocev2::wire::Packet;
 use rocev2::{Mtu, Qpn, Time};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 /// Partition membership is the top bit; the rest must be the default partition's (IBA 10.9.1).
@@ -67,39 +66,28 @@ impl Port {
         self.mtu
     }
 
-    /// Takes what has arrived and carries on the queue pairs concerned, unless another thread is at it; returns how many datagrams
-    /// there were.
-    pub(crate) fn progress(
-        &self,
-        table: &QueueTable,
-        counters: &Counters,
-        clock: impl Fn() -> Time,
-    ) -> usize {
-        let Ok(mut receiving) = self.receive.try_lock() else { return 0 };
+    /// Takes what has arrived and carries on the queue pairs concerned, unless another thread is at it.
+    pub(crate) fn progress(&self, table: &QueueTable, counters: &Counters, clock: impl Fn() -> Time) {
+        let Ok(mut receiving) = self.receive.try_lock() else { return };
         let Receiving { buffers, intake } = &mut *receiving;
-        let mut total = 0;
         for _ in 0..ROUNDS {
             let mut now = None;
-            let mut bytes = 0;
-            let count = self.socket.recv(buffers, |datagram| {
+            let received = self.socket.recv(buffers, |datagram| {
                 let now = *now.get_or_insert_with(&clock);
-                bytes += datagram.bytes.len() as u64;
                 if let Err(stray) = intake.take(now, self.local(), &datagram, table, counters) {
                     counters.stray(stray);
                 }
             });
-            if count == 0 {
+            if !intake.touched.is_empty() {
+                let now = clock();
+                for queue_pair in intake.touched.drain(..) {
+                    queue_pair.turn(now);
+                }
+            }
+            if !received.more {
                 break;
             }
-            total += count;
-            counters.received.fetch_add(count as u64, Ordering::Relaxed);
-            counters.received_bytes.fetch_add(bytes, Ordering::Relaxed);
-            let now = clock();
-            for queue_pair in intake.touched.drain(..) {
-                queue_pair.turn(now);
-            }
         }
-        total
     }
 }
 

@@ -23,7 +23,7 @@ pub use batch::TxBatch;
 pub use counters::{NetCounters, SendFailure};
 pub use gid::{Gid, GidError};
 pub use interfaces::{Interface, InterfacesError, Route, RouteError, interfaces, route};
-pub use recv::{Datagram, RecvBuffers};
+pub use recv::{Datagram, Received, RecvBuffers};
 pub use socket::{BindError, Socket};
 
 #[cfg(test)]

@@ -46,10 +46,20 @@ impl Default for RecvBuffers {
     }
 }
 
+/// What one [`Socket::recv`] brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Received {
+    /// How many datagrams.
+    pub datagrams: usize,
+    /// Whether every batch was used, so that more may be waiting. Otherwise the socket was empty at that moment, and asking again
+    /// would be a system call for nothing.
+    pub more: bool,
+}
+
 impl Socket {
-    /// Receives once, and calls `take` with each datagram in the order of arrival; returns how many there were. 0 means that nothing
-    /// is waiting. Errors are counted, not reported: on a UDP socket they concern datagrams sent earlier.
-    pub fn recv(&self, buffers: &mut RecvBuffers, mut take: impl FnMut(Datagram<'_>)) -> usize {
+    /// Receives once, and calls `take` with each datagram in the order of arrival. Errors are counted, not reported: on a UDP socket
+    /// they concern datagrams sent earlier.
+    pub fn recv(&self, buffers: &mut RecvBuffers, mut take: impl FnMut(Datagram<'_>)) -> Received {
         let RecvBuffers { bytes, meta } = buffers;
         let mut free = bytes.chunks_exact_mut(BATCH);
         let mut slices: [_; BATCHES] =
@@ -67,7 +77,7 @@ impl Socket {
             add(&self.counters().datagrams_received, datagrams as u64);
             add(&self.counters().bytes_received, total as u64);
         }
-        datagrams
+        Received { datagrams, more: batches == BATCHES }
     }
 }
 
