@@ -2,6 +2,7 @@
 
 use super::prompt::Prompt;
 use crate::failure::Failure;
+use crate::output;
 use std::collections::VecDeque;
 use std::io::{self, BufRead};
 use std::path::PathBuf;
@@ -28,8 +29,7 @@ pub(crate) struct Waited {
     /// A line was asked for and hasn't come.
     asked: bool,
     forgiving: bool,
-    /// Puts the terminal right again, whatever the thread was doing to it.
-    _terminal: Option<Terminal>,
+    terminal: Option<Terminal>,
 }
 
 impl Lines {
@@ -90,7 +90,7 @@ impl Waited {
             .name("lines".into())
             .spawn(work)
             .map_err(Failure::system("starting a thread"))?;
-        Ok(Self { ask, lines, asked: false, forgiving, _terminal: terminal })
+        Ok(Self { ask, lines, asked: false, forgiving, terminal })
     }
 
     async fn next(&mut self) -> Option<Read> {
@@ -105,7 +105,7 @@ impl Waited {
     }
 }
 
-/// The terminal's settings, to be put back when the program ends while a line is being edited.
+/// The terminal as it was, to be put back when the program ends while a line is being edited.
 #[derive(Debug)]
 struct Terminal(rustix::termios::Termios);
 
@@ -113,10 +113,18 @@ impl Terminal {
     fn remember() -> Option<Self> {
         rustix::termios::tcgetattr(io::stdin()).ok().map(Self)
     }
+
+    fn restore(&self) {
+        let _ = rustix::termios::tcsetattr(io::stdin(), rustix::termios::OptionalActions::Now, &self.0);
+        // Ends bracketed paste, which the editor began with its prompt, and the line that was being edited.
+        let _ = output::line(format_args!("\x1b[?2004l"));
+    }
 }
 
-impl Drop for Terminal {
+impl Drop for Waited {
     fn drop(&mut self) {
-        let _ = rustix::termios::tcsetattr(io::stdin(), rustix::termios::OptionalActions::Now, &self.0);
+        if let Some(terminal) = self.terminal.as_ref().filter(|_| self.asked) {
+            terminal.restore();
+        }
     }
 }

@@ -8,3 +8,4 @@ mod harness;
 mod hostile;
 mod killed;
 mod sessions;
+mod terminal;

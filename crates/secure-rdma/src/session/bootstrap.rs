@@ -21,9 +21,9 @@ use super::memory::{COUNTERS, LIMITS, RD_ATOMIC, RECV_DEPTH, RECV_SIZE, REGION_A
 use super::{End, RemoteLayout, SEAL, STEP_LIMIT, Session, SessionInfo, SessionOptions, Timing};
 use crate::SessionError;
 use crate::control::{
-    ControlChannel, Endpoint, Hello, Record, Redacted, Region, Role, SealPolicy, Text, VERSION,
+    ControlChannel, ControlError, Endpoint, Hello, Record, Redacted, Region, Role, SealPolicy, Text, VERSION,
 };
-use crate::tls::Negotiated;
+use crate::tls::{self, Negotiated, TlsError};
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
 use std::sync::Arc;
@@ -42,10 +42,11 @@ const SOFTWARE: &str = concat!("secure-rdma ", env!("CARGO_PKG_VERSION"));
 /// The delay that this side's RNR NAKs ask for: code 4, 40 µs. A receive buffer is soon posted again.
 const RNR_TIMER: u8 = 4;
 
-/// The local ACK timeout that the peer should use: code 14, 67 ms.
-const ACK_TIMEOUT: u8 = 14;
+/// The local ACK timeout that the peer should use: code 18, 1.07 s. It is no measure of speed, since a requester asks again as soon as
+/// its round trips suggest; it says how long a host may be too busy to answer. A process that is gone shows on the control channel.
+const ACK_TIMEOUT: u8 = 18;
 
-/// Eight timeouts without a sign of life end the connection.
+/// Eight timeouts without a sign of life, 8.6 s, end the connection.
 const RETRY_COUNT: u8 = 7;
 
 /// The peer may wait for receive buffers as long as it likes; the session's own limits end that.
@@ -83,7 +84,7 @@ where
 {
     /// Buffers of 64 KiB: what a client writes and reads at a time.
     const SLOT: u32 = 64 << 10;
-    let mut steps = Steps { control, deadline: Instant::now() + STEP_LIMIT };
+    let mut steps = Steps { control, peer: tls::Peer::Server };
     steps.say("greeting the server", &hello(Role::Client, local.options)).await?;
     let hello = steps.hello(Role::Server).await?;
     let prepared = Prepared::new(&local, PeerRights::default(), SLOT)?;
@@ -113,7 +114,7 @@ pub(crate) async fn as_server<T>(
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let mut steps = Steps { control, deadline: Instant::now() + STEP_LIMIT };
+    let mut steps = Steps { control, peer: tls::Peer::Client };
     match steps.serve(&local, offer).await {
         Ok(served) => Ok(served.connected.open(
             steps.control,
@@ -145,7 +146,7 @@ struct Served {
 /// The steps of a bootstrap, each with its time limit.
 struct Steps<T> {
     control: ControlChannel<T>,
-    deadline: Instant,
+    peer: tls::Peer,
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Steps<T> {
@@ -173,15 +174,36 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Steps<T> {
 
     /// The next record; what the peer says of an error is an error.
     async fn next(&mut self, step: &'static str) -> Result<Record, SessionError> {
-        self.deadline = Instant::now() + STEP_LIMIT;
-        match self.control.recv_by(self.deadline).await.map_err(SessionError::control(step))? {
-            Record::Error { code, text } => Err(SessionError::Peer { code, text }),
-            record => Ok(record),
+        match self.control.recv_within(STEP_LIMIT).await {
+            Ok(Record::Error { code, text }) => Err(SessionError::Peer { code, text }),
+            Ok(record) => Ok(record),
+            Err(error) => Err(self.failed(step, error)),
         }
     }
 
     async fn say(&mut self, step: &'static str, record: &Record) -> Result<(), SessionError> {
-        self.control.send_within(record, STEP_LIMIT).await.map_err(SessionError::control(step))
+        match self.control.send_within(record, STEP_LIMIT).await {
+            Ok(()) => Ok(()),
+            // Before it closed the connection the peer may have said why.
+            Err(error @ ControlError::Io(_)) => match self.next(step).await {
+                Err(reason @ (SessionError::Tls(_) | SessionError::Peer { .. })) => Err(reason),
+                _ => Err(self.failed(step, error)),
+            },
+            Err(error) => Err(self.failed(step, error)),
+        }
+    }
+
+    /// What a failure of the control channel means. TLS 1.3 lets a client finish its handshake before the server has judged the
+    /// client's certificate: the verdict arrives here.
+    fn failed(&self, step: &'static str, error: ControlError) -> SessionError {
+        match error {
+            ControlError::Io(error)
+                if error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()).is_some() =>
+            {
+                SessionError::Tls(Arc::new(TlsError::from_io(error, self.peer)))
+            }
+            error => SessionError::control(step)(error),
+        }
     }
 
     async fn hello(&mut self, role: Role) -> Result<Hello, SessionError> {
