@@ -102,7 +102,7 @@ pub struct Completion {
     pub solicited: bool,
 }
 
-/// What happened to the queue pair itself: the asynchronous events of IBA 11.6.3.
+/// What happened to the queue pair itself: the asynchronous events of `ibv_get_async_event(3)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum AsyncEvent {
     /// A packet came while the queue pair was only ready to receive: the peer is there (`COMM_EST`).

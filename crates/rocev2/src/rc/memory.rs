@@ -25,7 +25,7 @@ pub trait Memory {
     /// Checks that the peer may access `len` bytes at `va` under `rkey`: key, protection domain, rights and range.
     ///
     /// # Errors
-    /// The peer may not; nothing tells it why (IBA 9.7.5.2.5 has one code for all).
+    /// The peer may not; nothing tells it why: there is one NAK code for all.
     fn grant(&self, rkey: u32, va: u64, len: u32, right: RemoteRight) -> Result<Self::Grant, RemoteFault>;
 
     /// Copies `out.len()` bytes, beginning `offset` bytes into the granted range.
@@ -64,7 +64,7 @@ pub enum RemoteRight {
     Atomic,
 }
 
-/// The two atomic operations (IBA 9.4.5), on an aligned 64-bit word.
+/// The two atomic operations, on an aligned 64-bit word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AtomicOperation {
     /// Stores `swap` if the word equals `compare`.

@@ -2,7 +2,7 @@
 
 use super::memory::AtomicOperation;
 
-/// The longest message: 2 GiB (IBA 9.7.1, "message size").
+/// The longest message: 2 GiB (rxe: `check_length`).
 pub const MAX_MESSAGE: u32 = 1 << 31;
 
 /// Where in the peer's memory a one-sided operation goes.

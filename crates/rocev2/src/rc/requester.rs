@@ -1,4 +1,4 @@
-//! The requester: turns send requests into packets and answers into completions (IBA 9.7.5 and 9.9.2).
+//! The requester: turns send requests into packets and answers into completions (rxe's `rxe_req.c` and `rxe_comp.c`).
 //!
 //! Every packet has a 64-bit sequence number of its own; a PSN is its low 24 bits, counted from `sq_psn`. Requests get a contiguous
 //! range of numbers when they are posted (a READ one for each response packet), so "go back to PSN n" is one assignment to `next`,
@@ -25,6 +25,10 @@ use std::collections::VecDeque;
 
 /// The longest time between two attempts to hear from a silent peer, where no ACK timeout bounds it.
 const MAX_PROBE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How often a silent peer is asked at least before it counts as gone, as far as round trips permit. In a crowd before a full queue
+/// most packets are lost; who asks seldom would be given up for dead.
+const LEAST_ATTEMPTS: u32 = 64;
 
 /// A send request with its range of sequence numbers.
 struct Pending<B> {
@@ -231,7 +235,7 @@ impl<B> Requester<B> {
             self.unanswered += 1;
             // Time alone proves nothing: this side may have slept, with the answers waiting in its socket.
             let tried = self.unanswered > u32::from(self.retry_count);
-            if tried && self.patience_ends().is_some_and(|end| end <= now) {
+            if tried && self.patience().is_some_and(|patience| now.since(self.heard) >= patience) {
                 self.fail(Status::RetryExceeded, events);
                 return;
             }
@@ -242,21 +246,27 @@ impl<B> Requester<B> {
         }
     }
 
-    /// Rings when the peer stayed silent for what its round trips suggest, and no later than the local ACK timeout.
+    /// Rings when the peer stayed silent for what its round trips suggest, and no later than the local ACK timeout. The delay that an
+    /// RNR NAK asks for comes first: what is sent after it sets this timer.
     ///
     /// The specification counts retries in ACK timeouts, tens of milliseconds each. Asking earlier costs a duplicate packet at worst,
     /// so the requester does, and keeps to the specified patience: `retry_count` + 1 ACK timeouts without a sign of life end the
     /// connection.
     fn arm_retransmit(&mut self, now: Time) {
+        if self.timers.is_set(Timer::RnrWait) {
+            return;
+        }
+        let patience = self.patience();
         let limit = self.ack_timeout.unwrap_or(MAX_PROBE_INTERVAL);
-        let at = now + self.round_trip.wait(self.unanswered).min(limit);
-        let end = self.patience_ends().filter(|&end| end > now);
+        let slowest = patience.map_or(limit, |patience| patience / LEAST_ATTEMPTS);
+        let at = now + self.round_trip.wait(self.unanswered, slowest).min(limit);
+        let end = patience.map(|patience| self.heard + patience).filter(|&end| end > now);
         self.timers.set(Timer::Retransmit, end.map_or(at, |end| end.min(at)));
     }
 
-    /// When a silent peer counts as gone; never without an ACK timeout.
-    fn patience_ends(&self) -> Option<Time> {
-        self.ack_timeout.map(|timeout| self.heard + timeout * (u32::from(self.retry_count) + 1))
+    /// How long a peer may be silent until it counts as gone; for ever without an ACK timeout.
+    fn patience(&self) -> Option<Duration> {
+        self.ack_timeout.map(|timeout| timeout * (u32::from(self.retry_count) + 1))
     }
 
     /// Notes a sign of life.
@@ -345,4 +355,41 @@ fn ended<B>(request: &SendRequest<B>, status: Status) -> Event {
         invalidated: None,
         solicited: false,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rc::request::RemoteAddress;
+
+    #[test]
+    fn packets_begin_at_their_place_up_to_the_end_of_the_longest_message() {
+        let operation = SendOperation::Write(RemoteAddress { va: 0, rkey: 0 });
+        let request = SendRequest {
+            id: 0,
+            operation,
+            buffers: (),
+            len: 0,
+            signaled: true,
+            solicited: false,
+            fence: false,
+        };
+        for mtu in Mtu::ALL {
+            for short in [0, 1, mtu.bytes() - 1, mtu.bytes()] {
+                let len = MAX_MESSAGE - short;
+                let packets = mtu.packets(len);
+                // The numbers wrap around the PSNs within the message.
+                let first = (1 << Psn::BITS) - 5;
+                let request = SendRequest { len, ..request.clone() };
+                let pending = Pending { request, first, packets, fault: None };
+                for packet in [0, 1, packets / 2, packets - 1] {
+                    let offset = pending.offset(first + u64::from(packet), mtu);
+                    assert_eq!(u64::from(offset), u64::from(packet) * u64::from(mtu.bytes()));
+                }
+                assert_eq!(pending.offset(pending.end(), mtu), len);
+                let last = len - pending.offset(pending.end() - 1, mtu);
+                assert!((1..=mtu.bytes()).contains(&last));
+            }
+        }
+    }
 }

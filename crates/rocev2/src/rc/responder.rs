@@ -1,4 +1,4 @@
-//! The responder: checks and executes the peer's requests in PSN order, and answers them (IBA 9.7.4, 9.7.5 and 9.9.3).
+//! The responder: checks and executes the peer's requests in PSN order, and answers them (rxe's `rxe_resp.c`).
 
 mod receive;
 mod transmit;

@@ -1,4 +1,5 @@
-//! The states of a queue pair and what each transition needs (IBA 10.3.1 and table 91; `ibv_modify_qp(3)`).
+//! The states of a queue pair and what each transition needs (`ibv_modify_qp(3)`; `qp_state_table` in Linux's
+//! `drivers/infiniband/core/verbs.c`).
 
 use crate::{Mtu, Psn, Qpn};
 use core::fmt;

@@ -3,7 +3,7 @@
 use crate::Time;
 use core::time::Duration;
 
-/// What a 5-bit RNR timer code means (IBA table 46; `rnrnak_usec` in rxe).
+/// What a 5-bit RNR timer code means (`enum ib_rnr_timeout`, and `rnrnak_usec` in rxe).
 const RNR_TIMER_US: [u32; 32] = [
     655_360, 10, 20, 30, 40, 60, 80, 120, 160, 240, 320, 480, 640, 960, 1_280, 1_920, 2_560, 3_840, 5_120,
     7_680, 10_240, 15_360, 20_480, 30_720, 40_960, 61_440, 81_920, 122_880, 163_840, 245_760, 327_680,
@@ -16,7 +16,8 @@ pub fn rnr_delay(code: u8) -> Duration {
     Duration::from_micros(u64::from(RNR_TIMER_US[usize::from(code & 31)]))
 }
 
-/// The local ACK timeout of a 5-bit code, 4.096 µs · 2^code; `None` for 0, which means to wait for ever (IBA 9.7.6.1.3).
+/// The local ACK timeout of a 5-bit code, 4.096 µs · 2^code; `None` for 0, which means to wait for ever
+/// (`ibv_modify_qp(3)`).
 #[must_use]
 pub fn ack_timeout(code: u8) -> Option<Duration> {
     match code & 31 {

@@ -79,8 +79,6 @@ impl RoundTrip {
     const INITIAL: Duration = Duration::from_millis(2);
     /// Room for a peer that isn't running just now.
     const MARGIN: Duration = Duration::from_millis(1);
-    /// The wait doubles so often at most. Asking is cheap, one packet each time, and not asking costs time.
-    const MOST_DOUBLED: u32 = 10;
     /// A round trip isn't taken to be longer than so many waits at once.
     const MOST_HELD: u32 = 16;
 
@@ -111,13 +109,14 @@ impl RoundTrip {
             (self.sample, self.spoiled, self.hold) = (None, None, None);
             self.measured(now.since(sent));
         } else if let Some((first, last)) = self.spoiled.take() {
-            // Between the two. The first wait that follows is long enough for the longer: were it always shorter than the round
-            // trip, none would ever be measured, and everything would be sent twice for ever.
-            let hold = now.since(first) + Self::MARGIN;
-            self.hold = Some(hold.min(self.base() * Self::MOST_HELD));
+            // The round trip is between the two.
             if self.smoothed.is_none() {
                 self.measured(now.since(last));
             }
+            // The first wait that follows is long enough for the longer: were it always shorter than the round trip, none would
+            // ever be measured, and everything would be sent twice for ever.
+            let hold = now.since(first) + Self::MARGIN;
+            self.hold = Some(hold.min(self.base() * Self::MOST_HELD));
         }
     }
 
@@ -134,11 +133,14 @@ impl RoundTrip {
         }
     }
 
-    /// How long to wait for an answer before asking again, for the time numbered `asked`, which begins with 0.
-    pub(super) fn wait(&self, asked: u32) -> Duration {
+    /// How long to wait for an answer before asking again, for the time numbered `asked`, which begins with 0. Who asks once more
+    /// waits twice as long each time, up to `slowest`, but never less than a round trip.
+    pub(super) fn wait(&self, asked: u32, slowest: Duration) -> Duration {
+        let base = self.base();
         match (asked, self.hold) {
-            (0, Some(hold)) => hold.max(self.base()),
-            _ => self.base() * (1 << (asked / 8).min(Self::MOST_DOUBLED)),
+            (0, None) => base,
+            (0, Some(hold)) => hold.max(base),
+            _ => base.saturating_mul(1 << asked.min(20)).min(slowest).max(self.smoothed.unwrap_or_default()),
         }
     }
 
@@ -185,55 +187,68 @@ mod tests {
         assert_eq!(window.size(), 2 * (1024 + PACKET_COST));
     }
 
+    fn at(ms: u64) -> Time {
+        Time::from_nanos(ms * 1_000_000)
+    }
+
+    /// In milliseconds.
+    fn wait(round_trip: &RoundTrip, asked: u32) -> u128 {
+        round_trip.wait(asked, Duration::from_millis(10)).as_millis()
+    }
+
     #[test]
     fn a_retransmitted_packet_is_not_measured() {
         let mut round_trip = RoundTrip::default();
-        let at = |ms: u64| Time::from_nanos(ms * 1_000_000);
         round_trip.sent(5, at(0));
         round_trip.retransmitted();
         round_trip.acknowledged(6, at(900));
-        assert_eq!(round_trip.wait(0), RoundTrip::INITIAL);
+        assert_eq!(wait(&round_trip, 0), RoundTrip::INITIAL.as_millis());
         round_trip.sent(7, at(1000));
         round_trip.acknowledged(8, at(1010));
-        assert_eq!(round_trip.wait(0), Duration::from_millis(10 + 20));
+        assert_eq!(wait(&round_trip, 0), 10 + 20);
     }
 
     #[test]
     fn an_answer_later_than_the_wait_makes_the_next_wait_long_enough_to_measure() {
         let mut round_trip = RoundTrip::default();
-        let at = |ms: u64| Time::from_nanos(ms * 1_000_000);
         round_trip.sent(1, at(0));
-        round_trip.timed_out(at(20));
-        round_trip.timed_out(at(60));
+        round_trip.timed_out(at(2));
+        round_trip.timed_out(at(90));
         round_trip.acknowledged(2, at(100));
-        assert!(round_trip.wait(0) > Duration::from_millis(100));
-        let asked_again = Duration::from_millis(2 * (40 + 4 * 20));
-        assert_eq!(round_trip.wait(1), asked_again, "by the shorter time that the answer may have taken");
+        assert_eq!(wait(&round_trip, 0), 101);
+        assert_eq!(
+            round_trip.base(),
+            Duration::from_millis(10 + 4 * 5),
+            "the shorter time it may have taken"
+        );
         round_trip.sent(2, at(100));
         round_trip.acknowledged(3, at(200));
-        assert!(round_trip.wait(0) > Duration::from_millis(100), "measured");
+        assert!(round_trip.base().as_millis() > 100, "measured");
     }
 
     #[test]
     fn a_loss_after_a_wait_long_enough_lets_the_waits_grow_no_further() {
         let mut round_trip = RoundTrip::default();
-        let at = |ms: u64| Time::from_nanos(ms * 1_000_000);
-        let mut longest = Duration::ZERO;
+        let mut longest = 0;
         for flight in 0..100 {
             round_trip.sent(flight, at(1000 * flight));
-            let wait = round_trip.wait(0);
-            longest = longest.max(wait);
-            let lost = at(1000 * flight) + wait;
+            let waited = round_trip.wait(0, Duration::ZERO);
+            longest = longest.max(waited.as_millis());
+            let lost = at(1000 * flight) + waited;
             round_trip.timed_out(lost);
             round_trip.acknowledged(flight + 1, lost + Duration::from_millis(1));
         }
-        assert!(longest < Duration::from_millis(25), "{longest:?}");
+        assert!(longest < 10, "{longest} ms");
     }
 
     #[test]
-    fn the_wait_doubles_a_few_times_and_no_further() {
-        let waits = [0, 1, 2, 3, 4, u32::MAX].map(|asked| RoundTrip::default().wait(asked).as_millis());
-        assert_eq!(waits, [20, 40, 80, 80, 80, 80]);
+    fn the_wait_doubles_up_to_its_limit_and_is_never_shorter_than_a_round_trip() {
+        let mut round_trip = RoundTrip::default();
+        let waits = |round_trip: &RoundTrip| [0, 1, 2, 3, 30, u32::MAX].map(|asked| wait(round_trip, asked));
+        assert_eq!(waits(&round_trip), [2, 4, 8, 10, 10, 10]);
+        round_trip.sent(1, at(0));
+        round_trip.acknowledged(2, at(20));
+        assert_eq!(waits(&round_trip), [60, 20, 20, 20, 20, 20]);
     }
 
     #[test]

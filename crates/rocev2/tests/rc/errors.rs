@@ -107,7 +107,10 @@ fn refused_requests(there: RemoteAddress, locked: RemoteAddress) -> Vec<Refused>
         },
         Refused {
             receive: Status::LocalQueuePairOperation,
-            ..access("SEND with invalidate, not to be invalidated", SendOperation::SendInvalidate(locked.rkey))
+            ..access(
+                "SEND with invalidate, not to be invalidated",
+                SendOperation::SendInvalidate(locked.rkey),
+            )
         },
     ]
 }
@@ -148,7 +151,8 @@ fn each_refused_request_ends_both_sides_as_its_cause_demands() {
         ] {
             let buffers = vec![Slice { region: own, offset: 0, len: len as usize }];
             let signaled = id == 2;
-            let request = SendRequest { id, operation, buffers, len, signaled, solicited: false, fence: false };
+            let request =
+                SendRequest { id, operation, buffers, len, signaled, solicited: false, fence: false };
             world.hosts[0].ends[pair].qp.post_send(request).expect("the request is taken");
         }
         world.pump(0, pair);
@@ -194,7 +198,8 @@ fn a_refusal_that_was_lost_is_told_again() {
     let own = world.hosts[0].ram.register(&mut Rng::new(1), 0, vec![1; 2000], Rights::LOCAL);
     for (id, operation) in [(0, SendOperation::Write(there)), (1, SendOperation::Write(unknown))] {
         let buffers = vec![Slice { region: own, offset: 0, len: 600 }];
-        let request = SendRequest { id, operation, buffers, len: 600, signaled: true, solicited: false, fence: false };
+        let request =
+            SendRequest { id, operation, buffers, len: 600, signaled: true, solicited: false, fence: false };
         world.hosts[0].ends[pair].qp.post_send(request).expect("the request is taken");
     }
     world.pump(0, pair);
@@ -238,8 +243,14 @@ fn refused_packets(rkey: u32) -> Vec<(&'static str, Vec<Raw>)> {
         ("WRITE FIRST of nothing", vec![with(O::WriteFirst, 0, 0, 256)]),
         ("WRITE FIRST of more than 2 GiB", vec![with(O::WriteFirst, 0, (1 << 31) + 1, 256)]),
         ("WRITE MIDDLE that isn't full", vec![with(O::WriteFirst, 0, 1000, 256), of(O::WriteMiddle, 1, 252)]),
-        ("WRITE MIDDLE that fills the message", vec![with(O::WriteFirst, 0, 512, 256), of(O::WriteMiddle, 1, 256)]),
-        ("WRITE MIDDLE beyond the message", vec![with(O::WriteFirst, 0, 500, 256), of(O::WriteMiddle, 1, 256)]),
+        (
+            "WRITE MIDDLE that fills the message",
+            vec![with(O::WriteFirst, 0, 512, 256), of(O::WriteMiddle, 1, 256)],
+        ),
+        (
+            "WRITE MIDDLE beyond the message",
+            vec![with(O::WriteFirst, 0, 500, 256), of(O::WriteMiddle, 1, 256)],
+        ),
         ("WRITE LAST too short", vec![with(O::WriteFirst, 0, 500, 256), of(O::WriteLast, 1, 243)]),
         ("WRITE LAST too long", vec![with(O::WriteFirst, 0, 500, 256), of(O::WriteLast, 1, 245)]),
         ("WRITE LAST too early", vec![with(O::WriteFirst, 0, 1000, 256), of(O::WriteLast, 1, 256)]),
@@ -351,7 +362,11 @@ fn a_region_revoked_between_request_and_response_is_a_remote_access_error() {
         }
         lone.ram.revoke(lone.region);
         let sent: Vec<_> = lone.sent().iter().map(|out| (out.number, out.syndrome())).collect();
-        assert_eq!(sent, [(already_sent, Some(Syndrome::Nak(NakCode::RemoteAccess)))], "and nothing after it");
+        assert_eq!(
+            sent,
+            [(already_sent, Some(Syndrome::Nak(NakCode::RemoteAccess)))],
+            "and nothing after it"
+        );
         assert_eq!((lone.qp.state(), &lone.events[..]), (State::Error, &[AsyncEvent::AccessError][..]));
     }
 }
@@ -414,9 +429,8 @@ fn a_refusal_behind_a_read_whose_responses_were_lost_waits_for_them() {
 
 #[test]
 fn an_answer_that_does_not_fit_its_request_is_a_bad_response() {
-    let read_response = |operation, number, len: usize| {
-        (Lone::response(operation, number, ACK), FULL[..len].to_vec())
-    };
+    let read_response =
+        |operation, number, len: usize| (Lone::response(operation, number, ACK), FULL[..len].to_vec());
     let refusing = |operation| {
         let syndrome = Syndrome::Nak(NakCode::RemoteAccess);
         let len = if operation == O::AtomicAcknowledge { 0 } else { 256 };
@@ -545,7 +559,8 @@ fn a_peer_that_vanishes_costs_the_oldest_request_and_flushes_the_rest() {
         let buffers = vec![Slice { region: own, offset: 0, len: 1000 }];
         let operation = SendOperation::Write(there);
         let signaled = id % 2 == 0;
-        let request = SendRequest { id, operation, buffers, len: 1000, signaled, solicited: false, fence: false };
+        let request =
+            SendRequest { id, operation, buffers, len: 1000, signaled, solicited: false, fence: false };
         world.hosts[0].ends[pair].qp.post_send(request).expect("the request is taken");
         world.pump(0, pair);
     };
@@ -600,8 +615,15 @@ fn a_place_for_an_answer_that_may_not_be_written_fails_its_request() {
         let locked = lone.ram.register(&mut Rng::new(3), 0, vec![0; 2000], Rights::NONE);
         lone.post(0, SendOperation::Send, 1);
         let buffers = vec![Slice { region: locked, offset: 0, len: 8 }];
-        let request =
-            SendRequest { id: 1, operation, buffers, len: 8, signaled: false, solicited: false, fence: false };
+        let request = SendRequest {
+            id: 1,
+            operation,
+            buffers,
+            len: 8,
+            signaled: false,
+            solicited: false,
+            fence: false,
+        };
         lone.qp.post_send(request).expect("the request is taken");
         lone.post(2, SendOperation::Send, 1);
         assert_eq!(lone.sent().len(), 3);

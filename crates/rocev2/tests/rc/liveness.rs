@@ -6,7 +6,7 @@ use super::workload::{Flow, Kind, Op, Receives, run};
 use super::world::{Options, Receiving, World};
 use netem::LinkConfig;
 use rocev2::Time;
-use rocev2::rc::{Limits, Refusal, SendOperation, State, Status, Transition, ack_timeout};
+use rocev2::rc::{Limits, Refusal, SendOperation, State, Status, Transition, ack_timeout, rnr_delay};
 use rocev2::wire::{Operation as O, Syndrome};
 use std::time::Duration;
 
@@ -112,6 +112,31 @@ fn a_peer_that_is_ready_before_its_rnr_delay_is_over_ends_the_wait() {
     assert_eq!(lone.ack(1), Ok(()));
     assert_eq!(lone.outcome(), [(0, Status::Success), (1, Status::Success)]);
     assert_eq!(lone.qp.poll_timeout(), None);
+}
+
+#[test]
+fn an_rnr_delay_outlasts_what_else_the_peer_tells() {
+    let options = Options { timeout: 1, retry_count: 0, ..small() };
+    let mut lone = Lone::new(&options);
+    lone.post(0, SendOperation::Send, 1);
+    assert_eq!(lone.sent().len(), 1);
+    assert_eq!(lone.nak(0, Syndrome::RnrNak { timer: 0 }), Ok(()));
+    assert_eq!(lone.nak(0, SEQUENCE_ERROR), Ok(()), "late, or forged");
+    assert_eq!(lone.qp.poll_timeout(), Some(lone.now + rnr_delay(0)), "no timer ends the connection before");
+    assert!(lone.time_out());
+    assert_eq!(lone.sent_brief(), [(O::SendOnly, 0)]);
+}
+
+#[test]
+fn a_read_that_is_repeated_before_it_is_answered_keeps_its_place() {
+    let mut lone = Lone::new(&Options { rd_atomic: 4, ..small() });
+    let reth = lone.reth(0, 256);
+    let read = |number| Lone::request_with(O::ReadRequest, number, reth);
+    for number in 0..4 {
+        assert_eq!(lone.handle(&read(number), &[]), Ok(()));
+        assert_eq!(lone.handle(&read(number), &[]), Err(Refusal::Duplicate));
+    }
+    assert_eq!(lone.handle(&read(4), &[]), Err(Refusal::InvalidRequest), "else answers pile up without end");
 }
 
 #[test]
@@ -254,6 +279,9 @@ fn reading_one_piece_at_a_time_still_uses_the_whole_window() {
         let end = trace.iter().filter(|sent| sent.from == 1).map(|sent| sent.at).max().expect("responses");
         // A megabyte a round trip of one millisecond, less the overhead of packets and the start.
         let round_trips = end.as_nanos() / 1_000_000;
-        assert!((8..=26).contains(&round_trips), "{round_trips} round trips with {rd_atomic} reads at a time");
+        assert!(
+            (8..=26).contains(&round_trips),
+            "{round_trips} round trips with {rd_atomic} reads at a time"
+        );
     }
 }

@@ -4,12 +4,10 @@ use super::memory::{Ram, RegionId, Rights, Slice};
 use super::rng::Rng;
 use super::world::{Options, transitions};
 use rocev2::rc::{
-    AsyncEvent, AtomicOperation, Completion, Event, PostError, QueuePair, RecvRequest, Refusal, RemoteAddress,
-    SendOperation, SendRequest, State, Status, Transition,
+    AsyncEvent, AtomicOperation, Completion, Event, PostError, QueuePair, RecvRequest, Refusal,
+    RemoteAddress, SendOperation, SendRequest, State, Status, Transition,
 };
-use rocev2::wire::{
-    Aeth, AtomicEth, Bth, Headers, NakCode, Opcode, Operation, Packet, Reth, Syndrome,
-};
+use rocev2::wire::{Aeth, AtomicEth, Bth, Headers, NakCode, Opcode, Operation, Packet, Reth, Syndrome};
 use rocev2::{Mtu, Psn, Qpn, Time};
 use std::time::Duration;
 
@@ -63,6 +61,14 @@ impl Lone {
     pub(crate) fn in_state(state: State, options: &Options) -> Self {
         let ram = Ram::default();
         let region = ram.register(&mut Rng::new(1), VA, Rng::new(2).bytes(REGION), Rights::ALL);
+        let qp = QueuePair::new(options.limits);
+        let mut lone = Self { qp, ram, region, now: Time::ZERO, events: Vec::new(), done: Vec::new() };
+        lone.restart(state, options);
+        lone
+    }
+
+    /// A new queue pair, with the same memory.
+    pub(crate) fn restart(&mut self, state: State, options: &Options) {
         let mut qp = QueuePair::new(options.limits);
         let [init, receive, send] = transitions(options, PEER, SQ, RQ);
         let path: &[Transition] = match state {
@@ -78,10 +84,10 @@ impl Lone {
             qp.modify(transition).expect("the usual transitions");
         }
         assert_eq!(qp.state(), state);
-        let mut lone = Self { qp, ram, region, now: Time::ZERO, events: Vec::new(), done: Vec::new() };
-        lone.collect();
-        lone.events.clear();
-        lone
+        self.qp = qp;
+        self.collect();
+        self.events.clear();
+        self.done.clear();
     }
 
     pub(crate) fn rkey(&self) -> u32 {
@@ -224,7 +230,10 @@ impl Lone {
         let Some(at) = self.qp.poll_timeout() else { return false };
         self.now = self.now.max(at);
         self.qp.handle_timeout(self.now);
-        assert!(self.qp.poll_timeout().is_none_or(|next| next > self.now), "it wants to be called again at once");
+        assert!(
+            self.qp.poll_timeout().is_none_or(|next| next > self.now),
+            "it wants to be called again at once"
+        );
         self.collect();
         true
     }

@@ -98,10 +98,6 @@ impl Ram {
         self.regions.borrow()[id.0].rkey
     }
 
-    pub(crate) fn va(&self, id: RegionId) -> u64 {
-        self.regions.borrow()[id.0].va
-    }
-
     pub(crate) fn revoke(&self, id: RegionId) {
         self.regions.borrow_mut()[id.0].revoked = true;
     }
@@ -195,7 +191,8 @@ impl Memory for Ram {
             RemoteRight::Write => region.rights.write,
             RemoteRight::Atomic => region.rights.atomic,
         };
-        let start = usize::try_from(va.checked_sub(region.va).ok_or(RemoteFault)?).map_err(|_| RemoteFault)?;
+        let start =
+            usize::try_from(va.checked_sub(region.va).ok_or(RemoteFault)?).map_err(|_| RemoteFault)?;
         let end = start.checked_add(len as usize).ok_or(RemoteFault)?;
         if region.revoked || !allowed || end > region.bytes.len() {
             return Err(RemoteFault);

@@ -12,6 +12,7 @@ mod world;
 
 mod congestion;
 mod errors;
+mod hostile;
 mod large;
 mod liveness;
 mod operations;

@@ -38,7 +38,12 @@ pub(crate) const LINKS: [(&str, LinkConfig); 8] = [
         LinkConfig {
             jitter_ns: 20_000,
             queue_bytes: Some(212_992),
-            loss: Loss::GilbertElliott { good_to_bad: 0.01, bad_to_good: 0.3, loss_good: 0.005, loss_bad: 0.5 },
+            loss: Loss::GilbertElliott {
+                good_to_bad: 0.01,
+                bad_to_good: 0.3,
+                loss_good: 0.005,
+                loss_bad: 0.5,
+            },
             reorder: Reorder { probability: 0.03, extra_delay_ns: 2_000_000 },
             duplicate: 0.03,
             corrupt: Corrupt { probability: 0.02, max_bits: 3 },
@@ -53,8 +58,9 @@ fn prove(kind: Kind, len: u32, mtu: Mtu, link: (&str, LinkConfig), receiving: Re
     let outcome = std::panic::catch_unwind(|| {
         let mut world = World::new(link.1, receiving, seed);
         let near_the_end = Some([0xff_fff0, 0xff_fffe].map(Psn::truncate));
-        let pairs = [Options { mtu, ..Options::default() }, Options { mtu, psn: near_the_end, ..Options::default() }]
-            .map(|options| world.connect(&options));
+        let pairs =
+            [Options { mtu, ..Options::default() }, Options { mtu, psn: near_the_end, ..Options::default() }]
+                .map(|options| world.connect(&options));
         let ops: Vec<Op> = (0..3).map(|index| Op { kind, len, signaled: index != 1 }).collect();
         let flows = pairs
             .into_iter()

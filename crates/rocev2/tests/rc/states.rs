@@ -68,7 +68,9 @@ fn an_attribute_out_of_its_range_is_refused_by_name_and_nothing_changes() {
         ("max_rd_atomic", MAX_RD_ATOMIC, |options, value| options.rd_atomic = value),
     ];
     let cases = receive.map(|change| (State::Init, 1, change)).into_iter();
-    for (from, step, (name, max, change)) in cases.chain(send.map(|change| (State::ReadyToReceive, 2, change))) {
+    for (from, step, (name, max, change)) in
+        cases.chain(send.map(|change| (State::ReadyToReceive, 2, change)))
+    {
         for value in [0, max, max + 1, u8::MAX] {
             let mut lone = Lone::in_state(from, &small());
             let before = lone.qp.snapshot();
@@ -139,7 +141,10 @@ fn malformed_requests_are_not_taken() {
         };
         lone.qp.post_send(request)
     };
-    assert_eq!(post(SendOperation::Send, MAX_MESSAGE + 1), Err(PostError::TooLong(u64::from(MAX_MESSAGE) + 1)));
+    assert_eq!(
+        post(SendOperation::Send, MAX_MESSAGE + 1),
+        Err(PostError::TooLong(u64::from(MAX_MESSAGE) + 1))
+    );
     assert_eq!(post(SendOperation::Read(Lone::REMOTE), u32::MAX), Err(PostError::TooLong(u32::MAX.into())));
     assert_eq!(post(SendOperation::Read(Lone::REMOTE), MAX_MESSAGE), Ok(()));
     for len in [0, 4, 7, 9, 16] {
@@ -162,7 +167,11 @@ fn queues_take_as_many_requests_as_they_were_made_for() {
     let one_more = |lone: &mut Lone| lone.qp.post_recv(RecvRequest { id: 9, buffers: Vec::new(), len: 0 });
     assert_eq!(one_more(&mut lone), Err(PostError::QueueFull(2)));
     assert_eq!(lone.sent().len(), 3);
-    assert_eq!(lone.try_post(3, SendOperation::Send, 1, true), Err(PostError::QueueFull(3)), "sent isn't done");
+    assert_eq!(
+        lone.try_post(3, SendOperation::Send, 1, true),
+        Err(PostError::QueueFull(3)),
+        "sent isn't done"
+    );
     assert_eq!(lone.ack(0), Ok(()));
     assert_eq!(lone.try_post(3, SendOperation::Send, 1, true), Ok(()));
     assert_eq!(lone.handle(&Lone::request(O::SendFirst, 0), &[0; 256]), Ok(()));
@@ -224,7 +233,10 @@ fn a_drained_queue_finishes_what_it_began_says_so_and_goes_on_when_told() {
     assert!(lone.time_out());
     assert_eq!(lone.sent_brief(), [(O::SendFirst, 0)]);
     assert_eq!(lone.ack(2), Ok(()));
-    assert_eq!((lone.outcome(), &lone.events[..]), (vec![(0, Status::Success)], &[AsyncEvent::SendQueueDrained][..]));
+    assert_eq!(
+        (lone.outcome(), &lone.events[..]),
+        (vec![(0, Status::Success)], &[AsyncEvent::SendQueueDrained][..])
+    );
     assert_eq!((lone.sent(), lone.qp.poll_timeout()), (vec![], None));
     // The peer is served meanwhile.
     let write = Lone::request_with(O::WriteOnly, 0, lone.reth(0, 4));
@@ -324,7 +336,8 @@ fn a_send_gathers_and_a_receive_scatters_over_several_buffers() {
     let mut lone = Lone::new(&small());
     let other = lone.ram.register(&mut Rng::new(5), 0, Rng::new(6).bytes(1000), Rights::LOCAL);
     let whole = super::memory::Slice { region: other, offset: 0, len: 1000 };
-    let parts = [lone.slice(10, 3), super::memory::Slice { len: 700, ..whole }, lone.slice(50, 0), lone.slice(7, 90)];
+    let parts =
+        [lone.slice(10, 3), super::memory::Slice { len: 700, ..whole }, lone.slice(50, 0), lone.slice(7, 90)];
     let bytes: Vec<u8> = parts.iter().flat_map(|&part| lone.ram.bytes(part)).collect();
     let request = SendRequest {
         id: 0,
@@ -345,6 +358,7 @@ fn a_send_gathers_and_a_receive_scatters_over_several_buffers() {
         let number = i32::try_from(number).expect("few");
         assert_eq!(lone.handle(&Lone::request(operation, number), chunk), Ok(()));
     }
-    let arrived = [lone.slice(1000, 1), lone.slice(2000, 400), lone.slice(3000, 392)].map(|s| lone.ram.bytes(s));
+    let arrived =
+        [lone.slice(1000, 1), lone.slice(2000, 400), lone.slice(3000, 392)].map(|s| lone.ram.bytes(s));
     assert_eq!(arrived.concat(), bytes);
 }

@@ -415,7 +415,9 @@ fn a_duplicate_read_is_answered_again_whole_or_in_part() {
         }
     };
     let part = |from: u64, len| Reth { va: VA + from, len, ..whole };
-    use O::{ReadResponseFirst as F, ReadResponseLast as L, ReadResponseMiddle as M, ReadResponseOnly as Only};
+    use O::{
+        ReadResponseFirst as F, ReadResponseLast as L, ReadResponseMiddle as M, ReadResponseOnly as Only,
+    };
     expect(1, part(256, 744), &[(F, 1), (M, 2), (L, 3)]);
     expect(3, part(768, 232), &[(Only, 3)]);
     expect(1, part(256, 512), &[(F, 1), (L, 2)]);
@@ -587,8 +589,11 @@ fn packets_of_a_message_that_wraps_have_numbers_that_wrap() {
 #[test]
 fn one_ack_answers_a_batch_that_was_drained_from_a_socket() {
     let count_acks = |receiving| {
-        let link =
-            LinkConfig { latency_ns: 10_000, bandwidth_bits_per_s: Some(1_000_000_000), ..LinkConfig::default() };
+        let link = LinkConfig {
+            latency_ns: 10_000,
+            bandwidth_bits_per_s: Some(1_000_000_000),
+            ..LinkConfig::default()
+        };
         let mut world = World::new(link, receiving, 0);
         let pair = world.connect(&Options { mtu: Mtu::B256, ..Options::default() });
         world.trace = Some(Vec::new());
@@ -615,5 +620,7 @@ fn one_ack_answers_a_batch_that_was_drained_from_a_socket() {
 
 #[test]
 fn the_region_of_these_tests_holds_what_they_use() {
-    assert!(REGION / 2 + 1024 < REGION && u64::try_from(REGION).is_ok_and(|len| VA.checked_add(len).is_some()));
+    assert!(
+        REGION / 2 + 1024 < REGION && u64::try_from(REGION).is_ok_and(|len| VA.checked_add(len).is_some())
+    );
 }

@@ -120,7 +120,8 @@ impl Flow {
         let (own, peer) = (&world.hosts[from].ram, &world.hosts[1 - from].ram);
 
         let outgoing = rng.bytes(total(|kind| !kind.is_read_or_atomic()));
-        let out_region = own.register(&mut rng, 0, outgoing.clone(), Rights { local_write: false, ..Rights::LOCAL });
+        let out_region =
+            own.register(&mut rng, 0, outgoing.clone(), Rights { local_write: false, ..Rights::LOCAL });
         let in_region = own.register(&mut rng, 0, vec![0; total(Kind::is_read_or_atomic)], Rights::LOCAL);
         let mut model = rng.bytes(longest + 4096);
         // 8-byte words that atomics use must be aligned.
@@ -215,17 +216,15 @@ impl Flow {
                 inbox_at += room;
                 let id = receives.len() as u64;
                 let request = RecvRequest { id, buffers: place.scattered(&mut rng), len: room as u64 };
-                let kind = if op.kind.is_send() {
-                    CompletionKind::Recv
-                } else {
-                    CompletionKind::RecvWriteImmediate
-                };
+                let kind =
+                    if op.kind.is_send() { CompletionKind::Recv } else { CompletionKind::RecvWriteImmediate };
                 let completion = Completion {
                     id,
                     status: Status::Success,
                     kind,
                     len,
-                    immediate: matches!(op.kind, Kind::SendImmediate | Kind::WriteImmediate).then_some(immediate),
+                    immediate: matches!(op.kind, Kind::SendImmediate | Kind::WriteImmediate)
+                        .then_some(immediate),
                     invalidated: invalidated.map(|region| peer.rkey(region)),
                     solicited,
                 };
@@ -272,6 +271,12 @@ impl Flow {
             received: 0,
             next_receive_at: Time::ZERO,
         }
+    }
+
+    /// Posts everything, which the queues must take, and expects nothing of it.
+    pub(crate) fn post_all(mut self, world: &mut World) {
+        self.post(world, Receives::Early);
+        assert!(self.posted == self.sends.len() && self.receives_posted == self.receives.len());
     }
 
     /// Posts what the queues take.
@@ -323,7 +328,11 @@ impl Flow {
             let what = "a send request's completion";
             assert_eq!(completion, planned.completion, "{what}; {}", world.describe(self.pair));
             if let Some((place, bytes)) = &planned.answer {
-                assert!(world.hosts[self.from].ram.bytes(*place) == *bytes, "the answer to request {}", completion.id);
+                assert!(
+                    world.hosts[self.from].ram.bytes(*place) == *bytes,
+                    "the answer to request {}",
+                    completion.id
+                );
             }
             self.completed += 1;
         }
@@ -418,6 +427,7 @@ pub(crate) fn run(world: &mut World, mut flows: Vec<Flow>, receives: Receives) {
     for (host, total) in world.hosts.iter().zip(totals) {
         let tally = host.ram.tally();
         assert_eq!([tally.scattered, tally.written, tally.atomics], total, "something was executed twice");
+        assert_eq!(host.malformed, 0, "a malformed packet was sent");
         for end in &host.ends {
             assert_eq!(end.done, [], "a completion too many");
             assert_eq!(end.events, [], "an event without a cause");

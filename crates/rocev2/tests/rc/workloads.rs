@@ -145,7 +145,7 @@ fn a_counter_that_many_connections_add_to_counts_each_addition_once() {
         assert_eq!(read(1, counter, 1), [(PAIRS * ADDITIONS) as u64]);
         let mut originals = read(0, results, PAIRS * ADDITIONS);
         assert!(
-            originals.chunks(ADDITIONS).all(|one| one.is_sorted()),
+            originals.chunks(ADDITIONS).all(<[u64]>::is_sorted),
             "each connection's additions happen in its order"
         );
         originals.sort_unstable();

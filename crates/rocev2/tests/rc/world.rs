@@ -60,11 +60,13 @@ pub(crate) struct Sent {
     pub(crate) at: Time,
     pub(crate) from: usize,
     pub(crate) headers: Headers,
-    pub(crate) payload: usize,
 }
 
 /// Sees each packet before its link does, and says whether it gets there.
 pub(crate) type Tap = Box<dyn FnMut(&Sent) -> bool>;
+
+/// Changes packets, from BTH through pad, before their ICRC is made: an attacker on the path.
+pub(crate) type Attacker = Box<dyn FnMut(&mut Vec<u8>)>;
 
 /// One end of a connection.
 pub(crate) struct End {
@@ -79,6 +81,8 @@ pub(crate) struct Host {
     by_qpn: HashMap<Qpn, usize>,
     /// Packets that the ICRC rejected.
     pub(crate) corrupt: u64,
+    /// Packets that couldn't be read.
+    pub(crate) malformed: u64,
     pub(crate) refused: HashMap<Refusal, u64>,
 }
 
@@ -97,6 +101,7 @@ pub(crate) struct World {
     pub(crate) touched: Vec<(usize, usize)>,
     pub(crate) trace: Option<Vec<Sent>>,
     pub(crate) tap: Option<Tap>,
+    pub(crate) attacker: Option<Attacker>,
     pub(crate) rng: Rng,
     packet: Vec<u8>,
 }
@@ -117,6 +122,7 @@ impl World {
             ends: Vec::new(),
             by_qpn: HashMap::new(),
             corrupt: 0,
+            malformed: 0,
             refused: HashMap::new(),
         };
         Self {
@@ -130,6 +136,7 @@ impl World {
             touched: Vec::new(),
             trace: None,
             tap: None,
+            attacker: None,
             rng,
             packet: vec![0; Headers::MAX_LEN + 4096 + 3 + icrc::LEN],
         }
@@ -144,11 +151,14 @@ impl World {
     /// Connects a new pair of queue pairs, ready to send, and says which one it is; the number is the same on both hosts.
     pub(crate) fn connect(&mut self, options: &Options) -> usize {
         let index = self.hosts[0].ends.len();
-        let psn = options.psn.unwrap_or_else(|| [Psn::truncate(self.rng.word()), Psn::truncate(self.rng.word())]);
-        let qpn = [0, 1].map(|host| loop {
-            let qpn = Qpn::truncate(self.rng.word());
-            if qpn.is_ordinary() && !self.hosts[host].by_qpn.contains_key(&qpn) {
-                break qpn;
+        let psn =
+            options.psn.unwrap_or_else(|| [Psn::truncate(self.rng.word()), Psn::truncate(self.rng.word())]);
+        let qpn = [0, 1].map(|host| {
+            loop {
+                let qpn = Qpn::truncate(self.rng.word());
+                if qpn.is_ordinary() && !self.hosts[host].by_qpn.contains_key(&qpn) {
+                    break qpn;
+                }
             }
         });
         for host in 0..2 {
@@ -197,8 +207,7 @@ impl World {
 
     pub(crate) fn next_event(&self) -> Option<Time> {
         let arrivals = (0..2).filter_map(|host| self.next_arrival(host));
-        let timeouts =
-            self.hosts.iter().flat_map(|host| &host.ends).filter_map(|end| end.qp.poll_timeout());
+        let timeouts = self.hosts.iter().flat_map(|host| &host.ends).filter_map(|end| end.qp.poll_timeout());
         arrivals.chain(timeouts).chain(self.alarm).min()
     }
 
@@ -238,7 +247,10 @@ impl World {
             host.corrupt += 1;
             return None;
         };
-        let packet = Packet::parse(verified.packet).expect("the ICRC is right: it is as it was sent");
+        let Ok(packet) = Packet::parse(verified.packet) else {
+            host.malformed += 1;
+            return None;
+        };
         let index = *host.by_qpn.get(&packet.headers.bth.dest_qp)?;
         if let Err(refusal) = host.ends[index].qp.handle_packet(self.now, &packet, &host.ram) {
             *host.refused.entry(refusal).or_default() += 1;
@@ -280,11 +292,15 @@ impl World {
         let room = packet.len() - icrc::LEN;
         let Some(len) = ends[index].qp.poll_transmit(*now, ram, &mut packet[..room]) else { return false };
         let mut datagram = packet[..len + icrc::LEN].to_vec();
+        if let Some(attack) = &mut self.attacker {
+            datagram.truncate(len);
+            attack(&mut datagram);
+            datagram.extend([0; icrc::LEN]);
+        }
         self.pseudo[host].write(0, &mut datagram).expect("there is room");
         if self.trace.is_some() || self.tap.is_some() {
-            let parsed = Packet::parse(&datagram[..len]).expect("what is sent can be read");
-            let (headers, payload) = (parsed.headers, parsed.payload.len());
-            let sent = Sent { at: self.now, from: host, headers, payload };
+            let parsed = Packet::parse(&packet[..len]).expect("what is sent can be read");
+            let sent = Sent { at: self.now, from: host, headers: parsed.headers };
             let passes = self.tap.as_mut().is_none_or(|tap| tap(&sent));
             if let Some(trace) = &mut self.trace {
                 trace.push(sent.clone());
@@ -311,7 +327,11 @@ impl World {
     pub(crate) fn describe(&self, index: usize) -> String {
         let end = |host: usize| {
             let End { qp, done, events } = &self.hosts[host].ends[index];
-            format!("host {host}: {:?}\n  {events:?} {done:?}\n  timeout {:?}", qp.snapshot(), qp.poll_timeout())
+            format!(
+                "host {host}: {:?}\n  {events:?} {done:?}\n  timeout {:?}",
+                qp.snapshot(),
+                qp.poll_timeout()
+            )
         };
         format!("connection {index} at {:?}\n {}\n {}", self.now, end(0), end(1))
     }

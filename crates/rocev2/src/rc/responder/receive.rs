@@ -1,11 +1,11 @@
 //! The peer's requests: sequence, then validity, then execution.
 
 use super::{Answer, Arriving, Remembered, Responder};
+use crate::Psn;
 use crate::rc::completion::{AsyncEvent, Completion, CompletionKind, Event, Status};
 use crate::rc::memory::{AtomicOperation, Memory, RemoteRight};
 use crate::rc::refusal::Refusal;
 use crate::rc::request::{MAX_MESSAGE, RecvRequest};
-use crate::Psn;
 use crate::wire::{NakCode, Operation, Packet};
 use std::collections::VecDeque;
 
@@ -278,7 +278,8 @@ impl<M: Memory> Responder<M> {
         let skipped = (sequence - first) * u64::from(self.mtu.bytes());
         let end = skipped + u64::from(reth.len);
         // A part ends where the whole does, or with a full packet.
-        let fits = end == u64::from(len) || (end < u64::from(len) && reth.len > 0 && reth.len % self.mtu.bytes() == 0);
+        let fits = end == u64::from(len)
+            || (end < u64::from(len) && reth.len > 0 && reth.len % self.mtu.bytes() == 0);
         if reth.rkey != rkey || reth.va != va.wrapping_add(skipped) || !fits {
             return Err(Refusal::UnknownDuplicate);
         }
@@ -292,7 +293,9 @@ impl<M: Memory> Responder<M> {
         });
         match waiting {
             // Where the answer is still being sent, it begins again instead of being sent twice at a time.
-            Some((answer, sending, again)) if (sequence..=wanted).contains(&sending) => *answer = repeated(again),
+            Some((answer, sending, again)) if (sequence..=wanted).contains(&sending) => {
+                *answer = repeated(again);
+            }
             // Another part is being sent. When that is through, the peer will ask once more for what it lacks.
             Some(_) => {}
             None => self.insert(repeated(true)),
