@@ -3,7 +3,8 @@
 mod common;
 
 use common::{PATIENCE, Setup, connect, pattern};
-use verbs::{CompletionKind, Mtu, RecvRequest, SendRequest, Status};
+use std::time::{Duration, Instant};
+use verbs::{CompletionKind, Error, Event, Mtu, RecvRequest, SendRequest, Status};
 
 const SIZES: [u32; 8] = [0, 1, 63, 4095, 4096, 4097, 65_536, 1 << 20];
 
@@ -179,4 +180,32 @@ fn polling_needs_no_channel_and_no_helper() {
         assert_eq!(a.queue.spin(&mut out, 1, PATIENCE).unwrap(), 1);
         assert_eq!((out[0].id, out[0].status), (round, Status::Success));
     }
+}
+
+#[test]
+fn a_completion_queue_that_overflows_says_so_and_fails_its_queue_pair() {
+    let (mut a, b) = connect(&Setup { queue: 2, ..Setup::default() });
+    let remote = b.memory.remote().range(0, 1).unwrap();
+    for id in 0..4 {
+        a.qp().post_send(SendRequest::write_inline(b"x", remote).id(id)).unwrap();
+    }
+    let deadline = Instant::now() + PATIENCE;
+    let number = loop {
+        assert!(Instant::now() < deadline, "no event");
+        // Nobody polls: the helper thread takes the acknowledgements.
+        match a.device.try_event() {
+            Some(Event::CompletionQueueOverflow(number)) => break number,
+            Some(other) => panic!("{other:?}"),
+            None => std::thread::sleep(Duration::from_millis(1)),
+        }
+    };
+    assert_eq!(number, 0, "the device's first completion queue");
+    let mut out = Vec::new();
+    assert_eq!(a.queue.poll(&mut out, 10).unwrap(), 2, "what had room is there");
+    assert_eq!(
+        out.iter().map(|done| (done.id, done.status)).collect::<Vec<_>>(),
+        [(0, Status::Success), (1, Status::Success)]
+    );
+    assert!(matches!(a.queue.poll(&mut out, 10), Err(Error::Overflow(_))));
+    assert_eq!(a.qp().real_state(), verbs::State::Error);
 }

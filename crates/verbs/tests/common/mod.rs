@@ -31,6 +31,7 @@ pub(crate) struct Setup {
     pub(crate) send: SendOptions,
     pub(crate) limits: QueuePairLimits,
     pub(crate) receives: u64,
+    pub(crate) queue: usize,
 }
 
 impl Default for Setup {
@@ -44,6 +45,7 @@ impl Default for Setup {
             send: SendOptions { timeout: 14, retry_count: 7, rnr_retry: 7, max_rd_atomic: 16 },
             limits: QueuePairLimits { max_send_requests: 256, max_recv_requests: 256 },
             receives: 0,
+            queue: 1024,
         }
     }
 }
@@ -54,7 +56,7 @@ impl End {
         let device = Device::open(&selector).expect("the embedded device opens");
         let domain = device.protection_domain().expect("a protection domain");
         let channel = device.completion_channel().expect("a channel");
-        let queue = device.completion_queue(1024, Some(&channel)).expect("a completion queue");
+        let queue = device.completion_queue(setup.queue, Some(&channel)).expect("a completion queue");
         let qp = domain.queue_pair(&queue, &queue, setup.limits).expect("a queue pair");
         let memory = domain.register(setup.memory, setup.access).expect("memory");
         (Self { device, queue, qp: None, memory }, qp)
