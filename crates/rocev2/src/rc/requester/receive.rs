@@ -34,7 +34,9 @@ impl<B> Requester<B> {
             Syndrome::Nak(NakCode::PsnSequenceError) => {
                 self.counters.sequence_naks += 1;
                 self.acknowledge(now, sequence, events);
-                if self.go_back_once(now) { Ok(()) } else { Err(Refusal::StaleResponse) }
+                // Behind an RNR NAK, rxe also tells that what it dropped is missing: it was, and it will be sent again in time.
+                let fresh = !self.timers.is_set(Timer::RnrWait) && self.go_back_once(now);
+                if fresh { Ok(()) } else { Err(Refusal::StaleResponse) }
             }
             Syndrome::Nak(code) => {
                 self.acknowledge(now, sequence, events);
