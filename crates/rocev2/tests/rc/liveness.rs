@@ -158,6 +158,28 @@ fn a_round_trip_longer_than_the_first_wait_is_learnt() {
 }
 
 #[test]
+fn a_round_trip_that_becomes_longer_is_learnt() {
+    let link = |latency_ns| LinkConfig { latency_ns, ..LinkConfig::default() };
+    let mut world = World::new(link(100_000), Receiving::Single, 0);
+    let pair = world.connect(&Options::default());
+    let ops = [Op { kind: Kind::Write, len: 100_000, signaled: true }; 50];
+    let near = Flow::new(&mut world, 0, pair, &ops);
+    near.post_all(&mut world);
+    world.run(Duration::from_secs(1));
+    let before = world.hosts[0].ends[pair].qp.snapshot().requester;
+    for direction in &mut world.links {
+        direction.set_config(link(6_000_000));
+    }
+    let far = Flow::new(&mut world, 0, pair, &ops);
+    far.post_all(&mut world);
+    world.run(Duration::from_secs(10));
+    let after = world.hosts[0].ends[pair].qp.snapshot().requester;
+    assert_eq!(world.hosts[0].ends[pair].done.len(), 100);
+    let (timeouts, again) = (after.timeouts - before.timeouts, after.retransmitted - before.retransmitted);
+    assert!(timeouts < 20 && again < 200, "{timeouts} timeouts, {again} packets sent again");
+}
+
+#[test]
 fn a_reader_without_end_does_not_keep_this_sides_requests_from_leaving() {
     let mut lone = Lone::new(&small());
     let reth = lone.reth(0, 1 << 20);
