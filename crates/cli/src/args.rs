@@ -52,7 +52,8 @@ pub(crate) struct SecureClient {
 /// What most commands take.
 #[derive(Debug, Args)]
 pub(crate) struct DeviceArg {
-    /// RDMA device: auto, embedded, embedded:ADDR or embedded:ADDR:PORT
+    /// RDMA device: auto (libibverbs' first with an active port, else embedded), a name that `secure-rdma devices` lists, with port and
+    /// GID index if need be (mlx5_0:1:3), or embedded, embedded:ADDR, embedded:ADDR:PORT
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     pub(crate) device: DeviceSelector,
 }
@@ -63,6 +64,19 @@ pub(crate) struct CertsDir {
     /// Directory of certificates and keys [default: $XDG_STATE_HOME/secure-rdma, else ~/.local/state/secure-rdma]
     #[arg(long, value_name = "DIR")]
     pub(crate) certs: Option<PathBuf>,
+}
+
+/// Whom a client trusts.
+#[derive(Debug, Args)]
+pub(crate) struct TrustArgs {
+    /// Trust the CAs in this PEM file
+    #[arg(long, value_name = "FILE", conflicts_with = "pin")]
+    pub(crate) ca: Option<PathBuf>,
+    /// Trust the CA with this fingerprint, which the server prints at its start
+    #[arg(long, value_name = "sha256:HEX")]
+    pub(crate) pin: Option<Fingerprint>,
+    #[command(flatten)]
+    pub(crate) certs: CertsDir,
 }
 
 #[derive(Debug, Args)]
@@ -118,14 +132,8 @@ pub(crate) struct ClientArgs {
     /// The name that the server's certificate must carry [default: HOST]
     #[arg(value_name = "SERVER_NAME")]
     pub(crate) server_name: Option<Name>,
-    /// Trust the CAs in this PEM file
-    #[arg(long, value_name = "FILE", conflicts_with = "pin")]
-    pub(crate) ca: Option<PathBuf>,
-    /// Trust the CA with this fingerprint, which the server prints at its start
-    #[arg(long, value_name = "sha256:HEX")]
-    pub(crate) pin: Option<Fingerprint>,
     #[command(flatten)]
-    pub(crate) certs: CertsDir,
+    pub(crate) trust: TrustArgs,
     /// This client's own certificate, for servers that ask for one
     #[arg(long, value_name = "FILE", requires = "key")]
     pub(crate) cert: Option<PathBuf>,
@@ -147,6 +155,14 @@ pub(crate) struct DemoArgs {
     /// Clients, all connected at once
     #[arg(long, value_name = "N", default_value = "10", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) clients: u32,
+    /// Only the clients, and these meet at a `secure-rdma server` that runs there, on this machine or another
+    #[arg(long, value_name = "HOST[:PORT]")]
+    pub(crate) connect: Option<Place>,
+    /// The name that that server's certificate must carry [default: HOST]
+    #[arg(long, value_name = "NAME", requires = "connect")]
+    pub(crate) server_name: Option<Name>,
+    #[command(flatten)]
+    pub(crate) trust: TrustArgs,
     #[command(flatten)]
     pub(crate) device: DeviceArg,
     /// Print one JSON document instead of a table
@@ -159,7 +175,7 @@ pub(crate) struct DemoArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct DevicesArgs {
-    /// Show the devices' limits too
+    /// Show all that is known of the devices
     #[arg(short, long)]
     pub(crate) verbose: bool,
     /// Print one JSON document

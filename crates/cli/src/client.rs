@@ -11,6 +11,7 @@ pub(crate) use place::Place;
 use crate::args::ClientArgs;
 use crate::failure::{Failure, tell};
 use crate::runtime::{self, Interruption};
+use crate::trust::server_name;
 use crate::{logging, output};
 use input::Lines;
 use secure_rdma::certs::Name;
@@ -21,14 +22,12 @@ use verbs::Device;
 
 pub(crate) fn run(args: ClientArgs) -> Result<(), Failure> {
     logging::start(args.verbose);
-    let name = match &args.server_name {
-        Some(name) => name.clone(),
-        None => args.place.host.parse::<Name>().map_err(|error| {
-            Failure::Usage(format!("{error}: give the name in the server's certificate as SERVER_NAME"))
-        })?,
+    let name = server_name(args.server_name.as_ref(), &args.place)?;
+    let config = ClientConfig {
+        trust: args.trust.trust()?,
+        identity: args.identity()?,
+        options: SessionOptions::default(),
     };
-    let config =
-        ClientConfig { trust: args.trust()?, identity: args.identity()?, options: SessionOptions::default() };
     let runtime = runtime::start()?;
     let result = runtime.block_on(async {
         let mut interruption = Interruption::watch()?;
@@ -42,7 +41,7 @@ pub(crate) fn run(args: ClientArgs) -> Result<(), Failure> {
         let lines = if !args.exec.is_empty() {
             Lines::given(args.exec)
         } else if io::stdin().is_terminal() {
-            Lines::typed(args.certs.path().ok())?
+            Lines::typed(args.trust.certs.path().ok())?
         } else {
             Lines::piped()?
         };

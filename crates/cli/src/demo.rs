@@ -1,4 +1,5 @@
-//! `secure-rdma demo`: a server and many clients in this process, for real. Everything goes through sockets, as between machines.
+//! `secure-rdma demo`: a server and many clients in this process, for real. Everything goes through sockets, as between machines; and
+//! with `--connect` the server is another process, on this machine or another.
 //!
 //! Each client opens a device of its own and has its own TLS session, PSNs, queue pair, protection domain and region. The phases
 //! below follow each other for all clients together, so that all are connected at once, and no client's region rests while the
@@ -12,6 +13,7 @@ mod server;
 use crate::args::DemoArgs;
 use crate::failure::Failure;
 use crate::runtime::{self, Interruption};
+use crate::trust::server_name;
 use crate::{logging, output};
 use client::{Participant, Stage};
 use report::Report;
@@ -48,19 +50,34 @@ async fn perform(args: &DemoArgs) -> Result<Report, Failure> {
     let begin = Instant::now();
     let device = Device::open(&args.device.device)?;
     let name = device.name().to_string();
-    let address = address(&device, &args.device.device);
     // Certificates of a CA that nobody else will ever trust, gone when this returns.
     let state = tempfile::tempdir().map_err(Failure::system("making a temporary directory"))?;
-    let names = [Name::from(address)];
-    let identity = Store::open(state.path())?.ensure_server(&names)?;
-    let host = Host::start(device, &identity, address, args.clients).await?;
-    let [server_name] = names;
-    let stage = Arc::new(Stage {
-        server: host.address(),
-        server_name,
-        trust: Trust::State(state.path().into()),
-        device: args.device.device.clone(),
-    });
+    let (host, stage) = match &args.connect {
+        Some(place) => {
+            let stage = Stage {
+                server: place.clone(),
+                server_name: server_name(args.server_name.as_ref(), place)?,
+                trust: args.trust.trust()?,
+                device: args.device.device.clone(),
+            };
+            (None, stage)
+        }
+        None => {
+            let address = address(&device, &args.device.device);
+            let names = [Name::from(address)];
+            let identity = Store::open(state.path())?.ensure_server(&names)?;
+            let host = Host::start(device, &identity, address, args.clients).await?;
+            let [server_name] = names;
+            let stage = Stage {
+                server: host.place(),
+                server_name,
+                trust: Trust::State(state.path().into()),
+                device: args.device.device.clone(),
+            };
+            (Some(host), stage)
+        }
+    };
+    let stage = Arc::new(stage);
 
     let clients = (1..=args.clients).map(Participant::new).collect();
     let clients = together(clients, |mut client| {
@@ -88,8 +105,11 @@ async fn perform(args: &DemoArgs) -> Result<Report, Failure> {
         client
     });
     let clients = clients.await;
-    let guests = host.finish().await;
-    Ok(Report::new(&name, args.clients, &clients, &guests, begin.elapsed()))
+    let guests = match host {
+        Some(host) => Some(host.finish().await),
+        None => None,
+    };
+    Ok(Report::new(&name, args.clients, &clients, guests.as_ref(), begin.elapsed()))
 }
 
 /// Lets every client do its part of a phase, all at the same time, and waits for the last one.
@@ -116,9 +136,8 @@ fn address(device: &Device, selector: &DeviceSelector) -> IpAddr {
     match selector {
         DeviceSelector::Embedded { address: Some(address), .. } => *address,
         _ => {
-            let gids = device.gids();
-            let found = gids.iter().find(|gid| gid.address == own).or_else(|| gids.first());
-            found.map_or(own, |gid| gid.address)
+            let addresses: Vec<_> = device.gids().into_iter().filter_map(|gid| gid.address).collect();
+            if addresses.contains(&own) { own } else { addresses.first().copied().unwrap_or(own) }
         }
     }
 }

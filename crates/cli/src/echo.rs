@@ -18,3 +18,8 @@ pub(crate) async fn serve(session: &mut Session, echoed: &mut Echoed) -> Result<
     }
     Ok(())
 }
+
+/// Requests of the client's that its queue pair here refused, where the device counts them for each queue pair.
+pub(crate) fn refused(session: &Session) -> Option<u64> {
+    Some(session.queue_pair().ok()?.counters?.responder.naks)
+}

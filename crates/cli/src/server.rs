@@ -118,10 +118,11 @@ fn take_ports(device: &Device, listen: IpAddr) {
         IpAddr::V6(Ipv6Addr::UNSPECIFIED) => true,
         listen => address == listen,
     };
-    for gid in device.gids().into_iter().filter(|gid| wanted(gid.address)) {
+    for address in device.gids().into_iter().filter_map(|gid| gid.address).filter(|address| wanted(*address))
+    {
         // Nobody may ever use this address: the client that does will be told.
-        if let Err(error) = device.gid_of(gid.address) {
-            tracing::warn!("{}: {error}", gid.address);
+        if let Err(error) = device.gid_for(address) {
+            tracing::warn!("{address}: {error}");
         }
     }
 }
@@ -194,7 +195,7 @@ struct Departure {
     number: u64,
     stayed: Duration,
     echoed: Echoed,
-    /// Requests of the client's that its queue pair here refused.
+    /// Requests of the client's that its queue pair here refused, as far as the device counts.
     naks: u64,
     end: End,
 }
@@ -217,7 +218,7 @@ async fn entertain(mut session: Session, number: u64, mut closed: watch::Receive
         result = echo::serve(&mut session, &mut echoed) => result.map(|()| End::Left),
         _ = closed.changed() => Ok(End::Dismissed),
     };
-    let naks = session.queue_pair().responder.naks;
+    let naks = echo::refused(&session).unwrap_or(0);
     let end = match served {
         Ok(end) => session.close().await.map_or_else(End::Failed, |()| end),
         Err(error) => {

@@ -1,8 +1,9 @@
 //! Where certificates are, and whom a client trusts.
 
-use crate::args::{CertsDir, ClientArgs};
+use crate::args::{CertsDir, ClientArgs, TrustArgs};
+use crate::client::Place;
 use crate::failure::Failure;
-use secure_rdma::certs::{CertsError, Identity, Store};
+use secure_rdma::certs::{CertsError, Identity, Name, Store};
 use secure_rdma::tls::Trust;
 use std::path::PathBuf;
 
@@ -18,8 +19,8 @@ impl CertsDir {
     }
 }
 
-impl ClientArgs {
-    /// Whom this client trusts.
+impl TrustArgs {
+    /// Whom a client trusts.
     pub(crate) fn trust(&self) -> Result<Trust, CertsError> {
         Ok(match (&self.ca, self.pin) {
             (Some(file), _) => Trust::CaFile(file.clone()),
@@ -27,7 +28,19 @@ impl ClientArgs {
             (None, None) => Trust::State(self.certs.path()?),
         })
     }
+}
 
+/// The name that the certificate of a server at `place` must carry: the one that was given, or the host's.
+pub(crate) fn server_name(given: Option<&Name>, place: &Place) -> Result<Name, Failure> {
+    match given {
+        Some(name) => Ok(name.clone()),
+        None => place.host.parse().map_err(|error| {
+            Failure::Usage(format!("{error}: give the name in the server's certificate as SERVER_NAME"))
+        }),
+    }
+}
+
+impl ClientArgs {
     /// Its own certificate.
     pub(crate) fn identity(&self) -> Result<Option<Identity>, Failure> {
         match (&self.cert, &self.key) {

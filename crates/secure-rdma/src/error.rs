@@ -69,7 +69,8 @@ pub enum SessionError {
     /// The peer wants RDMA packets sent to an address that isn't its own.
     #[error(
         "the peer is connected from {connected} but names {named} as its RDMA address: packets are only sent to the host that \
-         was authenticated; let both use one address (on the peer: --device embedded:{connected})"
+         was authenticated; connect by the address that the RDMA device has (on the peer: --device embedded:{connected}, or \
+         NAME:PORT:GID_INDEX with the GID of {connected})"
     )]
     ForeignAddress {
         /// Where the control connection comes from.

@@ -1,29 +1,53 @@
 //! Completion channels, for threads that wait and for tokio.
 
-use crate::Error;
+use crate::{Error, ibv};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A completion channel: a file descriptor that becomes readable when an armed completion queue gets an entry.
 #[derive(Debug)]
 pub struct CompletionChannel {
-    embedded: Arc<device::CompletionChannel>,
+    side: Side,
+}
+
+enum Side {
+    Embedded(Arc<device::CompletionChannel>),
+    Ibv(Arc<ibv::completion::Channel>),
 }
 
 impl CompletionChannel {
-    pub(crate) fn new(embedded: Arc<device::CompletionChannel>) -> Self {
-        Self { embedded }
+    pub(crate) fn embedded(channel: Arc<device::CompletionChannel>) -> Self {
+        Self { side: Side::Embedded(channel) }
     }
 
-    pub(crate) fn embedded(&self) -> &Arc<device::CompletionChannel> {
-        &self.embedded
+    pub(crate) fn ibv(channel: ibv::completion::Channel) -> Self {
+        Self { side: Side::Ibv(Arc::new(channel)) }
+    }
+
+    pub(crate) fn side_embedded(&self) -> Option<&Arc<device::CompletionChannel>> {
+        match &self.side {
+            Side::Embedded(channel) => Some(channel),
+            Side::Ibv(_) => None,
+        }
+    }
+
+    pub(crate) fn side_ibv(&self) -> Option<&Arc<ibv::completion::Channel>> {
+        match &self.side {
+            Side::Embedded(_) => None,
+            Side::Ibv(channel) => Some(channel),
+        }
     }
 
     /// Takes an event if there is one: the number of the queue that it came from.
     #[must_use]
     pub fn try_event(&self) -> Option<u64> {
-        self.embedded.try_event()
+        match &self.side {
+            Side::Embedded(channel) => channel.try_event(),
+            Side::Ibv(channel) => channel.try_event(),
+        }
     }
 
     /// Sleeps until there is an event, at most `timeout`; `None` means for ever.
@@ -31,13 +55,40 @@ impl CompletionChannel {
     /// # Errors
     /// The operating system refused to wait.
     pub fn wait(&self, timeout: Option<Duration>) -> Result<Option<u64>, Error> {
-        self.embedded.wait(timeout).map_err(Error::Wait)
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        loop {
+            if let Some(event) = self.try_event() {
+                return Ok(Some(event));
+            }
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            if left.is_some_and(|left| left.is_zero()) {
+                return Ok(None);
+            }
+            // What doesn't fit the system's type is as good as for ever.
+            let left = left.and_then(|left| Timespec::try_from(left).ok());
+            match poll(&mut [PollFd::new(self, PollFlags::IN)], left.as_ref()) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(error) => return Err(Error::Wait(error.into())),
+            }
+        }
     }
 }
 
 impl AsFd for CompletionChannel {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.embedded.as_fd()
+        match &self.side {
+            Side::Embedded(channel) => channel.as_fd(),
+            Side::Ibv(channel) => channel.as_fd(),
+        }
+    }
+}
+
+impl core::fmt::Debug for Side {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Self::Embedded(_) => "embedded",
+            Self::Ibv(_) => "libibverbs",
+        })
     }
 }
 

@@ -2,10 +2,11 @@
 
 use crate::channel::CompletionChannel;
 use crate::request::{Kept, Slices};
-use crate::{Error, Slice};
+use crate::status::Status;
+use crate::{Error, Slice, ibv};
 use device::WorkCompletion;
 use rocev2::Qpn;
-use rocev2::rc::{CompletionKind, Status};
+use rocev2::rc::CompletionKind;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -65,24 +66,82 @@ impl InFlight {
     }
 }
 
-/// A completion queue.
+/// What a device says of the end of a work request.
 #[derive(Debug)]
+pub(crate) struct Ended {
+    /// The request's place among those of its queue.
+    pub(crate) number: u64,
+    pub(crate) qpn: Qpn,
+    /// Whether it was a receive.
+    pub(crate) recv: bool,
+    pub(crate) status: Status,
+    /// What it was, where the device tells more than the request did: how a message was received.
+    pub(crate) kind: Option<CompletionKind>,
+    /// Bytes received.
+    pub(crate) len: u32,
+    pub(crate) immediate: Option<u32>,
+    pub(crate) invalidated: Option<u32>,
+}
+
+impl From<WorkCompletion> for Ended {
+    fn from(entry: WorkCompletion) -> Self {
+        let done = entry.completion;
+        let recv = done.kind.is_recv();
+        Self {
+            number: done.id,
+            qpn: entry.qpn,
+            recv,
+            status: done.status.into(),
+            kind: recv.then_some(done.kind),
+            len: if recv { done.len } else { 0 },
+            immediate: done.immediate,
+            invalidated: done.invalidated,
+        }
+    }
+}
+
+/// A completion queue.
 pub struct CompletionQueue {
-    embedded: device::CompletionQueue,
+    side: Side,
     channel: Option<Arc<CompletionChannel>>,
     /// Where the slices of each queue pair's requests are kept.
     queue_pairs: Mutex<HashMap<Qpn, Arc<InFlight>>>,
-    /// Reused from poll to poll.
-    scratch: Mutex<Vec<WorkCompletion>>,
+}
+
+enum Side {
+    Embedded {
+        queue: device::CompletionQueue,
+        /// Reused from poll to poll.
+        scratch: Mutex<Vec<WorkCompletion>>,
+    },
+    Ibv(Arc<ibv::completion::Queue>),
 }
 
 impl CompletionQueue {
-    pub(crate) fn new(embedded: device::CompletionQueue, channel: Option<Arc<CompletionChannel>>) -> Self {
-        Self { embedded, channel, queue_pairs: Mutex::default(), scratch: Mutex::default() }
+    pub(crate) fn embedded(queue: device::CompletionQueue, channel: Option<&Arc<CompletionChannel>>) -> Self {
+        Self::new(Side::Embedded { queue, scratch: Mutex::default() }, channel)
     }
 
-    pub(crate) fn embedded(&self) -> &device::CompletionQueue {
-        &self.embedded
+    pub(crate) fn ibv(queue: ibv::completion::Queue, channel: Option<&Arc<CompletionChannel>>) -> Self {
+        Self::new(Side::Ibv(Arc::new(queue)), channel)
+    }
+
+    fn new(side: Side, channel: Option<&Arc<CompletionChannel>>) -> Self {
+        Self { side, channel: channel.cloned(), queue_pairs: Mutex::default() }
+    }
+
+    pub(crate) fn side_embedded(&self) -> Option<&device::CompletionQueue> {
+        match &self.side {
+            Side::Embedded { queue, .. } => Some(queue),
+            Side::Ibv(_) => None,
+        }
+    }
+
+    pub(crate) fn side_ibv(&self) -> Option<&Arc<ibv::completion::Queue>> {
+        match &self.side {
+            Side::Embedded { .. } => None,
+            Side::Ibv(queue) => Some(queue),
+        }
     }
 
     pub(crate) fn attach(&self, qpn: Qpn, in_flight: &Arc<InFlight>) {
@@ -102,32 +161,42 @@ impl CompletionQueue {
     /// How many entries it has room for.
     #[must_use]
     pub fn capacity(&self) -> usize {
-        self.embedded.capacity()
+        match &self.side {
+            Side::Embedded { queue, .. } => queue.capacity(),
+            Side::Ibv(queue) => queue.capacity(),
+        }
     }
 
-    /// Moves up to `max` completions to the end of `out` and returns how many. Where there are none yet it looks at the network
-    /// itself, so that a thread that polls needs no other.
+    /// Moves up to `max` completions to the end of `out` and returns how many. On the embedded device, where there are none yet, it
+    /// looks at the network itself, so that a thread that polls needs no other.
     ///
     /// # Errors
-    /// The queue overflowed.
+    /// The embedded device's queue overflowed; that a libibverbs one did, only [`Event::CompletionQueueOverflow`](crate::Event) tells.
     pub fn poll(&self, out: &mut Vec<Completion>, max: usize) -> Result<usize, Error> {
-        let mut scratch = lock(&self.scratch);
-        scratch.clear();
-        if self.embedded.poll(&mut scratch, max)? == 0 {
-            return Ok(0);
-        }
-        let queue_pairs = lock(&self.queue_pairs);
         let before = out.len();
-        out.extend(scratch.drain(..).filter_map(|entry| {
-            // Completions of a queue pair that is gone are of no use to anybody.
-            Some(finish(&entry, queue_pairs.get(&entry.qpn)?))
-        }));
+        match &self.side {
+            Side::Embedded { queue, scratch } => {
+                let mut scratch = lock(scratch);
+                scratch.clear();
+                if queue.poll(&mut scratch, max)? > 0 {
+                    let queue_pairs = lock(&self.queue_pairs);
+                    out.extend(scratch.drain(..).filter_map(|entry| finish(entry.into(), &queue_pairs)));
+                }
+            }
+            Side::Ibv(queue) => {
+                let queue_pairs = lock(&self.queue_pairs);
+                queue.poll(max, |ended| out.extend(finish(ended, &queue_pairs)))?;
+            }
+        }
         Ok(out.len() - before)
     }
 
     /// Asks for one event on the channel at the next completion. One that came before isn't announced: poll once more after this.
     pub fn arm(&self, arm: Arm) {
-        self.embedded.arm(arm);
+        match &self.side {
+            Side::Embedded { queue, .. } => queue.arm(arm),
+            Side::Ibv(queue) => queue.arm(arm),
+        }
     }
 
     /// Polls without sleeping until there is a completion or `timeout` has passed: the fastest way, for one core.
@@ -180,33 +249,41 @@ impl CompletionQueue {
     }
 }
 
-/// Puts together what the device reports and what was kept.
-fn finish(entry: &WorkCompletion, in_flight: &InFlight) -> Completion {
-    let done = &entry.completion;
-    let mut kept = in_flight.queue(done.kind.is_recv());
+/// Puts together what the device reports and what was kept; `None` for completions of a queue pair that is gone, which are of no use to
+/// anybody.
+fn finish(ended: Ended, queue_pairs: &HashMap<Qpn, Arc<InFlight>>) -> Option<Completion> {
+    let mut kept = queue_pairs.get(&ended.qpn)?.queue(ended.recv);
+    // Numbers ascend. One that has gone by belongs to an earlier queue pair of the same number.
+    if kept.front().is_none_or(|front| front.number > ended.number) {
+        return None;
+    }
     let mut released = Vec::new();
-    let mut own = None;
-    while let Some(front) = kept.pop_front() {
-        if front.number == done.id {
-            own = Some(front);
-            break;
+    let own = loop {
+        let front = kept.pop_front()?;
+        if front.number == ended.number {
+            break front;
         }
         released.push(Released { id: front.id, slices: front.slices });
-    }
-    let (id, slices) = own.map_or((0, Slices::new()), |kept| (kept.id, kept.slices));
-    Completion {
-        id,
-        qpn: entry.qpn,
-        status: done.status,
-        kind: done.kind,
-        len: done.len,
-        immediate: done.immediate,
-        invalidated: done.invalidated,
-        slices,
+    };
+    Some(Completion {
+        id: own.id,
+        qpn: ended.qpn,
+        status: ended.status,
+        kind: ended.kind.unwrap_or(own.kind),
+        len: if ended.recv { ended.len } else { own.len },
+        immediate: ended.immediate,
+        invalidated: ended.invalidated,
+        slices: own.slices,
         released,
-    }
+    })
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl core::fmt::Debug for CompletionQueue {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("CompletionQueue").field("capacity", &self.capacity()).finish_non_exhaustive()
+    }
 }

@@ -1,5 +1,5 @@
-//! One safe verbs API over every RDMA device: today the embedded one, which needs no hardware, and with the same calls whatever
-//! libibverbs offers.
+//! One safe verbs API over every RDMA device: whatever libibverbs offers, found at run time, and the embedded one, which needs neither
+//! hardware nor library.
 //!
 //! ```text
 //!   Device ─┬─ ProtectionDomain ─┬─ MemoryRegion ── Slice (moves into a request, comes back with its completion)
@@ -16,35 +16,46 @@
 //! - A queue pair posts only what its state allows, and has to be driven through its states in order.
 //! - One's own PSN and the peer's have different types: [`OwnPsn`], [`PeerPsn`].
 //! - Remote addresses come from a [`RemoteRegion`] that was received, with bounds.
+//!
+//! Both kinds of device stand behind the same types; `ibv` holds all that is libibverbs', the embedded one's is the `device` crate.
 #![deny(unsafe_code)]
 
+mod attributes;
 mod channel;
 mod completion;
 mod device;
 mod domain;
 mod error;
+mod event;
+mod gid;
+mod ibv;
 mod psn;
 mod queue_pair;
 mod region;
 mod request;
 mod selector;
+mod status;
 
+pub use attributes::Attributes;
 #[cfg(feature = "tokio")]
 pub use channel::AsyncChannel;
 pub use channel::CompletionChannel;
 pub use completion::{Arm, Completion, CompletionQueue, Released};
-pub use device::{Attributes, Device, DeviceInfo, Event, GidEntry, devices};
+pub use device::{Device, devices, is_own_address};
 pub use domain::ProtectionDomain;
 pub use error::{Error, PostError, PostReason, SliceError};
+pub use event::Event;
+pub use gid::{GidEntry, GidKind};
 pub use psn::{OwnPsn, PeerPsn};
 pub use queue_pair::{
-    Draining, Init, Peer, QueuePair, QueuePairLimits, QueuePairState, ReadyToReceive, ReadyToSend,
-    ReceiveOptions, Reset, SendOptions,
+    Draining, Init, Peer, QueuePair, QueuePairCounters, QueuePairLimits, QueuePairState, ReadyToReceive,
+    ReadyToSend, ReceiveOptions, Reset, SendOptions, Snapshot,
 };
 pub use region::{Access, MemoryRegion, RemoteRange, RemoteRegion, Slice};
 pub use request::{RecvRequest, SendRequest};
 pub use selector::{DeviceSelector, SelectorError};
+pub use status::Status;
 
 pub use ::device::Gid;
-pub use rocev2::rc::{AsyncEvent, CompletionKind, PeerRights, Snapshot, State, Status};
-pub use rocev2::{Mtu, Psn, Qpn};
+pub use rocev2::rc::{AsyncEvent, CompletionKind, PeerRights, State};
+pub use rocev2::{Mtu, Psn, Qpn, UDP_PORT};

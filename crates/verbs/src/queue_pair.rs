@@ -2,24 +2,76 @@
 
 use crate::completion::{CompletionQueue, InFlight};
 use crate::domain::ProtectionDomain;
+use crate::ibv::request::{self as ibv_request, Elements, Flags};
 use crate::psn::{OwnPsn, PeerPsn};
-use crate::request::{Kept, RecvRequest, SendRequest, Slices};
-use crate::{Error, Gid, PostError, PostReason};
+use crate::region::Slice;
+use crate::request::{Kept, RecvRequest, SendRequest, Work};
+use crate::{Attributes, Error, Gid, PostError, PostReason, ibv};
 use core::fmt;
 use core::marker::PhantomData;
-use rocev2::rc::{
-    InitAttributes, PeerRights, ReceiveAttributes, SendAttributes, Snapshot, State, Transition,
-};
+use device::Buffers;
+use rocev2::rc::{self, InitAttributes, PeerRights, ReceiveAttributes, SendAttributes, State, Transition};
 use rocev2::{Mtu, Qpn};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-/// How many requests a queue pair may have outstanding.
+/// What a queue pair is made for (`struct ibv_qp_cap`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QueuePairLimits {
-    /// Send requests.
+    /// Send requests that may be outstanding.
     pub max_send_requests: usize,
-    /// Receive requests.
+    /// Receive requests that may be outstanding.
     pub max_recv_requests: usize,
+    /// Slices of one request.
+    pub max_sge: usize,
+    /// Bytes of an inline request.
+    pub max_inline: usize,
+}
+
+impl QueuePairLimits {
+    pub(crate) fn check_embedded(&self) -> Result<(), Error> {
+        let limits = Attributes::EMBEDDED;
+        let within = |what, asked: usize, limit: usize| {
+            if asked <= limit {
+                Ok(())
+            } else {
+                Err(Error::Embedded(device::DeviceError::Limit { what, asked, limit }))
+            }
+        };
+        within("elements of a scatter/gather list", self.max_sge, limits.max_sge)?;
+        within("bytes of an inline request", self.max_inline, limits.max_inline.unwrap_or(0))
+    }
+
+    pub(crate) fn check_slices(&self, slices: &[Slice]) -> Result<(), PostReason> {
+        match slices.len() {
+            count if count > self.max_sge => Err(PostReason::TooManySlices { count, limit: self.max_sge }),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What a device tells of a queue pair (`ibv_query_qp(3)`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Its state.
+    pub state: State,
+    /// What the peer may do.
+    pub rights: PeerRights,
+    /// What was given for INIT → RTR. A libibverbs device may tell where `rq_psn` has got to since.
+    pub receive: Option<ReceiveAttributes>,
+    /// What was given for RTR → RTS. A libibverbs device may tell where `sq_psn` has got to since.
+    pub send: Option<SendAttributes>,
+    /// What was counted; libibverbs doesn't tell.
+    pub counters: Option<QueuePairCounters>,
+}
+
+/// What the embedded device counts of a queue pair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueuePairCounters {
+    /// As the one who asks.
+    pub requester: rc::RequesterCounters,
+    /// As the one who is asked.
+    pub responder: rc::ResponderCounters,
 }
 
 /// The peer's end, as it described it.
@@ -32,7 +84,9 @@ pub struct Peer {
     /// Its address.
     pub gid: Gid,
     /// Its UDP port where the GID doesn't tell it: IPv6 on another port than 4791.
-    pub port: Option<u16>,
+    pub udp_port: Option<u16>,
+    /// Its port's LID, on InfiniBand.
+    pub lid: Option<u16>,
 }
 
 /// What this side offers the peer.
@@ -109,34 +163,55 @@ pub struct QueuePair<S: QueuePairState> {
 }
 
 struct Parts {
-    embedded: device::QueuePair,
+    /// Destroyed before the slices of its requests are released.
+    side: Side,
+    limits: QueuePairLimits,
     in_flight: Arc<InFlight>,
     /// Send queue, receive queue.
     queues: [Arc<CompletionQueue>; 2],
-    posted: u64,
+    /// The number of the request posted last.
+    number: u64,
     /// Outlives the queue pair, as the completion queues do.
     _domain: Arc<ProtectionDomain>,
 }
 
+pub(crate) enum Side {
+    Embedded(device::QueuePair),
+    Ibv(ibv::queue_pair::QueuePair),
+}
+
+/// Where the next queue pair's request numbers begin: none is ever used twice, so that a completion of an earlier queue pair that had
+/// the same QPN is recognised.
+static NEXT_NUMBER: AtomicU64 = AtomicU64::new(0);
+
+/// Requests that one queue pair may post before its numbers could meet the next one's: 68 billion.
+const NUMBERS: u64 = 1 << 36;
+
+/// Numbers have 63 bits: libibverbs needs one to tell receives.
+const NUMBER_MASK: u64 = u64::MAX >> 1;
+
 impl Drop for Parts {
     fn drop(&mut self) {
         for queue in &self.queues {
-            queue.detach(self.embedded.qpn());
+            queue.detach(self.qpn());
         }
     }
 }
 
 impl QueuePair<Reset> {
     pub(crate) fn new(
-        embedded: device::QueuePair,
+        side: Side,
+        limits: QueuePairLimits,
         in_flight: Arc<InFlight>,
         queues: [Arc<CompletionQueue>; 2],
         domain: Arc<ProtectionDomain>,
     ) -> Self {
-        for queue in &queues {
-            queue.attach(embedded.qpn(), &in_flight);
+        let number = NEXT_NUMBER.fetch_add(NUMBERS, Ordering::Relaxed) & NUMBER_MASK;
+        let parts = Parts { side, limits, in_flight, queues, number, _domain: domain };
+        for queue in &parts.queues {
+            queue.attach(parts.qpn(), &parts.in_flight);
         }
-        Self { parts: Parts { embedded, in_flight, queues, posted: 0, _domain: domain }, state: PhantomData }
+        Self { parts, state: PhantomData }
     }
 
     /// RESET → INIT; `rights` is what the peer may do, where its keys allow it too.
@@ -144,7 +219,7 @@ impl QueuePair<Reset> {
     /// # Errors
     /// The device refused.
     pub fn init(self, rights: PeerRights) -> Result<QueuePair<Init>, Error> {
-        self.parts.embedded.modify(Transition::Init(InitAttributes { rights }))?;
+        self.parts.modify(Transition::Init(InitAttributes { rights }))?;
         Ok(self.become_state())
     }
 }
@@ -159,16 +234,31 @@ impl QueuePair<Init> {
         peer: &Peer,
         options: &ReceiveOptions,
     ) -> Result<QueuePair<ReadyToReceive>, Error> {
-        let attributes = ReceiveAttributes {
-            path_mtu: options.path_mtu,
-            peer_qpn: peer.qpn,
-            rq_psn: peer.psn.get(),
-            max_dest_rd_atomic: options.max_dest_rd_atomic,
-            min_rnr_timer: options.min_rnr_timer,
-        };
-        let path =
-            device::PathAttributes { gid_index: options.gid_index, peer_gid: peer.gid, peer_port: peer.port };
-        self.parts.embedded.ready_to_receive(attributes, path)?;
+        match &self.parts.side {
+            Side::Embedded(embedded) => {
+                if peer.lid.is_some() {
+                    return Err(Error::Unreachable {
+                        own: "of the embedded device".into(),
+                        peer: peer.gid,
+                        reason: "the peer's is on InfiniBand, which the embedded device doesn't speak".into(),
+                    });
+                }
+                let attributes = ReceiveAttributes {
+                    path_mtu: options.path_mtu,
+                    peer_qpn: peer.qpn,
+                    rq_psn: peer.psn.get(),
+                    max_dest_rd_atomic: options.max_dest_rd_atomic,
+                    min_rnr_timer: options.min_rnr_timer,
+                };
+                let path = device::PathAttributes {
+                    gid_index: options.gid_index,
+                    peer_gid: peer.gid,
+                    peer_port: peer.udp_port,
+                };
+                embedded.ready_to_receive(attributes, path)?;
+            }
+            Side::Ibv(queue_pair) => queue_pair.ready_to_receive(peer, options)?,
+        }
         Ok(self.become_state())
     }
 }
@@ -179,7 +269,7 @@ impl QueuePair<ReadyToReceive> {
     /// # Errors
     /// An option is out of range.
     pub fn ready_to_send(self, psn: OwnPsn, options: &SendOptions) -> Result<QueuePair<ReadyToSend>, Error> {
-        self.parts.embedded.modify(Transition::ReadyToSend(SendAttributes {
+        self.parts.modify(Transition::ReadyToSend(SendAttributes {
             sq_psn: psn.get(),
             timeout: options.timeout,
             retry_count: options.retry_count,
@@ -196,9 +286,13 @@ impl QueuePair<ReadyToSend> {
     /// # Errors
     /// The request wasn't taken; its slices come back.
     pub fn post_send(&mut self, request: SendRequest) -> Result<(), PostError> {
-        let (request, kept) = request.split(self.parts.number()).map_err(refused)?;
-        let posted = self.parts.keep(false, kept, |embedded| embedded.post_send(request));
-        posted.map_err(refused)
+        match request.check(&self.parts.limits) {
+            Ok(len) => {
+                let (work, kept) = request.split(self.parts.next_number(), len);
+                self.parts.post_send(&work, kept)
+            }
+            Err(reason) => Err(PostError { reason, slices: request.into_slices() }),
+        }
     }
 
     /// RTS → SQD: requests that had begun are finished, no further one is begun. [`crate::Event`] tells when that is so.
@@ -206,7 +300,7 @@ impl QueuePair<ReadyToSend> {
     /// # Errors
     /// The queue pair has failed.
     pub fn drain(self) -> Result<QueuePair<Draining>, Error> {
-        self.parts.embedded.modify(Transition::Drain)?;
+        self.parts.modify(Transition::Drain)?;
         Ok(self.become_state())
     }
 }
@@ -217,7 +311,7 @@ impl QueuePair<Draining> {
     /// # Errors
     /// The queue pair has failed.
     pub fn resume(self) -> Result<QueuePair<ReadyToSend>, Error> {
-        self.parts.embedded.modify(Transition::Resume)?;
+        self.parts.modify(Transition::Resume)?;
         Ok(self.become_state())
     }
 }
@@ -228,15 +322,19 @@ impl<S: Receives> QueuePair<S> {
     /// # Errors
     /// The request wasn't taken; its slices come back.
     pub fn post_recv(&mut self, request: RecvRequest) -> Result<(), PostError> {
-        let (request, kept) = request.split(self.parts.number()).map_err(refused)?;
-        let posted = self.parts.keep(true, kept, |embedded| embedded.post_recv(request));
-        posted.map_err(refused)
+        match request.check(&self.parts.limits) {
+            Ok(()) => {
+                let kept = request.keep(self.parts.next_number());
+                self.parts.post_recv(kept)
+            }
+            Err(reason) => Err(PostError { reason, slices: request.into_slices() }),
+        }
     }
 
     /// Ends the connection: every request completes with [`crate::Status::Flushed`]. The peer isn't told; it notices by silence.
     pub fn fail(&mut self) {
         // ERR can be reached from every state that this type may have.
-        let _ = self.parts.embedded.modify(Transition::Error);
+        let _ = self.parts.modify(Transition::Error);
     }
 }
 
@@ -244,19 +342,23 @@ impl<S: QueuePairState> QueuePair<S> {
     /// Its number.
     #[must_use]
     pub fn qpn(&self) -> Qpn {
-        self.parts.embedded.qpn()
+        self.parts.qpn()
     }
 
-    /// Everything the device tells of it, its real state among it.
-    #[must_use]
-    pub fn query(&self) -> Snapshot {
-        self.parts.embedded.query()
-    }
-
-    /// Its real state.
-    #[must_use]
-    pub fn real_state(&self) -> State {
-        self.query().state
+    /// What the device tells of it, its real state among it.
+    ///
+    /// # Errors
+    /// A libibverbs device can't be asked any more.
+    pub fn query(&self) -> Result<Snapshot, Error> {
+        match &self.parts.side {
+            Side::Embedded(embedded) => {
+                let rc::Snapshot { state, rights, receive, send, requester, responder, .. } =
+                    embedded.query();
+                let counters = Some(QueuePairCounters { requester, responder });
+                Ok(Snapshot { state, rights, receive, send, counters })
+            }
+            Side::Ibv(queue_pair) => queue_pair.query(),
+        }
     }
 
     fn become_state<T: QueuePairState>(self) -> QueuePair<T> {
@@ -265,9 +367,83 @@ impl<S: QueuePairState> QueuePair<S> {
 }
 
 impl Parts {
-    fn number(&mut self) -> u64 {
-        self.posted += 1;
-        self.posted
+    fn qpn(&self) -> Qpn {
+        match &self.side {
+            Side::Embedded(embedded) => embedded.qpn(),
+            Side::Ibv(queue_pair) => queue_pair.qpn(),
+        }
+    }
+
+    fn modify(&self, transition: Transition) -> Result<(), Error> {
+        match &self.side {
+            Side::Embedded(embedded) => Ok(embedded.modify(transition)?),
+            Side::Ibv(queue_pair) => queue_pair.modify(transition),
+        }
+    }
+
+    fn next_number(&mut self) -> u64 {
+        self.number += 1;
+        self.number
+    }
+
+    fn post_send(&self, work: &Work, kept: Kept) -> Result<(), PostError> {
+        match &self.side {
+            Side::Embedded(embedded) => {
+                let buffers = match &work.inline {
+                    Some(bytes) => Some(Buffers::Inline(bytes.clone())),
+                    None => embedded_list(&kept.slices, Slice::len),
+                };
+                let request = buffers.map(|buffers| rc::SendRequest {
+                    id: work.number,
+                    operation: work.operation,
+                    buffers,
+                    len: work.len,
+                    signaled: work.signaled,
+                    solicited: work.solicited,
+                    fence: work.fence,
+                });
+                self.keep(false, kept, || Ok(embedded.post_send(request.ok_or(PostReason::OtherDevice)?)?))
+            }
+            Side::Ibv(queue_pair) => {
+                let elements = match &work.inline {
+                    Some(bytes) => Some(Elements::from_iter([ibv_request::inline_element(bytes)])),
+                    None => ibv_list(queue_pair, &kept.slices, Slice::len),
+                };
+                let flags = Flags {
+                    signaled: work.signaled,
+                    solicited: work.solicited,
+                    fence: work.fence,
+                    inline: work.inline.is_some(),
+                };
+                let limit = self.limits.max_send_requests;
+                self.keep(false, kept, || {
+                    let mut elements = elements.ok_or(PostReason::OtherDevice)?;
+                    queue_pair.post_send(work.number, &work.operation, flags, &mut elements, limit)
+                })
+            }
+        }
+    }
+
+    fn post_recv(&self, kept: Kept) -> Result<(), PostError> {
+        let number = kept.number;
+        match &self.side {
+            Side::Embedded(embedded) => {
+                let buffers = embedded_list(&kept.slices, Slice::capacity);
+                let request = buffers.map(|buffers| {
+                    let len = buffers.len();
+                    rc::RecvRequest { id: number, buffers, len }
+                });
+                self.keep(true, kept, || Ok(embedded.post_recv(request.ok_or(PostReason::OtherDevice)?)?))
+            }
+            Side::Ibv(queue_pair) => {
+                let elements = ibv_list(queue_pair, &kept.slices, Slice::capacity);
+                let limit = self.limits.max_recv_requests;
+                self.keep(true, kept, || {
+                    let mut elements = elements.ok_or(PostReason::OtherDevice)?;
+                    queue_pair.post_recv(number, &mut elements, limit)
+                })
+            }
+        }
     }
 
     /// Keeps what a request needs back before the device has it: its completion may come at once, on another thread.
@@ -275,23 +451,39 @@ impl Parts {
         &self,
         recv: bool,
         kept: Kept,
-        post: impl FnOnce(&device::QueuePair) -> Result<(), rocev2::rc::PostError>,
-    ) -> Result<(), (PostReason, Slices)> {
+        post: impl FnOnce() -> Result<(), PostReason>,
+    ) -> Result<(), PostError> {
         self.in_flight.queue(recv).push_back(kept);
-        post(&self.embedded).map_err(|reason| {
+        post().map_err(|reason| {
             // Posting takes `&mut self`: the last one kept is this one.
             let kept = self.in_flight.queue(recv).pop_back();
-            (reason.into(), kept.map(|kept| kept.slices).unwrap_or_default())
+            PostError { reason, slices: kept.map(|kept| kept.slices).unwrap_or_default() }
         })
     }
 }
 
-fn refused((reason, slices): (PostReason, Slices)) -> PostError {
-    PostError { reason, slices }
+/// The slices as the embedded device takes them; `None` if one is another device's.
+fn embedded_list(slices: &[Slice], len: impl Fn(&Slice) -> u32) -> Option<Buffers> {
+    let elements = slices.iter().map(|slice| slice.embedded_element(len(slice)));
+    Some(Buffers::List(elements.collect::<Option<_>>()?))
+}
+
+/// The slices as libibverbs takes them; `None` if one is another device's.
+fn ibv_list(
+    queue_pair: &ibv::queue_pair::QueuePair,
+    slices: &[Slice],
+    len: impl Fn(&Slice) -> u32,
+) -> Option<Elements> {
+    let element = |slice: &Slice| {
+        let (region, offset) = slice.ibv_place()?;
+        let own = region.is_of(queue_pair.domain());
+        own.then(|| ibv_request::element(region, offset, len(slice)))
+    };
+    slices.iter().map(element).collect()
 }
 
 impl<S: QueuePairState> fmt::Debug for QueuePair<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.parts.embedded.fmt(f)
+        f.debug_struct("QueuePair").field("qpn", &self.qpn()).finish_non_exhaustive()
     }
 }

@@ -1,17 +1,43 @@
 //! Registered memory: regions, slices to post, and the regions of peers.
 
-use crate::SliceError;
+use crate::{SliceError, ibv};
 use core::fmt;
-use device::memory::Origin;
+use device::memory::Mapping;
 use rocev2::rc::RemoteAddress;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 pub use device::memory::Access;
 
+/// Registered memory of either kind of device.
+pub(crate) enum Memory {
+    Embedded(device::MemoryRegion),
+    Ibv(ibv::memory::Region),
+}
+
+impl Memory {
+    fn mapping(&self) -> &Mapping {
+        match self {
+            Self::Embedded(memory) => memory.region().mapping(),
+            Self::Ibv(region) => region.mapping(),
+        }
+    }
+
+    fn len(&self) -> u64 {
+        self.mapping().len() as u64
+    }
+
+    fn access(&self) -> Access {
+        match self {
+            Self::Embedded(memory) => memory.region().access(),
+            Self::Ibv(region) => region.access(),
+        }
+    }
+}
+
 /// A registered region and which parts of it are lent out as slices.
 struct Registered {
-    memory: device::MemoryRegion,
+    memory: Memory,
     /// Start → end of each slice.
     lent: Mutex<BTreeMap<u64, u64>>,
 }
@@ -25,19 +51,15 @@ pub struct MemoryRegion {
 }
 
 impl MemoryRegion {
-    pub(crate) fn new(memory: device::MemoryRegion) -> Self {
+    pub(crate) fn new(memory: Memory) -> Self {
         Self { registered: Arc::new(Registered { memory, lent: Mutex::default() }) }
-    }
-
-    fn region(&self) -> &device::memory::Region {
-        self.registered.memory.region()
     }
 
     /// How many bytes.
     #[must_use]
     #[expect(clippy::len_without_is_empty, reason = "a region has at least one byte")]
     pub fn len(&self) -> u64 {
-        self.region().len() as u64
+        self.registered.memory.len()
     }
 
     /// Copies `out.len()` bytes from `offset`.
@@ -45,27 +67,25 @@ impl MemoryRegion {
     /// # Errors
     /// They reach outside.
     pub fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), SliceError> {
-        let va = self.registered.place(offset, out.len() as u64)?;
-        self.region()
-            .read(va, out, Origin::Local)
-            .map_err(|_| self.registered.outside(offset, out.len() as u64))
+        self.registered.read(offset, out)
     }
 
     /// Copies `data` to `offset`. The last byte is stored last.
     ///
     /// # Errors
-    /// It reaches outside, or the region has no local write access.
+    /// It reaches outside.
     pub fn write(&self, offset: u64, data: &[u8]) -> Result<(), SliceError> {
-        let va = self.registered.place(offset, data.len() as u64)?;
-        self.region()
-            .write(va, data, Origin::Local)
-            .map_err(|_| self.registered.outside(offset, data.len() as u64))
+        self.registered.write(offset, data)
     }
 
     /// What a peer needs to reach this region; the rights it was registered with say what it may do there.
     #[must_use]
     pub fn remote(&self) -> RemoteRegion {
-        RemoteRegion { addr: self.region().addr(), rkey: self.region().rkey(), len: self.len() }
+        let (addr, rkey) = match &self.registered.memory {
+            Memory::Embedded(memory) => (memory.region().addr(), memory.region().rkey()),
+            Memory::Ibv(region) => (region.addr(), region.rkey()),
+        };
+        RemoteRegion { addr, rkey, len: self.len() }
     }
 
     /// Takes `len` bytes from `offset`, to be posted. No other slice gets any of them until this one is dropped.
@@ -73,7 +93,7 @@ impl MemoryRegion {
     /// # Errors
     /// They reach outside, or another slice has some of them.
     pub fn slice(&self, offset: u64, len: u32) -> Result<Slice, SliceError> {
-        let va = self.registered.place(offset, len.into())?;
+        self.registered.place(offset, len.into())?;
         let (end, taken) = (offset + u64::from(len), SliceError::Taken { offset, len: len.into() });
         let mut lent = self.registered.lent.lock().unwrap_or_else(PoisonError::into_inner);
         // The last slice that begins before this one's end must end before it begins.
@@ -83,7 +103,7 @@ impl MemoryRegion {
         if len > 0 {
             lent.insert(offset, end);
         }
-        Ok(Slice { registered: Arc::clone(&self.registered), offset, va, capacity: len, len })
+        Ok(Slice { registered: Arc::clone(&self.registered), offset, capacity: len, len })
     }
 }
 
@@ -94,17 +114,25 @@ impl fmt::Debug for MemoryRegion {
 }
 
 impl Registered {
-    fn outside(&self, offset: u64, len: u64) -> SliceError {
-        SliceError::Bounds { offset, len, region: self.memory.region().len() as u64 }
+    fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), SliceError> {
+        let at = self.place(offset, out.len() as u64)?;
+        self.memory.mapping().read(at, out).map_err(|_| self.outside(offset, out.len() as u64))
     }
 
-    /// The address of `offset`, if `len` bytes from there are inside.
-    fn place(&self, offset: u64, len: u64) -> Result<u64, SliceError> {
-        let region = self.memory.region();
-        match offset.checked_add(len) {
-            Some(end) if end <= region.len() as u64 => Ok(region.addr().wrapping_add(offset)),
-            _ => Err(self.outside(offset, len)),
-        }
+    fn write(&self, offset: u64, data: &[u8]) -> Result<(), SliceError> {
+        let at = self.place(offset, data.len() as u64)?;
+        self.memory.mapping().write(at, data).map_err(|_| self.outside(offset, data.len() as u64))
+    }
+
+    fn outside(&self, offset: u64, len: u64) -> SliceError {
+        SliceError::Bounds { offset, len, region: self.memory.len() }
+    }
+
+    /// The place of `offset` in the mapping, if `len` bytes from there are inside.
+    fn place(&self, offset: u64, len: u64) -> Result<usize, SliceError> {
+        let inside = offset.checked_add(len).is_some_and(|end| end <= self.memory.len());
+        let at = usize::try_from(offset).ok().filter(|_| inside);
+        at.ok_or_else(|| self.outside(offset, len))
     }
 }
 
@@ -114,7 +142,6 @@ impl Registered {
 pub struct Slice {
     registered: Arc<Registered>,
     offset: u64,
-    va: u64,
     capacity: u32,
     len: u32,
 }
@@ -154,28 +181,16 @@ impl Slice {
     /// They reach outside the capacity.
     pub fn read(&self, offset: u32, out: &mut [u8]) -> Result<(), SliceError> {
         self.check(offset, out.len() as u64)?;
-        let va = self.va.wrapping_add(offset.into());
-        let len = out.len() as u64;
-        self.registered
-            .memory
-            .region()
-            .read(va, out, Origin::Local)
-            .map_err(|_| self.registered.outside(self.offset, len))
+        self.registered.read(self.offset + u64::from(offset), out)
     }
 
     /// Copies `data` to `offset` of the slice.
     ///
     /// # Errors
-    /// It reaches outside the capacity, or the region has no local write access.
+    /// It reaches outside the capacity.
     pub fn write(&mut self, offset: u32, data: &[u8]) -> Result<(), SliceError> {
         self.check(offset, data.len() as u64)?;
-        let va = self.va.wrapping_add(offset.into());
-        let len = data.len() as u64;
-        self.registered
-            .memory
-            .region()
-            .write(va, data, Origin::Local)
-            .map_err(|_| self.registered.outside(self.offset, len))
+        self.registered.write(self.offset + u64::from(offset), data)
     }
 
     /// Copies `data` to the beginning and makes it what a send takes.
@@ -195,13 +210,28 @@ impl Slice {
         }
     }
 
-    /// For a work request, with `len` of its bytes.
-    pub(crate) fn element(&self, len: u32) -> device::Element {
-        device::Element { region: Arc::clone(self.registered.memory.region()), va: self.va, len }
+    /// For a work request of an embedded device, with `len` of its bytes; `None` if the region is another device's.
+    pub(crate) fn embedded_element(&self, len: u32) -> Option<device::Element> {
+        match &self.registered.memory {
+            Memory::Embedded(memory) => {
+                let region = Arc::clone(memory.region());
+                let va = region.addr().wrapping_add(self.offset);
+                Some(device::Element { region, va, len })
+            }
+            Memory::Ibv(_) => None,
+        }
+    }
+
+    /// The region, its first byte in it, for a work request of a libibverbs device; `None` if the region is the embedded device's.
+    pub(crate) fn ibv_place(&self) -> Option<(&ibv::memory::Region, u64)> {
+        match &self.registered.memory {
+            Memory::Embedded(_) => None,
+            Memory::Ibv(region) => Some((region, self.offset)),
+        }
     }
 
     pub(crate) fn is_writable(&self) -> bool {
-        self.registered.memory.region().access().contains(Access::LOCAL_WRITE)
+        self.registered.memory.access().contains(Access::LOCAL_WRITE)
     }
 }
 

@@ -1,9 +1,9 @@
 //! Work requests, with the slices that they take along.
 
 use crate::PostReason;
+use crate::queue_pair::QueuePairLimits;
 use crate::region::{RemoteRange, Slice};
-use device::Buffers;
-use rocev2::rc::{self, AtomicOperation, SendOperation};
+use rocev2::rc::{self, AtomicOperation, CompletionKind, SendOperation};
 use smallvec::SmallVec;
 
 /// Slices of one request, mostly one.
@@ -133,41 +133,77 @@ impl SendRequest {
         self
     }
 
-    /// The device's request numbered `number`, and what to keep until it completes.
-    pub(crate) fn split(self, number: u64) -> Result<(rc::SendRequest<Buffers>, Kept), (PostReason, Slices)> {
-        let (buffers, slices) = match self.payload {
-            Payload::Inline(bytes) if bytes.len() > device::ATTRIBUTES.max_inline => {
-                return Err((PostReason::InlineTooLong(bytes.len()), Slices::new()));
+    /// What can be checked without the device: the bytes that it moves, if it may be posted.
+    pub(crate) fn check(&self, limits: &QueuePairLimits) -> Result<u32, PostReason> {
+        let local: u64 = match &self.payload {
+            Payload::Inline(bytes) if bytes.len() > limits.max_inline => {
+                return Err(PostReason::InlineTooLong { len: bytes.len(), limit: limits.max_inline });
             }
-            Payload::Inline(bytes) => (Buffers::Inline(bytes), Slices::new()),
+            Payload::Inline(bytes) => bytes.len() as u64,
             Payload::Slices(slices) => {
-                if slices.len() > device::ATTRIBUTES.max_sge {
-                    return Err((PostReason::TooManySlices(slices.len()), slices));
-                }
+                limits.check_slices(slices)?;
                 if self.operation.is_read_or_atomic() && !slices.iter().all(Slice::is_writable) {
-                    return Err((PostReason::NotWritable, slices));
+                    return Err(PostReason::NotWritable);
                 }
-                (Buffers::List(slices.iter().map(|slice| slice.element(slice.len())).collect()), slices)
+                slices.iter().map(|slice| u64::from(slice.len())).sum()
             }
         };
-        let local = buffers.len();
         if let Some(remote) = self.remote.filter(|remote| *remote != local) {
-            return Err((PostReason::Lengths { local, remote }, slices));
+            return Err(PostReason::Lengths { local, remote });
         }
-        let Ok(len) = u32::try_from(local) else {
-            return Err((PostReason::QueuePair(rc::PostError::TooLong(local)), slices));
+        match u32::try_from(local) {
+            Ok(len) if len <= rc::MAX_MESSAGE => Ok(len),
+            _ => Err(PostReason::QueuePair(rc::PostError::TooLong(local))),
+        }
+    }
+
+    /// What it becomes for a device, and what to keep until it completes; `len` as [`check`](Self::check) found it.
+    pub(crate) fn split(self, number: u64, len: u32) -> (Work, Kept) {
+        let kind = match self.operation {
+            SendOperation::Send | SendOperation::SendImmediate(_) | SendOperation::SendInvalidate(_) => {
+                CompletionKind::Send
+            }
+            SendOperation::Write(_) | SendOperation::WriteImmediate(..) => CompletionKind::Write,
+            SendOperation::Read(_) => CompletionKind::Read,
+            SendOperation::Atomic(_, AtomicOperation::CompareSwap { .. }) => CompletionKind::CompareSwap,
+            SendOperation::Atomic(_, AtomicOperation::FetchAdd { .. }) => CompletionKind::FetchAdd,
         };
-        let request = rc::SendRequest {
-            id: number,
+        let brought = if self.operation.is_read_or_atomic() { len } else { 0 };
+        let (inline, slices) = match self.payload {
+            Payload::Inline(bytes) => (Some(bytes), Slices::new()),
+            Payload::Slices(slices) => (None, slices),
+        };
+        let work = Work {
+            number,
             operation: self.operation,
-            buffers,
+            inline,
             len,
             signaled: self.signaled,
             solicited: self.solicited,
             fence: self.fence,
         };
-        Ok((request, Kept { number, id: self.id, slices }))
+        (work, Kept { number, id: self.id, kind, len: brought, slices })
     }
+
+    /// Its slices, when it wasn't taken.
+    pub(crate) fn into_slices(self) -> Slices {
+        match self.payload {
+            Payload::Inline(_) => Slices::new(),
+            Payload::Slices(slices) => slices,
+        }
+    }
+}
+
+/// A send request without its slices: what a device needs beside their places.
+pub(crate) struct Work {
+    pub(crate) number: u64,
+    pub(crate) operation: SendOperation,
+    /// The bytes themselves, where there are no slices.
+    pub(crate) inline: Option<SmallVec<[u8; 64]>>,
+    pub(crate) len: u32,
+    pub(crate) signaled: bool,
+    pub(crate) solicited: bool,
+    pub(crate) fence: bool,
 }
 
 /// A request for the receive queue: one message goes into its slices, as far as their capacities reach.
@@ -190,17 +226,20 @@ impl RecvRequest {
         self
     }
 
-    pub(crate) fn split(self, number: u64) -> Result<(rc::RecvRequest<Buffers>, Kept), (PostReason, Slices)> {
-        if self.slices.len() > device::ATTRIBUTES.max_sge {
-            return Err((PostReason::TooManySlices(self.slices.len()), self.slices));
-        }
-        if !self.slices.iter().all(Slice::is_writable) {
-            return Err((PostReason::NotWritable, self.slices));
-        }
-        let buffers =
-            Buffers::List(self.slices.iter().map(|slice| slice.element(slice.capacity())).collect());
-        let len = buffers.len();
-        Ok((rc::RecvRequest { id: number, buffers, len }, Kept { number, id: self.id, slices: self.slices }))
+    /// What can be checked without the device.
+    pub(crate) fn check(&self, limits: &QueuePairLimits) -> Result<(), PostReason> {
+        limits.check_slices(&self.slices)?;
+        if self.slices.iter().all(Slice::is_writable) { Ok(()) } else { Err(PostReason::NotWritable) }
+    }
+
+    /// What to keep until it completes.
+    pub(crate) fn keep(self, number: u64) -> Kept {
+        Kept { number, id: self.id, kind: CompletionKind::Recv, len: 0, slices: self.slices }
+    }
+
+    /// Its slices, when it wasn't taken.
+    pub(crate) fn into_slices(self) -> Slices {
+        self.slices
     }
 }
 
@@ -211,5 +250,9 @@ pub(crate) struct Kept {
     pub(crate) number: u64,
     /// The caller's number.
     pub(crate) id: u64,
+    /// What it asks for.
+    pub(crate) kind: CompletionKind,
+    /// Bytes that it brings back from the peer.
+    pub(crate) len: u32,
     pub(crate) slices: Slices,
 }

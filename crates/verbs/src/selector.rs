@@ -17,8 +17,15 @@ pub enum DeviceSelector {
         /// The UDP port to receive on; 4791 if it is free otherwise.
         port: Option<u16>,
     },
-    /// A device of libibverbs, such as `rxe0` or `mlx5_0:1:3`.
-    Named(String),
+    /// A device of libibverbs: `NAME`, `NAME:PORT` or `NAME:PORT:GID_INDEX`, such as `rxe0` or `mlx5_0:1:3`.
+    Named {
+        /// Its name.
+        name: String,
+        /// The port, counted from 1; the first active one otherwise.
+        port: Option<u8>,
+        /// The entry of the port's GID table to use; the one that the peer reaches otherwise.
+        gid_index: Option<usize>,
+    },
 }
 
 /// Why a device's name can't be one.
@@ -35,6 +42,12 @@ pub enum SelectorError {
          embedded:::1 or embedded:[::1]:4792"
     )]
     Address(String),
+    /// What follows a device's name isn't a port and a GID index.
+    #[error(
+        "{0:?} names no device: give NAME, NAME:PORT or NAME:PORT:GID_INDEX with a port from 1 to 255 and a GID index from 0 to \
+         65535, for example rxe0 or mlx5_0:1:3"
+    )]
+    Place(String),
 }
 
 impl FromStr for DeviceSelector {
@@ -55,9 +68,24 @@ impl FromStr for DeviceSelector {
                     Err(SelectorError::Address(place.into()))
                 }
             }
-            _ => Ok(Self::Named(text.into())),
+            _ => named(text).ok_or_else(|| SelectorError::Place(text.into())),
         }
     }
+}
+
+/// `NAME[:PORT[:GID_INDEX]]`.
+fn named(text: &str) -> Option<DeviceSelector> {
+    let mut parts = text.split(':');
+    let name = parts.next().filter(|name| !name.is_empty())?.to_owned();
+    let port = match parts.next() {
+        Some(port) => Some(port.parse().ok().filter(|port| *port > 0)?),
+        None => None,
+    };
+    let gid_index = match parts.next() {
+        Some(index) => Some(index.parse::<u16>().ok()?.into()),
+        None => None,
+    };
+    parts.next().is_none().then_some(DeviceSelector::Named { name, port, gid_index })
 }
 
 impl fmt::Display for DeviceSelector {
@@ -69,7 +97,15 @@ impl fmt::Display for DeviceSelector {
             Self::Embedded { address: Some(address), port: Some(port) } => {
                 write!(f, "embedded:{}", SocketAddr::new(*address, *port))
             }
-            Self::Named(name) => f.write_str(name),
+            Self::Named { name, port, gid_index } => {
+                f.write_str(name)?;
+                // An index stands behind a port only.
+                match (port, gid_index) {
+                    (None, None) => Ok(()),
+                    (port, None) => write!(f, ":{}", port.unwrap_or(1)),
+                    (port, Some(index)) => write!(f, ":{}:{index}", port.unwrap_or(1)),
+                }
+            }
         }
     }
 }
@@ -88,6 +124,7 @@ mod tests {
             "embedded:10.0.0.1:4792",
             "embedded:[::1]:4792",
             "rxe0",
+            "rxe0:1",
             "mlx5_0:1:3",
         ] {
             assert_eq!(text.parse::<DeviceSelector>().unwrap().to_string(), text);
@@ -100,6 +137,10 @@ mod tests {
     fn what_names_no_address_is_refused() {
         for text in ["", "embedded:", "embedded:nowhere", "embedded:1.2.3.4:99999", "embedded:1.2.3"] {
             assert!(text.parse::<DeviceSelector>().is_err(), "{text:?}");
+        }
+        for text in [":1", "rxe0:", "rxe0:0", "rxe0:256", "rxe0:x", "rxe0:1:", "rxe0:1:-1", "rxe0:1:2:3"] {
+            let error = text.parse::<DeviceSelector>().unwrap_err();
+            assert_eq!(error, SelectorError::Place(text.into()));
         }
     }
 }

@@ -139,15 +139,18 @@ impl Talk {
 
     fn stats(&self) -> Result<(), Failure> {
         let info = self.session.info();
-        let queue_pair = self.session.queue_pair();
-        let (lost, timeouts) = (queue_pair.requester.retransmitted, queue_pair.requester.timeouts);
+        let counters = self.session.queue_pair()?.counters;
         for (what, Moved { times, bytes }) in
             [("messages sent and echoed", self.sent), ("writes", self.writes), ("reads", self.reads)]
         {
             output::line(format_args!("{what}: {times}, {bytes} bytes"))?;
         }
         output::line(format_args!("atomics: {}", self.atomics))?;
-        output::line(format_args!("packets sent again: {lost}, timeouts: {timeouts}"))?;
+        // libibverbs' devices don't count for each queue pair.
+        if let Some(counters) = counters {
+            let (lost, timeouts) = (counters.requester.retransmitted, counters.requester.timeouts);
+            output::line(format_args!("packets sent again: {lost}, timeouts: {timeouts}"))?;
+        }
         output::line(format_args!(
             "region: {} bytes, {} counters",
             self.session.data_len(),

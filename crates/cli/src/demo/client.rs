@@ -1,22 +1,22 @@
 //! A client of the demo: what it does, and what came of it.
 
 use super::server::Key;
+use crate::client::Place;
 use secure_rdma::certs::Name;
 use secure_rdma::control::ErrorKind;
 use secure_rdma::tls::Trust;
 use secure_rdma::{Client, ClientConfig, Session, SessionError, SessionInfo, SessionOptions};
-use std::net::SocketAddr;
 use std::time::Duration;
 use verbs::{Device, DeviceSelector, RemoteRegion, Status};
 
-/// Bytes of each client's region.
+/// Bytes of each client's region on the demo's own server.
 pub(super) const REGION: usize = 256 << 10;
 
 /// Lengths of the messages that are sent: none, one byte, a full packet, one more, and many packets.
 const MESSAGES: [usize; 5] = [0, 1, 4096, 4097, 100_000];
 
-/// Lengths of what is written and read back: up to the whole region.
-const WRITES: [usize; 5] = [1, 4095, 4096, 65_537, REGION];
+/// Lengths of what is written and read back, beside the whole region.
+const WRITES: [usize; 4] = [1, 4095, 4096, 65_537];
 
 /// No step of one operation takes so long, unless something is stuck.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// What the clients need to reach the server.
 #[derive(Debug)]
 pub(super) struct Stage {
-    pub(super) server: SocketAddr,
+    pub(super) server: Place,
     pub(super) server_name: Name,
     pub(super) trust: Trust,
     pub(super) device: DeviceSelector,
@@ -194,7 +194,7 @@ async fn open(stage: &Stage) -> Result<(Client, Session), String> {
 }
 
 async fn connect(client: &Client, stage: &Stage) -> Result<Session, SessionError> {
-    client.connect(&stage.server.ip().to_string(), stage.server.port(), &stage.server_name).await
+    client.connect(&stage.server.host, stage.server.port, &stage.server_name).await
 }
 
 fn random(len: usize) -> Result<Vec<u8>, String> {
@@ -240,8 +240,9 @@ impl From<String> for Unequal {
 /// Writes and reads back pieces of the region at its beginning and at its end; returns what it holds at last.
 async fn write_and_read(session: &mut Session) -> Result<Vec<u8>, Unequal> {
     let mut content = Vec::new();
-    for len in WRITES {
-        for offset in [REGION - len, 0] {
+    let region = usize::try_from(session.data_len()).unwrap_or(usize::MAX);
+    for len in WRITES.into_iter().chain([region]) {
+        for offset in [region.saturating_sub(len), 0] {
             let bytes = random(len)?;
             let place = format!("{len} bytes at {offset}");
             session

@@ -1,6 +1,7 @@
 //! The demo's server: what `secure-rdma server` does, and it remembers what it saw of each client.
 
 use super::client::REGION;
+use crate::client::Place;
 use crate::echo::{self, Echoed};
 use crate::failure::Failure;
 use secure_rdma::certs::Identity;
@@ -24,8 +25,8 @@ pub(super) type Key = (SocketAddr, Qpn);
 #[derive(Debug)]
 pub(super) struct Guest {
     pub(super) info: SessionInfo,
-    /// Requests that its queue pair refused.
-    pub(super) naks: u64,
+    /// Requests that its queue pair refused, where the device counts them.
+    pub(super) naks: Option<u64>,
 }
 
 /// The sessions that the server had, by their clients' ends.
@@ -63,8 +64,8 @@ impl Host {
     }
 
     /// Where it listens.
-    pub(super) fn address(&self) -> SocketAddr {
-        self.address
+    pub(super) fn place(&self) -> Place {
+        Place { host: self.address.ip().to_string(), port: self.address.port() }
     }
 
     /// Ends it, after its clients have left; returns what it saw.
@@ -99,7 +100,7 @@ async fn serve(mut server: Server, mut finished: oneshot::Receiver<()>) -> Guest
 
 async fn entertain(mut session: Session) -> Guest {
     let served = echo::serve(&mut session, &mut Echoed::default()).await;
-    let guest = Guest { info: session.info().clone(), naks: session.queue_pair().responder.naks };
+    let guest = Guest { info: session.info().clone(), naks: echo::refused(&session) };
     match served {
         Ok(()) => {
             let _ = session.close().await;

@@ -99,6 +99,7 @@ fn endpoint() -> Endpoint {
         ack_timeout: 14,
         retry_count: 7,
         rnr_retry: 7,
+        lid: None,
     }
 }
 

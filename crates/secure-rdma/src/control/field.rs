@@ -165,6 +165,74 @@ impl Field for NonZeroU16 {
     }
 }
 
+/// A local identifier: an InfiniBand port's address in its own network (IBA 4.1.3), a unicast one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lid(u16);
+
+impl Lid {
+    const MAX: u16 = 0xbfff;
+
+    /// The LID of that number, if it is a unicast one.
+    #[must_use]
+    pub const fn new(number: u16) -> Option<Self> {
+        if number == 0 || number > Self::MAX { None } else { Some(Self(number)) }
+    }
+
+    /// Its number.
+    #[must_use]
+    pub const fn get(self) -> u16 {
+        self.0
+    }
+}
+
+impl Field for Lid {
+    fn to_wire(&self) -> u64 {
+        self.0.into()
+    }
+
+    fn from_wire(value: u64) -> Result<Self, Invalid> {
+        let lid = u16::try_from(value).ok().and_then(Self::new);
+        lid.ok_or(Invalid::Range { field: "the LID", found: value, min: 1, max: Self::MAX.into() })
+    }
+}
+
+/// A field that may be missing; null doesn't stand for that. Used by `#[cbor(with = "optional", has_nil)]`.
+pub(super) mod optional {
+    use super::{Decoder, Encoder, Field, Write};
+    use minicbor::{decode::Error as DecodeError, encode::Error as EncodeError};
+
+    pub(in super::super) fn encode<C, T: Field, W: Write>(
+        value: &Option<T>,
+        encoder: &mut Encoder<W>,
+        context: &mut C,
+    ) -> Result<(), EncodeError<W::Error>> {
+        match value {
+            Some(value) => super::encode(value, encoder, context),
+            // Not reached: what is missing isn't written.
+            None => encoder.null()?.ok(),
+        }
+    }
+
+    pub(in super::super) fn decode<C, T: Field>(
+        decoder: &mut Decoder<'_>,
+        context: &mut C,
+    ) -> Result<Option<T>, DecodeError> {
+        super::decode(decoder, context).map(Some)
+    }
+
+    #[expect(
+        clippy::unnecessary_wraps,
+        reason = "minicbor's signature: a missing field has a value, namely none"
+    )]
+    pub(in super::super) fn nil<T>() -> Option<Option<T>> {
+        Some(None)
+    }
+
+    pub(in super::super) fn is_nil<T>(value: &Option<T>) -> bool {
+        value.is_none()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

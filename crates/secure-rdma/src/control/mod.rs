@@ -26,7 +26,7 @@ mod record;
 pub use channel::{ControlChannel, ControlReader, ControlWriter};
 pub use deterministic::Irregular;
 pub use error::{ControlError, DecodeError, EncodeError, Invalid};
-pub use field::{Redacted, Text};
+pub use field::{Lid, Redacted, Text};
 pub use frame::{MAX_RECORD, RECORD_LIMIT};
 pub use record::{
     Access, Endpoint, ErrorCode, ErrorKind, HEARTBEAT_MS, Hello, Record, Region, Role, SealPolicy, VERSION,

@@ -9,8 +9,8 @@ use minicbor::{Decode, Encode};
 use rocev2::{Mtu, Psn, Qpn};
 use zeroize::Zeroizing;
 
-use super::field::{self, Field};
-use super::{DecodeError, EncodeError, Invalid, Redacted, Text, deterministic};
+use super::field::{self, Field, optional};
+use super::{DecodeError, EncodeError, Invalid, Lid, Redacted, Text, deterministic};
 
 /// The protocol version that this library speaks.
 pub const VERSION: u16 = 1;
@@ -252,7 +252,7 @@ pub struct Endpoint {
     #[n(2)]
     #[cbor(with = "minicbor::bytes")]
     pub gid: [u8; 16],
-    /// The UDP port that it receives on.
+    /// The UDP port that it receives on; 4791 on InfiniBand, where it means nothing.
     #[n(3)]
     #[cbor(with = "field")]
     pub udp_port: NonZeroU16,
@@ -281,6 +281,10 @@ pub struct Endpoint {
     /// How often the peer should send again after an RNR NAK, 0 to 7; 7 is without end.
     #[n(11)]
     pub rnr_retry: u8,
+    /// Its port's LID, on InfiniBand; on Ethernet there is none.
+    #[n(12)]
+    #[cbor(with = "optional", has_nil)]
+    pub lid: Option<Lid>,
 }
 
 impl Endpoint {

@@ -21,7 +21,8 @@ use super::memory::{COUNTERS, LIMITS, RD_ATOMIC, RECV_DEPTH, RECV_SIZE, REGION_A
 use super::{End, RemoteLayout, SEAL, STEP_LIMIT, Session, SessionInfo, SessionOptions, Timing};
 use crate::SessionError;
 use crate::control::{
-    ControlChannel, ControlError, Endpoint, Hello, Record, Redacted, Region, Role, SealPolicy, Text, VERSION,
+    ControlChannel, ControlError, Endpoint, Hello, Lid, Record, Redacted, Region, Role, SealPolicy, Text,
+    VERSION,
 };
 use crate::tls::{self, Negotiated, TlsError};
 use std::net::{IpAddr, SocketAddr};
@@ -227,9 +228,11 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Steps<T> {
             Record::Endpoint(endpoint) => endpoint,
             other => return Err(unexpected(STEP, &other)),
         };
-        // Packets go where the peer says: only ever to the host that TLS has authenticated, or anybody could be flooded.
+        // Packets go where the peer says: only ever to the host that TLS has authenticated, or anybody could be flooded. InfiniBand has
+        // no IP addresses, and its packets don't leave its own network.
         let (connected, named) = (local.peer.ip().to_canonical(), address_of(&endpoint));
-        if connected != named {
+        let own_host = || connected.is_loopback() && verbs::is_own_address(named);
+        if endpoint.lid.is_none() && connected != named && !own_host() {
             return Err(SessionError::ForeignAddress { connected, named });
         }
         Ok(endpoint)
@@ -249,20 +252,19 @@ struct Prepared {
     qp: QueuePair<Init>,
     psn: OwnPsn,
     gid: GidEntry,
-    place: (Gid, u16),
     domain: Arc<ProtectionDomain>,
     queue: Arc<CompletionQueue>,
     channel: AsyncChannel,
     buffers: MemoryRegion,
     slot_size: u32,
+    /// Reads and atomics under way at a time: of the peer, of this side.
+    rd_atomic: [u8; 2],
 }
 
 impl Prepared {
     fn new(local: &Local<'_>, rights: PeerRights, slot_size: u32) -> Result<Self, SessionError> {
         let device = local.device;
-        let address = local.address.ip().to_canonical();
-        let gid = device.gid_of(address)?;
-        let place = gid.bound.ok_or(verbs::Error::NoGid(address))?;
+        let gid = device.gid_for(local.address.ip().to_canonical())?;
         let domain = device.protection_domain()?;
         let channel = device.completion_channel()?;
         let capacity = LIMITS.max_send_requests + LIMITS.max_recv_requests;
@@ -274,7 +276,9 @@ impl Prepared {
             qp.post_recv(request)?;
         }
         let psn = OwnPsn::random()?;
-        Ok(Self { qp, psn, gid, place, domain, queue, channel, buffers, slot_size })
+        let limits = device.attributes();
+        let rd_atomic = [limits.max_qp_rd_atom, limits.max_qp_init_rd_atom].map(|limit| limit.min(RD_ATOMIC));
+        Ok(Self { qp, psn, gid, domain, queue, channel, buffers, slot_size, rd_atomic })
     }
 
     /// What the peer needs to know of it.
@@ -282,17 +286,17 @@ impl Prepared {
         Record::Endpoint(Endpoint {
             qpn: self.qp.qpn(),
             psn: Redacted::new(self.psn.get()),
-            gid: mapped(self.gid.address),
-            // A bound socket's port is never 0.
-            udp_port: NonZeroU16::new(self.place.1).unwrap_or(NonZeroU16::MAX),
+            gid: gid_bytes(&self.gid),
+            udp_port: udp_port(&self.gid),
             mtu: self.gid.mtu,
-            max_rd_atomic: RD_ATOMIC,
+            max_rd_atomic: self.rd_atomic[0],
             recv_depth: RECV_DEPTH,
             recv_size: RECV_SIZE,
             min_rnr_timer: RNR_TIMER,
             ack_timeout: ACK_TIMEOUT,
             retry_count: RETRY_COUNT,
             rnr_retry: RNR_RETRY,
+            lid: self.gid.lid.and_then(Lid::new),
         })
     }
 
@@ -311,26 +315,30 @@ impl Prepared {
         let peer = Peer {
             qpn: remote.qpn,
             psn: remote.psn,
-            gid: Gid::for_endpoint(SocketAddr::new(remote.address.ip(), rocev2::UDP_PORT)),
-            port: Some(remote.address.port()),
+            gid: Gid::from(endpoint.gid),
+            udp_port: Some(endpoint.udp_port.get()),
+            lid: endpoint.lid.map(Lid::get),
         };
         let path_mtu = endpoint.mtu.min(self.gid.mtu);
         let receive = ReceiveOptions {
             gid_index: self.gid.index,
             path_mtu,
-            max_dest_rd_atomic: RD_ATOMIC,
+            max_dest_rd_atomic: self.rd_atomic[0],
             min_rnr_timer: RNR_TIMER,
         };
         let send = SendOptions {
             timeout: endpoint.ack_timeout,
             retry_count: endpoint.retry_count,
             rnr_retry: endpoint.rnr_retry,
-            max_rd_atomic: endpoint.max_rd_atomic.min(RD_ATOMIC),
+            max_rd_atomic: endpoint.max_rd_atomic.min(self.rd_atomic[1]),
         };
         let own = End {
             qpn: self.qp.qpn(),
             psn: self.psn,
-            address: SocketAddr::new(self.gid.address, self.place.1),
+            address: SocketAddr::new(
+                IpAddr::from(gid_bytes(&self.gid)).to_canonical(),
+                udp_port(&self.gid).get(),
+            ),
         };
         let qp = self.qp.ready_to_receive(&peer, &receive)?.ready_to_send(self.psn, &send)?;
         let data = DataPath::new(Parts {
@@ -421,12 +429,19 @@ fn unexpected(step: &'static str, record: &Record) -> SessionError {
     SessionError::Unexpected { step, found: super::name(record) }
 }
 
-/// An address as a GID's bytes; the UDP port is told apart from it.
-fn mapped(address: IpAddr) -> [u8; 16] {
-    match address {
-        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
-        IpAddr::V6(v6) => v6.octets(),
+/// A GID as it is told: an IP address's plain form, since the UDP port is told apart from it.
+fn gid_bytes(gid: &GidEntry) -> [u8; 16] {
+    match gid.address {
+        Some(IpAddr::V4(v4)) => v4.to_ipv6_mapped().octets(),
+        Some(IpAddr::V6(v6)) => v6.octets(),
+        None => gid.gid.to_bytes(),
     }
+}
+
+/// The UDP port that a GID receives on; where there is none (InfiniBand), the usual one stands for it.
+fn udp_port(gid: &GidEntry) -> NonZeroU16 {
+    const USUAL: NonZeroU16 = NonZeroU16::new(verbs::UDP_PORT).unwrap();
+    gid.udp_port.and_then(NonZeroU16::new).unwrap_or(USUAL)
 }
 
 fn address_of(endpoint: &Endpoint) -> IpAddr {

@@ -13,10 +13,14 @@ pub(crate) const RECV_SIZE: u32 = 4096;
 pub(crate) const SEND_SLOTS: u32 = 4;
 
 /// Send requests that may be outstanding: each uses a buffer of its own.
-pub(crate) const LIMITS: QueuePairLimits =
-    QueuePairLimits { max_send_requests: SEND_SLOTS as usize, max_recv_requests: RECV_DEPTH as usize };
+pub(crate) const LIMITS: QueuePairLimits = QueuePairLimits {
+    max_send_requests: SEND_SLOTS as usize,
+    max_recv_requests: RECV_DEPTH as usize,
+    max_sge: 1,
+    max_inline: 0,
+};
 
-/// Reads and atomics under way at a time, in each direction.
+/// Reads and atomics under way at a time, in each direction, where the device has so many.
 pub(crate) const RD_ATOMIC: u8 = 16;
 
 /// Bytes at the end of a region for atomics: eight counters.

@@ -128,10 +128,12 @@ impl Session {
         &self.info
     }
 
-    /// Counters and state of its queue pair.
-    #[must_use]
-    pub fn queue_pair(&self) -> verbs::Snapshot {
-        self.data.queue_pair().query()
+    /// What the device tells of its queue pair.
+    ///
+    /// # Errors
+    /// The device can't be asked any more.
+    pub fn queue_pair(&self) -> Result<verbs::Snapshot, SessionError> {
+        Ok(self.data.queue_pair().query()?)
     }
 
     /// This side's memory that the peer may use, on the server. It changes under one's hands.

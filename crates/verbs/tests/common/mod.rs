@@ -1,34 +1,41 @@
-//! Two ends of a connection on real sockets, for tests.
+//! Two ends of a connection on real devices, for tests.
 
-use std::net::IpAddr;
+mod place;
+
+pub(crate) use place::{Place, places};
+
 use std::sync::Arc;
 use std::time::Duration;
 use verbs::{
-    Access, Completion, CompletionQueue, Device, DeviceSelector, MemoryRegion, Mtu, OwnPsn, Peer, PeerPsn,
+    Access, Completion, CompletionQueue, Device, GidEntry, MemoryRegion, Mtu, OwnPsn, Peer, PeerPsn,
     PeerRights, QueuePair, QueuePairLimits, ReadyToSend, ReceiveOptions, RecvRequest, Reset, SendOptions,
     Status,
 };
 
 /// Long enough for any machine; a test that works never waits for it.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// One end: its own device, with its own sockets.
 pub(crate) struct End {
+    pub(crate) place: Place,
     pub(crate) device: Arc<Device>,
     pub(crate) queue: Arc<CompletionQueue>,
     pub(crate) qp: Option<QueuePair<ReadyToSend>>,
     pub(crate) memory: MemoryRegion,
+    gid: GidEntry,
 }
 
 /// How the ends are made.
 #[derive(Clone, Copy)]
 pub(crate) struct Setup {
-    pub(crate) address: IpAddr,
+    /// Whether they are joined by IPv6.
+    pub(crate) v6: bool,
     pub(crate) mtu: Mtu,
     pub(crate) rights: PeerRights,
     pub(crate) access: Access,
     pub(crate) memory: usize,
     pub(crate) send: SendOptions,
+    pub(crate) min_rnr_timer: u8,
     pub(crate) limits: QueuePairLimits,
     pub(crate) receives: u64,
     pub(crate) queue: usize,
@@ -37,13 +44,19 @@ pub(crate) struct Setup {
 impl Default for Setup {
     fn default() -> Self {
         Self {
-            address: [127, 0, 0, 1].into(),
+            v6: false,
             mtu: Mtu::B4096,
             rights: PeerRights { read: true, write: true, atomic: true },
             access: Access::LOCAL_WRITE | Access::REMOTE_WRITE | Access::REMOTE_READ | Access::REMOTE_ATOMIC,
             memory: 4 << 20,
             send: SendOptions { timeout: 14, retry_count: 7, rnr_retry: 7, max_rd_atomic: 16 },
-            limits: QueuePairLimits { max_send_requests: 256, max_recv_requests: 256 },
+            min_rnr_timer: 1,
+            limits: QueuePairLimits {
+                max_send_requests: 256,
+                max_recv_requests: 256,
+                max_sge: 4,
+                max_inline: 64,
+            },
             receives: 0,
             queue: 1024,
         }
@@ -51,15 +64,20 @@ impl Default for Setup {
 }
 
 impl End {
-    fn new(setup: &Setup) -> (Self, QueuePair<Reset>) {
-        let selector = DeviceSelector::Embedded { address: Some(setup.address), port: None };
-        let device = Device::open(&selector).expect("the embedded device opens");
+    fn new(setup: &Setup, place: Place) -> (Self, QueuePair<Reset>) {
+        let (device, gid) = place.open(setup.v6);
         let domain = device.protection_domain().expect("a protection domain");
         let channel = device.completion_channel().expect("a channel");
         let queue = device.completion_queue(setup.queue, Some(&channel)).expect("a completion queue");
         let qp = domain.queue_pair(&queue, &queue, setup.limits).expect("a queue pair");
         let memory = domain.register(setup.memory, setup.access).expect("memory");
-        (Self { device, queue, qp: None, memory }, qp)
+        (Self { place, device, queue, qp: None, memory, gid }, qp)
+    }
+
+    /// How its peer finds it.
+    fn peer(&self, qp: &QueuePair<Reset>, psn: OwnPsn) -> Peer {
+        let GidEntry { gid, udp_port, lid, .. } = self.gid;
+        Peer { qpn: qp.qpn(), psn: PeerPsn::new(psn.get()), gid, udp_port, lid }
     }
 
     pub(crate) fn qp(&mut self) -> &mut QueuePair<ReadyToSend> {
@@ -79,17 +97,22 @@ impl End {
         assert_eq!(completion.status, Status::Success, "{completion:?}");
         completion
     }
+
+    /// What the device says of the queue pair's state.
+    pub(crate) fn state(&self) -> verbs::State {
+        self.qp.as_ref().expect("connected").query().expect("the device answers").state
+    }
 }
 
-/// Two ends, connected.
+/// Two ends, connected: where [`places`] says.
 pub(crate) fn connect(setup: &Setup) -> (End, End) {
-    let ((mut a, qp_a), (mut b, qp_b)) = (End::new(setup), End::new(setup));
-    let psns = [OwnPsn::random().expect("random"), OwnPsn::random().expect("random")];
-    let entries = [&a, &b].map(|end| end.device.gid_of(setup.address).expect("the address is bound"));
-    let peers = [(qp_a.qpn(), 0), (qp_b.qpn(), 1)].map(|(qpn, side)| {
-        let (gid, port) = entries[side].bound.expect("bound");
-        Peer { qpn, psn: PeerPsn::new(psns[side].get()), gid, port: Some(port) }
-    });
+    connect_with(setup, [OwnPsn::random().expect("random"), OwnPsn::random().expect("random")])
+}
+
+/// Two ends, connected, with these PSNs.
+pub(crate) fn connect_with(setup: &Setup, psns: [OwnPsn; 2]) -> (End, End) {
+    let [(mut a, qp_a), (mut b, qp_b)] = places().map(|place| End::new(setup, place));
+    let peers = [a.peer(&qp_a, psns[0]), b.peer(&qp_b, psns[1])];
     let drive = |qp: QueuePair<Reset>, end: &End, own: usize, peer: usize| {
         let mut qp = qp.init(setup.rights).expect("INIT");
         for id in 0..setup.receives {
@@ -97,10 +120,10 @@ pub(crate) fn connect(setup: &Setup) -> (End, End) {
             qp.post_recv(RecvRequest::new([slice]).id(id)).expect("posted");
         }
         let options = ReceiveOptions {
-            gid_index: entries[own].index,
+            gid_index: end.gid.index,
             path_mtu: setup.mtu,
             max_dest_rd_atomic: setup.send.max_rd_atomic,
-            min_rnr_timer: 1,
+            min_rnr_timer: setup.min_rnr_timer,
         };
         let qp = qp.ready_to_receive(&peers[peer], &options).expect("RTR");
         qp.ready_to_send(psns[own], &setup.send).expect("RTS")

@@ -2,7 +2,7 @@
 use verbs::{Gid, OwnPsn, Peer, PeerPsn, QueuePair, ReadyToReceive, SendOptions, Qpn};
 
 fn peer(qpn: Qpn, gid: Gid, own: OwnPsn) -> Peer {
-    Peer { qpn, psn: own, gid, port: None }
+    Peer { qpn, psn: own, gid, udp_port: None, lid: None }
 }
 
 fn start(qp: QueuePair<ReadyToReceive>, peers: PeerPsn, options: &SendOptions) {

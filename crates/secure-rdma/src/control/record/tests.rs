@@ -31,6 +31,7 @@ fn endpoint() -> Endpoint {
         ack_timeout: 14,
         retry_count: 7,
         rnr_retry: 6,
+        lid: None,
     }
 }
 
@@ -50,6 +51,7 @@ fn every_record() -> Vec<Record> {
     vec![
         Record::Hello(hello()),
         Record::Endpoint(endpoint()),
+        Record::Endpoint(Endpoint { lid: Lid::new(0x1234), ..endpoint() }),
         Record::Region(region()),
         Record::Ready,
         Record::Ping { n: 7 },
@@ -84,10 +86,12 @@ fn refusal(record: &Record) -> Invalid {
 fn the_bytes_of_every_record_are_these() {
     // The wire format, once and for all: a change here is another protocol version.
     let bytes: Vec<Vec<u8>> = every_record().iter().map(encode).collect();
-    let expected: [&[u8]; 11] = [
+    let expected: [&[u8]; 12] = [
         b"\x82\x01\xa1\x00\xa6\x00\x01\x01\x00\x02\x02\x03\x1a\x80\x00\x00\x00\x04\x19\x13\x88\x05\x71secure-rdma/0.1.0",
         b"\x82\x02\xa1\x00\xac\x00\x1a\x00\x12\x34\x56\x01\x1a\x00\xab\xcd\xef\x02\x50\0\0\0\0\0\0\0\0\0\0\xff\xff\x7f\0\0\x01\
           \x03\x19\x12\xb7\x04\x05\x05\x10\x06\x18\x40\x07\x19\x10\x00\x08\x0c\x09\x0e\x0a\x07\x0b\x06",
+        b"\x82\x02\xa1\x00\xad\x00\x1a\x00\x12\x34\x56\x01\x1a\x00\xab\xcd\xef\x02\x50\0\0\0\0\0\0\0\0\0\0\xff\xff\x7f\0\0\x01\
+          \x03\x19\x12\xb7\x04\x05\x05\x10\x06\x18\x40\x07\x19\x10\x00\x08\x0c\x09\x0e\x0a\x07\x0b\x06\x0c\x19\x12\x34",
         b"\x82\x03\xa1\x00\xa6\x00\x1b\x00\x00\x7f\x00\x00\x00\x10\x00\x01\x1a\xde\xad\xbe\xef\x02\x19\x10\x40\x03\x19\x10\x00\
           \x04\x18\x40\x05\x07",
         b"\x82\x04\xa0",
@@ -123,6 +127,7 @@ fn no_record_is_larger_than_the_buffers_made_for_it() {
             recv_depth: u32::MAX,
             recv_size: u32::MAX,
             max_rd_atomic: u8::MAX,
+            lid: Lid::new(0xbfff),
             ..endpoint()
         }),
         Record::Region(Region {
@@ -252,6 +257,20 @@ fn numbers_outside_their_fields_are_refused_with_the_range() {
         assert!(
             matches!(refused(field, &over), Invalid::Range { max: m, .. } if m == u64::from(max)),
             "field {field}"
+        );
+    }
+    // Field 12, the LID, isn't there on Ethernet: it is put behind the last one.
+    for lid in [&[0][..], &[0x19, 0xc0, 0]] {
+        let mut bytes = encode(&Record::Endpoint(endpoint()));
+        bytes[4] = 0xad;
+        bytes.extend([&[12], lid].concat());
+        let refused = Record::decode(&bytes);
+        assert!(
+            matches!(
+                refused,
+                Err(DecodeError::Invalid { number: 2, source: Invalid::Range { min: 1, max: 0xbfff, .. } })
+            ),
+            "{refused:?}"
         );
     }
     for field in [6, 7] {
@@ -402,7 +421,8 @@ fn any_endpoint() -> impl Strategy<Value = Endpoint> {
     let gid = any::<[u8; 16]>().prop_filter("unicast", |gid| is_unicast((*gid).into()));
     let numbers = (2..0xff_ffff_u32, 0..=0xff_ffff_u32, gid, 1..=u16::MAX, mtu);
     let limits = (any::<u8>(), 1..=u32::MAX, 1..=u32::MAX, 0..=31_u8, 0..=31_u8, 0..=7_u8, 0..=7_u8);
-    (numbers, limits).prop_map(|((qpn, psn, gid, port, mtu), limits)| Endpoint {
+    let lid = proptest::option::of((1..=0xbfff_u16).prop_map(|lid| Lid::new(lid).unwrap()));
+    (numbers, limits, lid).prop_map(|((qpn, psn, gid, port, mtu), limits, lid)| Endpoint {
         qpn: Qpn::truncate(qpn),
         psn: Redacted::new(Psn::truncate(psn)),
         gid,
@@ -415,6 +435,7 @@ fn any_endpoint() -> impl Strategy<Value = Endpoint> {
         ack_timeout: limits.4,
         retry_count: limits.5,
         rnr_retry: limits.6,
+        lid,
     })
 }
 
@@ -481,7 +502,7 @@ fn without_unknown_fields(bytes: &[u8]) -> Vec<u8> {
         7 => &[0, 1],
         _ => &[],
     };
-    let inner = [0, 6, 12, 6].get(usize::from(number)).copied();
+    let inner = [0, 6, 13, 6].get(usize::from(number)).copied();
     let mut out = vec![0x82, number];
     let mut decoder = minicbor::Decoder::new(bytes);
     decoder.set_position(2);

@@ -1,0 +1,34 @@
+//! Asynchronous events.
+
+use device::DeviceEvent;
+use rocev2::Qpn;
+use rocev2::rc::AsyncEvent;
+
+/// An asynchronous event and what it concerns (`ibv_get_async_event(3)`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Something happened to a queue pair.
+    QueuePair(Qpn, AsyncEvent),
+    /// The completion queue with this number overflowed.
+    CompletionQueueOverflow(u64),
+    /// A port of the device came up or went down.
+    Port {
+        /// Its number.
+        port: u8,
+        /// Whether it came up.
+        active: bool,
+    },
+    /// The device is unusable until it is opened again.
+    DeviceFatal,
+    /// Another one, by its number in `enum ibv_event_type`.
+    Other(u32),
+}
+
+impl From<DeviceEvent> for Event {
+    fn from(event: DeviceEvent) -> Self {
+        match event {
+            DeviceEvent::QueuePair(qpn, what) => Self::QueuePair(qpn, what),
+            DeviceEvent::CompletionQueueOverflow(number) => Self::CompletionQueueOverflow(number),
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! Asynchronous events.
+
+use super::check;
+use super::context::Context;
+use crate::Event;
+use core::mem::MaybeUninit;
+use rocev2::Qpn;
+use rocev2::rc::AsyncEvent;
+use verbs_sys::{
+    IBV_EVENT_COMM_EST, IBV_EVENT_CQ_ERR, IBV_EVENT_DEVICE_FATAL, IBV_EVENT_PORT_ACTIVE, IBV_EVENT_PORT_ERR,
+    IBV_EVENT_QP_ACCESS_ERR, IBV_EVENT_QP_FATAL, IBV_EVENT_QP_REQ_ERR, IBV_EVENT_SQ_DRAINED, ibv_async_event,
+};
+
+impl Context {
+    /// The next event, if there is one.
+    pub(crate) fn try_event(&self) -> Option<Event> {
+        let mut event = MaybeUninit::<ibv_async_event>::zeroed();
+        // SAFETY: the context is open, and the library writes the event.
+        check(unsafe { self.library.ibv_get_async_event(self.raw.as_ptr(), event.as_mut_ptr()) }).ok()?;
+        // SAFETY: zeroed bytes are a value of this structure, and the library has filled it.
+        let mut event = unsafe { event.assume_init() };
+        let told = read(&event);
+        // SAFETY: the event was got from the library and is acknowledged once.
+        unsafe { self.library.ibv_ack_async_event(&raw mut event) };
+        Some(told)
+    }
+}
+
+/// What an event says. It isn't acknowledged yet: the object that it names can't have been destroyed.
+fn read(event: &ibv_async_event) -> Event {
+    let queue_pair = |what| {
+        // SAFETY: for these types the union holds a queue pair, which exists until the event is acknowledged.
+        let qpn = unsafe { (*event.element.qp).qp_num };
+        Event::QueuePair(Qpn::truncate(qpn), what)
+    };
+    // SAFETY: for port events the union holds a number; for others this isn't used. Any bytes are a number.
+    let port = u8::try_from(unsafe { event.element.port_num }).unwrap_or(0);
+    match event.event_type {
+        IBV_EVENT_CQ_ERR => {
+            // SAFETY: for this type the union holds a completion queue, which exists until the event is acknowledged.
+            let number = unsafe { (*event.element.cq).cq_context };
+            Event::CompletionQueueOverflow(number.addr() as u64)
+        }
+        IBV_EVENT_QP_FATAL => queue_pair(AsyncEvent::Fatal),
+        IBV_EVENT_QP_REQ_ERR => queue_pair(AsyncEvent::RequestError),
+        IBV_EVENT_QP_ACCESS_ERR => queue_pair(AsyncEvent::AccessError),
+        IBV_EVENT_COMM_EST => queue_pair(AsyncEvent::CommunicationEstablished),
+        IBV_EVENT_SQ_DRAINED => queue_pair(AsyncEvent::SendQueueDrained),
+        IBV_EVENT_PORT_ACTIVE => Event::Port { port, active: true },
+        IBV_EVENT_PORT_ERR => Event::Port { port, active: false },
+        IBV_EVENT_DEVICE_FATAL => Event::DeviceFatal,
+        other => Event::Other(other),
+    }
+}

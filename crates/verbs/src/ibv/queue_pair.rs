@@ -1,0 +1,367 @@
+//! Queue pairs.
+
+use super::completion::Queue;
+use super::context::{Context, mtu};
+use super::memory::Domain;
+use super::request::{self, Elements, Flags};
+use super::{check, made};
+use crate::gid::{GidEntry, GidKind};
+use crate::queue_pair::{Peer, QueuePairLimits, ReceiveOptions, Snapshot};
+use crate::{Error, PostReason};
+use core::ffi::c_int;
+use core::ptr::{self, NonNull};
+use rocev2::rc::{self, PeerRights, ReceiveAttributes, SendAttributes, SendOperation, State, Transition};
+use rocev2::{Psn, Qpn, UDP_PORT};
+use std::io;
+use std::sync::Arc;
+use verbs_sys::{
+    IBV_ACCESS_LOCAL_WRITE, IBV_ACCESS_REMOTE_ATOMIC, IBV_ACCESS_REMOTE_READ, IBV_ACCESS_REMOTE_WRITE,
+    IBV_QP_ACCESS_FLAGS, IBV_QP_AV, IBV_QP_DEST_QPN, IBV_QP_EN_SQD_ASYNC_NOTIFY, IBV_QP_MAX_DEST_RD_ATOMIC,
+    IBV_QP_MAX_QP_RD_ATOMIC, IBV_QP_MIN_RNR_TIMER, IBV_QP_PATH_MTU, IBV_QP_PKEY_INDEX, IBV_QP_PORT,
+    IBV_QP_RETRY_CNT, IBV_QP_RNR_RETRY, IBV_QP_RQ_PSN, IBV_QP_SQ_PSN, IBV_QP_STATE, IBV_QP_TIMEOUT,
+    IBV_QPF_GRH_REQUIRED, IBV_QPS_ERR, IBV_QPS_INIT, IBV_QPS_RESET, IBV_QPS_RTR, IBV_QPS_RTS, IBV_QPS_SQD,
+    IBV_QPS_SQE, IBV_QPT_RC, ibv_ah_attr, ibv_qp, ibv_qp_attr, ibv_qp_init_attr,
+};
+
+/// Hops that packets may take, as IP's usual default.
+const HOP_LIMIT: u8 = 64;
+
+/// A queue pair.
+pub(crate) struct QueuePair {
+    domain: Arc<Domain>,
+    _queues: [Arc<Queue>; 2],
+    raw: NonNull<ibv_qp>,
+    qpn: Qpn,
+}
+
+// SAFETY: libibverbs' objects aren't tied to a thread.
+unsafe impl Send for QueuePair {}
+// SAFETY: libibverbs locks what it has to.
+unsafe impl Sync for QueuePair {}
+
+impl QueuePair {
+    /// A queue pair in the RESET state.
+    pub(crate) fn new(
+        domain: &Arc<Domain>,
+        send_queue: &Arc<Queue>,
+        recv_queue: &Arc<Queue>,
+        limits: &QueuePairLimits,
+    ) -> Result<Self, Error> {
+        let context = &domain.context;
+        if !send_queue.is_of(context) || !recv_queue.is_of(context) {
+            return Err(Error::Mixed("a completion queue"));
+        }
+        context.within("send requests", limits.max_send_requests, context.limits.max_qp_wr)?;
+        context.within("receive requests", limits.max_recv_requests, context.limits.max_qp_wr)?;
+        context.within("elements of a scatter/gather list", limits.max_sge, context.limits.max_sge)?;
+        let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        let mut init = ibv_qp_init_attr::default();
+        init.send_cq = send_queue.raw.as_ptr();
+        init.recv_cq = recv_queue.raw.as_ptr();
+        init.qp_type = IBV_QPT_RC;
+        init.cap.max_send_wr = number(limits.max_send_requests.max(1));
+        init.cap.max_recv_wr = number(limits.max_recv_requests.max(1));
+        init.cap.max_send_sge = number(limits.max_sge.max(1));
+        init.cap.max_recv_sge = number(limits.max_sge.max(1));
+        init.cap.max_inline_data = number(limits.max_inline);
+        let advice = format!(
+            "; it was asked for {} send and {} receive requests, {} scatter/gather elements and {} bytes inline",
+            init.cap.max_send_wr, init.cap.max_recv_wr, limits.max_sge, limits.max_inline
+        );
+        // SAFETY: the domain and the queues exist, belong to this context, and are kept by the queue pair.
+        let raw = made(unsafe { context.library.ibv_create_qp(domain.raw.as_ptr(), &raw mut init) })
+            .map_err(context.failed("making a queue pair", advice))?;
+        // SAFETY: the library made it, and its number doesn't change.
+        let qpn = Qpn::truncate(unsafe { (*raw.as_ptr()).qp_num });
+        let queues = [send_queue, recv_queue].map(Arc::clone);
+        Ok(Self { domain: Arc::clone(domain), _queues: queues, raw, qpn })
+    }
+
+    pub(crate) fn qpn(&self) -> Qpn {
+        self.qpn
+    }
+
+    pub(crate) fn domain(&self) -> &Domain {
+        &self.domain
+    }
+
+    /// Makes a transition other than the one to RTR.
+    pub(crate) fn modify(&self, transition: Transition) -> Result<(), Error> {
+        let context = self.context();
+        let mut attributes = ibv_qp_attr::default();
+        let (call, mask) = match transition {
+            Transition::Init(init) => {
+                attributes.qp_state = IBV_QPS_INIT;
+                attributes.port_num = context.port;
+                attributes.qp_access_flags = access_flags(init.rights);
+                (
+                    "bringing a queue pair to INIT",
+                    IBV_QP_STATE | IBV_QP_PKEY_INDEX | IBV_QP_PORT | IBV_QP_ACCESS_FLAGS,
+                )
+            }
+            Transition::ReadyToSend(send) => {
+                attributes.qp_state = IBV_QPS_RTS;
+                attributes.timeout = send.timeout;
+                attributes.retry_cnt = send.retry_count;
+                attributes.rnr_retry = send.rnr_retry;
+                attributes.sq_psn = send.sq_psn.get();
+                attributes.max_rd_atomic = send.max_rd_atomic;
+                (
+                    "bringing a queue pair to RTS",
+                    IBV_QP_STATE
+                        | IBV_QP_TIMEOUT
+                        | IBV_QP_RETRY_CNT
+                        | IBV_QP_RNR_RETRY
+                        | IBV_QP_SQ_PSN
+                        | IBV_QP_MAX_QP_RD_ATOMIC,
+                )
+            }
+            Transition::Drain => {
+                attributes.qp_state = IBV_QPS_SQD;
+                attributes.en_sqd_async_notify = 1;
+                ("draining a send queue", IBV_QP_STATE | IBV_QP_EN_SQD_ASYNC_NOTIFY)
+            }
+            Transition::Resume => {
+                attributes.qp_state = IBV_QPS_RTS;
+                ("resuming a send queue", IBV_QP_STATE)
+            }
+            Transition::Error => {
+                attributes.qp_state = IBV_QPS_ERR;
+                ("bringing a queue pair to the error state", IBV_QP_STATE)
+            }
+            Transition::Reset | Transition::ReadyToReceive(_) => {
+                attributes.qp_state = IBV_QPS_RESET;
+                ("bringing a queue pair to RESET", IBV_QP_STATE)
+            }
+        };
+        self.modify_raw(&mut attributes, mask).map_err(context.failed(call, ""))
+    }
+
+    /// INIT → RTR, towards `peer`.
+    pub(crate) fn ready_to_receive(&self, peer: &Peer, options: &ReceiveOptions) -> Result<(), Error> {
+        let context = self.context();
+        let own = context.gid(options.gid_index)?;
+        if options.path_mtu > context.mtu() {
+            let (asked, limit) = (options.path_mtu, context.mtu());
+            return Err(Error::PathMtu { device: context.place(), asked, limit });
+        }
+        let mut attributes = ibv_qp_attr::default();
+        attributes.qp_state = IBV_QPS_RTR;
+        attributes.ah_attr = address(context, &own, peer)?;
+        attributes.path_mtu = options.path_mtu.code().into();
+        attributes.dest_qp_num = peer.qpn.get();
+        attributes.rq_psn = peer.psn.get().get();
+        attributes.max_dest_rd_atomic = options.max_dest_rd_atomic;
+        attributes.min_rnr_timer = options.min_rnr_timer;
+        let mask = IBV_QP_STATE
+            | IBV_QP_AV
+            | IBV_QP_PATH_MTU
+            | IBV_QP_DEST_QPN
+            | IBV_QP_RQ_PSN
+            | IBV_QP_MAX_DEST_RD_ATOMIC
+            | IBV_QP_MIN_RNR_TIMER;
+        self.modify_raw(&mut attributes, mask).map_err(|source| match source.raw_os_error() {
+            // The kernel looks the peer's hardware address up at this step.
+            Some(libc::ENETUNREACH | libc::EHOSTUNREACH | libc::ETIMEDOUT | libc::EADDRNOTAVAIL) => {
+                Error::Unreachable {
+                    own: own.to_string(),
+                    peer: peer.gid,
+                    reason: format!(
+                        "no way there was found ({source}); see `ip route get`, `ping` and the neighbour table, or choose another \
+                         GID: --device NAME:PORT:GID_INDEX"
+                    )
+                    .into(),
+                }
+            }
+            _ => context.failed("bringing a queue pair to RTR", "")(source),
+        })
+    }
+
+    pub(crate) fn post_send(
+        &self,
+        number: u64,
+        operation: &SendOperation,
+        flags: Flags,
+        elements: &mut Elements,
+        limit: usize,
+    ) -> Result<(), PostReason> {
+        let mut request = request::send(number, operation, flags, elements);
+        let mut bad = ptr::null_mut();
+        // SAFETY: the queue pair exists; the request and its list live until the call returns; the regions that the list names are
+        // kept until the request completes.
+        let result = unsafe { verbs_sys::ibv_post_send(self.raw.as_ptr(), &raw mut request, &raw mut bad) };
+        check(result).map_err(|error| refused(&error, limit))
+    }
+
+    pub(crate) fn post_recv(
+        &self,
+        number: u64,
+        elements: &mut Elements,
+        limit: usize,
+    ) -> Result<(), PostReason> {
+        let mut request = request::receive(number, elements);
+        let mut bad = ptr::null_mut();
+        // SAFETY: as in `post_send`.
+        let result = unsafe { verbs_sys::ibv_post_recv(self.raw.as_ptr(), &raw mut request, &raw mut bad) };
+        check(result).map_err(|error| refused(&error, limit))
+    }
+
+    /// What the device says of it.
+    pub(crate) fn query(&self) -> Result<Snapshot, Error> {
+        let context = self.context();
+        let (mut attributes, mut init) = (ibv_qp_attr::default(), ibv_qp_init_attr::default());
+        let mask = IBV_QP_STATE
+            | IBV_QP_ACCESS_FLAGS
+            | IBV_QP_PATH_MTU
+            | IBV_QP_DEST_QPN
+            | IBV_QP_RQ_PSN
+            | IBV_QP_SQ_PSN
+            | IBV_QP_TIMEOUT
+            | IBV_QP_RETRY_CNT
+            | IBV_QP_RNR_RETRY
+            | IBV_QP_MIN_RNR_TIMER
+            | IBV_QP_MAX_QP_RD_ATOMIC
+            | IBV_QP_MAX_DEST_RD_ATOMIC;
+        // SAFETY: the queue pair exists, and both structures are the caller's.
+        check(unsafe {
+            context.library.ibv_query_qp(self.raw.as_ptr(), &raw mut attributes, mask, &raw mut init)
+        })
+        .map_err(context.failed("asking for a queue pair's state", ""))?;
+        let state = state(attributes.qp_state);
+        let (receives, sends) = reached(state);
+        let flags = attributes.qp_access_flags;
+        Ok(Snapshot {
+            state,
+            rights: PeerRights {
+                read: flags & IBV_ACCESS_REMOTE_READ != 0,
+                write: flags & IBV_ACCESS_REMOTE_WRITE != 0,
+                atomic: flags & IBV_ACCESS_REMOTE_ATOMIC != 0,
+            },
+            receive: receives.then(|| ReceiveAttributes {
+                path_mtu: mtu(attributes.path_mtu),
+                peer_qpn: Qpn::truncate(attributes.dest_qp_num),
+                rq_psn: Psn::truncate(attributes.rq_psn),
+                max_dest_rd_atomic: attributes.max_dest_rd_atomic,
+                min_rnr_timer: attributes.min_rnr_timer,
+            }),
+            send: sends.then(|| SendAttributes {
+                sq_psn: Psn::truncate(attributes.sq_psn),
+                timeout: attributes.timeout,
+                retry_count: attributes.retry_cnt,
+                rnr_retry: attributes.rnr_retry,
+                max_rd_atomic: attributes.max_rd_atomic,
+            }),
+            counters: None,
+        })
+    }
+
+    fn context(&self) -> &Context {
+        &self.domain.context
+    }
+
+    fn modify_raw(&self, attributes: &mut ibv_qp_attr, mask: c_int) -> io::Result<()> {
+        // SAFETY: the queue pair exists, and the attributes are the caller's.
+        check(unsafe { self.context().library.ibv_modify_qp(self.raw.as_ptr(), attributes, mask) })
+    }
+}
+
+impl Drop for QueuePair {
+    fn drop(&mut self) {
+        // SAFETY: it was made by this library and is destroyed once. Buffers of its requests are kept until after this.
+        unsafe { self.context().library.ibv_destroy_qp(self.raw.as_ptr()) };
+    }
+}
+
+/// The address vector: how packets get from `own` to the peer.
+fn address(context: &Context, own: &GidEntry, peer: &Peer) -> Result<ibv_ah_attr, Error> {
+    let unreachable =
+        |reason: String| Error::Unreachable { own: own.to_string(), peer: peer.gid, reason: reason.into() };
+    let mut vector = ibv_ah_attr::default();
+    vector.port_num = context.port;
+    vector.grh.dgid.raw = peer.gid.to_bytes();
+    vector.grh.sgid_index = u8::try_from(own.index)
+        .map_err(|_| unreachable("libibverbs takes GID indices up to 255 only".into()))?;
+    vector.grh.hop_limit = HOP_LIMIT;
+    match own.kind {
+        GidKind::InfiniBand => {
+            vector.dlid = peer.lid.ok_or_else(|| {
+                unreachable(
+                    "this one is on InfiniBand, the peer's is not; choose devices of one network".into(),
+                )
+            })?;
+            let required = context.port_limits.flags & IBV_QPF_GRH_REQUIRED != 0;
+            // A packet into another subnet needs the global route header; within one, LIDs do.
+            let foreign = own.gid.to_bytes()[..8] != peer.gid.to_bytes()[..8];
+            vector.is_global = u8::from(required || foreign);
+        }
+        GidKind::RoceV1 | GidKind::RoceV2 => {
+            if peer.lid.is_some() {
+                return Err(unreachable(
+                    "this one is on Ethernet, the peer's on InfiniBand; choose devices of one network".into(),
+                ));
+            }
+            vector.is_global = 1;
+        }
+    }
+    if own.kind == GidKind::RoceV2 {
+        check_udp(own, peer).map_err(unreachable)?;
+    }
+    Ok(vector)
+}
+
+/// What RoCEv2 needs of both ends: addresses of one IP version, and the one UDP port that devices send to.
+fn check_udp(own: &GidEntry, peer: &Peer) -> Result<(), String> {
+    let (address, gid_port) = peer.gid.endpoint().map_err(|error| error.to_string())?;
+    if own.address.is_some_and(|own| own.is_ipv4() != address.is_ipv4()) {
+        return Err(
+            "one is IPv4, the other IPv6; choose a GID of the same family: --device NAME:PORT:GID_INDEX"
+                .into(),
+        );
+    }
+    let port = peer.udp_port.unwrap_or(gid_port);
+    if port != UDP_PORT {
+        return Err(format!(
+            "the peer's embedded device receives on UDP port {port}, and this device sends to {UDP_PORT} only; on the peer's host \
+             end what uses UDP port {UDP_PORT} there, or let it use an address of its own: --device embedded:ADDR"
+        ));
+    }
+    Ok(())
+}
+
+fn access_flags(rights: PeerRights) -> u32 {
+    let flag = |set: bool, bit: u32| if set { bit } else { 0 };
+    // Receives and answers to reads are written locally.
+    IBV_ACCESS_LOCAL_WRITE
+        | flag(rights.read, IBV_ACCESS_REMOTE_READ)
+        | flag(rights.write, IBV_ACCESS_REMOTE_WRITE)
+        | flag(rights.atomic, IBV_ACCESS_REMOTE_ATOMIC)
+}
+
+/// A number that no state has is taken for the error state: such a queue pair is of no use.
+fn state(number: u32) -> State {
+    match number {
+        IBV_QPS_RESET => State::Reset,
+        IBV_QPS_INIT => State::Init,
+        IBV_QPS_RTR => State::ReadyToReceive,
+        IBV_QPS_RTS => State::ReadyToSend,
+        IBV_QPS_SQD => State::SendQueueDrain,
+        IBV_QPS_SQE => State::SendQueueError,
+        _ => State::Error,
+    }
+}
+
+/// Whether a queue pair in this state has been given what INIT → RTR and RTR → RTS need.
+fn reached(state: State) -> (bool, bool) {
+    match state {
+        State::Reset | State::Init => (false, false),
+        State::ReadyToReceive => (true, false),
+        _ => (true, true),
+    }
+}
+
+fn refused(error: &io::Error, limit: usize) -> PostReason {
+    match error.raw_os_error() {
+        Some(libc::ENOMEM) => PostReason::QueuePair(rc::PostError::QueueFull(limit)),
+        other => PostReason::Refused(other.unwrap_or(0)),
+    }
+}

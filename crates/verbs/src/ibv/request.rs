@@ -1,0 +1,103 @@
+//! Work requests as libibverbs takes them.
+
+use super::completion::RECV;
+use super::memory::Region;
+use core::ptr;
+use rocev2::rc::{AtomicOperation, RemoteAddress, SendOperation};
+use smallvec::SmallVec;
+use verbs_sys::{
+    IBV_SEND_FENCE, IBV_SEND_INLINE, IBV_SEND_SIGNALED, IBV_SEND_SOLICITED, IBV_WR_ATOMIC_CMP_AND_SWP,
+    IBV_WR_ATOMIC_FETCH_AND_ADD, IBV_WR_RDMA_READ, IBV_WR_RDMA_WRITE, IBV_WR_RDMA_WRITE_WITH_IMM,
+    IBV_WR_SEND, IBV_WR_SEND_WITH_IMM, IBV_WR_SEND_WITH_INV, ibv_recv_wr, ibv_send_wr, ibv_sge,
+};
+
+/// A scatter/gather list.
+pub(crate) type Elements = SmallVec<[ibv_sge; 4]>;
+
+/// Bytes of a region as an element of a list.
+pub(crate) fn element(region: &Region, offset: u64, len: u32) -> ibv_sge {
+    ibv_sge { addr: region.addr().wrapping_add(offset), length: len, lkey: region.lkey() }
+}
+
+/// Bytes of this process that the library copies when the request is posted.
+pub(crate) fn inline_element(bytes: &[u8]) -> ibv_sge {
+    let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+    ibv_sge { addr: bytes.as_ptr().expose_provenance() as u64, length, lkey: 0 }
+}
+
+/// What a send request asks beside moving its bytes.
+#[derive(Clone, Copy)]
+pub(crate) struct Flags {
+    pub(crate) signaled: bool,
+    pub(crate) solicited: bool,
+    pub(crate) fence: bool,
+    pub(crate) inline: bool,
+}
+
+/// A send request over `elements`, which must stay where they are until it is posted.
+pub(super) fn send(
+    number: u64,
+    operation: &SendOperation,
+    flags: Flags,
+    elements: &mut Elements,
+) -> ibv_send_wr {
+    let mut request = ibv_send_wr::default();
+    request.wr_id = number;
+    request.sg_list = if elements.is_empty() { ptr::null_mut() } else { elements.as_mut_ptr() };
+    request.num_sge = i32::try_from(elements.len()).unwrap_or(i32::MAX);
+    let flag = |set: bool, bit: u32| if set { bit } else { 0 };
+    request.send_flags = flag(flags.signaled, IBV_SEND_SIGNALED)
+        | flag(flags.solicited, IBV_SEND_SOLICITED)
+        | flag(flags.fence, IBV_SEND_FENCE)
+        | flag(flags.inline, IBV_SEND_INLINE);
+    let rdma = |request: &mut ibv_send_wr, remote: &RemoteAddress| {
+        request.wr.rdma.remote_addr = remote.va;
+        request.wr.rdma.rkey = remote.rkey;
+    };
+    request.opcode = match operation {
+        SendOperation::Send => IBV_WR_SEND,
+        SendOperation::SendImmediate(value) => {
+            request.immediate.imm_data = value.to_be();
+            IBV_WR_SEND_WITH_IMM
+        }
+        SendOperation::SendInvalidate(rkey) => {
+            request.immediate.invalidate_rkey = *rkey;
+            IBV_WR_SEND_WITH_INV
+        }
+        SendOperation::Write(remote) => {
+            rdma(&mut request, remote);
+            IBV_WR_RDMA_WRITE
+        }
+        SendOperation::WriteImmediate(remote, value) => {
+            rdma(&mut request, remote);
+            request.immediate.imm_data = value.to_be();
+            IBV_WR_RDMA_WRITE_WITH_IMM
+        }
+        SendOperation::Read(remote) => {
+            rdma(&mut request, remote);
+            IBV_WR_RDMA_READ
+        }
+        SendOperation::Atomic(remote, operation) => {
+            let (opcode, compare_add, swap) = match *operation {
+                AtomicOperation::CompareSwap { compare, swap } => (IBV_WR_ATOMIC_CMP_AND_SWP, compare, swap),
+                AtomicOperation::FetchAdd { add } => (IBV_WR_ATOMIC_FETCH_AND_ADD, add, 0),
+            };
+            request.wr.atomic.remote_addr = remote.va;
+            request.wr.atomic.compare_add = compare_add;
+            request.wr.atomic.swap = swap;
+            request.wr.atomic.rkey = remote.rkey;
+            opcode
+        }
+    };
+    request
+}
+
+/// A receive request over `elements`, which must stay where they are until it is posted.
+pub(super) fn receive(number: u64, elements: &mut Elements) -> ibv_recv_wr {
+    ibv_recv_wr {
+        wr_id: number | RECV,
+        next: ptr::null_mut(),
+        sg_list: if elements.is_empty() { ptr::null_mut() } else { elements.as_mut_ptr() },
+        num_sge: i32::try_from(elements.len()).unwrap_or(i32::MAX),
+    }
+}
