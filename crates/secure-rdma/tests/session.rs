@@ -86,7 +86,7 @@ async fn both_sides_hold_the_negotiated_numbers() {
         (&client, at_client.own.psn.get(), at_server.own.psn.get()),
         (&server, at_server.own.psn.get(), at_client.own.psn.get()),
     ] {
-        let query = session.queue_pair();
+        let query = session.queue_pair().expect("the device answers");
         assert_eq!(query.state, State::ReadyToSend);
         assert_eq!(query.send.expect("RTS").sq_psn, own);
         assert_eq!(query.receive.expect("RTR").rq_psn, peer);

@@ -180,12 +180,12 @@ impl CompletionQueue {
                 scratch.clear();
                 if queue.poll(&mut scratch, max)? > 0 {
                     let queue_pairs = lock(&self.queue_pairs);
-                    out.extend(scratch.drain(..).filter_map(|entry| finish(entry.into(), &queue_pairs)));
+                    out.extend(scratch.drain(..).filter_map(|entry| finish(&entry.into(), &queue_pairs)));
                 }
             }
             Side::Ibv(queue) => {
                 let queue_pairs = lock(&self.queue_pairs);
-                queue.poll(max, |ended| out.extend(finish(ended, &queue_pairs)))?;
+                queue.poll(max, |ended| out.extend(finish(&ended, &queue_pairs)))?;
             }
         }
         Ok(out.len() - before)
@@ -251,7 +251,7 @@ impl CompletionQueue {
 
 /// Puts together what the device reports and what was kept; `None` for completions of a queue pair that is gone, which are of no use to
 /// anybody.
-fn finish(ended: Ended, queue_pairs: &HashMap<Qpn, Arc<InFlight>>) -> Option<Completion> {
+fn finish(ended: &Ended, queue_pairs: &HashMap<Qpn, Arc<InFlight>>) -> Option<Completion> {
     let mut kept = queue_pairs.get(&ended.qpn)?.queue(ended.recv);
     // Numbers ascend. One that has gone by belongs to an earlier queue pair of the same number.
     if kept.front().is_none_or(|front| front.number > ended.number) {

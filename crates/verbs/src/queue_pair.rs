@@ -219,7 +219,10 @@ impl QueuePair<Reset> {
     /// # Errors
     /// The device refused.
     pub fn init(self, rights: PeerRights) -> Result<QueuePair<Init>, Error> {
-        self.parts.modify(Transition::Init(InitAttributes { rights }))?;
+        match &self.parts.side {
+            Side::Embedded(embedded) => embedded.modify(Transition::Init(InitAttributes { rights }))?,
+            Side::Ibv(queue_pair) => queue_pair.init(rights)?,
+        }
         Ok(self.become_state())
     }
 }
@@ -269,13 +272,17 @@ impl QueuePair<ReadyToReceive> {
     /// # Errors
     /// An option is out of range.
     pub fn ready_to_send(self, psn: OwnPsn, options: &SendOptions) -> Result<QueuePair<ReadyToSend>, Error> {
-        self.parts.modify(Transition::ReadyToSend(SendAttributes {
+        let attributes = SendAttributes {
             sq_psn: psn.get(),
             timeout: options.timeout,
             retry_count: options.retry_count,
             rnr_retry: options.rnr_retry,
             max_rd_atomic: options.max_rd_atomic,
-        }))?;
+        };
+        match &self.parts.side {
+            Side::Embedded(embedded) => embedded.modify(Transition::ReadyToSend(attributes))?,
+            Side::Ibv(queue_pair) => queue_pair.ready_to_send(&attributes)?,
+        }
         Ok(self.become_state())
     }
 }
@@ -300,7 +307,10 @@ impl QueuePair<ReadyToSend> {
     /// # Errors
     /// The queue pair has failed.
     pub fn drain(self) -> Result<QueuePair<Draining>, Error> {
-        self.parts.modify(Transition::Drain)?;
+        match &self.parts.side {
+            Side::Embedded(embedded) => embedded.modify(Transition::Drain)?,
+            Side::Ibv(queue_pair) => queue_pair.drain()?,
+        }
         Ok(self.become_state())
     }
 }
@@ -311,7 +321,10 @@ impl QueuePair<Draining> {
     /// # Errors
     /// The queue pair has failed.
     pub fn resume(self) -> Result<QueuePair<ReadyToSend>, Error> {
-        self.parts.modify(Transition::Resume)?;
+        match &self.parts.side {
+            Side::Embedded(embedded) => embedded.modify(Transition::Resume)?,
+            Side::Ibv(queue_pair) => queue_pair.resume()?,
+        }
         Ok(self.become_state())
     }
 }
@@ -334,7 +347,10 @@ impl<S: Receives> QueuePair<S> {
     /// Ends the connection: every request completes with [`crate::Status::Flushed`]. The peer isn't told; it notices by silence.
     pub fn fail(&mut self) {
         // ERR can be reached from every state that this type may have.
-        let _ = self.parts.modify(Transition::Error);
+        match &self.parts.side {
+            Side::Embedded(embedded) => drop(embedded.modify(Transition::Error)),
+            Side::Ibv(queue_pair) => drop(queue_pair.fail()),
+        }
     }
 }
 
@@ -371,13 +387,6 @@ impl Parts {
         match &self.side {
             Side::Embedded(embedded) => embedded.qpn(),
             Side::Ibv(queue_pair) => queue_pair.qpn(),
-        }
-    }
-
-    fn modify(&self, transition: Transition) -> Result<(), Error> {
-        match &self.side {
-            Side::Embedded(embedded) => Ok(embedded.modify(transition)?),
-            Side::Ibv(queue_pair) => queue_pair.modify(transition),
         }
     }
 

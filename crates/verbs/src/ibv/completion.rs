@@ -61,8 +61,10 @@ impl Channel {
 
 impl AsFd for Channel {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        // SAFETY: the channel exists and its descriptor stays open as long as it.
-        unsafe { BorrowedFd::borrow_raw((*self.raw.as_ptr()).fd) }
+        // SAFETY: the channel exists, and this field doesn't change.
+        let fd = unsafe { (*self.raw.as_ptr()).fd };
+        // SAFETY: the descriptor stays open as long as the channel.
+        unsafe { BorrowedFd::borrow_raw(fd) }
     }
 }
 

@@ -214,8 +214,10 @@ fn open_advice(error: &io::Error) -> &'static str {
 impl AsFd for Context {
     /// Readable while there are asynchronous events.
     fn as_fd(&self) -> BorrowedFd<'_> {
-        // SAFETY: the context is open and its descriptor stays so as long as it; reading the field doesn't touch what others write.
-        unsafe { BorrowedFd::borrow_raw((*self.raw.as_ptr()).async_fd) }
+        // SAFETY: the context is open, and this field doesn't change.
+        let fd = unsafe { (*self.raw.as_ptr()).async_fd };
+        // SAFETY: the descriptor stays open as long as the context.
+        unsafe { BorrowedFd::borrow_raw(fd) }
     }
 }
 

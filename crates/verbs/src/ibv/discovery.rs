@@ -29,8 +29,10 @@ impl List {
     /// Each device with its name.
     pub(crate) fn devices(&self) -> impl Iterator<Item = (NonNull<ibv_device>, String)> {
         (0..self.len).filter_map(|at| {
-            // SAFETY: the array has `len` elements and lives as long as this list.
-            let device = NonNull::new(unsafe { *self.raw.as_ptr().add(at) })?;
+            // SAFETY: the array has `len` elements.
+            let place = unsafe { self.raw.add(at) };
+            // SAFETY: the array was filled by the library and lives as long as this list.
+            let device = NonNull::new(unsafe { place.read() })?;
             // SAFETY: the device is one of a list that still exists.
             let name = unsafe { self.library.ibv_get_device_name(device.as_ptr()) };
             if name.is_null() {

@@ -29,16 +29,20 @@ impl Context {
 /// What an event says. It isn't acknowledged yet: the object that it names can't have been destroyed.
 fn read(event: &ibv_async_event) -> Event {
     let queue_pair = |what| {
-        // SAFETY: for these types the union holds a queue pair, which exists until the event is acknowledged.
-        let qpn = unsafe { (*event.element.qp).qp_num };
+        // SAFETY: for these types the union holds a queue pair.
+        let raw = unsafe { event.element.qp };
+        // SAFETY: the queue pair exists until the event is acknowledged, and its number doesn't change.
+        let qpn = unsafe { (*raw).qp_num };
         Event::QueuePair(Qpn::truncate(qpn), what)
     };
     // SAFETY: for port events the union holds a number; for others this isn't used. Any bytes are a number.
     let port = u8::try_from(unsafe { event.element.port_num }).unwrap_or(0);
     match event.event_type {
         IBV_EVENT_CQ_ERR => {
-            // SAFETY: for this type the union holds a completion queue, which exists until the event is acknowledged.
-            let number = unsafe { (*event.element.cq).cq_context };
+            // SAFETY: for this type the union holds a completion queue.
+            let raw = unsafe { event.element.cq };
+            // SAFETY: the queue exists until the event is acknowledged, and what it was made with doesn't change.
+            let number = unsafe { (*raw).cq_context };
             Event::CompletionQueueOverflow(number.addr() as u64)
         }
         IBV_EVENT_QP_FATAL => queue_pair(AsyncEvent::Fatal),

@@ -80,8 +80,8 @@ impl Region {
             let advice = register_advice(&source, len);
             context.failed("registering memory", advice)(source)
         })?;
-        // SAFETY: the library made it, and its keys don't change.
-        let (lkey, rkey) = unsafe { ((*raw.as_ptr()).lkey, (*raw.as_ptr()).rkey) };
+        // SAFETY: the library made it, and its fields don't change.
+        let ibv_mr { lkey, rkey, .. } = *unsafe { raw.as_ref() };
         let addr = if zero_based { 0 } else { mapping.address() };
         Ok(Self { domain: Arc::clone(domain), mapping, raw, access, addr, lkey, rkey })
     }

@@ -10,7 +10,7 @@ use crate::queue_pair::{Peer, QueuePairLimits, ReceiveOptions, Snapshot};
 use crate::{Error, PostReason};
 use core::ffi::c_int;
 use core::ptr::{self, NonNull};
-use rocev2::rc::{self, PeerRights, ReceiveAttributes, SendAttributes, SendOperation, State, Transition};
+use rocev2::rc::{self, PeerRights, ReceiveAttributes, SendAttributes, SendOperation, State};
 use rocev2::{Psn, Qpn, UDP_PORT};
 use std::io;
 use std::sync::Arc;
@@ -20,7 +20,8 @@ use verbs_sys::{
     IBV_QP_MAX_QP_RD_ATOMIC, IBV_QP_MIN_RNR_TIMER, IBV_QP_PATH_MTU, IBV_QP_PKEY_INDEX, IBV_QP_PORT,
     IBV_QP_RETRY_CNT, IBV_QP_RNR_RETRY, IBV_QP_RQ_PSN, IBV_QP_SQ_PSN, IBV_QP_STATE, IBV_QP_TIMEOUT,
     IBV_QPF_GRH_REQUIRED, IBV_QPS_ERR, IBV_QPS_INIT, IBV_QPS_RESET, IBV_QPS_RTR, IBV_QPS_RTS, IBV_QPS_SQD,
-    IBV_QPS_SQE, IBV_QPT_RC, ibv_ah_attr, ibv_qp, ibv_qp_attr, ibv_qp_init_attr,
+    IBV_QPS_SQE, IBV_QPT_RC, ibv_ah_attr, ibv_gid, ibv_global_route, ibv_qp, ibv_qp_attr, ibv_qp_cap,
+    ibv_qp_init_attr, ibv_qp_state,
 };
 
 /// Hops that packets may take, as IP's usual default.
@@ -55,18 +56,23 @@ impl QueuePair {
         context.within("receive requests", limits.max_recv_requests, context.limits.max_qp_wr)?;
         context.within("elements of a scatter/gather list", limits.max_sge, context.limits.max_sge)?;
         let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
-        let mut init = ibv_qp_init_attr::default();
-        init.send_cq = send_queue.raw.as_ptr();
-        init.recv_cq = recv_queue.raw.as_ptr();
-        init.qp_type = IBV_QPT_RC;
-        init.cap.max_send_wr = number(limits.max_send_requests.max(1));
-        init.cap.max_recv_wr = number(limits.max_recv_requests.max(1));
-        init.cap.max_send_sge = number(limits.max_sge.max(1));
-        init.cap.max_recv_sge = number(limits.max_sge.max(1));
-        init.cap.max_inline_data = number(limits.max_inline);
+        let cap = ibv_qp_cap {
+            max_send_wr: number(limits.max_send_requests.max(1)),
+            max_recv_wr: number(limits.max_recv_requests.max(1)),
+            max_send_sge: number(limits.max_sge.max(1)),
+            max_recv_sge: number(limits.max_sge.max(1)),
+            max_inline_data: number(limits.max_inline),
+        };
+        let mut init = ibv_qp_init_attr {
+            send_cq: send_queue.raw.as_ptr(),
+            recv_cq: recv_queue.raw.as_ptr(),
+            cap,
+            qp_type: IBV_QPT_RC,
+            ..Default::default()
+        };
         let advice = format!(
             "; it was asked for {} send and {} receive requests, {} scatter/gather elements and {} bytes inline",
-            init.cap.max_send_wr, init.cap.max_recv_wr, limits.max_sge, limits.max_inline
+            cap.max_send_wr, cap.max_recv_wr, limits.max_sge, limits.max_inline
         );
         // SAFETY: the domain and the queues exist, belong to this context, and are kept by the queue pair.
         let raw = made(unsafe { context.library.ibv_create_qp(domain.raw.as_ptr(), &raw mut init) })
@@ -85,56 +91,46 @@ impl QueuePair {
         &self.domain
     }
 
-    /// Makes a transition other than the one to RTR.
-    pub(crate) fn modify(&self, transition: Transition) -> Result<(), Error> {
-        let context = self.context();
-        let mut attributes = ibv_qp_attr::default();
-        let (call, mask) = match transition {
-            Transition::Init(init) => {
-                attributes.qp_state = IBV_QPS_INIT;
-                attributes.port_num = context.port;
-                attributes.qp_access_flags = access_flags(init.rights);
-                (
-                    "bringing a queue pair to INIT",
-                    IBV_QP_STATE | IBV_QP_PKEY_INDEX | IBV_QP_PORT | IBV_QP_ACCESS_FLAGS,
-                )
-            }
-            Transition::ReadyToSend(send) => {
-                attributes.qp_state = IBV_QPS_RTS;
-                attributes.timeout = send.timeout;
-                attributes.retry_cnt = send.retry_count;
-                attributes.rnr_retry = send.rnr_retry;
-                attributes.sq_psn = send.sq_psn.get();
-                attributes.max_rd_atomic = send.max_rd_atomic;
-                (
-                    "bringing a queue pair to RTS",
-                    IBV_QP_STATE
-                        | IBV_QP_TIMEOUT
-                        | IBV_QP_RETRY_CNT
-                        | IBV_QP_RNR_RETRY
-                        | IBV_QP_SQ_PSN
-                        | IBV_QP_MAX_QP_RD_ATOMIC,
-                )
-            }
-            Transition::Drain => {
-                attributes.qp_state = IBV_QPS_SQD;
-                attributes.en_sqd_async_notify = 1;
-                ("draining a send queue", IBV_QP_STATE | IBV_QP_EN_SQD_ASYNC_NOTIFY)
-            }
-            Transition::Resume => {
-                attributes.qp_state = IBV_QPS_RTS;
-                ("resuming a send queue", IBV_QP_STATE)
-            }
-            Transition::Error => {
-                attributes.qp_state = IBV_QPS_ERR;
-                ("bringing a queue pair to the error state", IBV_QP_STATE)
-            }
-            Transition::Reset | Transition::ReadyToReceive(_) => {
-                attributes.qp_state = IBV_QPS_RESET;
-                ("bringing a queue pair to RESET", IBV_QP_STATE)
-            }
+    /// RESET → INIT.
+    pub(crate) fn init(&self, rights: PeerRights) -> Result<(), Error> {
+        let attributes = ibv_qp_attr {
+            port_num: self.context().port,
+            qp_access_flags: access_flags(rights),
+            ..to(IBV_QPS_INIT)
         };
-        self.modify_raw(&mut attributes, mask).map_err(context.failed(call, ""))
+        let mask = IBV_QP_PKEY_INDEX | IBV_QP_PORT | IBV_QP_ACCESS_FLAGS;
+        self.modify("bringing a queue pair to INIT", attributes, mask)
+    }
+
+    /// RTR → RTS.
+    pub(crate) fn ready_to_send(&self, send: &SendAttributes) -> Result<(), Error> {
+        let attributes = ibv_qp_attr {
+            timeout: send.timeout,
+            retry_cnt: send.retry_count,
+            rnr_retry: send.rnr_retry,
+            sq_psn: send.sq_psn.get(),
+            max_rd_atomic: send.max_rd_atomic,
+            ..to(IBV_QPS_RTS)
+        };
+        let mask =
+            IBV_QP_TIMEOUT | IBV_QP_RETRY_CNT | IBV_QP_RNR_RETRY | IBV_QP_SQ_PSN | IBV_QP_MAX_QP_RD_ATOMIC;
+        self.modify("bringing a queue pair to RTS", attributes, mask)
+    }
+
+    /// RTS → SQD, with an event when all that had begun has finished.
+    pub(crate) fn drain(&self) -> Result<(), Error> {
+        let attributes = ibv_qp_attr { en_sqd_async_notify: 1, ..to(IBV_QPS_SQD) };
+        self.modify("draining a send queue", attributes, IBV_QP_EN_SQD_ASYNC_NOTIFY)
+    }
+
+    /// SQD → RTS.
+    pub(crate) fn resume(&self) -> Result<(), Error> {
+        self.modify("resuming a send queue", to(IBV_QPS_RTS), 0)
+    }
+
+    /// To the error state.
+    pub(crate) fn fail(&self) -> Result<(), Error> {
+        self.modify("ending a queue pair", to(IBV_QPS_ERR), 0)
     }
 
     /// INIT → RTR, towards `peer`.
@@ -145,16 +141,16 @@ impl QueuePair {
             let (asked, limit) = (options.path_mtu, context.mtu());
             return Err(Error::PathMtu { device: context.place(), asked, limit });
         }
-        let mut attributes = ibv_qp_attr::default();
-        attributes.qp_state = IBV_QPS_RTR;
-        attributes.ah_attr = address(context, &own, peer)?;
-        attributes.path_mtu = options.path_mtu.code().into();
-        attributes.dest_qp_num = peer.qpn.get();
-        attributes.rq_psn = peer.psn.get().get();
-        attributes.max_dest_rd_atomic = options.max_dest_rd_atomic;
-        attributes.min_rnr_timer = options.min_rnr_timer;
-        let mask = IBV_QP_STATE
-            | IBV_QP_AV
+        let mut attributes = ibv_qp_attr {
+            ah_attr: address(context, &own, peer)?,
+            path_mtu: options.path_mtu.code().into(),
+            dest_qp_num: peer.qpn.get(),
+            rq_psn: peer.psn.get().get(),
+            max_dest_rd_atomic: options.max_dest_rd_atomic,
+            min_rnr_timer: options.min_rnr_timer,
+            ..to(IBV_QPS_RTR)
+        };
+        let mask = IBV_QP_AV
             | IBV_QP_PATH_MTU
             | IBV_QP_DEST_QPN
             | IBV_QP_RQ_PSN
@@ -259,7 +255,13 @@ impl QueuePair {
         &self.domain.context
     }
 
+    fn modify(&self, call: &'static str, mut attributes: ibv_qp_attr, mask: c_int) -> Result<(), Error> {
+        self.modify_raw(&mut attributes, mask).map_err(self.context().failed(call, ""))
+    }
+
+    /// To the state that the attributes name, with those that `mask` names.
     fn modify_raw(&self, attributes: &mut ibv_qp_attr, mask: c_int) -> io::Result<()> {
+        let mask = IBV_QP_STATE | mask;
         // SAFETY: the queue pair exists, and the attributes are the caller's.
         check(unsafe { self.context().library.ibv_modify_qp(self.raw.as_ptr(), attributes, mask) })
     }
@@ -272,16 +274,23 @@ impl Drop for QueuePair {
     }
 }
 
+/// The attributes of a transition to a state.
+fn to(qp_state: ibv_qp_state) -> ibv_qp_attr {
+    ibv_qp_attr { qp_state, ..Default::default() }
+}
+
 /// The address vector: how packets get from `own` to the peer.
 fn address(context: &Context, own: &GidEntry, peer: &Peer) -> Result<ibv_ah_attr, Error> {
     let unreachable =
         |reason: String| Error::Unreachable { own: own.to_string(), peer: peer.gid, reason: reason.into() };
-    let mut vector = ibv_ah_attr::default();
-    vector.port_num = context.port;
-    vector.grh.dgid.raw = peer.gid.to_bytes();
-    vector.grh.sgid_index = u8::try_from(own.index)
-        .map_err(|_| unreachable("libibverbs takes GID indices up to 255 only".into()))?;
-    vector.grh.hop_limit = HOP_LIMIT;
+    let grh = ibv_global_route {
+        dgid: ibv_gid { raw: peer.gid.to_bytes() },
+        sgid_index: u8::try_from(own.index)
+            .map_err(|_| unreachable("libibverbs takes GID indices up to 255 only".into()))?,
+        hop_limit: HOP_LIMIT,
+        ..Default::default()
+    };
+    let mut vector = ibv_ah_attr { grh, port_num: context.port, ..Default::default() };
     match own.kind {
         GidKind::InfiniBand => {
             vector.dlid = peer.lid.ok_or_else(|| {

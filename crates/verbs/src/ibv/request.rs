@@ -41,15 +41,17 @@ pub(super) fn send(
     flags: Flags,
     elements: &mut Elements,
 ) -> ibv_send_wr {
-    let mut request = ibv_send_wr::default();
-    request.wr_id = number;
-    request.sg_list = if elements.is_empty() { ptr::null_mut() } else { elements.as_mut_ptr() };
-    request.num_sge = i32::try_from(elements.len()).unwrap_or(i32::MAX);
     let flag = |set: bool, bit: u32| if set { bit } else { 0 };
-    request.send_flags = flag(flags.signaled, IBV_SEND_SIGNALED)
-        | flag(flags.solicited, IBV_SEND_SOLICITED)
-        | flag(flags.fence, IBV_SEND_FENCE)
-        | flag(flags.inline, IBV_SEND_INLINE);
+    let mut request = ibv_send_wr {
+        wr_id: number,
+        sg_list: list(elements),
+        num_sge: count(elements),
+        send_flags: flag(flags.signaled, IBV_SEND_SIGNALED)
+            | flag(flags.solicited, IBV_SEND_SOLICITED)
+            | flag(flags.fence, IBV_SEND_FENCE)
+            | flag(flags.inline, IBV_SEND_INLINE),
+        ..Default::default()
+    };
     let rdma = |request: &mut ibv_send_wr, remote: &RemoteAddress| {
         request.wr.rdma.remote_addr = remote.va;
         request.wr.rdma.rkey = remote.rkey;
@@ -97,7 +99,15 @@ pub(super) fn receive(number: u64, elements: &mut Elements) -> ibv_recv_wr {
     ibv_recv_wr {
         wr_id: number | RECV,
         next: ptr::null_mut(),
-        sg_list: if elements.is_empty() { ptr::null_mut() } else { elements.as_mut_ptr() },
-        num_sge: i32::try_from(elements.len()).unwrap_or(i32::MAX),
+        sg_list: list(elements),
+        num_sge: count(elements),
     }
+}
+
+fn list(elements: &mut Elements) -> *mut ibv_sge {
+    if elements.is_empty() { ptr::null_mut() } else { elements.as_mut_ptr() }
+}
+
+fn count(elements: &Elements) -> i32 {
+    i32::try_from(elements.len()).unwrap_or(i32::MAX)
 }
