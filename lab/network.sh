@@ -57,3 +57,7 @@ lab_gid() {
     printf -v gid '%04x:' "${head[@]/#/0x}" "${tail[@]/#/0x}"
     echo "${gid%:}"
 }
+
+# The two devices as SECURE_RDMA_ENDS names them, for the tests of the verbs.
+LAB_RXE=rxe0@$LAB_NEAR_IPV4@$LAB_NEAR_IPV6
+LAB_EMBEDDED=embedded@$LAB_PEER_IPV4@$LAB_PEER_IPV6@peer

@@ -70,6 +70,13 @@ fn greet(info: &SessionInfo, name: &Name, verbose: bool) {
             remote.psn.get().get(),
             info.path_mtu
         ));
+        if let (Some(send), Some(receive)) = (info.queue_pair.send, info.queue_pair.receive) {
+            output::note(format_args!(
+                "the device has sq_psn {:#08x} to send with, rq_psn {:#08x} to receive with",
+                send.sq_psn.get(),
+                receive.rq_psn.get()
+            ));
+        }
     }
 }
 

@@ -1,9 +1,9 @@
 //! `secure-rdma demo`: a server and many clients in this process, for real. Everything goes through sockets, as between machines; and
 //! with `--connect` the server is another process, on this machine or another.
 //!
-//! Each client opens a device of its own and has its own TLS session, PSNs, queue pair, protection domain and region. The phases
-//! below follow each other for all clients together, so that all are connected at once, and no client's region rests while the
-//! others work.
+//! Each client opens a device of its own (with `--connect`, all share one), and has its own TLS session, PSNs, queue pair, protection
+//! domain and region. The phases below follow each other for all clients together, so that all are connected at once, and no client's
+//! region rests while the others work.
 
 mod client;
 mod descriptors;
@@ -15,7 +15,7 @@ use crate::failure::Failure;
 use crate::runtime::{self, Interruption};
 use crate::trust::server_name;
 use crate::{logging, output};
-use client::{Participant, Stage};
+use client::{Devices, Participant, Stage};
 use report::Report;
 use secure_rdma::certs::{Name, Store};
 use secure_rdma::tls::Trust;
@@ -58,7 +58,7 @@ async fn perform(args: &DemoArgs) -> Result<Report, Failure> {
                 server: place.clone(),
                 server_name: server_name(args.server_name.as_ref(), place)?,
                 trust: args.trust.trust()?,
-                device: args.device.device.clone(),
+                devices: Devices::Shared(device),
             };
             (None, stage)
         }
@@ -72,7 +72,7 @@ async fn perform(args: &DemoArgs) -> Result<Report, Failure> {
                 server: host.place(),
                 server_name,
                 trust: Trust::State(state.path().into()),
-                device: args.device.device.clone(),
+                devices: Devices::Own(args.device.device.clone()),
             };
             (Some(host), stage)
         }

@@ -6,6 +6,7 @@ use secure_rdma::certs::Name;
 use secure_rdma::control::ErrorKind;
 use secure_rdma::tls::Trust;
 use secure_rdma::{Client, ClientConfig, Session, SessionError, SessionInfo, SessionOptions};
+use std::sync::Arc;
 use std::time::Duration;
 use verbs::{Device, DeviceSelector, RemoteRegion, Status};
 
@@ -27,7 +28,16 @@ pub(super) struct Stage {
     pub(super) server: Place,
     pub(super) server_name: Name,
     pub(super) trust: Trust,
-    pub(super) device: DeviceSelector,
+    pub(super) devices: Devices,
+}
+
+/// The clients' devices.
+#[derive(Debug)]
+pub(super) enum Devices {
+    /// Each client opens one of its own, as processes of their own would.
+    Own(DeviceSelector),
+    /// All use this one: devices that aren't embedded send to one UDP port only, which only one embedded device of a host can have.
+    Shared(Arc<Device>),
 }
 
 /// What came of an operation: how, or why not.
@@ -185,7 +195,10 @@ async fn patiently<T, E: From<String>>(operation: impl Future<Output = Result<T,
 
 async fn open(stage: &Stage) -> Result<(Client, Session), String> {
     let text = |error: &dyn std::error::Error| error.to_string();
-    let device = Device::open(&stage.device).map_err(|error| text(&error))?;
+    let device = match &stage.devices {
+        Devices::Own(selector) => Device::open(selector).map_err(|error| text(&error))?,
+        Devices::Shared(device) => Arc::clone(device),
+    };
     let config =
         ClientConfig { trust: stage.trust.clone(), identity: None, options: SessionOptions::default() };
     let client = Client::new(device, config).map_err(|error| text(&error))?;

@@ -6,6 +6,7 @@
 
 mod capture;
 mod churn;
+mod dissect;
 mod gate;
 mod loss;
 mod memory;

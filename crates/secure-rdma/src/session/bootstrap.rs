@@ -341,6 +341,7 @@ impl Prepared {
             ),
         };
         let qp = self.qp.ready_to_receive(&peer, &receive)?.ready_to_send(self.psn, &send)?;
+        let queue_pair = qp.query()?;
         let data = DataPath::new(Parts {
             qp,
             queue: self.queue,
@@ -351,7 +352,7 @@ impl Prepared {
             message_limit: local.options.max_message,
             peer_limit: hello.max_message,
         })?;
-        Ok(Connected { data, own, remote, path_mtu })
+        Ok(Connected { data, own, remote, queue_pair, path_mtu })
     }
 }
 
@@ -360,6 +361,7 @@ struct Connected {
     data: DataPath,
     own: End<OwnPsn>,
     remote: End<PeerPsn>,
+    queue_pair: verbs::Snapshot,
     path_mtu: verbs::Mtu,
 }
 
@@ -391,6 +393,7 @@ impl Connected {
                 device: local.device.name().to_string(),
                 own: self.own,
                 remote: self.remote,
+                queue_pair: self.queue_pair,
                 path_mtu: self.path_mtu,
                 peer_max_message: hello.max_message,
                 setup: local.since.elapsed(),

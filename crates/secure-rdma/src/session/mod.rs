@@ -89,6 +89,8 @@ pub struct SessionInfo {
     pub own: End<OwnPsn>,
     /// The peer's.
     pub remote: End<PeerPsn>,
+    /// What the device said of this side's queue pair when it was ready, before there was any traffic.
+    pub queue_pair: verbs::Snapshot,
     /// Payload bytes of a full packet.
     pub path_mtu: Mtu,
     /// The longest message that the peer takes.

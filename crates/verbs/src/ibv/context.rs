@@ -7,14 +7,18 @@ use crate::{Attributes, Error};
 use core::ptr::NonNull;
 use rocev2::Mtu;
 use rocev2::rc::MAX_MESSAGE;
+use rustix::fs::Access;
 use std::borrow::Cow;
+use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use verbs_sys::{
-    IBV_LINK_LAYER_ETHERNET, IBV_PORT_ACTIVE, IBV_PORT_ACTIVE_DEFER, Library, ibv_context, ibv_device_attr,
-    ibv_port_attr,
+    IBV_LINK_LAYER_ETHERNET, IBV_PORT_ACTIVE, IBV_PORT_ACTIVE_DEFER, Library, ibv_context, ibv_device,
+    ibv_device_attr, ibv_port_attr,
 };
 
 /// A device of libibverbs, opened, and the port of it that is used.
@@ -61,10 +65,7 @@ impl Context {
         };
         // SAFETY: the device is one of a list that still exists.
         let raw = made(unsafe { library.ibv_open_device(device.as_ptr()) });
-        let raw = raw.map_err(|source| {
-            let advice = open_advice(&source).into();
-            Error::Verbs { device: name.to_owned(), call: "opening the device", source, advice }
-        })?;
+        let raw = raw.map_err(|source| not_opened(name, device, source))?;
         // From here on dropping the context closes it.
         let mut context = Self {
             library,
@@ -196,19 +197,31 @@ pub(super) fn mtu(number: u32) -> Mtu {
     u8::try_from(number).ok().and_then(Mtu::from_code).unwrap_or(Mtu::B256)
 }
 
-/// What to do about a device that can't be opened.
-fn open_advice(error: &io::Error) -> &'static str {
-    match error.raw_os_error() {
-        Some(libc::EACCES | libc::EPERM) => {
-            "; this user may not use /dev/infiniband/uverbs*: give it the right (udev rule or group, see `ls -l /dev/infiniband`), \
-             or run as root"
+/// Why a device can't be opened, and what to do. The library tries several ways and tells of the last one: what its device file says
+/// for itself is more to the point.
+fn not_opened(name: &str, device: NonNull<ibv_device>, source: io::Error) -> Error {
+    // SAFETY: the device is one of a list that still exists.
+    let file = unsafe { &(*device.as_ptr()).dev_name };
+    let file: Vec<u8> = file.iter().map(|byte| byte.to_ne_bytes()[0]).take_while(|byte| *byte != 0).collect();
+    let file = Path::new("/dev/infiniband").join(OsStr::from_bytes(&file));
+    let source = match rustix::fs::access(&file, Access::READ_OK | Access::WRITE_OK) {
+        Ok(()) => source,
+        Err(error) => error.into(),
+    };
+    let file = file.display();
+    let advice = match source.raw_os_error() {
+        Some(libc::EACCES | libc::EPERM) => format!(
+            "; this user may not use {file}: give it the right (a udev rule, or the group that `ls -l {file}` shows), or run as root"
+        ),
+        Some(libc::ENOENT | libc::ENODEV | libc::ENXIO) => format!(
+            "; {file} isn't there: load the kernel module ib_uverbs, or hand the file into the container"
+        ),
+        Some(libc::EMFILE | libc::ENFILE) => {
+            "; no file descriptor is left: raise the limit (ulimit -n)".to_owned()
         }
-        Some(libc::ENOENT | libc::ENODEV | libc::ENXIO) => {
-            "; its device file in /dev/infiniband isn't there: load the kernel module ib_uverbs, or hand the file into the container"
-        }
-        Some(libc::EMFILE | libc::ENFILE) => "; no file descriptor is left: raise the limit (ulimit -n)",
-        _ => "",
-    }
+        _ => String::new(),
+    };
+    Error::Verbs { device: name.to_owned(), call: "opening the device", source, advice: advice.into() }
 }
 
 impl AsFd for Context {

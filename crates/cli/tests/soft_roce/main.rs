@@ -1,0 +1,13 @@
+//! The programs on the Linux kernel's Soft-RoCE, and between it and the embedded device.
+//!
+//! These tests run in the virtual machine that `lab/run` boots, one after another. They expect what `lab/network.sh` makes there: the
+//! device `rxe0` on the near end of a cable whose far end is in the network namespace `peer`.
+
+mod bad_input;
+#[path = "../lab/dissect.rs"]
+mod dissect;
+mod guest;
+#[path = "../lab/process.rs"]
+mod process;
+mod sessions;
+mod wire;
