@@ -98,15 +98,15 @@ pub(crate) fn receive_done(mut stream: impl Read) -> Result<(), Failure> {
 mod tests {
     use super::*;
 
-    /// As the stock program wrote it: rdma-core 44, rxe at 10.0.2.15.
-    const RECORD: &[u8; Address::LEN] = b"0000:000011:a17c03:00000000000000000000ffff0a00020f\0";
+    /// As the stock program wrote it: rdma-core 44, rxe at 10.77.0.1.
+    const RECORD: &[u8; Address::LEN] = b"0000:000011:bd5dc8:00000000000000000000ffff0a4d0001\0";
 
     fn address() -> Address {
         Address {
             lid: 0,
             qpn: Qpn::truncate(0x11),
-            psn: Psn::truncate(0xa1_7c03),
-            gid: Gid::from("::ffff:10.0.2.15".parse::<Ipv6Addr>().unwrap().octets()),
+            psn: Psn::truncate(0xbd_5dc8),
+            gid: Gid::from("::ffff:10.77.0.1".parse::<Ipv6Addr>().unwrap().octets()),
         }
     }
 
@@ -116,19 +116,19 @@ mod tests {
         address().send(&mut written).unwrap();
         assert_eq!(written, RECORD);
         assert_eq!(Address::receive(&RECORD[..]).unwrap(), address());
-        assert_eq!(address().to_string(), "LID 0x0000, QPN 0x000011, PSN 0xa17c03, GID ::ffff:10.0.2.15");
+        assert_eq!(address().to_string(), "LID 0x0000, QPN 0x000011, PSN 0xbd5dc8, GID ::ffff:10.77.0.1");
     }
 
     #[test]
     fn what_is_no_address_is_refused() {
         for record in [
-            &b"0000:000011:a17c03:00000000000000000000ffff0a00020f"[..],
-            b"0000:000011:a17c03:00000000000000000000ffff0a00020f ",
-            b"0000:000011:a17c03:00000000000000000000ffff0a0002g0\0",
-            b"0000:+00011:a17c03:00000000000000000000ffff0a00020f\0",
-            b"000:0000011:a17c03:00000000000000000000ffff0a00020f\0",
-            b"0000:000011:a17c03:0000000000000000:000ffff0a00020f\0",
-            b"0000:000011:a17c03:00000000000000000000ffff0a0002\xff\xff\0",
+            &b"0000:000011:bd5dc8:00000000000000000000ffff0a4d0001"[..],
+            b"0000:000011:bd5dc8:00000000000000000000ffff0a4d0001 ",
+            b"0000:000011:bd5dc8:00000000000000000000ffff0a4d00g1\0",
+            b"0000:+00011:bd5dc8:00000000000000000000ffff0a4d0001\0",
+            b"000:0000011:bd5dc8:00000000000000000000ffff0a4d0001\0",
+            b"0000:000011:bd5dc8:0000000000000000:000ffff0a4d0001\0",
+            b"0000:000011:bd5dc8:00000000000000000000ffff0a4d00\xff\xff\0",
             &[0; Address::LEN],
         ] {
             assert!(Address::receive(record).is_err(), "{}", record.escape_ascii());
