@@ -207,6 +207,11 @@ impl<B> Requester<B> {
         self.timers.next()
     }
 
+    /// The PSN of the oldest packet that isn't acknowledged.
+    pub(super) fn unacknowledged(&self) -> Psn {
+        self.psn(self.acknowledged)
+    }
+
     /// Requests that have not completed.
     pub(super) fn outstanding(&self) -> usize {
         self.queue.len()
