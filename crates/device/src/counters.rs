@@ -36,6 +36,7 @@ pub(crate) struct Counters {
     strays: [AtomicU64; Stray::ALL.len()],
     malformed: [AtomicU64; ParseError::REASONS.len()],
     refusals: [AtomicU64; Refusal::ALL.len()],
+    gso_distrusted: AtomicU64,
 }
 
 impl Counters {
@@ -52,6 +53,16 @@ impl Counters {
 
     pub(crate) fn refused(&self, refusal: Refusal) {
         self.refusals[refusal as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Notes that a queue pair gave segmentation offload up.
+    pub(crate) fn gso_distrusted(&self) {
+        self.gso_distrusted.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many queue pairs gave segmentation offload up.
+    pub(crate) fn rows(&self) -> [(&'static str, u64); 1] {
+        [("gso_distrusted", self.gso_distrusted.load(Ordering::Relaxed))]
     }
 
     /// Every reason for a refusal with how often it occurred.

@@ -331,10 +331,12 @@ impl Device {
         self.inner.table.len()
     }
 
-    /// Every counter with its name: what was received and sent, and every refused packet by reason.
+    /// Every counter with its name: what was received and sent, and every refused packet by reason. `gso_distrusted` are queue
+    /// pairs that send packets one by one because those sent in runs didn't arrive.
     #[must_use]
     pub fn counters(&self) -> Vec<(&'static str, u64)> {
         let mut rows = self.inner.net_counters();
+        rows.extend(self.inner.surroundings.counters.rows());
         rows.extend(self.inner.surroundings.counters.refused_by_reason());
         rows
     }

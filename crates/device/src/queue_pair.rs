@@ -1,10 +1,12 @@
 //! Queue pairs.
 
 mod core;
+mod segmentation;
 
 pub(crate) use self::core::{QueuePairCore, Surroundings};
 
 use self::core::Path;
+use self::segmentation::Segmentation;
 use crate::device::Inner;
 use crate::net::Gid;
 use crate::{Buffers, DeviceError};
@@ -75,7 +77,7 @@ impl QueuePair {
             let (asked, limit, address) = (attributes.path_mtu, port.mtu(), port.address());
             return Err(DeviceError::PathMtu { asked, limit, address });
         }
-        let path = Path { port, peer, pseudo_header };
+        let path = Path { port, peer, pseudo_header, segmentation: Segmentation::new(peer.ip()) };
         Ok(self.core.modify(self.inner.now(), Transition::ReadyToReceive(attributes), Some(path))?)
     }
 
@@ -122,3 +124,6 @@ impl std::fmt::Debug for QueuePair {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -25,6 +25,8 @@ struct Run {
     start: usize,
     end: usize,
     segment: usize,
+    /// No other joins it.
+    closed: bool,
 }
 
 /// Packets that are about to be sent.
@@ -84,18 +86,39 @@ impl TxBatch {
         &mut self.bytes[self.end..self.end + Self::MAX_PACKET]
     }
 
-    /// Adds the packet in the first `len` bytes of the slot, at most [`MAX_PACKET`](Self::MAX_PACKET), to be sent to `to`.
-    pub fn commit(&mut self, len: usize, to: SocketAddr) {
+    /// Adds the packet in the first `len` bytes of the slot, at most [`MAX_PACKET`](Self::MAX_PACKET), to be sent to `to`. Returns
+    /// its place in its run, counted from 0.
+    pub fn commit(&mut self, len: usize, to: SocketAddr) -> usize {
         debug_assert!(len <= Self::MAX_PACKET, "a packet of {len} bytes in a slot of {}", Self::MAX_PACKET);
         let len = len.min(Self::MAX_PACKET) + ICRC;
         let (start, end) = (self.end, self.end + len);
-        match self.runs.last_mut() {
-            Some(run) if run.takes(len, to) => run.end = end,
-            _ => self.runs.push(Run { to, start, end, segment: len }),
-        }
+        let place = match self.runs.last_mut() {
+            Some(run) if run.takes(len, to) => {
+                run.end = end;
+                (start - run.start) / run.segment
+            }
+            _ => {
+                self.runs.push(Run { to, start, end, segment: len, closed: false });
+                0
+            }
+        };
         self.end = end;
         if self.bytes.len() < end + SLOT {
             self.bytes.resize(end + SLOT, 0);
+        }
+        place
+    }
+
+    /// The same for a packet that must not leave in a run.
+    pub fn commit_alone(&mut self, len: usize, to: SocketAddr) {
+        self.close();
+        self.commit(len, to);
+        self.close();
+    }
+
+    fn close(&mut self) {
+        if let Some(run) = self.runs.last_mut() {
+            run.closed = true;
         }
     }
 
@@ -144,6 +167,7 @@ impl Run {
     fn takes(&self, len: usize, to: SocketAddr) -> bool {
         let bytes = self.end - self.start;
         self.to == to
+            && !self.closed
             && len <= self.segment
             // A shorter one was the last.
             && bytes.is_multiple_of(self.segment)

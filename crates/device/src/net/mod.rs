@@ -27,4 +27,4 @@ pub use recv::{Datagram, Received, RecvBuffers};
 pub use socket::{BindError, Socket};
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;

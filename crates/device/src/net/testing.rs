@@ -43,17 +43,17 @@ pub(super) fn receive(socket: &Socket, count: usize) -> Vec<Received> {
     received
 }
 
-/// Runs a test in a network namespace of its own, where `setup` (shell commands) may do as it likes. True in the process inside: go
+/// Runs a test in a network namespace of its own, where `setup` (shell commands that use `programs`) may do as it likes. True in the process inside: go
 /// on with the test. False outside: the test has been run, or can't be on this machine, which fails where CI=true.
 ///
 /// `test` is the test's full path, as `concat!(module_path!(), "::name")` gives it.
-pub(super) fn in_namespace(test: &str, setup: &str) -> bool {
+pub(crate) fn in_namespace(test: &str, programs: &[&str], setup: &str) -> bool {
     if env::var_os(INSIDE).is_some() {
         return true;
     }
-    let Some(namespace) = namespace_options() else {
+    let Some(namespace) = namespace_options(programs) else {
         let missing = format!(
-            "{test} needs a network namespace (unshare --net) and got none: NOT PROVED on this machine"
+            "{test} needs a network namespace (unshare --net) and in it {programs:?}, and didn't get that: NOT PROVED on this machine"
         );
         assert!(env::var("CI").as_deref() != Ok("true"), "{missing}");
         // Past the capture: it must be seen though the test doesn't fail.
@@ -75,11 +75,13 @@ pub(super) fn in_namespace(test: &str, setup: &str) -> bool {
     false
 }
 
-/// The way in which this user may make a network namespace.
-fn namespace_options() -> Option<&'static [&'static str]> {
+/// The way in which this user may make a network namespace and find the programs there.
+fn namespace_options(programs: &[&str]) -> Option<&'static [&'static str]> {
     const WAYS: [&[&str]; 2] = [&["--net"], &["--user", "--map-root-user", "--net"]];
     WAYS.into_iter().find(|options| {
-        let made = Command::new("unshare").args(*options).args(["ip", "link", "set", "lo", "up"]).output();
+        let script = "ip link set lo up && for program; do command -v $program || exit; done";
+        let made =
+            Command::new("unshare").args(*options).args(["sh", "-c", script, "sh"]).args(programs).output();
         made.is_ok_and(|output| output.status.success())
     })
 }

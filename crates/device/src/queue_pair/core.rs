@@ -8,10 +8,11 @@ use crate::events::{DeviceEvent, EventQueue};
 use crate::helper::Waker;
 use crate::net::TxBatch;
 use crate::port::Port;
+use crate::queue_pair::segmentation::Segmentation;
 use rocev2::icrc::PseudoHeader;
 use rocev2::rc::{self, Event, PostError, RecvRequest, SendRequest, Transition};
-use rocev2::wire::{Headers, Packet};
-use rocev2::{Mtu, Qpn, Time};
+use rocev2::wire::{Headers, Opcode, Packet};
+use rocev2::{Mtu, Psn, Qpn, Time};
 use std::cell::RefCell;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
@@ -41,6 +42,7 @@ pub(crate) struct Path {
     pub(crate) port: Arc<Port>,
     pub(crate) peer: SocketAddr,
     pub(crate) pseudo_header: PseudoHeader,
+    pub(crate) segmentation: Segmentation,
 }
 
 struct Locked {
@@ -78,6 +80,12 @@ impl QueuePairCore {
 
     pub(crate) fn snapshot(&self) -> rc::Snapshot {
         crate::lock(&self.locked).protocol.snapshot()
+    }
+
+    /// Whether it isn't known yet if segmentation offload serves the path.
+    #[cfg(test)]
+    pub(crate) fn is_on_trial(&self) -> bool {
+        crate::lock(&self.locked).path.as_ref().is_none_or(|path| path.segmentation.is_on_trial())
     }
 
     /// Makes a transition; `path` goes with the one to RTR.
@@ -170,6 +178,9 @@ impl QueuePairCore {
     }
 
     fn carry_on(&self, locked: &mut Locked, now: Time) {
+        if let Some(path) = &mut locked.path {
+            path.segmentation.acknowledged(locked.protocol.unacknowledged());
+        }
         let more = self.transmit(locked, now);
         self.deliver(locked);
         let wanted = if more { Some(now) } else { locked.protocol.poll_timeout() };
@@ -201,7 +212,16 @@ impl QueuePairCore {
                     flush(outgoing);
                     return false;
                 };
-                outgoing.commit(len, path.peer);
+                if path.segmentation == Segmentation::Fails {
+                    outgoing.commit_alone(len, path.peer);
+                    continue;
+                }
+                let request = path.segmentation.is_on_trial().then(|| request_psn(outgoing.slot(), len)).flatten();
+                let place = outgoing.commit(len, path.peer);
+                if request.is_some_and(|psn| path.segmentation.sent(psn, place)) {
+                    self.surroundings.counters.gso_distrusted();
+                    tracing::info!(peer = %path.peer, "packets sent by segmentation offload don't arrive; sending them one by one");
+                }
             }
             flush(outgoing);
             true
@@ -222,5 +242,14 @@ impl QueuePairCore {
                 Event::Async(event) => self.surroundings.events.push(DeviceEvent::QueuePair(self.qpn, event)),
             }
         }
+    }
+}
+
+/// The PSN of the packet in the first `len` bytes of `slot`, if it is a request.
+fn request_psn(slot: &[u8], len: usize) -> Option<Psn> {
+    let bth = Packet::parse(slot.get(..len)?).ok()?.headers.bth;
+    match bth.opcode {
+        Opcode::Known { operation, .. } if operation.is_request() => Some(bth.psn),
+        _ => None,
     }
 }

@@ -10,7 +10,7 @@ use super::state::{
     InitAttributes, ModifyError, PeerRights, ReceiveAttributes, SendAttributes, State, Transition,
 };
 use crate::wire::{Opcode, Operation, Packet, Transport};
-use crate::{Mtu, Qpn, Time};
+use crate::{Mtu, Psn, Qpn, Time};
 use core::fmt;
 use std::collections::VecDeque;
 
@@ -142,6 +142,12 @@ impl<M: Memory> QueuePair<M> {
             requester: self.requester.counters,
             responder: self.responder.counters,
         }
+    }
+
+    /// The PSN of the oldest request packet that the peer has not acknowledged, or of the next one to be sent.
+    #[must_use]
+    pub fn unacknowledged(&self) -> Psn {
+        self.requester.unacknowledged()
     }
 
     /// Makes a state transition.

@@ -104,7 +104,7 @@ pub(super) struct Requester<B> {
     recover: u64,
     /// What was awaited when the peer last told of a loss: its later signs of the same loss say nothing new.
     told_of: Option<u64>,
-    /// Nothing was heard: one packet at a time until something is.
+    /// Nothing was heard: one packet at a time until it is clear what was lost.
     probing: bool,
     /// What the packets since the last one that asked for an ACK cost the window.
     unasked: u64,
@@ -207,6 +207,11 @@ impl<B> Requester<B> {
         self.timers.next()
     }
 
+    /// The PSN of the oldest packet that isn't acknowledged.
+    pub(super) fn unacknowledged(&self) -> Psn {
+        self.psn(self.acknowledged)
+    }
+
     /// Requests that have not completed.
     pub(super) fn outstanding(&self) -> usize {
         self.queue.len()
@@ -284,6 +289,8 @@ impl<B> Requester<B> {
         self.told_of = Some(self.acknowledged);
         self.note_loss();
         self.hear(now);
+        // It is there, and dropped what came behind.
+        self.probing = false;
         self.go_back();
         self.arm_retransmit(now);
         true

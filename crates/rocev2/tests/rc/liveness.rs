@@ -179,6 +179,56 @@ fn a_round_trip_that_becomes_longer_is_learnt() {
     assert!(timeouts < 20 && again < 200, "{timeouts} timeouts, {again} packets sent again");
 }
 
+/// A peer that is only slow for a while, as one that shares its processor is: whatever seemed lost is on its way.
+#[test]
+fn answers_that_are_only_late_do_not_make_the_whole_flight_be_sent_again() {
+    let link = |latency_ns| LinkConfig { latency_ns, ..LinkConfig::default() };
+    let mut world = World::new(link(100_000), Receiving::Single, 0);
+    let pair = world.connect(&Options::default());
+    let mut posted = 0;
+    for round in 0..20 {
+        for latency in [100_000, 20_000_000] {
+            for direction in &mut world.links {
+                direction.set_config(link(latency));
+            }
+            let ops = vec![Op { kind: Kind::Write, len: 100_000, signaled: true }; 2];
+            posted += ops.len();
+            Flow::new(&mut world, 0, pair, &ops).post_all(&mut world);
+            world.run(Duration::from_secs(round + 1));
+        }
+    }
+    assert_eq!(world.hosts[0].ends[pair].done.len(), posted);
+    let counters = world.hosts[0].ends[pair].qp.snapshot().requester;
+    assert!(counters.timeouts > 0, "{counters:?}: the test proves nothing");
+    assert!(counters.retransmitted < 2 * counters.timeouts, "{counters:?}");
+}
+
+#[test]
+fn after_a_silence_packets_go_one_by_one_until_one_turns_out_to_be_lost() {
+    let silent = || {
+        let mut lone = Lone::new(&small());
+        lone.post(0, SendOperation::Send, 256 * 8);
+        assert_eq!(lone.sent().len(), 8);
+        assert!(lone.time_out());
+        assert_eq!(lone.sent_brief(), [(O::SendFirst, 0)]);
+        // The peer has more than the probe: was the rest lost, or is it late?
+        assert_eq!(lone.ack(3), Ok(()));
+        assert_eq!(lone.sent_brief(), [(O::SendMiddle, 4)]);
+        lone
+    };
+    let rest = [5, 6, 7].map(|number| if number < 7 { (O::SendMiddle, number) } else { (O::SendLast, 7) });
+    let mut late = silent();
+    assert_eq!(late.ack(7), Ok(()));
+    assert_eq!(late.sent_brief(), []);
+    assert_eq!(late.outcome(), [(0, Status::Success)]);
+    let mut lost = silent();
+    assert_eq!(lost.ack(4), Ok(()));
+    assert_eq!(lost.sent_brief(), rest, "only the repetition arrived");
+    let mut told = silent();
+    assert_eq!(told.nak(5, SEQUENCE_ERROR), Ok(()));
+    assert_eq!(told.sent_brief(), rest);
+}
+
 #[test]
 fn a_reader_without_end_does_not_keep_this_sides_requests_from_leaving() {
     let mut lone = Lone::new(&small());

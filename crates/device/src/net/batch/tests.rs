@@ -202,6 +202,7 @@ fn packets_too_big_for_the_path_are_counted_and_leave_segmentation_on_for_others
             module_path!(),
             "::packets_too_big_for_the_path_are_counted_and_leave_segmentation_on_for_others"
         ),
+        &["ip"],
         "ip link set lo mtu 1500",
     ) {
         return;
@@ -231,6 +232,7 @@ fn a_full_send_buffer_is_waited_for_and_then_packets_are_dropped_and_counted() {
             module_path!(),
             "::a_full_send_buffer_is_waited_for_and_then_packets_are_dropped_and_counted"
         ),
+        &["tc"],
         "tc qdisc add dev lo root tbf rate 2mbit burst 70kb limit 100mb",
     ) {
         return;

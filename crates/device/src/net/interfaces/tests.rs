@@ -35,6 +35,7 @@ fn this_host_is_reached_from_the_address_itself() {
 fn addresses_mtus_and_routes_are_those_of_the_processs_own_namespace() {
     if !in_namespace(
         concat!(module_path!(), "::addresses_mtus_and_routes_are_those_of_the_processs_own_namespace"),
+        &["ip"],
         "ip link add jumbo type veth peer name other
          ip link add unused type veth peer name other2
          ip addr add 198.51.100.1/24 dev jumbo

@@ -119,6 +119,7 @@ fn on_the_wire_df_is_set_and_the_identification_is_the_place_in_the_system_call(
             module_path!(),
             "::on_the_wire_df_is_set_and_the_identification_is_the_place_in_the_system_call"
         ),
+        &["ip"],
         "ip link set lo gso_max_segs 1",
     ) {
         return;

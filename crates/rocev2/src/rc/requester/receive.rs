@@ -185,10 +185,12 @@ impl<B> Requester<B> {
         self.rnr_left = self.rnr_retry;
         // Whoever goes on is ready.
         self.timers.stop(Timer::RnrWait);
-        // If the probe alone is acknowledged, it had been lost; if more is, only the answer had been, or was late.
-        if core::mem::take(&mut self.probing) && until == from + 1 && until < self.sent {
+        // If the probe alone is acknowledged, it had been lost, and everything behind it is of no use. If more is, only the answer
+        // had been lost, or was late. Then the rest is perhaps on its way, so the next packet is another probe, not the flight.
+        if self.probing && until == from + 1 && until < self.sent {
             self.note_loss();
         }
+        self.probing &= until > from + 1 && until < self.sent;
         if self.acknowledged == self.sent {
             self.timers.stop(Timer::Retransmit);
         } else {

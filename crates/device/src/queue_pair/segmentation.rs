@@ -1,0 +1,128 @@
+//! Whether segmentation offload serves a path: found out by trying.
+//!
+//! The ICRC covers the IPv4 identification. Linux numbers the segments of a run 0, 1, 2, …, and packets are sealed for that. Hardware
+//! that segments by itself may number otherwise, and nothing tells. A strict peer (a kernel, a network card) then silently drops
+//! every packet of a run but the first, and the connection crawls from timeout to timeout. So the second packets of runs are watched:
+//! once the peer acknowledged one that was sent a single time, runs arrive. If none of the first few is, this path gets no runs.
+//!
+//! Only requests are acknowledged and so can be watched: a queue pair that does nothing but answer READs doesn't find out.
+
+use rocev2::Psn;
+use std::net::IpAddr;
+
+/// So many have to be lost on end. On a path that loses a fifth of all packets it happens to one queue pair in 500, which then sends
+/// its packets one by one.
+const LOST: u8 = 6;
+
+/// What is known of a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Segmentation {
+    /// Nothing yet.
+    Trial {
+        /// A packet that isn't the first of its run, sent once.
+        witness: Option<Psn>,
+        /// How many before it had to be sent again.
+        lost: u8,
+    },
+    /// Runs arrive.
+    Works,
+    /// They don't.
+    Fails,
+}
+
+impl Segmentation {
+    /// IPv6 has no identification: nothing can be wrong with it.
+    pub(crate) fn new(peer: IpAddr) -> Self {
+        if peer.is_ipv6() { Self::Works } else { Self::Trial { witness: None, lost: 0 } }
+    }
+
+    pub(crate) fn is_on_trial(self) -> bool {
+        matches!(self, Self::Trial { .. })
+    }
+
+    /// A request packet was sent as number `place`, from 0, of its run. Returns whether this ends the trial badly.
+    pub(crate) fn sent(&mut self, psn: Psn, place: usize) -> bool {
+        let Self::Trial { witness, lost } = self else { return false };
+        if *witness == Some(psn) {
+            *witness = None;
+            *lost += 1;
+            if *lost == LOST {
+                *self = Self::Fails;
+                return true;
+            }
+        }
+        if place > 0 && witness.is_none() {
+            *witness = Some(psn);
+        }
+        false
+    }
+
+    /// Everything before `psn` was acknowledged.
+    pub(crate) fn acknowledged(&mut self, psn: Psn) {
+        if let Self::Trial { witness: Some(witness), .. } = self
+            && witness.is_before(psn)
+        {
+            *self = Self::Works;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn psn(number: u32) -> Psn {
+        // Around the wrap.
+        Psn::truncate(number.wrapping_sub(3))
+    }
+
+    fn trial() -> Segmentation {
+        Segmentation::new([10, 0, 0, 1].into())
+    }
+
+    #[test]
+    fn a_packet_acknowledged_from_within_a_run_is_proof() {
+        let mut path = trial();
+        for number in 0..5 {
+            assert!(!path.sent(psn(number), number as usize));
+        }
+        path.acknowledged(psn(1));
+        assert!(path.is_on_trial(), "the first of a run proves nothing");
+        path.acknowledged(psn(2));
+        assert_eq!(path, Segmentation::Works);
+    }
+
+    #[test]
+    fn only_the_first_of_each_run_arriving_is_a_failure() {
+        let mut path = trial();
+        let mut runs = 0;
+        while path.is_on_trial() {
+            for place in 0..4 {
+                path.sent(psn(runs + place), place as usize);
+            }
+            runs += 1;
+            path.acknowledged(psn(runs));
+        }
+        assert_eq!(
+            (path, runs),
+            (Segmentation::Fails, u32::from(LOST) + 1),
+            "the last was stopped at its first packet"
+        );
+    }
+
+    #[test]
+    fn single_packets_prove_nothing() {
+        let mut path = trial();
+        for number in 0..1000 {
+            path.sent(psn(number), 0);
+            path.sent(psn(number), 0);
+            path.acknowledged(psn(number + 1));
+        }
+        assert_eq!(path, trial());
+    }
+
+    #[test]
+    fn ipv6_needs_no_trial() {
+        assert_eq!(Segmentation::new("fd00::1".parse().unwrap()), Segmentation::Works);
+    }
+}
