@@ -25,6 +25,8 @@ mod slot;
 mod suite;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod vectors;
 
 pub use context::{Context, Endpoint, Region};
 pub use error::SealError;
