@@ -46,3 +46,48 @@ impl Epochs {
         Ok(fitted)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::seal::Suite;
+    use crate::seal::key::AAD;
+    use crate::seal::testing::session;
+
+    /// What the key for `number` makes of nothing at all, with one nonce for all: tells keys apart.
+    fn tag(epochs: &mut Epochs, number: u64) -> [u8; 16] {
+        let mut tag = [0; 16];
+        let seal = |key: &Key| key.seal(0, [0; AAD], &[], &mut [], &mut tag).map(|()| true);
+        assert_eq!(epochs.with(number, seal), Ok(true));
+        tag
+    }
+
+    #[test]
+    fn the_numbers_of_an_epoch_share_a_key_that_no_other_has() {
+        let mut epochs = Epochs::new(session(Suite::Aes128Gcm, 0), 2);
+        let tags: Vec<_> = (0..40).map(|number| tag(&mut epochs, number)).collect();
+        for one in 0..tags.len() {
+            for other in 0..tags.len() {
+                assert_eq!(tags[one] == tags[other], one / 4 == other / 4, "{one} and {other}");
+            }
+        }
+        // Long gone, and derived anew.
+        assert_eq!(tag(&mut epochs, 0), tags[0]);
+    }
+
+    #[test]
+    fn a_few_keys_are_kept_ready_and_what_is_not_authentic_displaces_none() {
+        let mut epochs = Epochs::new(session(Suite::Aes128Gcm, 0), 0);
+        let ready = |epochs: &Epochs| epochs.ready.iter().map(|(epoch, _)| *epoch).collect::<Vec<_>>();
+        for number in 0..6 {
+            tag(&mut epochs, number);
+        }
+        assert_eq!(ready(&epochs), [2, 3, 4, 5]);
+        tag(&mut epochs, 3);
+        assert_eq!(ready(&epochs), [2, 4, 5, 3]);
+        for number in [2, 100] {
+            assert_eq!(epochs.with(number, |_| Ok(false)), Ok(false));
+        }
+        assert_eq!(ready(&epochs), [4, 5, 3, 2]);
+    }
+}
