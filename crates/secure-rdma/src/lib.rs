@@ -5,12 +5,14 @@
 //! | [`certs`] | who is who: a private CA, certificates and keys in files, fingerprints |
 //! | [`tls`] | the TLS 1.3 handshake that proves it, and what a failed one means |
 //! | [`control`] | the records that client and server exchange inside TLS |
+//! | [`seal`] | end-to-end encryption of messages and of memory for one-sided access |
 //! | `session` | the bootstrap of a queue pair inside TLS, and the open session: messages, one-sided operations, close |
 //! | `client`, `server` | opening sessions: one at a time, or many |
 #![forbid(unsafe_code)]
 
 pub mod certs;
 pub mod control;
+pub mod seal;
 pub mod tls;
 
 mod client;

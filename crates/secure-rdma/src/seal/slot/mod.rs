@@ -1,0 +1,277 @@
+//! Sealed memory for one-sided access.
+//!
+//! ```text
+//! area = slot 0, slot 1, …                 in the region, one behind the other
+//! slot = ciphertext tag stamp
+//! stamp = author (1 bit) number (63 bits), big-endian
+//! ```
+//!
+//! A slot is written as a whole, by RDMA WRITE or locally, and sealed anew each time. Its author is the side that sealed it. An author
+//! never uses a number twice, on no slot, and gives a slot a higher number than any that it knows of: the number is nonce, version and
+//! choice of the key (its high bits are the epoch) in one. A slot of zeros was never written and reads as zeros.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `layout` | which slots hold which bytes, and where they are |
+//! | `stamp` | the stamp |
+//! | `stamps` | the newest stamp that this side knows of each slot |
+//! | `epochs` | the keys of one author's epochs |
+
+mod epochs;
+mod layout;
+mod stamp;
+mod stamps;
+
+pub use layout::{Format, Layout, Piece, Writers};
+
+use core::fmt;
+
+use super::SealError;
+use super::key::{AAD, Key, TAG, Use};
+use super::schedule::peer_of;
+use super::secret::Secret;
+use crate::control::Role;
+use epochs::Epochs;
+use stamp::Stamp;
+use stamps::Stamps;
+
+/// Bytes of the stamp.
+const STAMP: usize = 8;
+
+/// How many bytes longer a slot is than its plaintext.
+pub const SLOT_OVERHEAD: usize = TAG + STAMP;
+
+/// Slots that turn out to be torn or forged, over a session: more end it, even if each one was right when it was read again. Each may be
+/// a try at forging, and their number has to have a limit; `docs/sealing.md` has the arithmetic.
+const DAMAGE_LIMIT: u64 = 1 << 32;
+
+/// Seals and opens the slots of one region, at one side.
+///
+/// After [`SealError::Slot`], [`SealError::RolledBack`] and [`SealError::Exhausted`] it gives nothing but that error: the session has to
+/// end.
+pub struct Slots {
+    layout: Layout,
+    own: Role,
+    /// The client's and the server's.
+    authors: [Epochs; 2],
+    stamps: Stamps,
+    /// The highest number used or seen.
+    clock: u64,
+    /// Slots that weren't authentic.
+    damage: u64,
+    failed: Option<SealError>,
+}
+
+/// How often one slot may still be read again because it was torn.
+#[derive(Debug)]
+pub struct Attempts(u32);
+
+impl Attempts {
+    /// It is read once: for slots that nobody can be writing.
+    #[must_use]
+    pub const fn once() -> Self {
+        Self(0)
+    }
+
+    /// It may be read `count` times more.
+    #[must_use]
+    pub const fn again(count: u32) -> Self {
+        Self(count)
+    }
+}
+
+impl Slots {
+    /// `secrets` are those of the client's and the server's slots.
+    pub(super) fn new(secrets: [Secret; 2], own: Role, layout: Layout) -> Self {
+        let authors = secrets.map(|secret| Epochs::new(secret, layout.format().epoch_bits));
+        Self { layout, own, authors, stamps: Stamps::default(), clock: 0, damage: 0, failed: None }
+    }
+
+    /// How the region is divided.
+    #[must_use]
+    pub const fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// Seals `plaintext`, a whole slot's, into `sealed`, to be put in the place of `slot`, in one pass.
+    ///
+    /// # Errors
+    /// [`SealError::Size`], [`SealError::NoSuchSlot`] or [`SealError::NotWriter`] if the caller is wrong; a final error.
+    pub fn seal(&mut self, slot: u32, plaintext: &[u8], sealed: &mut [u8]) -> Result<(), SealError> {
+        self.check(slot, plaintext.len(), sealed.len())?;
+        if !self.may_write(self.own) {
+            return Err(SealError::NotWriter);
+        }
+        let stamp = Stamp::new(self.own, self.clock + 1).ok_or_else(|| self.fail(SealError::Exhausted))?;
+        // Before sealing: whatever becomes of it, this number is never used again.
+        self.note(slot, stamp);
+        let (text, tag, place) = split_mut(sealed)?;
+        *place = stamp.bytes();
+        let aad = associated(slot, stamp);
+        let seal = |key: &Key| key.seal(stamp.number(), aad, plaintext, text, tag).map(|()| true);
+        self.authors[self.own as usize].with(stamp.number(), seal).map(drop)
+    }
+
+    /// Opens `sealed`, what was read from the place of `slot`, into `plaintext`, in one pass.
+    ///
+    /// # Errors
+    /// [`SealError::Torn`] if the slot is to be read and opened again, with the same `attempts`; [`SealError::Size`] or
+    /// [`SealError::NoSuchSlot`] if the caller is wrong; a final error. `plaintext` then holds nothing of the slot.
+    pub fn open(
+        &mut self,
+        slot: u32,
+        sealed: &[u8],
+        plaintext: &mut [u8],
+        attempts: &mut Attempts,
+    ) -> Result<(), SealError> {
+        self.check(slot, plaintext.len(), sealed.len())?;
+        let (text, tag, bytes) = split(sealed)?;
+        let found = match Stamp::from_bytes(*bytes) {
+            Some(stamp) if self.may_write(stamp.author()) => {
+                let aad = associated(slot, stamp);
+                let open = |key: &Key| Ok(key.open(stamp.number(), aad, text, tag, plaintext));
+                if !self.authors[stamp.author() as usize].with(stamp.number(), open)? {
+                    return Err(self.damaged(slot, attempts));
+                }
+                Some(stamp)
+            }
+            None if sealed.iter().all(|byte| *byte == 0) => {
+                plaintext.fill(0);
+                None
+            }
+            _ => {
+                plaintext.fill(0);
+                return Err(self.damaged(slot, attempts));
+            }
+        };
+        if !self.is_fresh(slot, found) {
+            plaintext.fill(0);
+            return Err(self.fail(SealError::RolledBack { slot }));
+        }
+        if let Some(stamp) = found {
+            self.note(slot, stamp);
+        }
+        Ok(())
+    }
+
+    /// The newest stamp that this side knows of `slot`; `None` if it knows of none. A writer who sends it to the reader in a sealed message
+    /// makes sure that the reader takes nothing older.
+    #[must_use]
+    pub fn newest(&self, slot: u32) -> Option<u64> {
+        self.stamps.get(slot).map(Stamp::word)
+    }
+
+    /// Takes the peer's word, from a sealed message, that it wrote `slot` with that stamp: nothing older is opened from now on.
+    ///
+    /// # Errors
+    /// [`SealError::NoSuchSlot`].
+    pub fn learn(&mut self, slot: u32, stamp: u64) -> Result<(), SealError> {
+        let slots = self.layout.slots();
+        if slot >= slots {
+            return Err(SealError::NoSuchSlot { slot, slots });
+        }
+        if let Some(stamp) = Stamp::from_word(stamp)
+            && self.is_news(slot, stamp)
+        {
+            self.note(slot, stamp);
+        }
+        Ok(())
+    }
+
+    fn may_write(&self, author: Role) -> bool {
+        author == Role::Client || self.layout.format().writers == Writers::Both
+    }
+
+    /// Whether `found` may be in `slot` after what this side knows to have been there.
+    fn is_fresh(&self, slot: u32, found: Option<Stamp>) -> bool {
+        found == self.stamps.get(slot) || found.is_some_and(|stamp| self.is_news(slot, stamp))
+    }
+
+    /// Whether `stamp` comes after what this side knows of `slot`. It knows all that it wrote itself, so only the peer's can.
+    fn is_news(&self, slot: u32, stamp: Stamp) -> bool {
+        let is_newer = |known: Stamp| stamp.number() > known.number();
+        let is_peers = stamp.author() == peer_of(self.own) && self.may_write(stamp.author());
+        is_peers && self.stamps.get(slot).is_none_or(is_newer)
+    }
+
+    /// From now on `stamp` is the newest that this side knows of `slot`, and its next number is a higher one.
+    fn note(&mut self, slot: u32, stamp: Stamp) {
+        self.clock = self.clock.max(stamp.number());
+        self.stamps.set(slot, stamp);
+    }
+
+    fn check(&self, slot: u32, plaintext: usize, sealed: usize) -> Result<(), SealError> {
+        if let Some(error) = &self.failed {
+            return Err(error.clone());
+        }
+        let slots = self.layout.slots();
+        if slot >= slots {
+            return Err(SealError::NoSuchSlot { slot, slots });
+        }
+        for (expected, found) in [(self.layout.payload(), plaintext), (self.layout.stride(), sealed)] {
+            if expected != found {
+                return Err(SealError::Size { expected, found });
+            }
+        }
+        Ok(())
+    }
+
+    /// What it means that `slot` isn't authentic.
+    fn damaged(&mut self, slot: u32, attempts: &mut Attempts) -> SealError {
+        self.damage += 1;
+        match attempts.0.checked_sub(1) {
+            Some(left) if self.damage <= DAMAGE_LIMIT => {
+                attempts.0 = left;
+                SealError::Torn { slot }
+            }
+            _ => self.fail(SealError::Slot { slot }),
+        }
+    }
+
+    fn fail(&mut self, error: SealError) -> SealError {
+        self.failed.insert(error).clone()
+    }
+}
+
+impl fmt::Debug for Slots {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Slots")
+            .field("layout", &self.layout)
+            .field("own", &self.own)
+            .field("clock", &self.clock)
+            .field("damage", &self.damage)
+            .field("failed", &self.failed)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A slot's text, tag and stamp.
+type Parts<'a> = (&'a [u8], &'a [u8; TAG], &'a [u8; STAMP]);
+type PartsMut<'a> = (&'a mut [u8], &'a mut [u8; TAG], &'a mut [u8; STAMP]);
+
+fn split(sealed: &[u8]) -> Result<Parts<'_>, SealError> {
+    let size = SealError::Size { expected: SLOT_OVERHEAD, found: sealed.len() };
+    let (rest, stamp) = sealed.split_last_chunk().ok_or(size.clone())?;
+    let (text, tag) = rest.split_last_chunk().ok_or(size)?;
+    Ok((text, tag, stamp))
+}
+
+fn split_mut(sealed: &mut [u8]) -> Result<PartsMut<'_>, SealError> {
+    let size = SealError::Size { expected: SLOT_OVERHEAD, found: sealed.len() };
+    let (rest, stamp) = sealed.split_last_chunk_mut().ok_or(size.clone())?;
+    let (text, tag) = rest.split_last_chunk_mut().ok_or(size)?;
+    Ok((text, tag, stamp))
+}
+
+/// The associated data: use, author, two zeros, slot, stamp.
+fn associated(slot: u32, stamp: Stamp) -> [u8; AAD] {
+    let mut aad = [0; AAD];
+    aad[0] = Use::Slot as u8;
+    aad[1] = stamp.author() as u8;
+    aad[4..8].copy_from_slice(&slot.to_be_bytes());
+    aad[8..].copy_from_slice(&stamp.bytes());
+    aad
+}
+
+#[cfg(test)]
+mod tests;
