@@ -316,7 +316,7 @@ impl QueuePair<ReadyToSend> {
 }
 
 impl QueuePair<Draining> {
-    /// SQD → RTS.
+    /// SQD → RTS. Soft-RoCE (Linux 6.1) goes on with requests that wait only when a further one is posted.
     ///
     /// # Errors
     /// The queue pair has failed.

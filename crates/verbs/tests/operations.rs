@@ -5,8 +5,8 @@ mod common;
 use common::{PATIENCE, Setup, connect, connect_with, pattern};
 use std::time::{Duration, Instant};
 use verbs::{
-    CompletionKind, Error, Event, Mtu, OwnPsn, PostReason, Psn, QueuePairLimits, RecvRequest, SendRequest,
-    State, Status,
+    Access, Arm, AsyncEvent, CompletionKind, Error, Event, Mtu, OwnPsn, PostReason, Psn, QueuePairLimits,
+    RecvRequest, SendRequest, State, Status,
 };
 
 const SIZES: [u32; 8] = [0, 1, 63, 4095, 4096, 4097, 65_536, 1 << 20];
@@ -141,7 +141,7 @@ fn a_foreign_key_is_refused_and_ends_the_connection() {
     let (mut a, b) = connect(&Setup::default());
     // A region of the same device and address space, but of another protection domain.
     let other = b.device.protection_domain().unwrap();
-    let access = verbs::Access::LOCAL_WRITE | verbs::Access::REMOTE_READ | verbs::Access::REMOTE_WRITE;
+    let access = Access::LOCAL_WRITE | Access::REMOTE_READ | Access::REMOTE_WRITE;
     let foreign = other.register(4096, access).unwrap();
     foreign.write(0, b"secret").unwrap();
     let mut slice = a.memory.slice(0, 6).unwrap();
@@ -282,4 +282,76 @@ fn what_does_not_fit_the_queue_pairs_limits_comes_back() {
     let error = a.qp().post_send(SendRequest::send(slices)).unwrap_err();
     assert_eq!(error.reason, PostReason::TooManySlices { count: 5, limit: 4 });
     assert_eq!(error.slices.len(), 5);
+}
+
+#[test]
+fn a_send_queue_drains_says_so_and_can_be_resumed() {
+    let (mut a, b) = connect(&Setup::default());
+    let remote = b.memory.remote().range(0, 1 << 20).unwrap();
+    let slice = a.memory.slice(0, 1 << 20).unwrap();
+    a.qp().post_send(SendRequest::write([slice], remote).id(1)).unwrap();
+    let qp = a.qp.take().unwrap().drain().unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        assert!(Instant::now() < deadline, "no event");
+        match a.device.try_event() {
+            Some(Event::QueuePair(qpn, AsyncEvent::SendQueueDrained)) if qpn == qp.qpn() => break,
+            Some(other) => panic!("{other:?}"),
+            None => std::thread::sleep(Duration::from_millis(1)),
+        }
+    }
+    a.qp = Some(qp.resume().unwrap());
+    assert_eq!(a.state(), State::ReadyToSend);
+    // Whether the first request had begun, and so was finished before, is the device's affair.
+    let slice = a.memory.slice(1 << 20, 1 << 20).unwrap();
+    a.qp().post_send(SendRequest::write([slice], remote).id(2)).unwrap();
+    assert_eq!([a.done().id, a.done().id], [1, 2]);
+}
+
+#[test]
+fn a_queue_armed_for_solicited_completions_sleeps_through_others() {
+    let (mut a, b) = connect(&Setup { receives: 2, ..Setup::default() });
+    let channel = b.queue.channel().unwrap();
+    b.queue.arm(Arm::Solicited);
+    a.qp().post_send(SendRequest::send_inline(b"quiet")).unwrap();
+    assert_eq!(a.done().kind, CompletionKind::Send);
+    assert_eq!(channel.try_event(), None);
+    a.qp().post_send(SendRequest::send_inline(b"loud").solicited()).unwrap();
+    assert_eq!(channel.wait(Some(PATIENCE)).unwrap(), Some(0), "the device's first queue");
+    let mut out = Vec::new();
+    assert_eq!(b.queue.poll(&mut out, 10).unwrap(), 2);
+}
+
+#[test]
+fn a_fenced_send_waits_for_the_read_before_it() {
+    let (mut a, mut b) = connect(&Setup::default());
+    let data = pattern(1 << 20, 5);
+    b.memory.write(0, &data).unwrap();
+    let into = b.memory.slice(2 << 20, 1 << 20).unwrap();
+    b.qp().post_recv(RecvRequest::new([into])).unwrap();
+    let slice = a.memory.slice(0, 1 << 20).unwrap();
+    let remote = b.memory.remote().range(0, 1 << 20).unwrap();
+    a.qp().post_send(SendRequest::read([slice], remote).id(1)).unwrap();
+    a.qp().post_send(SendRequest::send_inline(b"after").fence().id(2)).unwrap();
+    let mut read = a.done();
+    assert_eq!((read.id, a.done().id), (1, 2));
+    assert_eq!(b.done().len, 5);
+    let mut bytes = vec![0; 1 << 20];
+    read.slice().unwrap().read(0, &mut bytes).unwrap();
+    assert!(bytes == data);
+}
+
+#[test]
+fn addresses_of_a_zero_based_region_begin_at_zero() {
+    let access = Setup::default().access | Access::ZERO_BASED;
+    let (mut a, b) = connect(&Setup { access, ..Setup::default() });
+    assert_eq!(b.memory.remote().addr, 0);
+    let data = pattern(70_000, 6);
+    let mut slice = a.memory.slice(4096, 70_000).unwrap();
+    slice.fill(&data).unwrap();
+    a.qp().post_send(SendRequest::write([slice], b.memory.remote().range(0, 70_000).unwrap())).unwrap();
+    a.done();
+    let mut bytes = vec![0; 70_000];
+    b.memory.read(0, &mut bytes).unwrap();
+    assert!(bytes == data);
 }
