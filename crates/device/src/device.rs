@@ -143,6 +143,13 @@ impl Inner {
         port.progress(&self.table, &self.surroundings.counters, || self.now());
     }
 
+    /// Returns when everything that has arrived is taken.
+    pub(crate) fn catch_up(&self) {
+        for port in self.ports.read().unwrap_or_else(PoisonError::into_inner).iter() {
+            port.catch_up(&self.table, &self.surroundings.counters, || self.now());
+        }
+    }
+
     pub(crate) fn earliest_deadline(&self) -> Option<Time> {
         self.surroundings.deadlines.earliest()
     }
@@ -247,6 +254,11 @@ impl Device {
         });
         inner.start_helper()?;
         Ok(Self { inner })
+    }
+
+    #[cfg(test)]
+    pub(crate) fn inner(&self) -> &Arc<Inner> {
+        &self.inner
     }
 
     /// The GID table.

@@ -160,7 +160,7 @@ fn run(waker: &Waker, device: &Weak<Inner>) {
         let mut now = device.now();
         if device.earliest_deadline().is_some_and(|deadline| deadline <= now) {
             // What is awaited may have arrived: on a busy machine whoever polls may not have run for long.
-            device.progress();
+            device.catch_up();
             now = device.now();
             device.run_deadlines(now);
         }

@@ -8,7 +8,9 @@ use rocev2::icrc::PseudoHeader;
 use rocev2::wire::Packet;
 use rocev2::{Mtu, Qpn, Time};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 /// Partition membership is the top bit; the rest must be the default partition's (IBA 10.9.1).
 const PARTITION: u16 = 0x7fff;
@@ -16,12 +18,17 @@ const PARTITION: u16 = 0x7fff;
 /// Times that one call empties the socket at most, so that a flood can't hold a caller for ever.
 const ROUNDS: usize = 16;
 
+/// How long to leave another thread alone that is emptying the socket.
+const BUSY: Duration = Duration::from_micros(50);
+
 /// One local address of the device, bound.
 pub(crate) struct Port {
     socket: Socket,
     gid: Gid,
     mtu: Mtu,
     receive: Mutex<Receiving>,
+    /// How often somebody has emptied the socket.
+    emptied: AtomicU64,
 }
 
 /// What only the thread that empties the socket needs.
@@ -42,7 +49,7 @@ struct Intake {
 impl Port {
     pub(crate) fn new(socket: Socket, gid: Gid, mtu: Mtu) -> Self {
         let receive = Receiving { buffers: RecvBuffers::new(), intake: Intake::default() };
-        Self { socket, gid, mtu, receive: Mutex::new(receive) }
+        Self { socket, gid, mtu, receive: Mutex::new(receive), emptied: AtomicU64::new(0) }
     }
 
     pub(crate) fn socket(&self) -> &Socket {
@@ -66,9 +73,9 @@ impl Port {
         self.mtu
     }
 
-    /// Takes what has arrived and carries on the queue pairs concerned, unless another thread is at it.
-    pub(crate) fn progress(&self, table: &QueueTable, counters: &Counters, clock: impl Fn() -> Time) {
-        let Ok(mut receiving) = self.receive.try_lock() else { return };
+    /// Takes what has arrived and carries on the queue pairs concerned, unless another thread is at it; returns whether it did.
+    pub(crate) fn progress(&self, table: &QueueTable, counters: &Counters, clock: impl Fn() -> Time) -> bool {
+        let Ok(mut receiving) = self.receive.try_lock() else { return false };
         let Receiving { buffers, intake } = &mut *receiving;
         for _ in 0..ROUNDS {
             let mut now = None;
@@ -87,6 +94,18 @@ impl Port {
             if !received.more {
                 break;
             }
+        }
+        self.emptied.fetch_add(1, Ordering::Release);
+        true
+    }
+
+    /// The same, but returns only when everything that has arrived so far is taken, by whomever: another thread may have it in its
+    /// hands, and be stopped there by the operating system for longer than any peer may be silent.
+    pub(crate) fn catch_up(&self, table: &QueueTable, counters: &Counters, clock: impl Fn() -> Time) {
+        // What that thread had begun before it may have looked too early.
+        let enough = self.emptied.load(Ordering::Acquire) + 2;
+        while !self.progress(table, counters, &clock) && self.emptied.load(Ordering::Acquire) < enough {
+            std::thread::sleep(BUSY);
         }
     }
 }
@@ -140,3 +159,6 @@ impl Intake {
         self.touched.get(at).map(|queue_pair| &**queue_pair)
     }
 }
+
+#[cfg(test)]
+mod tests;

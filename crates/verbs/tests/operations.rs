@@ -1,5 +1,6 @@
 //! Every operation over real sockets, on whatever device there is.
 
+#[allow(dead_code, reason = "each test program uses a part of it")]
 mod common;
 
 use common::{PATIENCE, Setup, connect, connect_with, pattern};

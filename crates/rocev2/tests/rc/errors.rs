@@ -58,7 +58,17 @@ fn refused_requests(there: RemoteAddress, locked: RemoteAddress) -> Vec<Refused>
     let at = |va| RemoteAddress { va, ..there };
     vec![
         access("WRITE, unknown key", SendOperation::Write(unknown)),
-        access("WRITE with immediate, unknown key", SendOperation::WriteImmediate(unknown, 1)),
+        Refused {
+            receive: Status::RemoteAccess,
+            ..access("WRITE with immediate, unknown key", SendOperation::WriteImmediate(unknown, 1))
+        },
+        Refused {
+            len: 1000,
+            ..access(
+                "WRITE with immediate of several packets, unknown key",
+                SendOperation::WriteImmediate(unknown, 1),
+            )
+        },
         access("READ, unknown key", SendOperation::Read(unknown)),
         access("atomic, unknown key", SendOperation::Atomic(unknown, add)),
         access("WRITE behind the region", SendOperation::Write(at(there.va + 4096 - 7))),

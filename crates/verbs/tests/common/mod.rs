@@ -64,8 +64,7 @@ impl Default for Setup {
 }
 
 impl End {
-    fn new(setup: &Setup, place: Place) -> (Self, QueuePair<Reset>) {
-        let (device, gid) = place.open(setup.v6);
+    fn new(setup: &Setup, place: Place, device: Arc<Device>, gid: GidEntry) -> (Self, QueuePair<Reset>) {
         let domain = device.protection_domain().expect("a protection domain");
         let channel = device.completion_channel().expect("a channel");
         let queue = device.completion_queue(setup.queue, Some(&channel)).expect("a completion queue");
@@ -111,7 +110,27 @@ pub(crate) fn connect(setup: &Setup) -> (End, End) {
 
 /// Two ends, connected, with these PSNs.
 pub(crate) fn connect_with(setup: &Setup, psns: [OwnPsn; 2]) -> (End, End) {
-    let [(mut a, qp_a), (mut b, qp_b)] = places().map(|place| End::new(setup, place));
+    join(setup, psns, &open(setup.v6))
+}
+
+/// Several connections between the same two devices; their setups are alike in the version of IP.
+pub(crate) fn connect_all(setups: &[Setup]) -> Vec<(End, End)> {
+    let devices = open(setups[0].v6);
+    let psns = || [OwnPsn::random().expect("random"), OwnPsn::random().expect("random")];
+    setups.iter().map(|setup| join(setup, psns(), &devices)).collect()
+}
+
+/// Where [`places`] says: the devices, and the addresses that are used.
+fn open(v6: bool) -> [(Place, Arc<Device>, GidEntry); 2] {
+    places().map(|place| {
+        let (device, gid) = place.open(v6);
+        (place, device, gid)
+    })
+}
+
+fn join(setup: &Setup, psns: [OwnPsn; 2], devices: &[(Place, Arc<Device>, GidEntry); 2]) -> (End, End) {
+    let [(mut a, qp_a), (mut b, qp_b)] =
+        devices.clone().map(|(place, device, gid)| End::new(setup, place, device, gid));
     let peers = [a.peer(&qp_a, psns[0]), b.peer(&qp_b, psns[1])];
     let drive = |qp: QueuePair<Reset>, end: &End, own: usize, peer: usize| {
         let mut qp = qp.init(setup.rights).expect("INIT");

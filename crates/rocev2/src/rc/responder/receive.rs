@@ -150,6 +150,7 @@ impl<M: Memory> Responder<M> {
         events: &mut VecDeque<Event>,
     ) -> Result<u64, Refusal> {
         self.check_payload(place, packet)?;
+        let takes_receive = place.last && packet.headers.immediate.is_some();
         if place.first {
             let reth = packet.headers.reth.ok_or(Refusal::InvalidRequest)?;
             if !self.rights.write || reth.len > MAX_MESSAGE {
@@ -166,11 +167,10 @@ impl<M: Memory> Responder<M> {
             // A write of nothing touches nothing, whatever its key says (rxe's check_rkey passes it too).
             let grant = match reth.len {
                 0 => None,
-                len => Some(
-                    memory
-                        .grant(reth.rkey, reth.va, len, RemoteRight::Write)
-                        .map_err(|_| Refusal::RemoteAccess)?,
-                ),
+                len => match memory.grant(reth.rkey, reth.va, len, RemoteRight::Write) {
+                    Ok(grant) => Some(grant),
+                    Err(_) => return Err(self.refuse_write(takes_receive, events)),
+                },
             };
             self.arriving = Some(Arriving::Write { grant, len: reth.len, offset: 0 });
         }
@@ -182,15 +182,16 @@ impl<M: Memory> Responder<M> {
         if !fits {
             return Err(Refusal::InvalidRequest);
         }
-        let takes_receive = place.last && packet.headers.immediate.is_some();
         if takes_receive && self.queue.is_empty() {
             if place.first {
                 self.arriving = None;
             }
             return Err(Refusal::ReceiverNotReady);
         }
-        if let Some(grant) = grant {
-            memory.write(grant, *offset, packet.payload).map_err(|_| Refusal::RemoteAccess)?;
+        if let Some(grant) = grant
+            && memory.write(grant, *offset, packet.payload).is_err()
+        {
+            return Err(self.refuse_write(takes_receive, events));
         }
         let total = *len;
         *offset = u32::try_from(end).map_err(|_| Refusal::InvalidRequest)?;
@@ -202,6 +203,14 @@ impl<M: Memory> Responder<M> {
             }
         }
         Ok(1)
+    }
+
+    /// Refuses a WRITE for its key. A receive request that the packet takes ends with it (IBA 9.9.3, class C; rxe: do_complete).
+    fn refuse_write(&mut self, takes_receive: bool, events: &mut VecDeque<Event>) -> Refusal {
+        match self.queue.pop_front_if(|_| takes_receive) {
+            Some(request) => receive_failed(&request, Status::RemoteAccess, Refusal::RemoteAccess, events),
+            None => Refusal::RemoteAccess,
+        }
     }
 
     fn execute_read(&mut self, packet: &Packet<'_>, memory: &M) -> Result<u64, Refusal> {
