@@ -1,5 +1,6 @@
 //! The command line: the stock program's flags, as far as they mean something here.
 
+use crate::common::{path_mtu, with_port};
 use clap::Parser;
 use verbs::{DeviceSelector, Mtu};
 
@@ -51,20 +52,11 @@ pub(crate) struct Args {
 impl Args {
     /// The device with its port.
     pub(crate) fn device(&self) -> DeviceSelector {
-        match self.device.clone() {
-            DeviceSelector::Named { name, port: None, gid_index } => {
-                DeviceSelector::Named { name, port: Some(self.ib_port), gid_index }
-            }
-            other => other,
-        }
+        with_port(self.device.clone(), self.ib_port)
     }
 
     /// Receives to post at a time. In the stock program they all share one buffer, which costs nothing.
     pub(crate) fn depth(&self) -> u32 {
         self.rx_depth.unwrap_or_else(|| (BUFFERS / self.size.max(1)).clamp(2, 500))
     }
-}
-
-fn path_mtu(text: &str) -> Result<Mtu, &'static str> {
-    text.parse().ok().and_then(Mtu::from_bytes).ok_or("give 256, 512, 1024, 2048 or 4096")
 }

@@ -10,41 +10,26 @@
 //!
 //! The result goes to standard output. Standard error says at the end what had to be sent again: on a clean link nothing.
 
+#[path = "../common/mod.rs"]
+mod common;
+
 mod args;
 mod check;
 mod endpoint;
-mod exchange;
 mod rounds;
 
 use args::Args;
 use clap::Parser;
-use endpoint::{Connection, Endpoint, Local};
-use exchange::Address;
+use common::{Failure, Meeting};
+use endpoint::Endpoint;
 use rounds::Rounds;
-use std::io::{self, ErrorKind, Write};
-use std::net::{Ipv4Addr, Ipv6Addr, TcpListener, TcpStream};
+use std::io::{self, Write};
 use std::process::ExitCode;
-use std::time::Duration;
-use verbs::{GidEntry, QueuePairCounters, Snapshot};
-
-type Failure = Box<dyn std::error::Error + Send + Sync>;
-
-/// The UDP port to which kernels and network cards send.
-const PORT: u16 = rocev2::UDP_PORT;
-
-/// How long the peer may take for its part of the TCP exchange.
-const EXCHANGE: Duration = Duration::from_secs(30);
-
-/// Where the TCP connection comes from.
-enum Meeting {
-    Server(TcpListener),
-    Client(TcpStream),
-}
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    let played = Meeting::new(&args).and_then(|meeting| run(&args, meeting, &mut io::stdout()));
-    match played {
+    let meeting = Meeting::new(args.host.as_deref(), args.port);
+    match meeting.and_then(|meeting| run(&args, meeting, &mut io::stdout())) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("rc_pingpong: {error}");
@@ -53,69 +38,13 @@ fn main() -> ExitCode {
     }
 }
 
-impl Meeting {
-    fn new(args: &Args) -> Result<Self, Failure> {
-        let port = args.port;
-        match &args.host {
-            Some(host) => match TcpStream::connect((host.as_str(), port)) {
-                Ok(stream) => Ok(Self::Client(stream)),
-                Err(error) => Err(format!("connecting to {host}, port {port}: {error}").into()),
-            },
-            // The IPv6 socket takes IPv4 connections too.
-            None => TcpListener::bind((Ipv6Addr::UNSPECIFIED, port))
-                .or_else(|error| match error.kind() {
-                    ErrorKind::AddrInUse => Err(error),
-                    _ => TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)),
-                })
-                .map(Self::Server)
-                .map_err(|error| format!("listening on TCP port {port}: {error}").into()),
-        }
-    }
-
-    fn stream(self) -> Result<TcpStream, Failure> {
-        let stream = match self {
-            Self::Server(listener) => listener.accept()?.0,
-            Self::Client(stream) => stream,
-        };
-        stream.set_read_timeout(Some(EXCHANGE))?;
-        stream.set_write_timeout(Some(EXCHANGE))?;
-        Ok(stream)
-    }
-}
-
 fn run(args: &Args, meeting: Meeting, out: &mut impl Write) -> Result<(), Failure> {
-    let endpoint = Endpoint::open(args)?;
-    let mut tell = |gid: GidEntry| -> Result<Local, Failure> {
-        let local = endpoint.local(gid)?;
-        writeln!(out, "  local address:  {}", local.address)?;
-        Ok(local)
-    };
-    // Told before the client comes, if it doesn't depend on the client.
-    let chosen = endpoint.chosen_gid(args.gid_idx)?.map(&mut tell).transpose()?;
-    let stream = meeting.stream()?;
-    let local = match chosen {
-        Some(local) => local,
-        None => tell(endpoint.gid_for(stream.local_addr()?.ip().to_canonical())?)?,
-    };
-    let server = args.host.is_none();
-    if !server {
-        local.address.send(&stream)?;
-    }
-    let peer = Address::receive(&stream)?;
-    if !server {
-        exchange::send_done(&stream)?;
-    }
-    writeln!(out, "  remote address: {peer}")?;
-    let mut connection = endpoint.connect(args, &local, &peer)?;
-    let mut rounds = Rounds::new(args, &mut connection);
-    rounds.start()?;
-    if server {
-        // Only now may the client send.
-        local.address.send(&stream)?;
-        exchange::receive_done(&stream)?;
-    }
-    let played = rounds.play();
-    report(&connection);
+    let (mut endpoint, end) = Endpoint::open(args)?;
+    let device = endpoint.device.clone();
+    let mut rounds = Rounds::new(args, &mut endpoint);
+    let (mut qp, _stream) = end.meet(meeting, out, |qp| rounds.start(qp))?;
+    let played = rounds.play(&mut qp);
+    common::report(&device, &qp);
     let took = played?.as_secs_f64();
     let (iters, bytes) = (args.iters, u128::from(args.size) * u128::from(args.iters) * 2);
     #[expect(clippy::cast_precision_loss, reason = "for reading")]
@@ -125,30 +54,10 @@ fn run(args: &Args, meeting: Meeting, out: &mut impl Write) -> Result<(), Failur
     Ok(())
 }
 
-/// Says on standard error what went wrong on the way, if only for a while, and what the sockets did.
-fn report(connection: &Connection) {
-    // libibverbs' devices don't count for each queue pair.
-    if let Ok(Snapshot { counters: Some(QueuePairCounters { requester, responder }), .. }) =
-        connection.qp.query()
-    {
-        eprintln!(
-            "retransmitted {} packets, {} timeouts; {} NAKs and {} RNR NAKs taken, {} and {} sent",
-            requester.retransmitted,
-            requester.timeouts,
-            requester.sequence_naks,
-            requester.rnr_naks,
-            responder.naks,
-            responder.rnr_naks
-        );
-    }
-    let counters = connection.device.counters().into_iter().filter(|(_, count)| *count > 0);
-    let counters: Vec<_> = counters.map(|(name, count)| format!("{name} {count}")).collect();
-    eprintln!("device: {}", counters.join(", "));
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::{TcpListener, TcpStream};
     use std::thread;
 
     /// Plays a game between two embedded devices on this machine and returns what each end printed.

@@ -1,13 +1,11 @@
 //! The game itself: whoever gets the message sends it back.
 
 use crate::args::Args;
-use crate::endpoint::Connection;
-use crate::{Failure, check};
+use crate::check;
+use crate::common::{Failure, PATIENCE};
+use crate::endpoint::Endpoint;
 use std::time::{Duration, Instant};
-use verbs::{Completion, RecvRequest, SendRequest, Slice, Status};
-
-/// A peer that is there answers sooner, an emulated one too.
-const PATIENCE: Duration = Duration::from_secs(60);
+use verbs::{Completion, QueuePair, ReadyToSend, RecvRequest, SendRequest, Slice, Status};
 
 /// The state of the game at one end.
 ///
@@ -15,7 +13,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// one that a message came in is sent back, and is free when that has arrived.
 pub(crate) struct Rounds<'a> {
     args: &'a Args,
-    connection: &'a mut Connection,
+    endpoint: &'a mut Endpoint,
     /// How many receives are posted.
     posted: u32,
     /// Came in and wasn't sent back yet.
@@ -28,26 +26,26 @@ pub(crate) struct Rounds<'a> {
 }
 
 impl<'a> Rounds<'a> {
-    pub(crate) fn new(args: &'a Args, connection: &'a mut Connection) -> Self {
+    pub(crate) fn new(args: &'a Args, endpoint: &'a mut Endpoint) -> Self {
         let expected = args.chk.then(|| check::content(args.size as usize, true));
-        Self { args, connection, posted: 0, ball: None, sending: false, sent: 0, received: 0, expected }
+        Self { args, endpoint, posted: 0, ball: None, sending: false, sent: 0, received: 0, expected }
     }
 
     /// The client has the ball first. Receives have to be posted before the peer can send.
-    pub(crate) fn start(&mut self) -> Result<(), Failure> {
+    pub(crate) fn start(&mut self, qp: &mut QueuePair<ReadyToSend>) -> Result<(), Failure> {
         if self.args.host.is_some() {
-            self.ball = self.connection.buffers.pop();
+            self.ball = self.endpoint.buffers.pop();
         }
-        self.receive()
+        self.receive(qp)
     }
 
     /// Plays to the end; how long it took.
-    pub(crate) fn play(&mut self) -> Result<Duration, Failure> {
+    pub(crate) fn play(&mut self, qp: &mut QueuePair<ReadyToSend>) -> Result<Duration, Failure> {
         let start = Instant::now();
-        self.send()?;
+        self.send(qp)?;
         let mut done = Vec::with_capacity(2);
         while self.received < self.args.iters || self.sent < self.args.iters || self.sending {
-            let queue = &self.connection.queue;
+            let queue = &self.endpoint.queue;
             let count = if self.args.events {
                 queue.wait(&mut done, 2, PATIENCE)?
             } else {
@@ -57,13 +55,17 @@ impl<'a> Rounds<'a> {
                 return Err(format!("nothing was heard of the peer for {} s", PATIENCE.as_secs()).into());
             }
             for completion in done.drain(..) {
-                self.complete(completion)?;
+                self.complete(qp, completion)?;
             }
         }
         Ok(start.elapsed())
     }
 
-    fn complete(&mut self, mut completion: Completion) -> Result<(), Failure> {
+    fn complete(
+        &mut self,
+        qp: &mut QueuePair<ReadyToSend>,
+        mut completion: Completion,
+    ) -> Result<(), Failure> {
         let what = if completion.kind.is_recv() { "receive" } else { "send" };
         if completion.status != Status::Success {
             return Err(format!("a {what} ended with {:?}", completion.status).into());
@@ -78,30 +80,30 @@ impl<'a> Rounds<'a> {
             }
         } else {
             self.sending = false;
-            self.connection.buffers.push(slice);
+            self.endpoint.buffers.push(slice);
         }
-        self.receive()?;
-        self.send()
+        self.receive(qp)?;
+        self.send(qp)
     }
 
     /// Sends the message back if it is here and the last one has arrived.
-    fn send(&mut self) -> Result<(), Failure> {
+    fn send(&mut self, qp: &mut QueuePair<ReadyToSend>) -> Result<(), Failure> {
         if self.sending || self.sent == self.args.iters {
             return Ok(());
         }
         if let Some(slice) = self.ball.take() {
-            self.connection.qp.post_send(SendRequest::send([slice]))?;
+            qp.post_send(SendRequest::send([slice]))?;
             (self.sending, self.sent) = (true, self.sent + 1);
         }
         Ok(())
     }
 
     /// Posts a receive for every free buffer.
-    fn receive(&mut self) -> Result<(), Failure> {
+    fn receive(&mut self, qp: &mut QueuePair<ReadyToSend>) -> Result<(), Failure> {
         while self.posted < self.args.depth()
-            && let Some(slice) = self.connection.buffers.pop()
+            && let Some(slice) = self.endpoint.buffers.pop()
         {
-            self.connection.qp.post_recv(RecvRequest::new([slice]))?;
+            qp.post_recv(RecvRequest::new([slice]))?;
             self.posted += 1;
         }
         Ok(())

@@ -10,7 +10,7 @@
 //! An address is `LLLL:QQQQQQ:PPPPPP:G…G` and a zero byte: LID (0 on Ethernet), queue pair number, first PSN and the 32 digits of
 //! the GID's bytes, in hexadecimal. The stock program takes each record with one `read`, so each is written with one `write`.
 
-use crate::Failure;
+use super::Failure;
 use core::fmt;
 use std::io::{Read, Write};
 use std::net::Ipv6Addr;
