@@ -1,12 +1,10 @@
 //! Completion channels: a file descriptor that becomes readable when an armed completion queue gets an entry.
 
-use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
-use rustix::io::Errno;
+use rustix::event::{EventfdFlags, eventfd};
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Mutex;
-use std::time::{Duration, Instant};
 
 /// A completion channel (`ibv_comp_channel`): several completion queues may share one.
 ///
@@ -38,40 +36,10 @@ impl CompletionChannel {
         rustix::io::read(&self.fd, &mut count).ok()?;
         crate::lock(&self.events).pop_front()
     }
-
-    /// Waits for an event at most `timeout`, without spinning; `None` means for ever.
-    ///
-    /// # Errors
-    /// The operating system refused to wait.
-    pub fn wait(&self, timeout: Option<Duration>) -> io::Result<Option<u64>> {
-        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        loop {
-            if let Some(event) = self.try_event() {
-                return Ok(Some(event));
-            }
-            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-            if left.is_some_and(|left| left.is_zero()) {
-                return Ok(None);
-            }
-            let left = left.map(timespec);
-            match poll(&mut [PollFd::new(&self.fd, PollFlags::IN)], left.as_ref()) {
-                Ok(_) | Err(Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-    }
 }
 
 impl AsFd for CompletionChannel {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
-    }
-}
-
-/// `span` as the system takes it; what doesn't fit is as good as for ever.
-pub(crate) fn timespec(span: Duration) -> Timespec {
-    Timespec {
-        tv_sec: i64::try_from(span.as_secs()).unwrap_or(i64::MAX),
-        tv_nsec: span.subsec_nanos().into(),
     }
 }

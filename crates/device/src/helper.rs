@@ -4,12 +4,11 @@
 //! the helper for nothing; so when the helper is woken and sees that somebody has polled since, it stops watching the sockets and
 //! only looks in now and then, until the polling has stopped or somebody waits on a completion channel.
 
-use crate::channel::timespec;
 use crate::device::Inner;
 use crate::port::Port;
 use rocev2::Time;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
-use rustix::event::{EventfdFlags, eventfd};
+use rustix::event::{EventfdFlags, Timespec, eventfd};
 use rustix::io::Errno;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -173,4 +172,12 @@ fn run(waker: &Waker, device: &Weak<Inner>) {
 
 fn span_until(deadline: Option<Time>, now: Time) -> Option<Duration> {
     deadline.map(|deadline| deadline.since(now))
+}
+
+/// `span` as the system takes it; what doesn't fit is as good as for ever.
+fn timespec(span: Duration) -> Timespec {
+    Timespec {
+        tv_sec: i64::try_from(span.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: span.subsec_nanos().into(),
+    }
 }

@@ -159,15 +159,7 @@ impl SendRequest {
 
     /// What it becomes for a device, and what to keep until it completes; `len` as [`check`](Self::check) found it.
     pub(crate) fn split(self, number: u64, len: u32) -> (Work, Kept) {
-        let kind = match self.operation {
-            SendOperation::Send | SendOperation::SendImmediate(_) | SendOperation::SendInvalidate(_) => {
-                CompletionKind::Send
-            }
-            SendOperation::Write(_) | SendOperation::WriteImmediate(..) => CompletionKind::Write,
-            SendOperation::Read(_) => CompletionKind::Read,
-            SendOperation::Atomic(_, AtomicOperation::CompareSwap { .. }) => CompletionKind::CompareSwap,
-            SendOperation::Atomic(_, AtomicOperation::FetchAdd { .. }) => CompletionKind::FetchAdd,
-        };
+        let kind = self.operation.completion_kind();
         let brought = if self.operation.is_read_or_atomic() { len } else { 0 };
         let (inline, slices) = match self.payload {
             Payload::Inline(bytes) => (Some(bytes), Slices::new()),

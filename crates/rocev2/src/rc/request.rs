@@ -1,5 +1,6 @@
 //! Work requests.
 
+use super::completion::CompletionKind;
 use super::memory::AtomicOperation;
 
 /// The longest message: 2 GiB (rxe: `check_length`).
@@ -38,6 +39,18 @@ impl SendOperation {
     #[must_use]
     pub const fn is_read_or_atomic(&self) -> bool {
         matches!(self, Self::Read(_) | Self::Atomic(..))
+    }
+
+    /// What its completion says it was.
+    #[must_use]
+    pub const fn completion_kind(&self) -> CompletionKind {
+        match self {
+            Self::Send | Self::SendImmediate(_) | Self::SendInvalidate(_) => CompletionKind::Send,
+            Self::Write(_) | Self::WriteImmediate(..) => CompletionKind::Write,
+            Self::Read(_) => CompletionKind::Read,
+            Self::Atomic(_, AtomicOperation::CompareSwap { .. }) => CompletionKind::CompareSwap,
+            Self::Atomic(_, AtomicOperation::FetchAdd { .. }) => CompletionKind::FetchAdd,
+        }
     }
 }
 

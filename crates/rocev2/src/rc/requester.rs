@@ -13,8 +13,7 @@
 mod receive;
 mod transmit;
 
-use super::completion::{Completion, CompletionKind, Event, Status};
-use super::memory::AtomicOperation;
+use super::completion::{Completion, Event, Status};
 use super::request::{MAX_MESSAGE, PostError, SendOperation, SendRequest};
 use super::state::SendAttributes;
 use super::timing::{Timer, Timers, ack_timeout};
@@ -344,19 +343,10 @@ impl<B> Requester<B> {
 
 /// The completion of `request`.
 fn ended<B>(request: &SendRequest<B>, status: Status) -> Event {
-    let kind = match request.operation {
-        SendOperation::Send | SendOperation::SendImmediate(_) | SendOperation::SendInvalidate(_) => {
-            CompletionKind::Send
-        }
-        SendOperation::Write(_) | SendOperation::WriteImmediate(..) => CompletionKind::Write,
-        SendOperation::Read(_) => CompletionKind::Read,
-        SendOperation::Atomic(_, AtomicOperation::CompareSwap { .. }) => CompletionKind::CompareSwap,
-        SendOperation::Atomic(_, AtomicOperation::FetchAdd { .. }) => CompletionKind::FetchAdd,
-    };
     Event::Completion(Completion {
         id: request.id,
         status,
-        kind,
+        kind: request.operation.completion_kind(),
         len: request.len,
         immediate: None,
         invalidated: None,
