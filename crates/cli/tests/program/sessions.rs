@@ -219,7 +219,7 @@ fn versions_and_help_are_there() {
 fn devices_are_listed_for_people_and_programs() {
     let out = secure_rdma(&["devices", "-v"]).succeeded().out.join("\n");
     assert!(
-        out.contains("embedded: ") && out.contains("127.0.0.1 (lo)") && out.contains("queue pairs: at most"),
+        out.contains("embedded: ") && out.contains("127.0.0.1 (RoCE v2, lo)") && out.contains("queue pairs: at most"),
         "{out}"
     );
     let out = secure_rdma(&["devices", "--json"]).succeeded().out.join("\n");
