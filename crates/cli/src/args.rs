@@ -4,6 +4,7 @@ use crate::client::Place;
 use crate::size::Size;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use secure_rdma::certs::{Fingerprint, Name};
+use secure_rdma::control::SealPolicy;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -58,6 +59,34 @@ pub(crate) struct DeviceArg {
     pub(crate) device: DeviceSelector,
 }
 
+/// Whether the data path is sealed.
+#[derive(Debug, Args)]
+pub(crate) struct SealArg {
+    /// Whether what is sent, written and read is sealed: encrypted and authenticated from end to end
+    #[arg(long, value_name = "WHEN", default_value = "required")]
+    pub(crate) seal: SealMode,
+}
+
+impl SealArg {
+    pub(crate) fn policy(&self) -> SealPolicy {
+        match self.seal {
+            SealMode::Required => SealPolicy::Required,
+            SealMode::Optional => SealPolicy::Optional,
+            SealMode::Off => SealPolicy::Off,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SealMode {
+    /// Sealed, or no session
+    Required,
+    /// Sealed, unless the other side has it off
+    Optional,
+    /// In clear, unless the other side requires sealing: then no session
+    Off,
+}
+
 /// Where certificates are.
 #[derive(Debug, Args)]
 pub(crate) struct CertsDir {
@@ -95,9 +124,14 @@ pub(crate) struct ServerArgs {
     /// Bytes of memory that each client can write and read, such as 64K or 1M
     #[arg(long, value_name = "SIZE", default_value = "1M")]
     pub(crate) region: Size,
+    /// Whether each client gets counters for `add` and `swap`. These travel in clear, whatever else is sealed
+    #[arg(long, value_name = "WHETHER", default_value = "on")]
+    pub(crate) counters: Switch,
     /// The longest message taken
     #[arg(long, value_name = "SIZE", default_value = "1M")]
     pub(crate) max_message: Size,
+    #[command(flatten)]
+    pub(crate) seal: SealArg,
     #[command(flatten)]
     pub(crate) certs: CertsDir,
     /// A further DNS name or IP address that clients know this server by; may be given several times
@@ -112,6 +146,12 @@ pub(crate) struct ServerArgs {
     /// Show the PSNs of each client, and log more
     #[arg(short, long)]
     pub(crate) verbose: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Switch {
+    On,
+    Off,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -141,6 +181,8 @@ pub(crate) struct ClientArgs {
     #[arg(long, value_name = "FILE", requires = "cert")]
     pub(crate) key: Option<PathBuf>,
     #[command(flatten)]
+    pub(crate) seal: SealArg,
+    #[command(flatten)]
     pub(crate) device: DeviceArg,
     /// A line to carry out instead of reading standard input; may be given several times
     #[arg(long, value_name = "LINE", allow_hyphen_values = true)]
@@ -163,6 +205,8 @@ pub(crate) struct DemoArgs {
     pub(crate) server_name: Option<Name>,
     #[command(flatten)]
     pub(crate) trust: TrustArgs,
+    #[command(flatten)]
+    pub(crate) seal: SealArg,
     #[command(flatten)]
     pub(crate) device: DeviceArg,
     /// Print one JSON document instead of a table

@@ -26,7 +26,7 @@ pub(crate) fn run(args: ClientArgs) -> Result<(), Failure> {
     let config = ClientConfig {
         trust: args.trust.trust()?,
         identity: args.identity()?,
-        options: SessionOptions::default(),
+        options: SessionOptions { seal: args.seal.policy(), ..SessionOptions::default() },
     };
     let runtime = runtime::start()?;
     let result = runtime.block_on(async {
@@ -37,7 +37,7 @@ pub(crate) fn run(args: ClientArgs) -> Result<(), Failure> {
             session = client.connect(&args.place.host, args.place.port, &name) => session?,
             () = interruption.arrived() => return Err(interrupted()),
         };
-        greet(session.info(), &name, args.verbose);
+        greet(&session, &name, args.verbose);
         let lines = if !args.exec.is_empty() {
             Lines::given(args.exec)
         } else if io::stdin().is_terminal() {
@@ -53,14 +53,25 @@ pub(crate) fn run(args: ClientArgs) -> Result<(), Failure> {
 }
 
 /// Says where one is. None of it is a result: it goes to standard error.
-fn greet(info: &SessionInfo, name: &Name, verbose: bool) {
+fn greet(session: &Session, name: &Name, verbose: bool) {
+    let info = session.info();
     let SessionInfo { tls, own, remote, .. } = info;
     output::note(format_args!(
         "connected to {name} at {} ({}), device {}",
         info.peer, info.peer_software, info.device
     ));
     output::note(format_args!("control channel: {}, {}, {}", tls.version, tls.suite, tls.group));
-    output::note(format_args!("data path: NOT sealed (what you send, write and read travels in clear)"));
+    match (info.sealed, session.counters()) {
+        (true, 0) => output::note(format_args!("data path: {}", data_path(info))),
+        (true, _) => {
+            output::note(format_args!("data path: {}; counters (add, swap): NOT sealed", data_path(info)));
+        }
+        (false, _) => {
+            output::note(format_args!(
+                "data path: NOT sealed (what you send, write and read travels in clear)"
+            ));
+        }
+    }
     if verbose {
         output::note(format_args!(
             "QPN {:#08x} here, {:#08x} there; PSN {:#08x} here, {:#08x} there; path MTU {}",
@@ -78,6 +89,11 @@ fn greet(info: &SessionInfo, name: &Name, verbose: bool) {
             ));
         }
     }
+}
+
+/// How the data path is sealed, if it is.
+fn data_path(info: &SessionInfo) -> String {
+    if info.sealed { format!("sealed, {}", info.tls.suite) } else { "NOT sealed".into() }
 }
 
 /// Carries out lines until there are no more, one fails, or the session is over; at a terminal a line that fails is no reason to stop.

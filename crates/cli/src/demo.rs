@@ -17,6 +17,7 @@ use crate::trust::server_name;
 use crate::{logging, output};
 use client::{Devices, Participant, Stage};
 use report::Report;
+use secure_rdma::SessionOptions;
 use secure_rdma::certs::{Name, Store};
 use secure_rdma::tls::Trust;
 use server::Host;
@@ -50,6 +51,7 @@ async fn perform(args: &DemoArgs) -> Result<Report, Failure> {
     let begin = Instant::now();
     let device = Device::open(&args.device.device)?;
     let name = device.name().to_string();
+    let options = SessionOptions { seal: args.seal.policy(), ..SessionOptions::default() };
     // Certificates of a CA that nobody else will ever trust, gone when this returns.
     let state = tempfile::tempdir().map_err(Failure::system("making a temporary directory"))?;
     let (host, stage) = match &args.connect {
@@ -58,6 +60,7 @@ async fn perform(args: &DemoArgs) -> Result<Report, Failure> {
                 server: place.clone(),
                 server_name: server_name(args.server_name.as_ref(), place)?,
                 trust: args.trust.trust()?,
+                options,
                 devices: Devices::Shared(device),
             };
             (None, stage)
@@ -66,12 +69,13 @@ async fn perform(args: &DemoArgs) -> Result<Report, Failure> {
             let address = address(&device, &args.device.device);
             let names = [Name::from(address)];
             let identity = Store::open(state.path())?.ensure_server(&names)?;
-            let host = Host::start(device, &identity, address, args.clients).await?;
+            let host = Host::start(device, &identity, address, args.clients, options).await?;
             let [server_name] = names;
             let stage = Stage {
                 server: host.place(),
                 server_name,
                 trust: Trust::State(state.path().into()),
+                options,
                 devices: Devices::Own(args.device.device.clone()),
             };
             (Some(host), stage)

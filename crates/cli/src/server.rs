@@ -1,6 +1,6 @@
 //! `secure-rdma server`.
 
-use crate::args::{ClientAuthMode, ServerArgs};
+use crate::args::{ClientAuthMode, SealMode, ServerArgs, Switch};
 use crate::echo::{self, Echoed};
 use crate::failure::Failure;
 use crate::runtime::{self, Interruption};
@@ -45,14 +45,26 @@ pub(crate) fn run(args: &ServerArgs) -> Result<(), Failure> {
             args.max_clients
         ))?;
         output::line(format_args!("CA fingerprint: {fingerprint}"))?;
-        output::line(format_args!(
-            "data path: NOT sealed (what clients send, write and read travels in clear)"
-        ))?;
+        output::line(format_args!("data path: {}", promise(args)))?;
         Hall { verbose: args.verbose, ..Hall::default() }.keep(server, &credentials, interruption).await
     });
     // A client that doesn't say goodbye in time isn't waited for.
     runtime.shutdown_background();
     result
+}
+
+/// What clients have to know of the data path.
+fn promise(args: &ServerArgs) -> String {
+    const CLEAR: &str = "NOT sealed (what clients send, write and read travels in clear)";
+    let promise = match args.seal.seal {
+        SealMode::Required => "sealed".to_owned(),
+        SealMode::Optional => format!("sealed, but for clients that have it off: {CLEAR}"),
+        SealMode::Off => return CLEAR.to_owned(),
+    };
+    match args.counters {
+        Switch::On => format!("{promise}; counters (add, swap): NOT sealed, --counters off withholds them"),
+        Switch::Off => promise,
+    }
 }
 
 /// What the server proves itself with.
@@ -89,12 +101,17 @@ fn config(args: &ServerArgs, store: &Store) -> ServerConfig {
         max_clients: args.max_clients.get(),
         max_handshakes: args.max_handshakes.get(),
         region_len: args.region.0,
+        counters: args.counters == Switch::On,
         client_auth: match args.client_auth {
             ClientAuthMode::Off => ClientAuth::Off,
             ClientAuthMode::Optional => ClientAuth::Optional(authorities()),
             ClientAuthMode::Required => ClientAuth::Required(authorities()),
         },
-        options: SessionOptions { max_message: args.max_message.0, ..SessionOptions::default() },
+        options: SessionOptions {
+            max_message: args.max_message.0,
+            seal: args.seal.policy(),
+            ..SessionOptions::default()
+        },
     }
 }
 
@@ -285,7 +302,8 @@ impl fmt::Display for Welcome<'_> {
         if let Some(certificate) = &info.tls.peer_certificate_sha256 {
             write!(f, "; certificate {certificate}")?;
         }
-        write!(f, "; {} {} {}", info.tls.version, info.tls.suite, info.tls.group)
+        write!(f, "; {} {} {}", info.tls.version, info.tls.suite, info.tls.group)?;
+        write!(f, "; data path: {}", if info.sealed { "sealed" } else { "NOT sealed" })
     }
 }
 

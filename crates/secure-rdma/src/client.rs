@@ -64,6 +64,7 @@ impl Client {
             address,
             peer,
             tls: secured.negotiated,
+            client_certificate: secured.client_certificate,
             since,
         };
         as_client(ControlChannel::new(secured.stream), local).await

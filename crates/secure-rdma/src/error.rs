@@ -1,6 +1,7 @@
 //! Why a session didn't come to be, or came to an end.
 
 use crate::control::{ControlError, ErrorCode, ErrorKind, Invalid, SealPolicy, Text};
+use crate::seal::SealError;
 use crate::tls::TlsError;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -58,14 +59,33 @@ pub enum SessionError {
         /// The peer's.
         peer: u16,
     },
-    /// One side insists on sealing, the other can't or won't.
-    #[error("the data path can't be agreed on: this side wants sealing {own:?}, the peer {peer:?}")]
+    /// One side insists on a sealed data path, the other on an open one.
+    #[error("the data path can't be agreed on: {}", disagreement(*.own))]
     Seal {
         /// This side's policy.
         own: SealPolicy,
         /// The peer's.
         peer: SealPolicy,
     },
+    /// What came over the sealed data path isn't what the peer sealed.
+    #[error("{0}; the data path is under attack, or broken")]
+    Forged(SealError),
+    /// The end of what one side sealed hasn't arrived, although the network said so.
+    #[error(
+        "{who} sealed {sealed} fragments of messages, but {opened} arrived: the last ones were cut off on the way; the data path \
+         is under attack, or broken"
+    )]
+    Truncated {
+        /// Whose.
+        who: &'static str,
+        /// What was sealed.
+        sealed: u64,
+        /// What was opened of it.
+        opened: u64,
+    },
+    /// The data path can't be sealed, or not any more.
+    #[error("sealing the data path: {0}")]
+    Sealing(SealError),
     /// The peer wants RDMA packets sent to an address that isn't its own.
     #[error(
         "the peer is connected from {connected} but names {named} as its RDMA address: packets are only sent to the host that \
@@ -133,6 +153,12 @@ pub enum SessionError {
     /// The server gives this client no region.
     #[error("the peer has no region for one-sided operations")]
     NoRegion,
+    /// The server withholds counters.
+    #[error(
+        "the server has no counters for atomic operations (they can't be sealed): start it with --counters on if they may travel \
+         in clear"
+    )]
+    NoCounters,
     /// An RDMA operation failed.
     #[error("{operation} failed with {status}: {}", meaning(*.status))]
     Operation {
@@ -168,6 +194,11 @@ impl SessionError {
         move |error| Self::System { what, reason: error.to_string() }
     }
 
+    /// Whether nothing that the data path carries may be used any more.
+    pub(crate) fn is_of_sealing(&self) -> bool {
+        matches!(self, Self::Forged(_) | Self::Truncated { .. } | Self::Sealing(_))
+    }
+
     /// What the peer is told of it: the code and the words of an error record. Nothing secret is in them.
     pub(crate) fn for_peer(&self) -> Option<(ErrorKind, Text<512>)> {
         let kind = match self {
@@ -181,15 +212,28 @@ impl SessionError {
             Self::Unexpected { .. } => ErrorKind::Unexpected,
             Self::Version { .. } => ErrorKind::Version,
             Self::Seal { .. } => ErrorKind::Seal,
+            Self::Forged(_) | Self::Truncated { .. } => ErrorKind::Forged,
             Self::ForeignAddress { .. } => ErrorKind::Path,
             Self::Full { .. } => ErrorKind::Full,
             Self::TimedOut { .. } | Self::Silent(_) => ErrorKind::TimedOut,
             Self::MessageTooLong { .. } | Self::OutOfRegion { .. } => ErrorKind::Limit,
             Self::Operation { .. } => ErrorKind::QueuePair,
-            Self::Device(_) | Self::System { .. } => ErrorKind::Internal,
+            Self::Device(_) | Self::System { .. } | Self::Sealing(_) => ErrorKind::Internal,
             _ => return None,
         };
         Some((kind, Text::lossy(&self.to_string())))
+    }
+}
+
+impl From<SealError> for SessionError {
+    fn from(error: SealError) -> Self {
+        match error {
+            SealError::Message { .. }
+            | SealError::Torn { .. }
+            | SealError::Slot { .. }
+            | SealError::RolledBack { .. } => Self::Forged(error),
+            error => Self::Sealing(error),
+        }
     }
 }
 
@@ -215,6 +259,18 @@ impl From<Invalid> for SessionError {
     fn from(error: Invalid) -> Self {
         Self::System { what: "describing this side to the peer", reason: error.to_string() }
     }
+}
+
+/// Who wants what of the data path, and what to do.
+fn disagreement(own: SealPolicy) -> String {
+    let (insists, refuses) = match own {
+        SealPolicy::Off => ("the peer", "this side"),
+        SealPolicy::Optional | SealPolicy::Required => ("this side", "the peer"),
+    };
+    format!(
+        "{insists} requires it to be sealed, {refuses} has sealing off; start {refuses} without --seal off, or, if the data may travel \
+         in clear, {insists} with --seal optional"
+    )
 }
 
 /// What a completion status means for a user, and what to do.

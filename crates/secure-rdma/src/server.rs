@@ -23,8 +23,11 @@ pub struct ServerConfig {
     pub max_clients: usize,
     /// Connections at a time that aren't sessions yet; further ones are closed at once.
     pub max_handshakes: usize,
-    /// Bytes of the data area of each client's region.
+    /// Bytes of the data area of each client's region, 1 or more; sealed, it is rounded up to whole slots.
     pub region_len: u64,
+    /// Whether each client's region has eight counters for atomic operations. **Those travel in clear also where the data path is
+    /// sealed**: a network card that adds can't open what is sealed.
+    pub counters: bool,
     /// What is asked of clients.
     pub client_auth: ClientAuth,
     /// What the server wants of its sessions.
@@ -178,10 +181,12 @@ impl Host {
             address,
             peer,
             tls: secured.negotiated,
+            client_certificate: secured.client_certificate,
             since,
         };
         let offer = Offer {
             data_len: self.config.region_len,
+            counters: self.config.counters,
             places: Arc::clone(&self.places),
             max_clients: self.config.max_clients,
         };

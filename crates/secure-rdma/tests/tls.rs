@@ -12,7 +12,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{AlertDescription, ClientConfig, HandshakeKind, ServerConfig};
 use secure_rdma::certs::{Fingerprint, Identity, Kind, Name, Store, Timestamp, Validity};
-use secure_rdma::control::{ControlChannel, ControlError, Record};
+use secure_rdma::control::{ControlChannel, ControlError, Fragments, Record};
 use secure_rdma::tls::{ALPN, ClientAuth, ClientTls, Peer, Secured, ServerTls, TlsError, Trust};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
@@ -264,7 +264,7 @@ async fn a_forged_byte_ends_the_control_channel() {
     client.send(&Record::Ready).await.unwrap();
     assert_eq!(server.recv_within(LIMIT).await.unwrap(), Record::Ready);
     change.send(()).unwrap();
-    client.send(&Record::Bye).await.unwrap();
+    client.send(&Record::Bye(Fragments::default())).await.unwrap();
     let error = server.recv_within(LIMIT).await.unwrap_err();
     assert!(matches!(&error, ControlError::Io(io) if io.kind() == ErrorKind::InvalidData), "{error}");
     path.abort();

@@ -1,7 +1,7 @@
 //! What the lines do in a session.
 
-use super::ended;
 use super::line::{HELP, Line};
+use super::{data_path, ended};
 use crate::failure::Failure;
 use crate::output;
 use crate::text::shown;
@@ -50,10 +50,12 @@ impl Moved {
 
 /// Whether the session is as good as before.
 pub(crate) fn may_go_on(failure: &Failure) -> bool {
-    use SessionError::{MessageTooLong, NoRegion, OutOfRegion};
+    use SessionError::{MessageTooLong, NoCounters, NoRegion, OutOfRegion};
     match failure {
         Failure::Line(_) => true,
-        Failure::Session(error) => matches!(error, MessageTooLong { .. } | OutOfRegion { .. } | NoRegion),
+        Failure::Session(error) => {
+            matches!(error, MessageTooLong { .. } | OutOfRegion { .. } | NoRegion | NoCounters)
+        }
         _ => false,
     }
 }
@@ -162,6 +164,6 @@ impl Talk {
             info.device,
             info.path_mtu
         ))?;
-        output::line(format_args!("data path: {}", if info.sealed { "sealed" } else { "NOT sealed" }))
+        output::line(format_args!("data path: {}", data_path(info)))
     }
 }

@@ -28,6 +28,7 @@ pub(super) struct Stage {
     pub(super) server: Place,
     pub(super) server_name: Name,
     pub(super) trust: Trust,
+    pub(super) options: SessionOptions,
     pub(super) devices: Devices,
 }
 
@@ -199,8 +200,7 @@ async fn open(stage: &Stage) -> Result<(Client, Session), String> {
         Devices::Own(selector) => Device::open(selector).map_err(|error| text(&error))?,
         Devices::Shared(device) => Arc::clone(device),
     };
-    let config =
-        ClientConfig { trust: stage.trust.clone(), identity: None, options: SessionOptions::default() };
+    let config = ClientConfig { trust: stage.trust.clone(), identity: None, options: stage.options };
     let client = Client::new(device, config).map_err(|error| text(&error))?;
     let session = connect(&client, stage).await.map_err(|error| text(&error))?;
     Ok((client, session))
@@ -319,8 +319,8 @@ async fn attack(
     // The session is good, whatever comes.
     echo(&mut session, b"attacker").await?;
     let result = match attempt {
-        Attempt::Read => session.read_from(target, 0, 64).await.map(drop),
-        Attempt::Write => session.write_to(target, 0, &[0xee; 64]).await,
+        Attempt::Read => session.read_raw(target, 0, 64).await.map(drop),
+        Attempt::Write => session.write_raw(target, 0, &[0xee; 64]).await,
     };
     match result {
         Ok(()) => Err(format!("a foreign region let a {} through", name(attempt))),

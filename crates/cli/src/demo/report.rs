@@ -15,8 +15,10 @@ use std::time::Duration;
 pub(super) struct Report {
     /// The device that the clients used, and the demo's own server.
     device: String,
-    /// Whether the data path was sealed.
+    /// Whether the data path was sealed: what was sent, written and read.
     sealed: bool,
+    /// Whether the counters of fetch-add and compare-swap were. They never are.
+    counters_sealed: bool,
     /// What every client's handshake agreed on.
     tls: Option<Tls>,
     clients: Vec<Entry>,
@@ -118,7 +120,16 @@ impl Report {
         let clients: Vec<Entry> = clients.iter().map(|client| entry(client, guests)).collect();
         let ok = problems.is_empty() && clients.iter().all(Entry::is_good);
         let sealed = infos().count() > 0 && infos().all(|info| info.sealed);
-        Self { device: device.into(), sealed, tls, clients, seconds: took.as_secs_f64(), problems, ok }
+        Self {
+            device: device.into(),
+            sealed,
+            counters_sealed: false,
+            tls,
+            clients,
+            seconds: took.as_secs_f64(),
+            problems,
+            ok,
+        }
     }
 
     /// Prints it for a person.
@@ -127,7 +138,12 @@ impl Report {
         if let Some(Tls { version, suite, group }) = &self.tls {
             output::line(format_args!("control channel: {version}, {suite}, {group}"))?;
         }
-        output::line(format_args!("data path: {}", if self.sealed { "sealed" } else { "NOT sealed" }))?;
+        match &self.tls {
+            Some(Tls { suite, .. }) if self.sealed => output::line(format_args!(
+                "data path: sealed, {suite}; counters (fetch-add, compare-swap): NOT sealed"
+            ))?,
+            _ => output::line(format_args!("data path: NOT sealed"))?,
+        }
         output::line(format_args!("{}", self.table()))?;
         for entry in &self.clients {
             for (what, cell) in HEADINGS.iter().zip(entry.ops.all()) {

@@ -47,6 +47,7 @@ impl Host {
         identity: &Identity,
         address: IpAddr,
         clients: u32,
+        options: SessionOptions,
     ) -> Result<Self, Failure> {
         // Each client comes as itself and twice as an attacker; the server may notice late that the first attacker has gone.
         let sessions = 3 * clients as usize;
@@ -55,8 +56,10 @@ impl Host {
             max_clients: sessions,
             max_handshakes: sessions,
             region_len: REGION as u64,
+            // Every operation is tried: atomic ones too, which can't be sealed.
+            counters: true,
             client_auth: ClientAuth::Off,
-            options: SessionOptions::default(),
+            options,
         };
         let server = Server::bind(device, identity, config).await?;
         let (finish, finished) = oneshot::channel();

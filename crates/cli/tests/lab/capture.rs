@@ -69,13 +69,15 @@ fn check_capture(mtu: u32, client: End, address: fn(End) -> &'static str) {
     }
     // With offloads the capture would show dozens of packets as one.
     let network = Network::new(mtu).without_offloads();
-    let server = Server::start(&network);
+    // In clear each operation has packets of its usual sizes; sealed, only whole slots are written and read.
+    let server = Server::start_with(&network, &["--seal", "optional"]);
     let capture = Capture::start(&network);
     let large = "0123456789abcdef".repeat(1000);
     let lines = format!(
         "send hello\nwrite some data\nread 9\nadd 5\nswap 5 6\nsend {large}\nwrite {large}\nread\nquit\n"
     );
-    let ended = server.client(address(End::Server), &lines).end_within(PATIENCE).succeeded();
+    let open = ["--seal", "off"];
+    let ended = server.client_with(address(End::Server), &open, &lines).end_within(PATIENCE).succeeded();
     let (capture, _files) = capture.end();
 
     let shown = ended.err.lines().find(|line| line.starts_with("QPN ")).unwrap();
@@ -133,4 +135,39 @@ fn packets_over_ipv4_are_rocev2_for_tshark_with_scapys_icrc_and_begin_with_the_n
 #[test]
 fn packets_over_ipv6_are_rocev2_for_tshark_with_the_right_icrc_and_begin_with_the_negotiated_psns() {
     check_capture(1500, End::Client, End::ipv6);
+}
+
+/// What a client sends, writes and reads, each word so long that chance doesn't put it into a capture.
+const SECRETS: [&str; 3] =
+    ["a-message-that-nobody-else-may-read", "written-for-nobody-else", "swordfish-swordfish"];
+
+/// How often each of the secrets is in the packets of a session with that sealing.
+#[track_caller]
+fn found_on_the_wire(seal: &str) -> [usize; 3] {
+    let network = Network::new(9000).without_offloads();
+    let server = Server::start_with(&network, &["--seal", seal]);
+    let capture = Capture::start(&network);
+    let [sent, written, repeated] = SECRETS;
+    let long = format!("{repeated} ").repeat(1000);
+    let lines = format!("send {sent}\nwrite {written}\nread\nsend {long}\nwrite {long}\nread\nquit\n");
+    let arguments = ["--seal", seal];
+    let ended = server.client_with(End::Server.ipv4(), &arguments, &lines).end_within(PATIENCE).succeeded();
+    assert!(ended.out.contains(sent) && ended.out.contains(written), "{}", ended.out);
+    let (capture, _files) = capture.end();
+    let bytes = fs::read(capture).unwrap();
+    // Everything was captured: each byte went there and back, in messages and in the region.
+    assert!(bytes.len() > 4 * long.len(), "{} bytes were captured", bytes.len());
+    SECRETS.map(|secret| bytes.windows(secret.len()).filter(|window| *window == secret.as_bytes()).count())
+}
+
+#[test]
+fn a_sealed_sessions_packets_contain_nothing_of_what_is_sent_written_and_read_and_an_open_ones_all() {
+    let needs = [NETWORK.as_slice(), &[Need::Tool("ethtool"), Need::Tool("tcpdump")]].concat();
+    if !gate::provides(&needs, "a sealed session's packets contain no plaintext") {
+        return;
+    }
+    assert_eq!(found_on_the_wire("required"), [0; 3]);
+    let [sent, written, repeated] = found_on_the_wire("off");
+    // There and back at least, since packets may be sent again; of the long ones some lie across the ends of packets.
+    assert!(sent >= 2 && written >= 2 && repeated > 3500, "{sent}, {written}, {repeated}");
 }

@@ -23,9 +23,15 @@ pub(crate) struct Server<'a> {
 impl<'a> Server<'a> {
     #[track_caller]
     pub(crate) fn start(network: &'a Network) -> Self {
+        Self::start_with(network, &[])
+    }
+
+    /// The same with further arguments.
+    #[track_caller]
+    pub(crate) fn start_with(network: &'a Network, arguments: &[&str]) -> Self {
         let certs = TempDir::new().unwrap();
         let mut command = network.command(End::Server, SECURE_SERVER);
-        let process = Process::start(command.arg("-v").arg("--certs").arg(certs.path()), "");
+        let process = Process::start(command.arg("-v").args(arguments).arg("--certs").arg(certs.path()), "");
         let line = process.says("listening on ");
         assert!(line.contains("[::]:4433"), "{line}");
         Self { process, network, certs }
@@ -34,8 +40,14 @@ impl<'a> Server<'a> {
     /// A client at the other end that carries out these lines. It shows the PSNs.
     #[track_caller]
     pub(crate) fn client(&self, host: &str, lines: &str) -> Process {
+        self.client_with(host, &[], lines)
+    }
+
+    /// The same with further arguments.
+    #[track_caller]
+    pub(crate) fn client_with(&self, host: &str, arguments: &[&str], lines: &str) -> Process {
         let mut command = self.network.command(End::Client, SECURE_CLIENT);
-        command.args([host, "localhost", "-v", "--ca"]).arg(self.certs.path().join("ca.pem"));
+        command.args([host, "localhost", "-v", "--ca"]).arg(self.certs.path().join("ca.pem")).args(arguments);
         Process::start(&mut command, lines)
     }
 }

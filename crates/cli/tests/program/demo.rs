@@ -25,7 +25,8 @@ fn numbers(document: &Value, field: &str) -> Vec<u32> {
 fn ten_clients_at_once_do_everything_and_reach_no_foreign_region() {
     let document = demo(&[]);
     assert_eq!(document["device"], "embedded");
-    assert_eq!(document["sealed"], false);
+    assert_eq!(document["sealed"], true);
+    assert_eq!(document["counters_sealed"], false, "atomic operations can't be");
     assert_eq!(document["tls"]["version"], "TLSv1.3");
     assert!(document["tls"]["suite"].as_str().unwrap().starts_with("TLS13_"), "{document}");
     assert_eq!(document["tls"]["group"], "X25519MLKEM768");
@@ -51,7 +52,8 @@ fn the_table_shows_the_same_to_people() {
     let ended = secure_rdma(&["demo", "--clients", "3"]).succeeded();
     let out = ended.out.join("\n");
     for part in [
-        "data path: NOT sealed",
+        "data path: sealed, TLS13_",
+        "counters (fetch-add, compare-swap): NOT sealed",
         "TLSv1.3",
         "foreign region",
         "refused",
@@ -60,6 +62,14 @@ fn the_table_shows_the_same_to_people() {
         assert!(out.contains(part), "{part:?} is missing in {out}");
     }
     assert!(ended.out.last().unwrap().ends_with("; ok"), "{out}");
+}
+
+#[test]
+fn a_demo_that_is_not_sealed_does_the_same_and_says_so() {
+    let document = demo(&["--clients", "2", "--seal", "off"]);
+    assert_eq!(document["sealed"], false);
+    let ended = secure_rdma(&["demo", "--clients", "1", "--seal", "off"]).succeeded();
+    assert!(ended.out.contains(&"data path: NOT sealed".to_owned()), "{ended:?}");
 }
 
 #[test]

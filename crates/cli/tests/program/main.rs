@@ -7,5 +7,6 @@ mod demo;
 mod harness;
 mod hostile;
 mod killed;
+mod sealing;
 mod sessions;
 mod terminal;

@@ -12,13 +12,15 @@ fn piped_lines_are_carried_out_in_a_session() {
     let server = Server::start(&[]);
     let ended = server.client_with(LINES).succeeded();
     assert_eq!(ended.out, RESULTS);
-    assert!(ended.err.contains("data path: NOT sealed"), "{ended:?}");
+    assert!(ended.err.contains("data path: sealed, TLS13_"), "{ended:?}");
+    assert!(ended.err.contains("; counters (add, swap): NOT sealed"), "{ended:?}");
     assert!(ended.err.contains("TLSv1.3"), "{ended:?}");
     let arrival = server.program.says("client 1: arrived from 127.0.0.1:");
     assert!(arrival.contains("QPN 0x") && !arrival.contains("PSN 0x"), "{arrival}");
+    assert!(arrival.ends_with("; data path: sealed"), "{arrival}");
     server.program.says("client 1: left; after ");
     assert!(server.program.says("messages echoed: 1, 5 bytes").starts_with("client 1"));
-    server.program.says("data path: NOT sealed");
+    server.program.says("data path: sealed; counters (add, swap): NOT sealed");
 }
 
 #[test]
@@ -108,7 +110,7 @@ fn help_and_stats_say_what_there_is_and_what_was_done() {
         "writes: 1, 2 bytes",
         "reads: 1, 2 bytes",
         "atomics: 1",
-        "data path: NOT sealed",
+        "data path: sealed, TLS13_",
     ] {
         assert!(out.contains(part), "{part:?} is missing in {out}");
     }
@@ -219,7 +221,9 @@ fn versions_and_help_are_there() {
 fn devices_are_listed_for_people_and_programs() {
     let out = secure_rdma(&["devices", "-v"]).succeeded().out.join("\n");
     assert!(
-        out.contains("embedded: ") && out.contains("127.0.0.1 (lo)") && out.contains("queue pairs: at most"),
+        out.contains("embedded: ")
+            && out.contains("127.0.0.1 (RoCE v2, lo)")
+            && out.contains("queue pairs: at most"),
         "{out}"
     );
     let out = secure_rdma(&["devices", "--json"]).succeeded().out.join("\n");

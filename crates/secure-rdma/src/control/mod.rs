@@ -29,5 +29,6 @@ pub use error::{ControlError, DecodeError, EncodeError, Invalid};
 pub use field::{Lid, Redacted, Text};
 pub use frame::{MAX_RECORD, RECORD_LIMIT};
 pub use record::{
-    Access, Endpoint, ErrorCode, ErrorKind, HEARTBEAT_MS, Hello, Record, Region, Role, SealPolicy, VERSION,
+    Access, Endpoint, ErrorCode, ErrorKind, Fragments, HEARTBEAT_MS, Hello, Record, Region, Role, SealPolicy,
+    VERSION,
 };

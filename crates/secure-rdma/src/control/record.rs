@@ -63,20 +63,13 @@ pub enum Record {
     },
     /// First step of closing: the sender's queues have drained and it posts nothing more.
     #[n(8)]
-    Bye,
+    Bye(#[n(0)] Fragments),
     /// Second step of closing: so have the peer's.
     #[n(9)]
-    ByeAck,
+    ByeAck(#[n(0)] Fragments),
     /// Third step of closing: the sender frees everything.
     #[n(10)]
     Fin,
-    /// The sender's sealing keys change (reserved for the sealed data path).
-    #[n(11)]
-    Rekey {
-        /// The number of the new keys, counted from 1.
-        #[n(0)]
-        epoch: u32,
-    },
 }
 
 impl Record {
@@ -109,13 +102,12 @@ impl Record {
             Self::Hello(hello) => hello.check(),
             Self::Endpoint(endpoint) => endpoint.check(),
             Self::Region(region) => region.check(),
-            Self::Rekey { epoch } => in_range("the epoch", *epoch, 1..=u32::MAX),
             Self::Ready
             | Self::Ping { .. }
             | Self::Pong { .. }
             | Self::Error { .. }
-            | Self::Bye
-            | Self::ByeAck
+            | Self::Bye(_)
+            | Self::ByeAck(_)
             | Self::Fin => Ok(()),
         }
     }
@@ -184,6 +176,19 @@ impl Hello {
         in_range("the longest message", self.max_message, 1..=u64::MAX)?;
         in_range("the heartbeat interval (ms)", self.heartbeat_ms, HEARTBEAT_MS)
     }
+}
+
+/// How many sealed fragments of messages the sender has counted in this session; both are 0 where the data path isn't sealed. Whoever
+/// compares them notices if the last ones were cut off: an RDMA acknowledgement can be forged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Encode, Decode)]
+#[cbor(map)]
+pub struct Fragments {
+    /// Those that it has sealed; all of them.
+    #[n(0)]
+    pub sealed: u64,
+    /// Those of its peer's that it has opened so far.
+    #[n(1)]
+    pub opened: u64,
 }
 
 /// Which side of a session a peer is.

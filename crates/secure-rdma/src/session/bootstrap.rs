@@ -2,28 +2,32 @@
 //!
 //! ```text
 //!   client                                            server
-//!   Hello     ───────────────────────────────────────▶  versions and policies agree
+//!   Hello     ───────────────────────────────────────▶
 //!             ◀───────────────────────────────────────  Hello
+//!   versions and sealing policies agree                 versions and sealing policies agree
 //!   queue pair in INIT, receives posted
-//!   Endpoint  ───────────────────────────────────────▶  queue pair INIT → RTR → RTS, receives posted
+//!   Endpoint  ───────────────────────────────────────▶  keys; queue pair INIT → RTR → RTS, receives posted
 //!             ◀───────────────────────────────────────  Endpoint, Region, Ready
-//!   RTR → RTS
+//!   keys; RTR → RTS
 //!   Ready     ───────────────────────────────────────▶  session open
 //!   session open
 //! ```
 //!
 //! Each side draws the PSN that it will send with (`sq_psn`) itself and tells it to the other, whose `rq_psn` it becomes. The types
 //! [`OwnPsn`] and [`PeerPsn`] keep the two apart.
+//!
+//! The keys of a sealed data path come from TLS and from everything above: [`Context`].
 
 use super::data::{DataPath, Parts, buffer_bytes, receives};
 use super::keeper::Keeper;
-use super::memory::{COUNTERS, LIMITS, RD_ATOMIC, RECV_DEPTH, RECV_SIZE, REGION_ACCESS, region_rights};
-use super::{End, RemoteLayout, SEAL, STEP_LIMIT, Session, SessionInfo, SessionOptions, Timing};
+use super::memory::{COUNTERS, LIMITS, RD_ATOMIC, RECV_DEPTH, RECV_SIZE, region_access, region_rights};
+use super::{End, RegionLayout, STEP_LIMIT, Session, SessionInfo, SessionOptions, Timing, agree};
 use crate::SessionError;
+use crate::certs::Fingerprint;
 use crate::control::{
-    ControlChannel, ControlError, Endpoint, Hello, Lid, Record, Redacted, Region, Role, SealPolicy, Text,
-    VERSION,
+    ControlChannel, ControlError, Endpoint, Hello, Lid, Record, Redacted, Region, Role, Text, VERSION,
 };
+use crate::seal::{self, Context, Exporter, Format, Layout, SessionKeys};
 use crate::tls::{self, Negotiated, TlsError};
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
@@ -61,6 +65,8 @@ pub(crate) struct Local<'a> {
     pub(crate) address: SocketAddr,
     pub(crate) peer: SocketAddr,
     pub(crate) tls: Negotiated,
+    /// The certificate that the client showed.
+    pub(crate) client_certificate: Option<Fingerprint>,
     /// When the connection began.
     pub(crate) since: Instant,
 }
@@ -69,6 +75,8 @@ pub(crate) struct Local<'a> {
 pub(crate) struct Offer {
     /// Bytes of the data area of its region.
     pub(crate) data_len: u64,
+    /// Whether it has counters.
+    pub(crate) counters: bool,
     /// The places for clients.
     pub(crate) places: Arc<Semaphore>,
     /// How many there are.
@@ -81,29 +89,37 @@ pub(crate) async fn as_client<T>(
     local: Local<'_>,
 ) -> Result<Session, SessionError>
 where
-    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    T: AsyncRead + AsyncWrite + Exporter + Unpin + Send + 'static,
 {
-    /// Buffers of 64 KiB: what a client writes and reads at a time.
+    /// What a client writes and reads at a time: 64 KiB; sealed, as many slots as hold so much.
     const SLOT: u32 = 64 << 10;
+    const SEALED_SLOT: u32 = SLOT / Format::DEFAULT.payload * Format::DEFAULT.stride();
     let mut steps = Steps { control, peer: tls::Peer::Server };
     steps.say("greeting the server", &hello(Role::Client, local.options)).await?;
     let hello = steps.hello(Role::Server).await?;
-    let prepared = Prepared::new(&local, PeerRights::default(), SLOT)?;
-    steps.say("describing the queue pair", &prepared.endpoint()).await?;
+    let sealed = agree(local.options.seal, hello.seal)?;
+    let slot_size = if sealed { SEALED_SLOT } else { SLOT };
+    let prepared = Prepared::new(&local, PeerRights::default(), slot_size)?;
+    let own = prepared.endpoint();
+    steps.say("describing the queue pair", &Record::Endpoint(own.clone())).await?;
     let endpoint = steps.endpoint(&local).await?;
     let region = match steps.next("waiting for the region").await? {
         Record::Region(region) => region,
         other => return Err(unexpected("waiting for the region", &other)),
     };
     steps.ready().await?;
-    let connected = prepared.connect(&local, &endpoint, &hello)?;
-    steps.say("announcing the queue pair", &Record::Ready).await?;
-    let remote = RemoteLayout {
-        region: RemoteRegion { addr: region.addr, rkey: region.rkey.expose(), len: region.len },
-        data: region.data_len,
-        counters: region.counters_len,
+    let slots = if sealed { Some(Layout::for_area(region.data_len, Format::DEFAULT)?) } else { None };
+    let keys = match slots {
+        Some(slots) => {
+            let [client, server] = [&own, &endpoint];
+            let agreed = Agreed { hello: &hello, client, server, region: &region, slots };
+            Some(agreed.keys(steps.control.get_ref(), &local, Role::Client)?)
+        }
+        None => None,
     };
-    Ok(connected.open(steps.control, &local, &hello, Some(remote), None, None))
+    let connected = prepared.connect(&local, &endpoint, &hello, keys)?;
+    steps.say("announcing the queue pair", &Record::Ready).await?;
+    Ok(connected.open(steps.control, &local, &hello, layout(&region, slots), None, None))
 }
 
 /// The server's part.
@@ -113,7 +129,7 @@ pub(crate) async fn as_server<T>(
     offer: Offer,
 ) -> Result<Session, SessionError>
 where
-    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    T: AsyncRead + AsyncWrite + Exporter + Unpin + Send + 'static,
 {
     let mut steps = Steps { control, peer: tls::Peer::Client };
     match steps.serve(&local, offer).await {
@@ -121,7 +137,7 @@ where
             steps.control,
             &local,
             &served.hello,
-            None,
+            served.layout,
             Some(served.region),
             Some(served.place),
         )),
@@ -140,6 +156,7 @@ where
 struct Served {
     connected: Connected,
     hello: Hello,
+    layout: RegionLayout,
     region: MemoryRegion,
     place: OwnedSemaphorePermit,
 }
@@ -150,7 +167,7 @@ struct Steps<T> {
     peer: tls::Peer,
 }
 
-impl<T: AsyncRead + AsyncWrite + Unpin> Steps<T> {
+impl<T: AsyncRead + AsyncWrite + Exporter + Unpin> Steps<T> {
     async fn serve(&mut self, local: &Local<'_>, offer: Offer) -> Result<Served, SessionError> {
         /// Buffers of one fragment: a server sends messages only.
         const SLOT: u32 = RECV_SIZE;
@@ -158,19 +175,33 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Steps<T> {
         let place =
             offer.places.try_acquire_owned().map_err(|_| SessionError::Full { max: offer.max_clients })?;
         self.say("greeting the client", &hello(Role::Server, local.options)).await?;
+        // Not before this side has told its own: then both know what they can't agree on.
+        let sealed = agree(local.options.seal, peer_hello.seal)?;
         let endpoint = self.endpoint(local).await?;
-        let prepared = Prepared::new(local, PeerRights { read: true, write: true, atomic: true }, SLOT)?;
-        // Whole words, so that the counters behind the data are aligned.
-        let data_len = offer.data_len.next_multiple_of(8);
-        let len = usize::try_from(data_len + COUNTERS).unwrap_or(usize::MAX);
-        let region = prepared.domain.register(len, REGION_ACCESS)?;
-        let (record, own) = (region_record(&region, data_len), prepared.endpoint());
-        let connected = prepared.connect(local, &endpoint, &peer_hello)?;
-        for record in [own, record, Record::Ready] {
+        let rights = PeerRights { read: true, write: true, atomic: offer.counters };
+        let prepared = Prepared::new(local, rights, SLOT)?;
+        let slots = if sealed { Some(Layout::for_capacity(offer.data_len, Format::DEFAULT)?) } else { None };
+        // Whole words, so that the counters behind the data are aligned. Sealed slots are that too.
+        let data_len = slots.map_or_else(|| offer.data_len.next_multiple_of(8), |slots| slots.area_len());
+        let counters_len = if offer.counters { COUNTERS } else { 0 };
+        let len = usize::try_from(data_len.saturating_add(counters_len)).unwrap_or(usize::MAX);
+        let region = prepared.domain.register(len, region_access(offer.counters))?;
+        let (described, own) = (describe(&region, data_len, counters_len), prepared.endpoint());
+        let keys = match slots {
+            Some(slots) => {
+                let (client, server) = (&endpoint, &own);
+                let agreed = Agreed { hello: &peer_hello, client, server, region: &described, slots };
+                Some(agreed.keys(self.control.get_ref(), local, Role::Server)?)
+            }
+            None => None,
+        };
+        let connected = prepared.connect(local, &endpoint, &peer_hello, keys)?;
+        let layout = layout(&described, slots);
+        for record in [Record::Endpoint(own), Record::Region(described), Record::Ready] {
             self.say("describing the queue pair", &record).await?;
         }
         self.ready().await?;
-        Ok(Served { connected, hello: peer_hello, region, place })
+        Ok(Served { connected, hello: peer_hello, layout, region, place })
     }
 
     /// The next record; what the peer says of an error is an error.
@@ -215,9 +246,6 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Steps<T> {
         };
         if hello.version != VERSION {
             return Err(SessionError::Version { own: VERSION, peer: hello.version });
-        }
-        if hello.seal == SealPolicy::Required {
-            return Err(SessionError::Seal { own: SEAL, peer: hello.seal });
         }
         Ok(hello)
     }
@@ -282,8 +310,8 @@ impl Prepared {
     }
 
     /// What the peer needs to know of it.
-    fn endpoint(&self) -> Record {
-        Record::Endpoint(Endpoint {
+    fn endpoint(&self) -> Endpoint {
+        Endpoint {
             qpn: self.qp.qpn(),
             psn: Redacted::new(self.psn.get()),
             gid: gid_bytes(&self.gid),
@@ -297,7 +325,7 @@ impl Prepared {
             retry_count: RETRY_COUNT,
             rnr_retry: RNR_RETRY,
             lid: self.gid.lid.and_then(Lid::new),
-        })
+        }
     }
 
     /// INIT → RTR → RTS.
@@ -306,6 +334,7 @@ impl Prepared {
         local: &Local<'_>,
         endpoint: &Endpoint,
         hello: &Hello,
+        keys: Option<SessionKeys>,
     ) -> Result<Connected, SessionError> {
         let remote = End {
             qpn: endpoint.qpn,
@@ -340,6 +369,7 @@ impl Prepared {
                 udp_port(&self.gid).get(),
             ),
         };
+        let sealed = keys.is_some();
         let qp = self.qp.ready_to_receive(&peer, &receive)?.ready_to_send(self.psn, &send)?;
         let queue_pair = qp.query()?;
         let data = DataPath::new(Parts {
@@ -351,8 +381,9 @@ impl Prepared {
             fragment: endpoint.recv_size,
             message_limit: local.options.max_message,
             peer_limit: hello.max_message,
+            keys,
         })?;
-        Ok(Connected { data, own, remote, queue_pair, path_mtu })
+        Ok(Connected { data, own, remote, queue_pair, path_mtu, sealed })
     }
 }
 
@@ -363,6 +394,7 @@ struct Connected {
     remote: End<PeerPsn>,
     queue_pair: verbs::Snapshot,
     path_mtu: verbs::Mtu,
+    sealed: bool,
 }
 
 impl Connected {
@@ -371,7 +403,7 @@ impl Connected {
         control: ControlChannel<T>,
         local: &Local<'_>,
         hello: &Hello,
-        remote: Option<RemoteLayout>,
+        layout: RegionLayout,
         region: Option<MemoryRegion>,
         place: Option<OwnedSemaphorePermit>,
     ) -> Session
@@ -389,7 +421,7 @@ impl Connected {
                 peer: local.peer,
                 peer_software: hello.software.to_string(),
                 tls: local.tls.clone(),
-                sealed: false,
+                sealed: self.sealed,
                 device: local.device.name().to_string(),
                 own: self.own,
                 remote: self.remote,
@@ -398,7 +430,7 @@ impl Connected {
                 peer_max_message: hello.max_message,
                 setup: local.since.elapsed(),
             },
-            remote,
+            layout,
             local: region,
             _place: place,
         }
@@ -409,23 +441,79 @@ fn hello(role: Role, options: SessionOptions) -> Record {
     Record::Hello(Hello {
         version: VERSION,
         role,
-        seal: SEAL,
+        seal: options.seal,
         max_message: options.max_message.max(1),
         heartbeat_ms: options.heartbeat_ms(),
         software: Text::lossy(SOFTWARE),
     })
 }
 
-fn region_record(region: &MemoryRegion, data_len: u64) -> Record {
+/// The region as the peer is told of it.
+fn describe(region: &MemoryRegion, data_len: u64, counters_len: u64) -> Region {
     let remote = region.remote();
-    Record::Region(Region {
+    Region {
         addr: remote.addr,
         rkey: Redacted::new(remote.rkey),
         len: remote.len,
         data_len,
-        counters_len: COUNTERS,
-        access: region_rights(),
-    })
+        counters_len,
+        access: region_rights(counters_len != 0),
+    }
+}
+
+/// How a region is divided.
+fn layout(region: &Region, slots: Option<Layout>) -> RegionLayout {
+    RegionLayout {
+        region: RemoteRegion { addr: region.addr, rkey: region.rkey.expose(), len: region.len },
+        data: slots.map_or(region.data_len, |slots| slots.capacity()),
+        counters_at: region.data_len,
+        counters: region.counters_len,
+    }
+}
+
+/// What both sides of a sealed session agree on, as the records have it: if they differ in anything, they have different keys.
+struct Agreed<'a> {
+    /// The peer's.
+    hello: &'a Hello,
+    client: &'a Endpoint,
+    server: &'a Endpoint,
+    region: &'a Region,
+    slots: Layout,
+}
+
+impl Agreed<'_> {
+    fn keys(&self, tls: &impl Exporter, local: &Local<'_>, own: Role) -> Result<SessionKeys, SessionError> {
+        let (wanted, peers) = (local.options.seal, self.hello.seal);
+        let (client_policy, server_policy) = match own {
+            Role::Client => (wanted, peers),
+            Role::Server => (peers, wanted),
+        };
+        let region = seal::Region {
+            addr: self.region.addr,
+            rkey: self.region.rkey.expose(),
+            len: self.region.len,
+            layout: self.slots,
+            counters_len: self.region.counters_len,
+            access: self.region.access,
+        };
+        let context = Context {
+            version: VERSION,
+            client_policy,
+            server_policy,
+            client: sealed_end(self.client),
+            server: sealed_end(self.server),
+            region: Some(region),
+            client_certificate: local.client_certificate,
+        };
+        Ok(SessionKeys::new(tls, &context, own, local.options.limits)?)
+    }
+}
+
+/// An end of the queue pair as its record has it. InfiniBand has no UDP ports.
+fn sealed_end(endpoint: &Endpoint) -> seal::Endpoint {
+    let Endpoint { qpn, gid, lid, .. } = *endpoint;
+    let (udp_port, lid) = lid.map_or((endpoint.udp_port.get(), 0), |lid| (0, lid.get()));
+    seal::Endpoint { qpn, psn: endpoint.psn.expose(), gid, udp_port, lid }
 }
 
 fn unexpected(step: &'static str, record: &Record) -> SessionError {

@@ -1,20 +1,26 @@
 //! The data path: a queue pair, its buffers, and what they carry.
 //!
-//! A message travels as fragments of at most the peer's receive size, each one SEND; the last one has an immediate. So messages of
-//! any length need only small receive buffers, and an empty message is one empty fragment. Everything that leaves or enters does so
-//! through [`DataPath::fill`] and [`DataPath::empty`]: the places where sealing will happen.
+//! A message travels as fragments of at most the peer's receive size, each one SEND. So messages of any length need only small receive
+//! buffers, and an empty message is one empty fragment. Sealed, a fragment says itself whether it is its message's last; in clear the
+//! last one has an immediate. One-sided operations of a sealed session are in [`super::sealed`].
 
 use super::memory::{RECV_DEPTH, RECV_SIZE, SEND_SLOTS};
+use super::sealed::Sealing;
 use crate::SessionError;
+use crate::control::Fragments;
+use crate::seal::{OVERHEAD, SealError, SessionKeys};
+use core::convert::Infallible;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
 use verbs::{
     AsyncChannel, Completion, CompletionQueue, MemoryRegion, QueuePair, ReadyToSend, RecvRequest,
     RemoteRegion, SendRequest, Slice, Status,
 };
+use zeroize::Zeroize;
 
-/// The immediate of a message's last fragment.
+/// The immediate of a message's last fragment that isn't sealed.
 const LAST: u32 = 1;
 
 /// Messages that wait to be taken hold at most so many bytes beside the longest one; beyond, nothing more is received until the
@@ -23,6 +29,9 @@ const INBOX: usize = 1 << 20;
 
 /// Completions taken at a time.
 const BATCH: usize = 16;
+
+/// What a side has acknowledged is in the other's completion queue. If the other doesn't find it there for so long, it was cut off.
+pub(crate) const MISSING_LIMIT: Duration = Duration::from_secs(5);
 
 /// Without any progress for so long, an operation has failed, whatever the queue pair's retries say.
 pub(crate) const STALL_LIMIT: Duration = Duration::from_secs(30);
@@ -49,18 +58,22 @@ pub(crate) struct DataPath {
     channel: AsyncChannel,
     /// Holds the buffers; never read as a whole.
     _buffers: MemoryRegion,
-    slots: Vec<Slice>,
-    slot_size: u32,
+    pub(super) slots: Vec<Slice>,
+    pub(super) slot_size: u32,
     /// Send requests that haven't completed.
     outstanding: usize,
     /// Their completions that nobody has taken yet.
     finished: VecDeque<Completion>,
     taken: Vec<Completion>,
     inbox: Inbox,
-    /// The longest fragment that the peer takes.
-    fragment: u32,
+    /// Bytes of a message in its longest fragment.
+    fragment: usize,
     /// The longest message that the peer takes.
     peer_limit: u64,
+    /// Where the data path is sealed.
+    pub(super) sealing: Option<Sealing>,
+    /// Why nothing may be used any more that comes over it.
+    broken: Option<SessionError>,
 }
 
 /// What a data path is made of.
@@ -73,6 +86,8 @@ pub(crate) struct Parts {
     pub(crate) fragment: u32,
     pub(crate) message_limit: u64,
     pub(crate) peer_limit: u64,
+    /// If it is sealed.
+    pub(crate) keys: Option<SessionKeys>,
 }
 
 /// How many bytes of registered buffers a data path with slots of that size needs.
@@ -89,7 +104,13 @@ pub(crate) fn receives(buffers: &MemoryRegion) -> Result<Vec<RecvRequest>, Sessi
 
 impl DataPath {
     pub(crate) fn new(parts: Parts) -> Result<Self, SessionError> {
-        let Parts { qp, queue, channel, buffers, slot_size, fragment, message_limit, peer_limit } = parts;
+        let Parts { qp, queue, channel, buffers, slot_size, fragment, message_limit, peer_limit, keys } =
+            parts;
+        let (longest, overhead) = (fragment.min(slot_size) as usize, keys.as_ref().map_or(0, |_| OVERHEAD));
+        let fragment = longest
+            .checked_sub(overhead)
+            .filter(|bytes| *bytes > 0)
+            .ok_or(SealError::Size { expected: overhead + 1, found: longest })?;
         let first = u64::from(RECV_DEPTH * RECV_SIZE);
         let slots = (0..u64::from(SEND_SLOTS))
             .map(|at| buffers.slice(first + at * u64::from(slot_size), slot_size))
@@ -113,8 +134,10 @@ impl DataPath {
             finished: VecDeque::new(),
             taken: Vec::new(),
             inbox,
-            fragment: fragment.min(slot_size),
+            fragment,
             peer_limit,
+            sealing: keys.map(|keys| Sealing::new(keys, slot_size.max(RECV_SIZE))),
+            broken: None,
         })
     }
 
@@ -132,11 +155,22 @@ impl DataPath {
         self.settle(OPERATION).await?;
         let mut rest = message;
         loop {
-            let (fragment, after) = rest.split_at(rest.len().min(self.fragment as usize));
+            let (fragment, after) = rest.split_at(rest.len().min(self.fragment));
+            let last = after.is_empty();
             let slot = self.slot(OPERATION).await?;
-            let request = SendRequest::send([Self::fill(slot, fragment)?]);
-            self.post(if after.is_empty() { request.immediate(LAST) } else { request })?;
-            if after.is_empty() {
+            // From here to posting there is no `await`: the peer expects the next what was sealed next.
+            let request = match &mut self.sealing {
+                Some(sealing) => match sealing.seal_message(last, fragment) {
+                    Ok(sealed) => SendRequest::send([Self::fill(slot, sealed)?]),
+                    Err(error) => return Err(self.condemn(error.into())),
+                },
+                None => {
+                    let request = SendRequest::send([Self::fill(slot, fragment)?]);
+                    if last { request.immediate(LAST) } else { request }
+                }
+            };
+            self.post(request)?;
+            if last {
                 return self.settle(OPERATION).await;
             }
             rest = after;
@@ -146,16 +180,92 @@ impl DataPath {
     /// The next message; waits for it as long as it takes.
     pub(crate) async fn recv(&mut self) -> Result<Vec<u8>, SessionError> {
         loop {
-            if let Some(message) = self.inbox.messages.pop_front() {
-                self.inbox.held -= message.len();
-                self.unpark()?;
+            if let Some(message) = self.next_message()? {
                 return Ok(message);
-            }
-            if let Some(status) = self.inbox.failed {
-                return Err(SessionError::Operation { operation: "receive", status });
             }
             self.progress().await?;
         }
+    }
+
+    /// The next message of those that the peer sent before it said goodbye; `None` after the last one.
+    pub(crate) async fn rest(&mut self, peer: Fragments) -> Result<Option<Vec<u8>>, SessionError> {
+        if self.sealing.is_none() {
+            // All has arrived that will: the peer's sends had completed.
+            return match tokio::time::timeout(Duration::ZERO, self.recv()).await {
+                Ok(message) => message.map(Some),
+                Err(_) => Ok(None),
+            };
+        }
+        loop {
+            if let Some(message) = self.next_message()? {
+                return Ok(Some(message));
+            }
+            if self.fragments().opened == peer.sealed {
+                return Ok(None);
+            }
+            // An acknowledgement can be forged: what the peer takes for delivered may never have come.
+            match tokio::time::timeout(MISSING_LIMIT, self.progress()).await {
+                Ok(result) => result?,
+                Err(_) => {
+                    let (sealed, opened) = (peer.sealed, self.fragments().opened);
+                    let who = "the peer";
+                    return Err(self.condemn(SessionError::Truncated { who, sealed, opened }));
+                }
+            }
+        }
+    }
+
+    /// Goes on opening what the peer sends, for nobody but `count` to know, until it fails.
+    pub(crate) async fn drain(&mut self, count: &watch::Sender<Tally>) -> Infallible {
+        loop {
+            self.inbox.forget();
+            let result = match self.unpark() {
+                Ok(()) => self.progress().await,
+                Err(error) => Err(error),
+            };
+            count.send_replace(self.tally());
+            if result.is_err() {
+                return std::future::pending().await;
+            }
+        }
+    }
+
+    /// What has been sealed and opened; zeros where nothing is.
+    pub(crate) fn fragments(&self) -> Fragments {
+        self.sealing.as_ref().map(Sealing::fragments).unwrap_or_default()
+    }
+
+    /// The same, with what became of it.
+    pub(crate) fn tally(&self) -> Tally {
+        Tally { fragments: self.fragments(), broken: self.broken.clone() }
+    }
+
+    pub(crate) fn is_sealed(&self) -> bool {
+        self.sealing.is_some()
+    }
+
+    fn next_message(&mut self) -> Result<Option<Vec<u8>>, SessionError> {
+        self.check()?;
+        if let Some(message) = self.inbox.messages.pop_front() {
+            self.inbox.held -= message.len();
+            self.unpark()?;
+            return Ok(Some(message));
+        }
+        match self.inbox.failed {
+            Some(status) => Err(SessionError::Operation { operation: "receive", status }),
+            None => Ok(None),
+        }
+    }
+
+    /// Nothing is taken from this data path any more, nor put into it, because of `reason`, which is returned.
+    pub(super) fn condemn(&mut self, reason: SessionError) -> SessionError {
+        self.inbox.forget();
+        self.inbox.partial.zeroize();
+        self.broken.get_or_insert(reason).clone()
+    }
+
+    pub(super) fn check(&self) -> Result<(), SessionError> {
+        self.broken.clone().map_or(Ok(()), Err)
     }
 
     /// Writes `data` to `remote`, in pieces of a slot, several under way at a time.
@@ -228,6 +338,7 @@ impl DataPath {
 
     /// Waits until nothing is outstanding. An operation that was cancelled may have left something.
     pub(crate) async fn settle(&mut self, operation: &'static str) -> Result<(), SessionError> {
+        self.check()?;
         while self.outstanding > 0 {
             let slot = self.finish(operation).await?;
             self.slots.push(slot);
@@ -241,17 +352,17 @@ impl DataPath {
     }
 
     /// Puts outgoing bytes into a slot.
-    fn fill(mut slot: Slice, bytes: &[u8]) -> Result<Slice, SessionError> {
+    pub(super) fn fill(mut slot: Slice, bytes: &[u8]) -> Result<Slice, SessionError> {
         slot.fill(bytes)?;
         Ok(slot)
     }
 
     /// Takes incoming bytes out of a slot.
-    fn empty(slot: &Slice, out: &mut [u8]) -> Result<(), SessionError> {
+    pub(super) fn empty(slot: &Slice, out: &mut [u8]) -> Result<(), SessionError> {
         Ok(slot.read(0, out)?)
     }
 
-    fn post(&mut self, request: SendRequest) -> Result<(), SessionError> {
+    pub(super) fn post(&mut self, request: SendRequest) -> Result<(), SessionError> {
         match self.qp.post_send(request) {
             Ok(()) => {
                 self.outstanding += 1;
@@ -259,13 +370,15 @@ impl DataPath {
             }
             Err(mut error) => {
                 self.slots.extend(error.slices.drain(..));
-                Err(error.into())
+                let error = SessionError::from(error);
+                // What was sealed and isn't sent would be missed.
+                Err(if self.is_sealed() { self.condemn(error) } else { error })
             }
         }
     }
 
     /// A free slot; waits for one if need be.
-    async fn slot(&mut self, operation: &'static str) -> Result<Slice, SessionError> {
+    pub(super) async fn slot(&mut self, operation: &'static str) -> Result<Slice, SessionError> {
         match self.slots.pop() {
             Some(slot) => Ok(slot),
             None => self.finish(operation).await,
@@ -273,7 +386,7 @@ impl DataPath {
     }
 
     /// Waits for the oldest outstanding request and returns its slot.
-    async fn finish(&mut self, operation: &'static str) -> Result<Slice, SessionError> {
+    pub(super) async fn finish(&mut self, operation: &'static str) -> Result<Slice, SessionError> {
         let mut completion = loop {
             if let Some(completion) = self.finished.pop_front() {
                 break completion;
@@ -316,8 +429,11 @@ impl DataPath {
             return Ok(());
         }
         let Some(slot) = completion.slice() else { return Ok(()) };
-        self.inbox.take(&slot, completion.len as usize, completion.immediate == Some(LAST))?;
+        let last = completion.immediate == Some(LAST);
+        let taken = self.inbox.take(&slot, completion.len as usize, last, self.sealing.as_mut());
         self.inbox.parked.push(slot);
+        // What comes after it would be taken for its continuation.
+        taken.map_err(|error| self.condemn(error))?;
         self.unpark()
     }
 
@@ -334,20 +450,59 @@ impl DataPath {
 }
 
 impl Inbox {
-    /// Takes a fragment of `len` bytes.
-    fn take(&mut self, slot: &Slice, len: usize, last: bool) -> Result<(), SessionError> {
+    /// Takes a fragment of `len` bytes, which is its message's last if it isn't sealed and `last` says so.
+    fn take(
+        &mut self,
+        slot: &Slice,
+        len: usize,
+        last: bool,
+        sealing: Option<&mut Sealing>,
+    ) -> Result<(), SessionError> {
         let start = self.partial.len();
-        let end = start + len;
-        if end > self.limit {
-            let (len, limit) = (end as u64, self.limit as u64);
-            return Err(SessionError::MessageTooLong { len, limit, who: "this side" });
-        }
-        self.partial.resize(end, 0);
-        DataPath::empty(slot, &mut self.partial[start..])?;
+        let last = match sealing {
+            Some(sealing) => sealing.open_message(slot, len, &mut self.partial)?,
+            None => {
+                self.check(start + len)?;
+                self.partial.resize(start + len, 0);
+                DataPath::empty(slot, &mut self.partial[start..])?;
+                last
+            }
+        };
+        let end = self.partial.len();
+        self.check(end)?;
         if last {
             self.held += end;
             self.messages.push_back(core::mem::take(&mut self.partial));
         }
         Ok(())
     }
+
+    fn check(&self, len: usize) -> Result<(), SessionError> {
+        if len <= self.limit {
+            return Ok(());
+        }
+        Err(SessionError::MessageTooLong { len: len as u64, limit: self.limit as u64, who: "this side" })
+    }
+
+    /// Wipes the messages that nobody has taken.
+    fn forget(&mut self) {
+        self.messages.iter_mut().for_each(Zeroize::zeroize);
+        self.messages.clear();
+        self.held = 0;
+    }
+}
+
+impl Drop for Inbox {
+    fn drop(&mut self) {
+        self.forget();
+        self.partial.zeroize();
+    }
+}
+
+/// How far a data path has come.
+#[derive(Clone, Debug)]
+pub(crate) struct Tally {
+    pub(crate) fragments: Fragments,
+    /// Why nothing more will come.
+    pub(crate) broken: Option<SessionError>,
 }

@@ -11,15 +11,20 @@
 //!   Fin      ─────────────────────────▶
 //!   frees everything                    frees everything
 //! ```
+//!
+//! Where the data path is sealed, each side counts the fragments of messages that it has sealed and opened, and the closing records say
+//! how many: the answering side sends ByeAck, and the closing side Fin, only when all that the other has sealed has been opened. Otherwise
+//! the session has failed: an attacker can drop the last fragments and forge their acknowledgements.
 
+use super::data::{MISSING_LIMIT, Tally};
 use super::{STEP_LIMIT, Timing};
 use crate::SessionError;
-use crate::control::{ControlChannel, ControlReader, ControlWriter, Record};
+use crate::control::{ControlChannel, ControlReader, ControlWriter, Fragments, Record};
 use core::fmt;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, watch};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 /// Heartbeats that may be missed.
 const MISSED: u32 = 3;
@@ -29,8 +34,8 @@ const MISSED: u32 = 3;
 pub(crate) enum Life {
     /// Both sides are there.
     Open,
-    /// The peer has said goodbye, and waits for this side's.
-    PeerClosing,
+    /// The peer has said goodbye, and waits for this side's. That is how many fragments it has sealed and opened.
+    PeerClosing(Fragments),
     /// Closed, as both sides wanted.
     Closed,
     /// Over, for this reason.
@@ -40,9 +45,45 @@ pub(crate) enum Life {
 /// What the session wants of its keeper.
 enum Wish {
     /// Close, now that this side's queues have drained.
-    Close,
+    Close(Farewell),
     /// Tell the peer, and end.
     Fail(SessionError),
+}
+
+/// What a side that says goodbye knows of the data path.
+pub(crate) struct Farewell {
+    /// Where it is sealed, how far it has come: nothing more is sealed, but what the peer has sent is still opened.
+    pub(crate) count: Option<watch::Receiver<Tally>>,
+}
+
+impl Farewell {
+    fn fragments(&self) -> Fragments {
+        self.count.as_ref().map(|count| count.borrow().fragments).unwrap_or_default()
+    }
+
+    /// Waits until everything has been opened that the peer has sealed.
+    async fn opened(&mut self, peer: Fragments) -> Result<(), SessionError> {
+        let Some(count) = &mut self.count else { return Ok(()) };
+        let done = |tally: &Tally| tally.broken.is_some() || tally.fragments.opened >= peer.sealed;
+        let _ = timeout(MISSING_LIMIT, count.wait_for(done)).await;
+        let Tally { fragments, broken } = count.borrow().clone();
+        match broken {
+            Some(reason) => Err(reason),
+            None => agree("the peer", peer.sealed, fragments.opened),
+        }
+    }
+
+    /// Whether the peer has opened everything that this side has sealed.
+    fn arrived(&self, peer: Fragments) -> Result<(), SessionError> {
+        match self.count {
+            Some(_) => agree("this side", self.fragments().sealed, peer.opened),
+            None => Ok(()),
+        }
+    }
+}
+
+fn agree(who: &'static str, sealed: u64, opened: u64) -> Result<(), SessionError> {
+    if sealed == opened { Ok(()) } else { Err(SessionError::Truncated { who, sealed, opened }) }
 }
 
 /// A session's handle on its keeper. When it is dropped the keeper ends, and with it the control channel.
@@ -103,8 +144,8 @@ impl Keeper {
     }
 
     /// Says goodbye; [`Self::end`] tells when that is done.
-    pub(crate) async fn close(&self) {
-        let _ = self.wishes.send(Wish::Close).await;
+    pub(crate) async fn close(&self, farewell: Farewell) {
+        let _ = self.wishes.send(Wish::Close(farewell)).await;
     }
 
     /// Tells the peer what went wrong, and ends.
@@ -143,7 +184,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Task<R, W> {
                 }
                 () = tokio::time::sleep_until(self.heard + silence) => Err(SessionError::Silent(silence)),
                 wish = self.wanted.recv() => match wish {
-                    Some(Wish::Close) => return self.close().await,
+                    Some(Wish::Close(farewell)) => return self.close(farewell).await,
                     Some(Wish::Fail(reason)) => Err(reason),
                     None => Err(SessionError::Closed),
                 },
@@ -162,8 +203,8 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Task<R, W> {
         match record {
             Record::Ping { n } => self.say(&Record::Pong { n }).await?,
             Record::Pong { .. } => {}
-            Record::Bye => {
-                self.life.send_replace(Life::PeerClosing);
+            Record::Bye(fragments) => {
+                self.life.send_replace(Life::PeerClosing(fragments));
             }
             Record::Error { code, text } => return Err(SessionError::Peer { code, text }),
             other => {
@@ -175,11 +216,11 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Task<R, W> {
     }
 
     /// Says goodbye, first or in answer to the peer's.
-    async fn close(&mut self) -> Life {
-        let result = if matches!(*self.life.borrow(), Life::PeerClosing) {
-            self.answer_goodbye().await
-        } else {
-            self.say_goodbye().await
+    async fn close(&mut self, farewell: Farewell) -> Life {
+        let life = self.life.borrow().clone();
+        let result = match life {
+            Life::PeerClosing(peer) => self.answer_goodbye(farewell, peer).await,
+            _ => self.say_goodbye(farewell).await,
         };
         match result {
             Ok(()) => Life::Closed,
@@ -187,25 +228,31 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Task<R, W> {
         }
     }
 
-    async fn say_goodbye(&mut self) -> Result<(), SessionError> {
-        self.say(&Record::Bye).await?;
+    async fn say_goodbye(&mut self, mut farewell: Farewell) -> Result<(), SessionError> {
+        self.say(&Record::Bye(farewell.fragments())).await?;
         let deadline = Instant::now() + STEP_LIMIT;
         // Where both say goodbye at once, each answers the other.
         let mut answered = false;
         loop {
             match self.next("closing", deadline).await? {
-                Record::Bye if !answered => {
+                Record::Bye(peer) if !answered => {
                     answered = true;
-                    self.say(&Record::ByeAck).await?;
+                    farewell.opened(peer).await?;
+                    self.say(&Record::ByeAck(farewell.fragments())).await?;
                 }
-                Record::ByeAck => return self.say(&Record::Fin).await,
+                Record::ByeAck(peer) => {
+                    farewell.arrived(peer)?;
+                    farewell.opened(peer).await?;
+                    return self.say(&Record::Fin).await;
+                }
                 other => return Err(unexpected(&other)),
             }
         }
     }
 
-    async fn answer_goodbye(&mut self) -> Result<(), SessionError> {
-        self.say(&Record::ByeAck).await?;
+    async fn answer_goodbye(&mut self, mut farewell: Farewell, peer: Fragments) -> Result<(), SessionError> {
+        farewell.opened(peer).await?;
+        self.say(&Record::ByeAck(farewell.fragments())).await?;
         match self.next("closing", Instant::now() + STEP_LIMIT).await? {
             Record::Fin => Ok(()),
             other => Err(unexpected(&other)),

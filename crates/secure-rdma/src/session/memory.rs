@@ -26,11 +26,14 @@ pub(crate) const RD_ATOMIC: u8 = 16;
 /// Bytes at the end of a region for atomics: eight counters.
 pub(crate) const COUNTERS: u64 = 64;
 
-/// What the peer may do with the region that it is given.
-pub(crate) const REGION_ACCESS: Access =
-    Access::LOCAL_WRITE.union(Access::REMOTE_WRITE).union(Access::REMOTE_READ).union(Access::REMOTE_ATOMIC);
+/// What the peer may do with the region that it is given, with or without counters.
+pub(crate) fn region_access(counters: bool) -> Access {
+    let access = Access::LOCAL_WRITE | Access::REMOTE_WRITE | Access::REMOTE_READ;
+    if counters { access | Access::REMOTE_ATOMIC } else { access }
+}
 
 /// The same for the control protocol.
-pub(crate) fn region_rights() -> WireAccess {
-    WireAccess::READ | WireAccess::WRITE | WireAccess::ATOMIC
+pub(crate) fn region_rights(counters: bool) -> WireAccess {
+    let rights = WireAccess::READ | WireAccess::WRITE;
+    if counters { rights | WireAccess::ATOMIC } else { rights }
 }

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `bootstrap` | what is exchanged inside TLS until both queue pairs are in RTS |
 //! | `data` | messages and one-sided operations over the queue pair |
+//! | `sealed` | the same where the data path is sealed |
 //! | `keeper` | the control channel afterwards: heartbeat, errors, the three-step close |
 //! | `memory` | sizes of what a session holds and offers |
 
@@ -11,18 +12,20 @@ mod bootstrap;
 mod data;
 mod keeper;
 mod memory;
+mod sealed;
 
 pub(crate) use bootstrap::{Local, Offer, as_client, as_server};
 
 use crate::SessionError;
 use crate::control::{HEARTBEAT_MS, Record, SealPolicy};
+use crate::seal::Limits;
 use crate::tls::Negotiated;
 use core::fmt;
 use data::DataPath;
-use keeper::{CLOSE_LIMIT, Keeper, Life};
+use keeper::{CLOSE_LIMIT, Farewell, Keeper, Life};
 use std::net::SocketAddr;
 use std::time::Duration;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use verbs::{MemoryRegion, Mtu, OwnPsn, PeerPsn, Qpn, RemoteRegion, SendRequest};
 
 /// The time that each step of the bootstrap and of closing may take.
@@ -35,6 +38,10 @@ pub struct SessionOptions {
     pub max_message: u64,
     /// How often the peer is to be heard; after three times as long without a word the session is over.
     pub heartbeat: Duration,
+    /// Whether the data path is to be sealed.
+    pub seal: SealPolicy,
+    /// How much of this side's messages one key seals. It can be lowered, not raised.
+    pub limits: Limits,
 }
 
 impl SessionOptions {
@@ -46,9 +53,14 @@ impl SessionOptions {
 }
 
 impl Default for SessionOptions {
-    /// Messages of 1 MiB, a heartbeat every 5 s.
+    /// Messages of 1 MiB, a heartbeat every 5 s, and a sealed data path or none.
     fn default() -> Self {
-        Self { max_message: 1 << 20, heartbeat: Duration::from_secs(5) }
+        Self {
+            max_message: 1 << 20,
+            heartbeat: Duration::from_secs(5),
+            seal: SealPolicy::Required,
+            limits: Limits::DEFAULT,
+        }
     }
 }
 
@@ -101,9 +113,12 @@ pub struct SessionInfo {
 
 /// The region that a client has on its server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct RemoteLayout {
+pub(crate) struct RegionLayout {
     region: RemoteRegion,
+    /// How many bytes one can write; sealed they take more of the region.
     data: u64,
+    /// Where its counters begin.
+    counters_at: u64,
     counters: u64,
 }
 
@@ -115,9 +130,9 @@ pub struct Session {
     data: DataPath,
     keeper: Keeper,
     info: SessionInfo,
-    /// The peer's region, on the client.
-    remote: Option<RemoteLayout>,
-    /// The region for the peer, on the server.
+    /// How the region is divided, the client's on the server.
+    layout: RegionLayout,
+    /// The region itself, on the server.
     local: Option<MemoryRegion>,
     /// The place that it takes among the server's clients.
     _place: Option<OwnedSemaphorePermit>,
@@ -138,37 +153,58 @@ impl Session {
         Ok(self.data.queue_pair().query()?)
     }
 
-    /// This side's memory that the peer may use, on the server. It changes under one's hands.
+    /// This side's memory that the peer may use, on the server, as it is: sealed, it holds ciphertext, which
+    /// [`read_local`](Self::read_local) opens. It changes under one's hands.
     #[must_use]
     pub fn region(&self) -> Option<&MemoryRegion> {
         self.local.as_ref()
     }
 
+    /// Copies `len` bytes of what the client has written into its region, on the server. A slot that the client is writing is waited
+    /// for. What the client has done since, or withheld, this side can't know unless a message told it.
+    ///
+    /// # Errors
+    /// This side is the client, they reach outside the region, or the session is over.
+    pub async fn read_local(&mut self, offset: u64, len: usize) -> Result<Vec<u8>, SessionError> {
+        let region = self.local.as_ref().ok_or(SessionError::NoRegion)?;
+        self.layout.check_data(offset, len as u64)?;
+        let mut bytes = vec![0; len];
+        let result = if self.info.sealed {
+            self.data.open_local(region, offset, &mut bytes).await
+        } else {
+            region.read(offset, &mut bytes).map_err(SessionError::from)
+        };
+        self.judge(result)?;
+        Ok(bytes)
+    }
+
     /// The address, length and key of the region that this client has on the server.
     #[must_use]
     pub fn remote_region(&self) -> Option<RemoteRegion> {
-        self.remote.map(|layout| layout.region)
+        self.local.is_none().then_some(self.layout.region)
     }
 
-    /// How many bytes of it [`write`](Self::write) and [`read`](Self::read) reach.
+    /// How many bytes of the client's region [`write`](Self::write) and [`read`](Self::read) reach.
     #[must_use]
     pub fn data_len(&self) -> u64 {
-        self.remote.map_or(0, |layout| layout.data)
+        self.layout.data
     }
 
-    /// How many counters it has.
+    /// How many counters it has. They travel in clear, also where the data path is sealed.
     #[must_use]
     pub fn counters(&self) -> u64 {
-        self.remote.map_or(0, |layout| layout.counters / 8)
+        self.layout.counters / 8
     }
 
-    /// Sends a message; done when the peer's queue pair has all of it.
+    /// Sends a message; done when the peer's queue pair has all of it. That is not to say that the peer has: the network's word for it
+    /// can be forged, which [`close`](Self::close) notices.
     ///
     /// # Errors
     /// It is longer than the peer takes, or the session is over.
     pub async fn send(&mut self, message: &[u8]) -> Result<(), SessionError> {
         let Self { data, keeper, .. } = self;
-        alive(keeper, data.send(message)).await
+        let result = alive(keeper, data.send(message)).await;
+        self.judge(result)
     }
 
     /// The next message; `None` when the peer has said goodbye and everything it sent was taken.
@@ -177,56 +213,73 @@ impl Session {
     /// The session is over.
     pub async fn recv(&mut self) -> Result<Option<Vec<u8>>, SessionError> {
         let Self { data, keeper, .. } = self;
-        loop {
+        let result = loop {
             match keeper.life() {
-                // What the peer sent before its goodbye has arrived: its sends had completed.
-                Life::PeerClosing | Life::Closed => {
-                    return match tokio::time::timeout(Duration::ZERO, data.recv()).await {
-                        Ok(message) => message.map(Some),
-                        Err(_) => Ok(None),
-                    };
-                }
+                Life::PeerClosing(peer) => break data.rest(peer).await,
+                Life::Closed => break Err(SessionError::Closed),
                 Life::Failed(reason) => return Err(reason),
                 Life::Open => {}
             }
             tokio::select! {
-                message = data.recv() => return message.map(Some),
+                message = data.recv() => break message.map(Some),
                 _ = keeper.change() => {}
             }
-        }
+        };
+        self.judge(result)
     }
 
     /// Writes `bytes` into this client's region of the server, without the server's doing.
     ///
+    /// Sealed, whole slots of 4096 bytes are written. Of the first and the last one, where they aren't written as a whole, the rest is
+    /// read before.
+    ///
     /// # Errors
     /// They don't fit the region, or the session is over.
     pub async fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), SessionError> {
-        let layout = self.remote.ok_or(SessionError::NoRegion)?;
-        layout.check_data(offset, bytes.len() as u64)?;
-        self.write_to(&layout.region, offset, bytes).await
+        let region = self.remote_region().ok_or(SessionError::NoRegion)?;
+        self.layout.check_data(offset, bytes.len() as u64)?;
+        let Self { data, keeper, info, .. } = self;
+        let result = if info.sealed {
+            alive(keeper, data.write_sealed(&region, offset, bytes)).await
+        } else {
+            alive(keeper, data.write(&region, offset, bytes)).await
+        };
+        self.judge(result)
     }
 
-    /// Reads `len` bytes of this client's region of the server, without the server's doing.
+    /// Reads `len` bytes of this client's region of the server, without the server's doing. Sealed, they are what this client wrote
+    /// there last, or an error.
     ///
     /// # Errors
     /// They reach outside the region, or the session is over.
     pub async fn read(&mut self, offset: u64, len: usize) -> Result<Vec<u8>, SessionError> {
-        let layout = self.remote.ok_or(SessionError::NoRegion)?;
-        layout.check_data(offset, len as u64)?;
-        self.read_from(&layout.region, offset, len).await
+        let region = self.remote_region().ok_or(SessionError::NoRegion)?;
+        self.layout.check_data(offset, len as u64)?;
+        let mut bytes = vec![0; len];
+        let Self { data, keeper, info, .. } = self;
+        let result = if info.sealed {
+            alive(keeper, data.read_sealed(&region, offset, &mut bytes)).await
+        } else {
+            alive(keeper, data.read(&region, offset, &mut bytes)).await
+        };
+        self.judge(result)?;
+        Ok(bytes)
     }
 
-    /// Adds to a counter of this client's region, wrapping; returns what it held.
+    /// Adds to a counter of this client's region, wrapping; returns what it held. **In clear**, whatever else is sealed.
     ///
     /// # Errors
     /// There is no such counter, or the session is over.
     pub async fn fetch_add(&mut self, counter: u64, add: u64) -> Result<u64, SessionError> {
         let range = self.counter(counter)?;
         let Self { data, keeper, .. } = self;
-        alive(keeper, data.atomic("fetch-add", |slot| SendRequest::fetch_add(slot, range, add))).await
+        let request = |slot| SendRequest::fetch_add(slot, range, add);
+        let result = alive(keeper, data.atomic("fetch-add", request)).await;
+        self.judge(result)
     }
 
-    /// Stores `swap` in a counter of this client's region if it holds `compare`; returns what it held.
+    /// Stores `swap` in a counter of this client's region if it holds `compare`; returns what it held. **In clear**, whatever else is
+    /// sealed.
     ///
     /// # Errors
     /// There is no such counter, or the session is over.
@@ -234,28 +287,32 @@ impl Session {
         let range = self.counter(counter)?;
         let Self { data, keeper, .. } = self;
         let request = |slot| SendRequest::compare_swap(slot, range, compare, swap);
-        alive(keeper, data.atomic("compare-swap", request)).await
+        let result = alive(keeper, data.atomic("compare-swap", request)).await;
+        self.judge(result)
     }
 
-    /// Writes to any region of the peer's that one knows the key of. The peer's queue pair decides; a refusal ends the connection.
+    /// Writes these bytes **as they are, in clear**, to any memory of the peer's that one knows the key of. The peer's queue pair decides;
+    /// a refusal ends the connection.
     ///
     /// # Errors
     /// The peer refused, or the session is over.
-    pub async fn write_to(
+    pub async fn write_raw(
         &mut self,
         region: &RemoteRegion,
         offset: u64,
         bytes: &[u8],
     ) -> Result<(), SessionError> {
         let Self { data, keeper, .. } = self;
-        alive(keeper, data.write(region, offset, bytes)).await
+        let result = alive(keeper, data.write(region, offset, bytes)).await;
+        self.judge(result)
     }
 
-    /// Reads from any region of the peer's that one knows the key of. The peer's queue pair decides; a refusal ends the connection.
+    /// Reads any memory of the peer's that one knows the key of, **as it is**. The peer's queue pair decides; a refusal ends the
+    /// connection.
     ///
     /// # Errors
     /// The peer refused, or the session is over.
-    pub async fn read_from(
+    pub async fn read_raw(
         &mut self,
         region: &RemoteRegion,
         offset: u64,
@@ -264,18 +321,36 @@ impl Session {
         let Self { data, keeper, .. } = self;
         region.range(offset, len as u64)?;
         let mut bytes = vec![0; len];
-        alive(keeper, data.read(region, offset, &mut bytes)).await?;
+        let result = alive(keeper, data.read(region, offset, &mut bytes)).await;
+        self.judge(result)?;
         Ok(bytes)
     }
 
-    /// Closes the session in three steps, when this side's operations have completed.
+    /// Closes the session in three steps, when this side's operations have completed. Messages that the peer still sends are lost.
     ///
     /// # Errors
-    /// The peer didn't take part; everything is freed all the same.
+    /// The peer didn't take part, or not everything has arrived that one side has sealed for the other; all is freed in any case.
     pub async fn close(mut self) -> Result<(), SessionError> {
-        self.data.settle("closing").await?;
-        self.keeper.close().await;
-        match tokio::time::timeout(CLOSE_LIMIT, self.keeper.end()).await {
+        if let Err(reason) = self.data.settle("closing").await {
+            if reason.is_of_sealing() {
+                self.abort(reason.clone()).await;
+            }
+            return Err(reason);
+        }
+        let (count, counted) = watch::channel(self.data.tally());
+        let farewell = Farewell { count: self.data.is_sealed().then_some(counted) };
+        self.keeper.close(farewell).await;
+        let Self { data, keeper, .. } = &mut self;
+        let end = async {
+            if !data.is_sealed() {
+                return keeper.end().await;
+            }
+            tokio::select! {
+                life = keeper.end() => life,
+                never = data.drain(&count) => match never {},
+            }
+        };
+        match tokio::time::timeout(CLOSE_LIMIT, end).await {
             Ok(Life::Failed(reason)) => Err(reason),
             Ok(_) => Ok(()),
             Err(_) => Err(SessionError::TimedOut { step: "closing", limit: CLOSE_LIMIT }),
@@ -289,6 +364,17 @@ impl Session {
         let _ = tokio::time::timeout(CLOSE_LIMIT, self.keeper.end()).await;
     }
 
+    /// Ends the session, and tells the peer, if the data path turned out to carry what isn't the peer's.
+    fn judge<T>(&mut self, result: Result<T, SessionError>) -> Result<T, SessionError> {
+        if let Err(reason) = &result
+            && reason.is_of_sealing()
+        {
+            self.data.fail();
+            self.keeper.fail(reason.clone());
+        }
+        result
+    }
+
     /// Waits until the control channel says that the session is over, or about to be; returns why if it failed.
     pub async fn ended(&mut self) -> Option<SessionError> {
         match self.keeper.change().await {
@@ -298,7 +384,11 @@ impl Session {
     }
 
     fn counter(&self, index: u64) -> Result<verbs::RemoteRange, SessionError> {
-        let layout = self.remote.ok_or(SessionError::NoRegion)?;
+        let region = self.remote_region().ok_or(SessionError::NoRegion)?;
+        let layout = self.layout;
+        if layout.counters == 0 {
+            return Err(SessionError::NoCounters);
+        }
         let outside = SessionError::OutOfRegion {
             offset: index.saturating_mul(8),
             len: 8,
@@ -308,7 +398,7 @@ impl Session {
         if index >= layout.counters / 8 {
             return Err(outside);
         }
-        Ok(layout.region.range(layout.data + index * 8, 8)?)
+        Ok(region.range(layout.counters_at + index * 8, 8)?)
     }
 }
 
@@ -321,7 +411,7 @@ impl fmt::Debug for Session {
     }
 }
 
-impl RemoteLayout {
+impl RegionLayout {
     fn check_data(&self, offset: u64, len: u64) -> Result<(), SessionError> {
         match offset.checked_add(len) {
             Some(end) if end <= self.data => Ok(()),
@@ -346,8 +436,18 @@ async fn alive<T>(
     }
 }
 
-/// What this build wants of the data path: it can't seal yet.
-const SEAL: SealPolicy = SealPolicy::Off;
+/// Whether the data path of two sides that want this is sealed.
+///
+/// # Errors
+/// They can't agree.
+fn agree(own: SealPolicy, peer: SealPolicy) -> Result<bool, SessionError> {
+    use SealPolicy::{Off, Optional, Required};
+    match (own, peer) {
+        (Required, Off) | (Off, Required) => Err(SessionError::Seal { own, peer }),
+        (Off, Off | Optional) | (Optional, Off) => Ok(false),
+        (Required | Optional, Required | Optional) => Ok(true),
+    }
+}
 
 /// The name of a record, for error messages.
 fn name(record: &Record) -> &'static str {
@@ -359,9 +459,8 @@ fn name(record: &Record) -> &'static str {
         Record::Ping { .. } => "ping",
         Record::Pong { .. } => "pong",
         Record::Error { .. } => "error",
-        Record::Bye => "bye",
-        Record::ByeAck => "bye-ack",
+        Record::Bye(_) => "bye",
+        Record::ByeAck(_) => "bye-ack",
         Record::Fin => "fin",
-        Record::Rekey { .. } => "rekey",
     }
 }

@@ -3,9 +3,11 @@
 use core::fmt;
 use core::time::Duration;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustls::client::{ClientConfig, Resumption};
-use rustls::sign::SingleCertAndKey;
+use rustls::SignatureScheme;
+use rustls::client::{ClientConfig, ResolvesClientCert, Resumption};
+use rustls::sign::CertifiedKey;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
@@ -15,7 +17,7 @@ use super::error::{Attempt, Peer, TlsError};
 use super::negotiated::{Negotiated, Secured};
 use super::trust::{Anchors, Trust};
 use super::verifier::Verifier;
-use crate::certs::{Identity, Name};
+use crate::certs::{Fingerprint, Identity, Name};
 use crate::crypto;
 
 /// What a client needs for handshakes: whom it trusts and, if it has one, its own certificate.
@@ -50,7 +52,8 @@ impl ClientTls {
         limit: Duration,
     ) -> Result<Secured<T>, TlsError> {
         let verifier = Arc::new(Verifier::new(self.anchors.clone(), crypto::provider()));
-        let config = Arc::new(self.config(Arc::clone(&verifier))?);
+        let shown = self.identity.as_ref().map(|identity| Arc::new(OnRequest::new(identity)));
+        let config = Arc::new(self.config(Arc::clone(&verifier), shown.clone())?);
         let handshake = TlsConnector::from(config).connect(name.as_server_name().clone(), io);
         let stream = match timeout(limit, handshake).await {
             Ok(Ok(stream)) => stream,
@@ -61,26 +64,62 @@ impl ClientTls {
             Err(_) => return Err(TlsError::TimedOut { peer: Peer::Server, limit }),
         };
         let negotiated = Negotiated::read(stream.get_ref().1, Peer::Server)?;
-        Ok(Secured { stream: stream.into(), negotiated })
+        let client_certificate = shown.and_then(|shown| shown.shown());
+        Ok(Secured { stream: stream.into(), negotiated, client_certificate })
     }
 
-    fn config(&self, verifier: Arc<Verifier>) -> Result<ClientConfig, TlsError> {
+    fn config(
+        &self,
+        verifier: Arc<Verifier>,
+        identity: Option<Arc<OnRequest>>,
+    ) -> Result<ClientConfig, TlsError> {
         let builder = ClientConfig::builder_with_provider(crypto::provider())
             .with_protocol_versions(&[&rustls::version::TLS13])
             .map_err(TlsError::Configuration)?
             // rustls' word for a verifier that isn't its own. This one asks rustls' own: see there.
             .dangerous()
             .with_custom_certificate_verifier(verifier);
-        let mut config = match &self.identity {
-            Some(identity) => {
-                builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(identity.certified_key())))
-            }
+        let mut config = match identity {
+            Some(identity) => builder.with_client_cert_resolver(identity),
             None => builder.with_no_client_auth(),
         };
         config.alpn_protocols = vec![ALPN.to_vec()];
         config.resumption = Resumption::disabled();
         config.enable_early_data = false;
         Ok(config)
+    }
+}
+
+/// A certificate for one handshake that remembers whether it was shown: the keys of the sealed data path depend on that, and rustls
+/// doesn't tell afterwards.
+#[derive(Debug)]
+struct OnRequest {
+    certificate: Arc<CertifiedKey>,
+    shown: AtomicBool,
+}
+
+impl OnRequest {
+    fn new(identity: &Identity) -> Self {
+        Self { certificate: identity.certified_key(), shown: AtomicBool::new(false) }
+    }
+
+    /// Its fingerprint, if it was shown.
+    fn shown(&self) -> Option<Fingerprint> {
+        let first = self.certificate.cert.first().filter(|_| self.shown.load(Ordering::Acquire));
+        first.map(|der| Fingerprint::of(der))
+    }
+}
+
+impl ResolvesClientCert for OnRequest {
+    /// rustls asks when the server requests a certificate, and shows what it gets if the key can sign as the server wants.
+    fn resolve(&self, _issuers: &[&[u8]], schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        self.certificate.key.choose_scheme(schemes)?;
+        self.shown.store(true, Ordering::Release);
+        Some(Arc::clone(&self.certificate))
+    }
+
+    fn has_certs(&self) -> bool {
+        true
     }
 }
 
@@ -93,13 +132,12 @@ impl fmt::Debug for ClientTls {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::certs::Fingerprint;
 
     #[test]
     fn nothing_weaker_than_promised_is_configured() {
         let client = ClientTls::new(Trust::Pin(Fingerprint::of(b"")), None).unwrap();
         let verifier = Arc::new(Verifier::new(client.anchors.clone(), crypto::provider()));
-        let config = client.config(verifier).unwrap();
+        let config = client.config(verifier, None).unwrap();
         assert!(!config.key_log.will_log("CLIENT_TRAFFIC_SECRET_0"));
         assert!(!config.enable_early_data && config.enable_sni);
         assert_eq!(config.alpn_protocols, [ALPN]);

@@ -10,8 +10,10 @@ use crate::certs::Fingerprint;
 /// A connection after its handshake.
 #[derive(Debug)]
 pub struct Secured<T> {
-    /// The stream. Its `get_ref().1` has rustls' `export_keying_material`.
+    /// The stream: what the sealed data path's keys come from too ([`Exporter`](crate::seal::Exporter)).
     pub stream: TlsStream<T>,
+    /// The fingerprint of the certificate that the client showed, if it did: the same at both ends.
+    pub client_certificate: Option<Fingerprint>,
     /// What was agreed.
     pub negotiated: Negotiated,
 }

@@ -71,7 +71,8 @@ impl ServerTls {
         match timeout(limit, handshake).await {
             Ok(Ok(stream)) => {
                 let negotiated = Negotiated::read(stream.get_ref().1, Peer::Client)?;
-                Ok(Secured { stream: stream.into(), negotiated })
+                let client_certificate = negotiated.peer_certificate_sha256;
+                Ok(Secured { stream: stream.into(), negotiated, client_certificate })
             }
             Ok(Err((error, io))) => {
                 linger(io).await;

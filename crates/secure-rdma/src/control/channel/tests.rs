@@ -2,7 +2,7 @@ use tokio::io::{DuplexStream, duplex};
 use tokio::time::{sleep, timeout};
 
 use super::*;
-use crate::control::{DecodeError, ErrorKind, MAX_RECORD, Text};
+use crate::control::{Access, DecodeError, ErrorKind, Fragments, MAX_RECORD, Redacted, Region, Text};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -140,7 +140,11 @@ async fn what_is_not_a_record_is_refused_by_its_reason() {
         (b"\0\0\0\x03\x82\x0c\xa0", "record number 12"),
         (b"\0\0\0\x04\x82\x04\xa0\x00", "1 bytes follow"),
         (b"\0\0\0\x03\x82\x05\xa0", "missing"),
-        (b"\0\0\0\x05\x82\x0b\xa1\x00\x00", "the epoch is 0"),
+        (b"\0\0\0\x03\x82\x0b\xa0", "record number 11"),
+        (
+            b"\0\0\0\x11\x82\x03\xa1\x00\xa6\x00\x00\x01\x00\x02\x00\x03\x00\x04\x00\x05\x00",
+            "the region's length is 0",
+        ),
     ] {
         let (mut channel, mut peer) = channel();
         peer.write_all(bytes).await.unwrap();
@@ -156,7 +160,7 @@ async fn what_is_not_a_record_is_refused_by_its_reason() {
 #[tokio::test]
 async fn a_dropped_receive_loses_nothing_wherever_it_is_dropped() {
     let (mut channel, mut peer) = channel();
-    let records = [Record::Ready, Record::Ping { n: 1 << 33 }, Record::Bye];
+    let records = [Record::Ready, Record::Ping { n: 1 << 33 }, Record::Bye(Fragments::default())];
     let bytes = records.iter().flat_map(frame).collect::<Vec<_>>();
     let mut received = Vec::new();
     for byte in bytes {
@@ -177,7 +181,7 @@ async fn a_dropped_send_leaves_no_half_frame_behind() {
     let mut channel = ControlChannel::new(ours);
     assert!(timeout(SECOND / 100, channel.send(&long_record())).await.is_err());
     // Dropped while it still waits for the first one to go out: not sent at all.
-    assert!(timeout(SECOND / 100, channel.send(&Record::Bye)).await.is_err());
+    assert!(timeout(SECOND / 100, channel.send(&Record::Bye(Fragments::default()))).await.is_err());
 
     let mut peer = ControlChannel::new(theirs);
     let sender = tokio::spawn(async move {
@@ -193,7 +197,15 @@ async fn a_dropped_send_leaves_no_half_frame_behind() {
 #[tokio::test]
 async fn a_record_that_the_peer_would_refuse_is_not_sent() {
     let (mut channel, peer) = channel();
-    assert!(matches!(channel.send(&Record::Rekey { epoch: 0 }).await, Err(ControlError::Encode(_))));
+    let nothing = Region {
+        addr: 0,
+        rkey: Redacted::new(0),
+        len: 0,
+        data_len: 0,
+        counters_len: 0,
+        access: Access::NONE,
+    };
+    assert!(matches!(channel.send(&Record::Region(nothing)).await, Err(ControlError::Encode(_))));
     channel.send(&Record::Ready).await.unwrap();
     assert_eq!(ControlChannel::new(peer).recv().await.unwrap(), Record::Ready);
 }

@@ -27,6 +27,14 @@ impl Format {
     /// Slots of 4 KiB, the size of a page and of most devices' blocks: writes of whole pages need no reading first. A key for a million
     /// of them. The client alone writes.
     pub const DEFAULT: Self = Self { payload: 4096, epoch_bits: 20, writers: Writers::Client };
+
+    /// Bytes of a sealed slot.
+    #[must_use]
+    pub const fn stride(self) -> u32 {
+        #[expect(clippy::cast_possible_truncation, reason = "it is 24")]
+        const OVERHEAD: u32 = SLOT_OVERHEAD as u32;
+        self.payload + OVERHEAD
+    }
 }
 
 impl Default for Format {

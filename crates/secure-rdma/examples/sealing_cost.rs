@@ -1,0 +1,122 @@
+//! What sealing costs: the same operations in a session in clear and in a sealed one, by turns, over the embedded device on loopback.
+//!
+//! ```text
+//! cargo run --release -p secure-rdma --example sealing_cost
+//! ```
+//!
+//! Figures depend on the machine and on what else it does; the ratios less so.
+
+use secure_rdma::certs::{Name, Store};
+use secure_rdma::control::SealPolicy;
+use secure_rdma::tls::{ClientAuth, Trust};
+use secure_rdma::{Arrival, Client, ClientConfig, Server, ServerConfig, Session, SessionOptions};
+use std::error::Error;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant};
+use verbs::{Device, DeviceSelector};
+
+/// Each figure is the best of so many rounds.
+const ROUNDS: usize = 5;
+
+/// How long an operation is repeated in a round.
+const ROUND: Duration = Duration::from_millis(400);
+
+/// What is moved at a time.
+const LARGE: usize = 64 << 10;
+const SMALL: usize = 4096;
+
+#[derive(Clone, Copy)]
+enum What {
+    Write,
+    Read,
+    Send,
+    PingPong,
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let mut open = Pair::new(SealPolicy::Off).await?;
+    let mut sealed = Pair::new(SealPolicy::Required).await?;
+    println!("{:<24}{:>14}{:>14}{:>18}", "", "in clear", "sealed", "sealed / in clear");
+    for (name, what) in [
+        ("write, 64 KiB", What::Write),
+        ("read, 64 KiB", What::Read),
+        ("send, 64 KiB", What::Send),
+        ("ping-pong, 4 KiB", What::PingPong),
+    ] {
+        let mut best = [Duration::MAX; 2];
+        for _ in 0..ROUNDS {
+            for (pair, best) in [&mut open, &mut sealed].into_iter().zip(&mut best) {
+                *best = (*best).min(pair.time(what).await?);
+            }
+        }
+        let [clear, sealed] = best.map(|time| time.as_secs_f64());
+        if matches!(what, What::PingPong) {
+            let ratio = sealed / clear;
+            println!("{name:<24}{:>11.1} us{:>11.1} us{ratio:>18.2}", clear * 1e6, sealed * 1e6);
+        } else {
+            let rate = |seconds: f64| LARGE as f64 * 8e-9 / seconds;
+            println!("{name:<24}{:>9.2} Gb/s{:>9.2} Gb/s{:>18.2}", rate(clear), rate(sealed), clear / sealed);
+        }
+    }
+    Ok(())
+}
+
+/// A session whose server echoes short messages and drops the others.
+struct Pair {
+    client: Session,
+    _state: tempfile::TempDir,
+}
+
+impl Pair {
+    async fn new(seal: SealPolicy) -> Result<Self, Box<dyn Error>> {
+        let state = tempfile::tempdir()?;
+        let dir = state.path().join("state");
+        let name: Name = "localhost".parse()?;
+        let identity = Store::open(&dir)?.ensure_server(std::slice::from_ref(&name))?;
+        let options = SessionOptions { seal, ..SessionOptions::default() };
+        let config = ServerConfig {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            max_clients: 1,
+            max_handshakes: 1,
+            region_len: 1 << 20,
+            counters: false,
+            client_auth: ClientAuth::Off,
+            options,
+        };
+        let device = || Device::open(&"embedded".parse::<DeviceSelector>()?).map_err(Box::<dyn Error>::from);
+        let mut server = Server::bind(device()?, &identity, config).await?;
+        let address = server.local_addr();
+        tokio::spawn(async move {
+            let Arrival::Session(mut session) = server.next().await else { return };
+            while let Ok(Some(message)) = session.recv().await {
+                if message.len() <= SMALL && session.send(&message).await.is_err() {
+                    return;
+                }
+            }
+        });
+        let client =
+            Client::new(device()?, ClientConfig { trust: Trust::State(dir), identity: None, options })?;
+        let client = client.connect("127.0.0.1", address.port(), &name).await?;
+        Ok(Self { client, _state: state })
+    }
+
+    /// How long one such operation takes on average.
+    async fn time(&mut self, what: What) -> Result<Duration, Box<dyn Error>> {
+        let (large, small) = (vec![0x5a; LARGE], vec![0x5a; SMALL]);
+        let (begin, mut times) = (Instant::now(), 0);
+        while begin.elapsed() < ROUND {
+            match what {
+                What::Write => self.client.write(0, &large).await?,
+                What::Read => drop(self.client.read(0, LARGE).await?),
+                What::Send => self.client.send(&large).await?,
+                What::PingPong => {
+                    self.client.send(&small).await?;
+                    self.client.recv().await?;
+                }
+            }
+            times += 1;
+        }
+        Ok(begin.elapsed() / times)
+    }
+}

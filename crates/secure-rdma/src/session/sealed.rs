@@ -1,0 +1,240 @@
+//! What a sealed data path does otherwise: it seals and opens fragments of messages, and one-sided operations move whole slots.
+//!
+//! No Rust reference reaches into registered memory, so everything is sealed into a buffer of this side's own and copied from there, or
+//! copied there and opened.
+
+use super::STEP_LIMIT;
+use super::data::DataPath;
+use crate::SessionError;
+use crate::control::Fragments;
+use crate::seal::{Attempts, Layout, OVERHEAD, Piece, SealError, SessionKeys, Slots};
+use std::time::Duration;
+use verbs::{MemoryRegion, RemoteRegion, SendRequest, Slice};
+use zeroize::{Zeroize, Zeroizing};
+
+/// How long a slot that is being written may stay torn: as long as a step may take. A packet that was lost is sent again within that.
+const TORN_TIMES: u32 = 1000;
+const TORN_PAUSE: Duration = STEP_LIMIT.checked_div(TORN_TIMES).unwrap();
+
+/// What seals a data path.
+pub(crate) struct Sealing {
+    keys: SessionKeys,
+    /// Where sealed bytes are on their way into registered memory, or out of it.
+    scratch: Vec<u8>,
+}
+
+impl Sealing {
+    /// `longest` is the length of the longest registered buffer.
+    pub(super) fn new(keys: SessionKeys, longest: u32) -> Self {
+        let stride = keys.slots.as_ref().map_or(0, |slots| slots.layout().stride());
+        Self { keys, scratch: vec![0; stride.max(longest as usize)] }
+    }
+
+    pub(super) fn fragments(&self) -> Fragments {
+        Fragments { sealed: self.keys.sealer.count(), opened: self.keys.opener.count() }
+    }
+
+    /// A fragment of a message, sealed.
+    pub(super) fn seal_message(&mut self, last: bool, fragment: &[u8]) -> Result<&[u8], SealError> {
+        let (expected, found) = (fragment.len().saturating_add(OVERHEAD), self.scratch.len());
+        let record = self.scratch.get_mut(..expected).ok_or(SealError::Size { expected, found })?;
+        self.keys.sealer.seal(last, fragment, record)?;
+        Ok(record)
+    }
+
+    /// Opens the fragment of `len` bytes that `slot` holds behind what is in `message`; whether it is the message's last.
+    pub(super) fn open_message(
+        &mut self,
+        slot: &Slice,
+        len: usize,
+        message: &mut Vec<u8>,
+    ) -> Result<bool, SessionError> {
+        let (expected, found) = (len, self.scratch.len());
+        let record = self.scratch.get_mut(..len).ok_or(SealError::Size { expected, found })?;
+        DataPath::empty(slot, record)?;
+        let start = message.len();
+        message.resize(start + len.saturating_sub(OVERHEAD), 0);
+        Ok(self.keys.opener.open(record, &mut message[start..])?.last)
+    }
+
+    fn slots(&mut self) -> Result<(&mut Slots, &mut [u8]), SessionError> {
+        let Self { keys, scratch } = self;
+        Ok((keys.slots.as_mut().ok_or(SessionError::NoRegion)?, scratch))
+    }
+
+    /// How the region is divided.
+    pub(super) fn layout(&self) -> Option<Layout> {
+        self.keys.slots.as_ref().map(|slots| *slots.layout())
+    }
+}
+
+/// The text of one slot, wiped when it is dropped.
+type Text = Zeroizing<Vec<u8>>;
+
+fn text(layout: &Layout) -> Text {
+    Zeroizing::new(vec![0; layout.payload()])
+}
+
+/// Opens `sealed`, which came from the place of the piece's slot, and puts the piece into `out`, which is as long.
+fn open_piece(
+    slots: &mut Slots,
+    piece: Piece,
+    sealed: &[u8],
+    out: &mut [u8],
+    attempts: &mut Attempts,
+) -> Result<(), SealError> {
+    if piece.whole {
+        return slots.open(piece.slot, sealed, out, attempts);
+    }
+    let mut whole = text(slots.layout());
+    slots.open(piece.slot, sealed, &mut whole, attempts)?;
+    out.copy_from_slice(&whole[piece.start..piece.start + piece.len]);
+    Ok(())
+}
+
+impl DataPath {
+    fn sealed_layout(&self) -> Result<Layout, SessionError> {
+        self.sealing.as_ref().and_then(Sealing::layout).ok_or(SessionError::NoRegion)
+    }
+
+    /// Writes `data` to `offset` of the plaintext of `remote`'s slots.
+    pub(crate) async fn write_sealed(
+        &mut self,
+        remote: &RemoteRegion,
+        offset: u64,
+        data: &[u8],
+    ) -> Result<(), SessionError> {
+        const OPERATION: &str = "write";
+        let layout = self.sealed_layout()?;
+        let pieces = || layout.pieces(offset, data.len() as u64);
+        // What is in the slots of which only a part is written: at most the first and the last one.
+        let mut edges: Vec<(u32, Text)> = Vec::new();
+        for Piece { slot, .. } in pieces()?.filter(|piece| !piece.whole) {
+            let mut whole = text(&layout);
+            let start = u64::from(slot) * layout.payload() as u64;
+            self.read_sealed(remote, start, &mut whole).await?;
+            edges.push((slot, whole));
+        }
+        self.settle(OPERATION).await?;
+        let (mut pieces, mut rest) = (pieces()?.peekable(), data);
+        while let Some(first) = pieces.peek().map(|piece| piece.slot) {
+            let buffer = self.slot(OPERATION).await?;
+            // From here to posting there is no `await`: what this side takes for written is sent.
+            let at_a_time = self.slot_size as usize / layout.stride();
+            let Some(sealing) = &mut self.sealing else { return Err(SessionError::NoRegion) };
+            let (slots, scratch) = sealing.slots()?;
+            let mut staged = 0;
+            let mut seal = || {
+                // The places first: a piece that is taken has one.
+                for (sealed, piece) in
+                    scratch.chunks_exact_mut(layout.stride()).take(at_a_time).zip(pieces.by_ref())
+                {
+                    let bytes = rest.split_off(..piece.len).unwrap_or_default();
+                    match edges.iter_mut().find(|(slot, _)| !piece.whole && *slot == piece.slot) {
+                        Some((_, whole)) => {
+                            whole[piece.start..piece.start + piece.len].copy_from_slice(bytes);
+                            slots.seal(piece.slot, whole, sealed)?;
+                        }
+                        None => slots.seal(piece.slot, bytes, sealed)?,
+                    }
+                    staged += layout.stride();
+                }
+                Ok::<(), SealError>(())
+            };
+            if let Err(error) = seal() {
+                return Err(self.condemn(error.into()));
+            }
+            let buffer = Self::fill(buffer, &scratch[..staged])?;
+            let range = remote.range(layout.place(first), staged as u64)?;
+            self.post(SendRequest::write([buffer], range))?;
+        }
+        self.settle(OPERATION).await
+    }
+
+    /// Reads `out.len()` bytes from `offset` of the plaintext of `remote`'s slots, several buffers of them under way at a time.
+    pub(crate) async fn read_sealed(
+        &mut self,
+        remote: &RemoteRegion,
+        offset: u64,
+        out: &mut [u8],
+    ) -> Result<(), SessionError> {
+        const OPERATION: &str = "read";
+        let layout = self.sealed_layout()?;
+        let stride = layout.stride();
+        let mut pieces = layout.pieces(offset, out.len() as u64)?;
+        let Some(end) = (offset + out.len() as u64).checked_sub(1).filter(|_| !out.is_empty()) else {
+            return self.settle(OPERATION).await;
+        };
+        self.settle(OPERATION).await?;
+        let payload = layout.payload() as u64;
+        let number = |at: u64| u32::try_from(at / payload).map_err(|_| SessionError::NoRegion);
+        let (mut asked, mut got, end) = (number(offset)?, number(offset)?, number(end)?.saturating_add(1));
+        let at_a_time = u32::try_from(self.slot_size as usize / stride).unwrap_or(1).max(1);
+        let mut rest = out;
+        while got < end {
+            if asked < end
+                && let Some(mut buffer) = self.slots.pop()
+            {
+                let count = at_a_time.min(end - asked);
+                let len = count as usize * stride;
+                buffer.set_len(u32::try_from(len).unwrap_or(u32::MAX))?;
+                let range = remote.range(layout.place(asked), len as u64)?;
+                self.post(SendRequest::read([buffer], range))?;
+                asked += count;
+                continue;
+            }
+            // Completions come in the order of the requests.
+            let buffer = self.finish(OPERATION).await?;
+            let count = at_a_time.min(end - got);
+            let Some(sealing) = &mut self.sealing else { return Err(SessionError::NoRegion) };
+            let (slots, scratch) = sealing.slots()?;
+            let sealed = &mut scratch[..count as usize * stride];
+            Self::empty(&buffer, sealed)?;
+            self.slots.push(buffer);
+            for (sealed, piece) in sealed.chunks_exact(stride).zip(pieces.by_ref()) {
+                let here = rest.split_off_mut(..piece.len).unwrap_or_default();
+                // This side's writes are done, and nobody else writes.
+                if let Err(error) = open_piece(slots, piece, sealed, here, &mut Attempts::once()) {
+                    return Err(self.condemn(error.into()));
+                }
+            }
+            got += count;
+        }
+        Ok(())
+    }
+
+    /// Opens `out.len()` bytes from `offset` of the plaintext of the slots in this side's own `region`. A slot that the peer is writing
+    /// is waited for.
+    pub(crate) async fn open_local(
+        &mut self,
+        region: &MemoryRegion,
+        offset: u64,
+        out: &mut [u8],
+    ) -> Result<(), SessionError> {
+        self.check()?;
+        let layout = self.sealed_layout()?;
+        let mut rest = out;
+        for piece in layout.pieces(offset, rest.len() as u64)? {
+            let here = rest.split_off_mut(..piece.len).unwrap_or_default();
+            let mut attempts = Attempts::again(TORN_TIMES);
+            loop {
+                let Some(sealing) = &mut self.sealing else { return Err(SessionError::NoRegion) };
+                let (slots, scratch) = sealing.slots()?;
+                let sealed = &mut scratch[..layout.stride()];
+                region.read(layout.place(piece.slot), sealed)?;
+                match open_piece(slots, piece, sealed, here, &mut attempts) {
+                    Ok(()) => break,
+                    Err(SealError::Torn { .. }) => tokio::time::sleep(TORN_PAUSE).await,
+                    Err(error) => return Err(self.condemn(error.into())),
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Sealing {
+    fn drop(&mut self) {
+        self.scratch.zeroize();
+    }
+}

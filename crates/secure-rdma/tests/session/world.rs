@@ -1,0 +1,94 @@
+//! A server and its clients in one process.
+
+use secure_rdma::certs::{Identity, Name, Store};
+use secure_rdma::tls::{ClientAuth, Trust};
+use secure_rdma::{
+    Arrival, Client, ClientConfig, Server, ServerConfig, Session, SessionError, SessionOptions,
+};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use verbs::{Device, DeviceSelector};
+
+/// Bytes of each client's region.
+pub(crate) const REGION: u64 = 1 << 20;
+
+/// A server's certificates and a client that trusts them.
+pub(crate) struct World {
+    pub(crate) dir: PathBuf,
+    _state: tempfile::TempDir,
+    pub(crate) server: Server,
+    pub(crate) client: Client,
+    name: Name,
+}
+
+impl World {
+    /// A server with these options, and a client with the usual ones.
+    pub(crate) async fn new(address: &str, max_clients: usize, options: SessionOptions) -> Self {
+        Self::with(address, options, SessionOptions::default(), |config| config.max_clients = max_clients)
+            .await
+    }
+
+    /// A server and a client with these options each; what else is to be different on the server.
+    pub(crate) async fn with(
+        address: &str,
+        at_server: SessionOptions,
+        at_client: SessionOptions,
+        change: impl FnOnce(&mut ServerConfig),
+    ) -> Self {
+        let state = tempfile::tempdir().expect("a directory");
+        let dir = state.path().join("state");
+        let name: Name = "localhost".parse().expect("a name");
+        let identity = Store::open(&dir)
+            .expect("a store")
+            .ensure_server(std::slice::from_ref(&name))
+            .expect("certificates");
+        let mut config = ServerConfig {
+            listen: SocketAddr::new(address.parse().expect("an address"), 0),
+            max_clients: 4,
+            max_handshakes: 16,
+            region_len: REGION,
+            counters: true,
+            client_auth: ClientAuth::Off,
+            options: at_server,
+        };
+        change(&mut config);
+        let server = Server::bind(device(), &identity, config).await.expect("a server");
+        let client = client(&dir, None, at_client);
+        Self { _state: state, dir, server, client, name }
+    }
+
+    pub(crate) async fn connect(&self) -> Result<Session, SessionError> {
+        let address = self.server.local_addr();
+        self.client.connect(&address.ip().to_string(), address.port(), &self.name).await
+    }
+
+    pub(crate) async fn arrival(&mut self) -> Session {
+        match self.server.next().await {
+            Arrival::Session(session) => *session,
+            Arrival::Refused { error, .. } => panic!("refused: {error}"),
+        }
+    }
+
+    /// Both ends of a session.
+    pub(crate) async fn session(&mut self) -> (Session, Session) {
+        let client = self.connect().await.expect("a session");
+        (client, self.arrival().await)
+    }
+}
+
+pub(crate) fn device() -> Arc<Device> {
+    let name = std::env::var("SECURE_RDMA_TEST_DEVICE").unwrap_or_else(|_| "embedded".into());
+    let selector: DeviceSelector = name.parse().expect("a device's name");
+    Device::open(&selector).expect("the device")
+}
+
+pub(crate) fn bytes(len: usize) -> Vec<u8> {
+    (0..253u8).cycle().take(len).collect()
+}
+
+/// A client that trusts the server whose state is in `dir`.
+pub(crate) fn client(dir: &Path, identity: Option<Identity>, options: SessionOptions) -> Client {
+    let config = ClientConfig { trust: Trust::State(dir.to_path_buf()), identity, options };
+    Client::new(device(), config).expect("a client")
+}
