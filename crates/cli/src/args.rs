@@ -1,6 +1,6 @@
 //! Every argument of every command. Their comments are what `--help` prints.
 
-use crate::client::Place;
+use crate::place::Place;
 use crate::size::Size;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use secure_rdma::certs::{Fingerprint, Name};

@@ -2,11 +2,8 @@
 
 mod input;
 mod line;
-mod place;
 mod prompt;
 mod talk;
-
-pub(crate) use place::Place;
 
 use crate::args::ClientArgs;
 use crate::failure::{Failure, tell};

@@ -20,6 +20,7 @@ mod echo;
 mod failure;
 mod logging;
 mod output;
+mod place;
 mod runtime;
 mod server;
 mod size;

@@ -1,8 +1,8 @@
 //! Where certificates are, and whom a client trusts.
 
 use crate::args::{CertsDir, ClientArgs, TrustArgs};
-use crate::client::Place;
 use crate::failure::Failure;
+use crate::place::Place;
 use secure_rdma::certs::{CertsError, Identity, Name, Store};
 use secure_rdma::tls::Trust;
 use std::path::PathBuf;

@@ -1,7 +1,7 @@
 //! A client of the demo: what it does, and what came of it.
 
 use super::server::Key;
-use crate::client::Place;
+use crate::place::Place;
 use secure_rdma::certs::Name;
 use secure_rdma::control::ErrorKind;
 use secure_rdma::tls::Trust;

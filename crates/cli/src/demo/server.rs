@@ -1,9 +1,9 @@
 //! The demo's server: what `secure-rdma server` does, and it remembers what it saw of each client.
 
 use super::client::REGION;
-use crate::client::Place;
 use crate::echo::{self, Echoed};
 use crate::failure::Failure;
+use crate::place::Place;
 use secure_rdma::certs::Identity;
 use secure_rdma::tls::ClientAuth;
 use secure_rdma::{Arrival, Server, ServerConfig, Session, SessionInfo, SessionOptions};

@@ -11,6 +11,7 @@ fn check_demo(ended: Ended, device: &str, clients: usize) {
     let report: Value = serde_json::from_str(&ended.out).unwrap();
     assert_eq!(report["device"], device);
     assert_eq!(report["ok"], true, "{report:#}");
+    assert_eq!(report["sealed"], true);
     let list = report["clients"].as_array().unwrap();
     assert_eq!(list.len(), clients, "{report:#}");
     for client in list {
