@@ -158,10 +158,8 @@ fn run(waker: &Waker, device: &Weak<Inner>) {
         }
         let mut now = device.now();
         if device.earliest_deadline().is_some_and(|deadline| deadline <= now) {
-            // What is awaited may have arrived: on a busy machine whoever polls may not have run for long.
-            device.catch_up();
-            now = device.now();
             device.run_deadlines(now);
+            now = device.now();
         }
         span = span_until(device.earliest_deadline(), now);
         if !waker.watching.load(Ordering::SeqCst) {

@@ -1,7 +1,7 @@
 //! A port: one local address with its socket, and what arrives there.
 
 use crate::counters::{Counters, Stray};
-use crate::net::{Datagram, Gid, RecvBuffers, Socket};
+use crate::net::{Datagram, Gid, Received, RecvBuffers, Socket};
 use crate::queue_pair::QueuePairCore;
 use crate::queue_table::QueueTable;
 use rocev2::icrc::PseudoHeader;
@@ -78,20 +78,18 @@ impl Port {
         let Ok(mut receiving) = self.receive.try_lock() else { return false };
         let Receiving { buffers, intake } = &mut *receiving;
         for _ in 0..ROUNDS {
-            let mut now = None;
-            let received = self.socket.recv(buffers, |datagram| {
-                let now = *now.get_or_insert_with(&clock);
-                if let Err(stray) = intake.take(now, self.local(), &datagram, table, counters) {
-                    counters.stray(stray);
-                }
-            });
+            let received = self.socket.recv(buffers);
+            if received.is_empty() {
+                break;
+            }
+            intake.take(clock(), self.local(), received, table, counters);
             if !intake.touched.is_empty() {
                 let now = clock();
                 for queue_pair in intake.touched.drain(..) {
                     queue_pair.turn(now);
                 }
             }
-            if !received.more {
+            if !received.is_full() {
                 break;
             }
         }
@@ -111,53 +109,90 @@ impl Port {
 }
 
 impl Intake {
-    /// Checks a datagram as far as it can be without knowing its queue pair, and hands it over.
+    /// Hands packets to their queue pairs. Those for one that follow each other lock it once: were it locked for each packet, this
+    /// thread and one that posts to it meanwhile would wait for each other, and be woken, once a packet.
     fn take(
         &mut self,
         now: Time,
         local: SocketAddr,
-        datagram: &Datagram<'_>,
+        received: Received<'_>,
         table: &QueueTable,
         counters: &Counters,
-    ) -> Result<(), Stray> {
-        let pseudo_header = match self.pseudo_header {
-            Some((source, pseudo_header)) if source == datagram.src => pseudo_header,
-            _ => {
-                let pseudo_header =
-                    PseudoHeader::new(datagram.src, local).map_err(|_| Stray::WrongAddress)?;
-                self.pseudo_header = Some((datagram.src, pseudo_header));
-                pseudo_header
+    ) {
+        let Self { touched, pseudo_header } = self;
+        let packets = received.datagrams().filter_map(|datagram| {
+            let packet = check(pseudo_header, local, &datagram, counters)?;
+            Some((datagram.src.ip(), packet))
+        });
+        let mut packets = packets.peekable();
+        while let Some((source, first)) = packets.next() {
+            let qpn = first.headers.bth.dest_qp;
+            let Some(queue_pair) = touch(touched, qpn, table) else {
+                counters.stray(Stray::UnknownQueuePair);
+                continue;
+            };
+            let mut queue_pair = queue_pair.enter(source, local.ip());
+            queue_pair.handle_packet(now, &first);
+            let follows =
+                |(from, next): &(IpAddr, Packet<'_>)| *from == source && next.headers.bth.dest_qp == qpn;
+            while let Some((_, packet)) = packets.next_if(follows) {
+                queue_pair.handle_packet(now, &packet);
             }
-        };
-        let verified = pseudo_header.verify(datagram.index, datagram.bytes).map_err(|_| Stray::Icrc)?;
-        let packet = match Packet::parse(verified.packet) {
-            Ok(packet) => packet,
-            Err(error) => {
-                counters.malformed(&error);
-                return Ok(());
-            }
-        };
-        let bth = &packet.headers.bth;
-        if bth.pkey & PARTITION != PARTITION {
-            return Err(Stray::PartitionKey);
         }
-        let queue_pair = self.touch(bth.dest_qp, table).ok_or(Stray::UnknownQueuePair)?;
-        queue_pair.handle_packet(now, datagram.src.ip(), local.ip(), &packet);
-        Ok(())
     }
+}
 
-    /// Finds the queue pair and notes that it is owed a turn.
-    fn touch(&mut self, qpn: Qpn, table: &QueueTable) -> Option<&QueuePairCore> {
-        let known = self.touched.iter().rposition(|queue_pair| queue_pair.qpn() == qpn);
-        let at = match known {
-            Some(at) => at,
-            None => {
-                self.touched.push(table.get(qpn)?);
-                self.touched.len() - 1
-            }
-        };
-        self.touched.get(at).map(|queue_pair| &**queue_pair)
+/// Checks a datagram as far as it can be without knowing its queue pair; counts it if it is none for this device. `pseudo_header` is
+/// that of the last sender.
+fn check<'a>(
+    pseudo_header: &mut Option<(SocketAddr, PseudoHeader)>,
+    local: SocketAddr,
+    datagram: &Datagram<'a>,
+    counters: &Counters,
+) -> Option<Packet<'a>> {
+    let pseudo_header = match pseudo_header {
+        Some((source, pseudo_header)) if *source == datagram.src => pseudo_header,
+        _ => {
+            let Ok(new) = PseudoHeader::new(datagram.src, local) else {
+                counters.stray(Stray::WrongAddress);
+                return None;
+            };
+            &mut pseudo_header.insert((datagram.src, new)).1
+        }
+    };
+    let Ok(verified) = pseudo_header.verify(datagram.index, datagram.bytes) else {
+        counters.stray(Stray::Icrc);
+        return None;
+    };
+    let packet = match Packet::parse(verified.packet) {
+        Ok(packet) => packet,
+        Err(error) => {
+            counters.malformed(&error);
+            return None;
+        }
+    };
+    if packet.headers.bth.pkey & PARTITION != PARTITION {
+        counters.stray(Stray::PartitionKey);
+        return None;
     }
+    Some(packet)
+}
+
+/// Finds the queue pair and notes that it is owed a turn.
+fn touch<'a>(
+    touched: &'a mut Vec<Arc<QueuePairCore>>,
+    qpn: Qpn,
+    table: &QueueTable,
+) -> Option<&'a QueuePairCore> {
+    let known = touched.iter().rposition(|queue_pair| queue_pair.qpn() == qpn);
+    let at = match known {
+        Some(at) => at,
+        None => {
+            touched.push(table.get(qpn)?);
+            touched.len() - 1
+        }
+    };
+    touched.get(at).map(|queue_pair| &**queue_pair)
 }
 
 #[cfg(test)]

@@ -47,37 +47,52 @@ impl Default for RecvBuffers {
 }
 
 /// What one [`Socket::recv`] brought.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Received {
-    /// How many datagrams.
-    pub datagrams: usize,
+#[derive(Clone, Copy, Debug)]
+pub struct Received<'a> {
+    meta: &'a [RecvMeta],
+    bytes: &'a [u8],
+}
+
+impl<'a> Received<'a> {
+    /// The datagrams in the order of arrival.
+    pub fn datagrams(self) -> impl Iterator<Item = Datagram<'a>> {
+        self.meta.iter().zip(self.bytes.chunks_exact(BATCH)).flat_map(|(meta, bytes)| {
+            let datagrams = (0..).zip(segments(&bytes[..meta.len.min(BATCH)], meta.stride));
+            datagrams.map(|(index, bytes)| Datagram { src: meta.addr, index, bytes })
+        })
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.meta.is_empty()
+    }
+
     /// Whether every batch was used, so that more may be waiting. Otherwise the socket was empty at that moment, and asking again
     /// would be a system call for nothing.
-    pub more: bool,
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.meta.len() == BATCHES
+    }
 }
 
 impl Socket {
-    /// Receives once, and calls `take` with each datagram in the order of arrival. Errors are counted, not reported: on a UDP socket
-    /// they concern datagrams sent earlier.
-    pub fn recv(&self, buffers: &mut RecvBuffers, mut take: impl FnMut(Datagram<'_>)) -> Received {
+    /// Receives once. Errors are counted, not reported: on a UDP socket they concern datagrams sent earlier.
+    pub fn recv<'a>(&self, buffers: &'a mut RecvBuffers) -> Received<'a> {
         let RecvBuffers { bytes, meta } = buffers;
         let mut free = bytes.chunks_exact_mut(BATCH);
         let mut slices: [_; BATCHES] =
             core::array::from_fn(|_| IoSliceMut::new(free.next().unwrap_or_default()));
         let batches = self.receive(&mut slices, meta);
-        let (mut datagrams, mut total) = (0, 0);
-        for (meta, bytes) in meta.iter().zip(bytes.chunks_exact(BATCH)).take(batches) {
-            for (index, bytes) in (0..).zip(segments(&bytes[..meta.len.min(BATCH)], meta.stride)) {
-                take(Datagram { src: meta.addr, index, bytes });
-                datagrams += 1;
-                total += bytes.len();
-            }
-        }
-        if datagrams > 0 {
+        let meta = &meta[..batches];
+        if batches > 0 {
+            let datagrams =
+                meta.iter().map(|meta| meta.len.div_ceil(meta.stride.max(1)).max(1)).sum::<usize>();
+            let total = meta.iter().map(|meta| meta.len).sum::<usize>();
             add(&self.counters().datagrams_received, datagrams as u64);
             add(&self.counters().bytes_received, total as u64);
         }
-        Received { datagrams, more: batches == BATCHES }
+        Received { meta, bytes }
     }
 }
 

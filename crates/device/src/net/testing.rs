@@ -38,7 +38,8 @@ pub(super) fn receive(socket: &Socket, count: usize) -> Vec<Received> {
     let mut received = Vec::new();
     let deadline = Instant::now() + Duration::from_secs(5);
     while received.len() < count && Instant::now() < deadline {
-        socket.recv(&mut buffers, |datagram| received.push((datagram.index, datagram.bytes.to_vec())));
+        let datagrams = socket.recv(&mut buffers).datagrams();
+        received.extend(datagrams.map(|datagram| (datagram.index, datagram.bytes.to_vec())));
     }
     received
 }

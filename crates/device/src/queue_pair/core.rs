@@ -9,16 +9,20 @@ use crate::helper::Waker;
 use crate::net::TxBatch;
 use crate::port::Port;
 use crate::queue_pair::segmentation::Segmentation;
+use core::time::Duration;
 use rocev2::icrc::PseudoHeader;
 use rocev2::rc::{self, Event, PostError, RecvRequest, SendRequest, Transition};
 use rocev2::wire::{Headers, Opcode, Packet};
 use rocev2::{Mtu, Psn, Qpn, Time};
 use std::cell::RefCell;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 
 /// Packets that one call sends for one queue pair at most; then others get their turn. A READ of 2 GiB is half a million packets.
 const TURN: usize = 128;
+
+/// When to look at a deadline again that passed while the queue pair was locked.
+const LATER: Duration = Duration::from_micros(100);
 
 /// Room for the longest packet: headers, payload, pad. The batch has room for the ICRC beside it.
 const LONGEST: usize = Headers::MAX_LEN + Mtu::B4096.bytes() as usize + 3;
@@ -59,6 +63,26 @@ pub(crate) struct QueuePairCore {
     recv_queue: Arc<QueueCore>,
     surroundings: Surroundings,
     locked: Mutex<Locked>,
+}
+
+/// A queue pair, locked to take packets that came one way.
+pub(crate) struct Entered<'a> {
+    core: &'a QueuePairCore,
+    locked: MutexGuard<'a, Locked>,
+    /// Whether it is the way from the peer.
+    known: bool,
+}
+
+impl Entered<'_> {
+    /// Takes a packet; what it leads to is sent by the next [`QueuePairCore::turn`].
+    pub(crate) fn handle_packet(&mut self, now: Time, packet: &Packet<'_>) {
+        let counters = &self.core.surroundings.counters;
+        if !self.known {
+            counters.stray(Stray::WrongAddress);
+        } else if let Err(refusal) = self.locked.protocol.handle_packet(now, packet, &self.core.memory) {
+            counters.refused(refusal);
+        }
+    }
 }
 
 impl QueuePairCore {
@@ -138,20 +162,15 @@ impl QueuePairCore {
         Ok(())
     }
 
-    /// Takes a packet from `source` to this host's `destination`; what it leads to is sent by the next [`Self::turn`].
-    pub(crate) fn handle_packet(&self, now: Time, source: IpAddr, destination: IpAddr, packet: &Packet<'_>) {
-        let mut locked = crate::lock(&self.locked);
-        let Locked { protocol, path, .. } = &mut *locked;
+    /// Locks it for packets from `source` to this host's `destination`.
+    pub(crate) fn enter(&self, source: IpAddr, destination: IpAddr) -> Entered<'_> {
+        let locked = crate::lock(&self.locked);
         // The source port may differ: senders vary it for the sake of multipath routing (IBA A17.9.5.2).
-        let known =
-            path.as_ref().is_some_and(|path| path.peer.ip() == source && path.port.address() == destination);
-        if !known {
-            self.surroundings.counters.stray(Stray::WrongAddress);
-            return;
-        }
-        if let Err(refusal) = protocol.handle_packet(now, packet, &self.memory) {
-            self.surroundings.counters.refused(refusal);
-        }
+        let known = locked
+            .path
+            .as_ref()
+            .is_some_and(|path| path.peer.ip() == source && path.port.address() == destination);
+        Entered { core: self, locked, known }
     }
 
     /// Sends what is to be sent and hands out what has completed.
@@ -159,12 +178,32 @@ impl QueuePairCore {
         self.carry_on(&mut crate::lock(&self.locked), now);
     }
 
-    /// Does what was due at `deadline`.
-    pub(crate) fn handle_timeout(&self, now: Time, deadline: Time) {
-        let mut locked = crate::lock(&self.locked);
-        if locked.announced == Some(deadline) {
+    /// Whether something is to be done, now that `deadline` has passed. Mostly it isn't: each acknowledgement moves the queue pair's
+    /// own deadline on, and only here that is noticed and the next one announced.
+    ///
+    /// Doesn't wait for a thread that is at work on it, since the two would go on waiting for each other: asks again later.
+    pub(crate) fn is_due(&self, now: Time, deadline: Time) -> bool {
+        let mut locked = match self.locked.try_lock() {
+            Ok(locked) => locked,
+            Err(TryLockError::Poisoned(error)) => error.into_inner(),
+            Err(TryLockError::WouldBlock) => {
+                self.surroundings.deadlines.add(now + LATER, self.qpn);
+                return false;
+            }
+        };
+        if locked.announced.is_some_and(|announced| announced <= deadline) {
             locked.announced = None;
         }
+        let due = locked.protocol.poll_timeout().is_some_and(|at| at <= now);
+        if !due {
+            self.carry_on(&mut locked, now);
+        }
+        due
+    }
+
+    /// Does what is due.
+    pub(crate) fn handle_timeout(&self, now: Time) {
+        let mut locked = crate::lock(&self.locked);
         locked.protocol.handle_timeout(now);
         self.carry_on(&mut locked, now);
     }
