@@ -155,6 +155,10 @@ impl CompletionQueue {
         Self { core, inner }
     }
 
+    pub(crate) fn is_of(&self, device: &Arc<Inner>) -> bool {
+        Arc::ptr_eq(&self.inner, device)
+    }
+
     pub(crate) fn core(&self) -> &Arc<QueueCore> {
         &self.core
     }

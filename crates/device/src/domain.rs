@@ -37,7 +37,7 @@ impl ProtectionDomain {
     /// A queue pair of a reliable connection, in the RESET state.
     ///
     /// # Errors
-    /// The limits are more than the device has.
+    /// The limits are more than the device has, or a completion queue is another device's.
     pub fn queue_pair(
         &self,
         send_queue: &CompletionQueue,
@@ -45,6 +45,9 @@ impl ProtectionDomain {
         max_send_requests: usize,
         max_recv_requests: usize,
     ) -> Result<QueuePair, DeviceError> {
+        if !send_queue.is_of(&self.inner) || !recv_queue.is_of(&self.inner) {
+            return Err(DeviceError::OtherDevice);
+        }
         within("send requests", max_send_requests, ATTRIBUTES.max_qp_wr)?;
         within("receive requests", max_recv_requests, ATTRIBUTES.max_qp_wr)?;
         let limits = rc::Limits { max_send_requests, max_recv_requests, window: WINDOW };

@@ -52,6 +52,9 @@ pub enum DeviceError {
         /// The limit.
         limit: usize,
     },
+    /// A completion queue of another device.
+    #[error("a completion queue belongs to another device: what is used together must be made by one device")]
+    OtherDevice,
     /// Both ends of a path need the same IP version.
     #[error(
         "there is no path from {local} to {peer}: one is IPv4, the other IPv6; choose a GID of the same family"

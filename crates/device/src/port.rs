@@ -9,7 +9,7 @@ use rocev2::wire::Packet;
 use rocev2::{Mtu, Qpn, Time};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, TryLockError};
 use std::time::Duration;
 
 /// Partition membership is the top bit; the rest must be the default partition's (IBA 10.9.1).
@@ -75,7 +75,12 @@ impl Port {
 
     /// Takes what has arrived and carries on the queue pairs concerned, unless another thread is at it; returns whether it did.
     pub(crate) fn progress(&self, table: &QueueTable, counters: &Counters, clock: impl Fn() -> Time) -> bool {
-        let Ok(mut receiving) = self.receive.try_lock() else { return false };
+        let mut receiving = match self.receive.try_lock() {
+            Ok(receiving) => receiving,
+            // What a thread that panicked has left is good enough to go on with; nobody would ever receive otherwise.
+            Err(TryLockError::Poisoned(receiving)) => receiving.into_inner(),
+            Err(TryLockError::WouldBlock) => return false,
+        };
         let Receiving { buffers, intake } = &mut *receiving;
         for _ in 0..ROUNDS {
             let received = self.socket.recv(buffers);

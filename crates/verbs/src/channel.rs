@@ -42,22 +42,24 @@ impl CompletionChannel {
     }
 
     /// Takes an event if there is one: the number of the queue that it came from.
-    #[must_use]
-    pub fn try_event(&self) -> Option<u64> {
+    ///
+    /// # Errors
+    /// A libibverbs device is gone.
+    pub fn try_event(&self) -> Result<Option<u64>, Error> {
         match &self.side {
-            Side::Embedded(channel) => channel.try_event(),
-            Side::Ibv(channel) => channel.try_event(),
+            Side::Embedded(channel) => Ok(channel.try_event()),
+            Side::Ibv(channel) => channel.try_event().map_err(Error::Wait),
         }
     }
 
     /// Sleeps until there is an event, at most `timeout`; `None` means for ever.
     ///
     /// # Errors
-    /// The operating system refused to wait.
+    /// The operating system refused to wait, or the device is gone.
     pub fn wait(&self, timeout: Option<Duration>) -> Result<Option<u64>, Error> {
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         loop {
-            if let Some(event) = self.try_event() {
+            if let Some(event) = self.try_event()? {
                 return Ok(Some(event));
             }
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
@@ -143,7 +145,7 @@ mod with_tokio {
         pub async fn event(&self) -> Result<u64, Error> {
             loop {
                 let mut ready = self.fd.readable().await.map_err(Error::Wait)?;
-                match ready.get_inner().0.try_event() {
+                match ready.get_inner().0.try_event()? {
                     Some(event) => return Ok(event),
                     None => ready.clear_ready(),
                 }

@@ -178,21 +178,29 @@ impl CompletionQueue {
     /// The embedded device's queue overflowed; that a libibverbs one did, only [`Event::CompletionQueueOverflow`](crate::Event) tells.
     pub fn poll(&self, out: &mut Vec<Completion>, max: usize) -> Result<usize, Error> {
         let before = out.len();
+        // Completions of queue pairs that are gone are taken and dropped: behind them there may be others, which no event announces.
+        while self.poll_once(out, max)? > 0 && out.len() == before {}
+        Ok(out.len() - before)
+    }
+
+    /// Takes up to `max` entries from the device and returns how many.
+    fn poll_once(&self, out: &mut Vec<Completion>, max: usize) -> Result<usize, Error> {
         match &self.side {
             Side::Embedded { queue, scratch } => {
                 let mut scratch = lock(scratch);
                 scratch.clear();
-                if queue.poll(&mut scratch, max)? > 0 {
+                let taken = queue.poll(&mut scratch, max)?;
+                if taken > 0 {
                     let queue_pairs = lock(&self.queue_pairs);
                     out.extend(scratch.drain(..).filter_map(|entry| finish(&entry.into(), &queue_pairs)));
                 }
+                Ok(taken)
             }
             Side::Ibv(queue) => {
                 let queue_pairs = lock(&self.queue_pairs);
-                queue.poll(max, |ended| out.extend(finish(&ended, &queue_pairs)))?;
+                queue.poll(max, |ended| out.extend(finish(&ended, &queue_pairs)))
             }
         }
-        Ok(out.len() - before)
     }
 
     /// Asks for one event on the channel at the next completion. One that came before isn't announced: poll once more after this.
@@ -264,18 +272,14 @@ impl CompletionQueue {
 /// anybody.
 fn finish(ended: &Ended, queue_pairs: &HashMap<Qpn, Arc<InFlight>>) -> Option<Completion> {
     let mut kept = queue_pairs.get(&ended.qpn)?.queue(ended.recv);
-    // Numbers ascend. One that has gone by belongs to an earlier queue pair of the same number.
-    if kept.front().is_none_or(|front| front.number > ended.number) {
+    // Numbers ascend, and what is unknown gives nothing back: it belongs to an earlier queue pair of the same number.
+    let at = kept.iter().position(|kept| kept.number >= ended.number)?;
+    if kept.get(at)?.number != ended.number {
         return None;
     }
-    let mut released = Vec::new();
-    let own = loop {
-        let front = kept.pop_front()?;
-        if front.number == ended.number {
-            break front;
-        }
-        released.push(Released { id: front.id, slices: front.slices });
-    };
+    // Unsignaled ones before it succeeded.
+    let released = kept.drain(..at).map(|kept| Released { id: kept.id, slices: kept.slices }).collect();
+    let own = kept.pop_front()?;
     Some(Completion {
         id: own.id,
         qpn: ended.qpn,

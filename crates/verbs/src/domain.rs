@@ -51,6 +51,7 @@ impl ProtectionDomain {
         limits: QueuePairLimits,
     ) -> Result<QueuePair<Reset>, Error> {
         let mixed = || Error::Mixed("a completion queue");
+        let in_flight = Arc::<InFlight>::default();
         let side = match &self.side {
             Side::Embedded(domain) => {
                 limits.check_embedded()?;
@@ -66,9 +67,9 @@ impl ProtectionDomain {
                 send_queue.side_ibv().ok_or_else(mixed)?,
                 recv_queue.side_ibv().ok_or_else(mixed)?,
                 &limits,
+                &in_flight,
             )?),
         };
-        let in_flight = Arc::<InFlight>::default();
         let queues = [send_queue, recv_queue].map(Arc::clone);
         Ok(QueuePair::new(side, limits, in_flight, queues, Arc::clone(self)))
     }

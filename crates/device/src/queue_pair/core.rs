@@ -119,12 +119,16 @@ impl QueuePairCore {
         transition: Transition,
         path: Option<Path>,
     ) -> Result<(), rc::ModifyError> {
-        let mut locked = crate::lock(&self.locked);
-        locked.protocol.modify(transition)?;
-        if let Some(path) = path {
+        // Before the lock: a thread that polls these queues holds their lists of ports while it looks for packets, and may find one for
+        // this queue pair. A port too many does no harm, should the transition be refused.
+        if let Some(path) = &path {
             self.send_queue.add_port(&path.port);
             self.recv_queue.add_port(&path.port);
-            locked.path = Some(path);
+        }
+        let mut locked = crate::lock(&self.locked);
+        locked.protocol.modify(transition)?;
+        if path.is_some() {
+            locked.path = path;
         }
         self.carry_on(&mut locked, now);
         Ok(())

@@ -257,7 +257,7 @@ impl<T: AsyncRead + AsyncWrite + Exporter + Unpin> Steps<T> {
             other => return Err(unexpected(STEP, &other)),
         };
         // Packets go where the peer says: only ever to the host that TLS has authenticated, or anybody could be flooded. InfiniBand has
-        // no IP addresses, and its packets don't leave its own network.
+        // no IP addresses: there the peer is believed, but only as to its own subnet (`Prepared::connect`).
         let (connected, named) = (local.peer.ip().to_canonical(), address_of(&endpoint));
         let own_host = || connected.is_loopback() && verbs::is_own_address(named);
         if endpoint.lid.is_none() && connected != named && !own_host() {
@@ -348,6 +348,15 @@ impl Prepared {
             udp_port: Some(endpoint.udp_port.get()),
             lid: endpoint.lid.map(Lid::get),
         };
+        let (own, peers) = (gid_bytes(&self.gid), peer.gid.to_bytes());
+        if peer.lid.is_some() && own[..8] != peers[..8] {
+            return Err(verbs::Error::Unreachable {
+                own: self.gid.to_string(),
+                peer: peer.gid,
+                reason: "it is in another InfiniBand subnet, and sessions stay in one".into(),
+            }
+            .into());
+        }
         let path_mtu = endpoint.mtu.min(self.gid.mtu);
         let receive = ReceiveOptions {
             gid_index: self.gid.index,

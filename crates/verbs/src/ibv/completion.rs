@@ -10,6 +10,7 @@ use core::mem::MaybeUninit;
 use core::ptr::{self, NonNull};
 use rocev2::Qpn;
 use rocev2::rc::CompletionKind;
+use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -46,16 +47,22 @@ impl Channel {
         Ok(channel)
     }
 
-    /// Takes an event if there is one: the number of the queue that it came from.
-    pub(crate) fn try_event(&self) -> Option<u64> {
+    /// Takes an event if there is one: the number of the queue that it came from. A device that is gone is an error.
+    pub(crate) fn try_event(&self) -> io::Result<Option<u64>> {
         let (mut queue, mut number) = (ptr::null_mut(), ptr::null_mut());
         let library = self.context.library;
         // SAFETY: the channel exists, and the library writes the two pointers.
         let result = unsafe { library.ibv_get_cq_event(self.raw.as_ptr(), &raw mut queue, &raw mut number) };
-        check(result).ok()?;
+        match check(result) {
+            Ok(()) => {}
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        }
         // SAFETY: the event came from this queue, which can't be destroyed before the event is acknowledged.
         unsafe { library.ibv_ack_cq_events(queue, 1) };
-        Some(number.addr() as u64)
+        Ok(Some(number.addr() as u64))
     }
 }
 
@@ -133,7 +140,7 @@ impl Queue {
             };
             let Ok(got) = usize::try_from(got) else {
                 let failed = self.context.failed("polling a completion queue", "");
-                return Err(failed(std::io::Error::last_os_error()));
+                return Err(failed(io::Error::last_os_error()));
             };
             for entry in &entries[..got.min(wanted)] {
                 // SAFETY: the library filled as many entries as it says.

@@ -5,6 +5,7 @@ use super::context::{Context, mtu};
 use super::memory::Domain;
 use super::request::{self, Elements, Flags};
 use super::{check, made};
+use crate::completion::InFlight;
 use crate::gid::{GidEntry, GidKind};
 use crate::queue_pair::{Peer, QueuePairLimits, ReceiveOptions, Snapshot};
 use crate::{Error, PostReason};
@@ -31,6 +32,8 @@ const HOP_LIMIT: u8 = 64;
 pub(crate) struct QueuePair {
     domain: Arc<Domain>,
     _queues: [Arc<Queue>; 2],
+    /// What its requests need back.
+    in_flight: Arc<InFlight>,
     raw: NonNull<ibv_qp>,
     qpn: Qpn,
 }
@@ -47,6 +50,7 @@ impl QueuePair {
         send_queue: &Arc<Queue>,
         recv_queue: &Arc<Queue>,
         limits: &QueuePairLimits,
+        in_flight: &Arc<InFlight>,
     ) -> Result<Self, Error> {
         let context = &domain.context;
         if !send_queue.is_of(context) || !recv_queue.is_of(context) {
@@ -80,7 +84,8 @@ impl QueuePair {
         // SAFETY: the library made it, and its number doesn't change.
         let qpn = Qpn::truncate(unsafe { (*raw.as_ptr()).qp_num });
         let queues = [send_queue, recv_queue].map(Arc::clone);
-        Ok(Self { domain: Arc::clone(domain), _queues: queues, raw, qpn })
+        let (domain, in_flight) = (Arc::clone(domain), Arc::clone(in_flight));
+        Ok(Self { domain, _queues: queues, in_flight, raw, qpn })
     }
 
     pub(crate) fn qpn(&self) -> Qpn {
@@ -186,7 +191,16 @@ impl QueuePair {
         // SAFETY: the queue pair exists; the request and its list live until the call returns; the regions that the list names are
         // kept until the request completes.
         let result = unsafe { verbs_sys::ibv_post_send(self.raw.as_ptr(), &raw mut request, &raw mut bad) };
-        check(result).map_err(|error| refused(&error, limit))
+        match check(result) {
+            Err(error) if !bad.is_null() => Err(refused(&error, limit)),
+            // The library names no request that it didn't take: the device has it, but couldn't be told (Soft-RoCE, whose kernel side
+            // is told by a system call). It is ended like everything else in the queue.
+            Err(_) => {
+                let _ = self.fail();
+                Ok(())
+            }
+            Ok(()) => Ok(()),
+        }
     }
 
     pub(crate) fn post_recv(
@@ -270,7 +284,11 @@ impl QueuePair {
 impl Drop for QueuePair {
     fn drop(&mut self) {
         // SAFETY: it was made by this library and is destroyed once. Buffers of its requests are kept until after this.
-        unsafe { self.context().library.ibv_destroy_qp(self.raw.as_ptr()) };
+        let result = unsafe { self.context().library.ibv_destroy_qp(self.raw.as_ptr()) };
+        if check(result).is_err() {
+            // The device may still use the buffers of its requests: nobody else ever gets them.
+            core::mem::forget(Arc::clone(&self.in_flight));
+        }
     }
 }
 
