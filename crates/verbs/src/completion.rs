@@ -302,3 +302,42 @@ impl core::fmt::Debug for CompletionQueue {
         f.debug_struct("CompletionQueue").field("capacity", &self.capacity()).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ended(number: u64) -> Ended {
+        Ended {
+            number,
+            qpn: Qpn::truncate(77),
+            recv: false,
+            status: Status::Success,
+            kind: None,
+            len: 0,
+            immediate: None,
+            invalidated: None,
+        }
+    }
+
+    #[test]
+    fn only_a_request_that_is_known_gives_anything_back() {
+        let in_flight = Arc::<InFlight>::default();
+        for number in [5, 7, 8] {
+            let kept =
+                Kept { number, id: number * 10, kind: CompletionKind::Write, len: 0, slices: Slices::new() };
+            in_flight.queue(false).push_back(kept);
+        }
+        let queue_pairs = HashMap::from([(Qpn::truncate(77), Arc::clone(&in_flight))]);
+        // Before the first, in a gap, and behind the last.
+        for unknown in [4, 6, 9] {
+            assert!(finish(&ended(unknown), &queue_pairs).is_none());
+            assert_eq!(in_flight.queue(false).len(), 3, "{unknown}");
+        }
+        let completion = finish(&ended(7), &queue_pairs).unwrap();
+        assert_eq!(completion.id, 70);
+        assert_eq!(completion.released.iter().map(|released| released.id).collect::<Vec<_>>(), [50]);
+        assert!(finish(&ended(7), &queue_pairs).is_none(), "it completes once");
+        assert_eq!(finish(&ended(8), &queue_pairs).unwrap().id, 80);
+    }
+}

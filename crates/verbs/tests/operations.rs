@@ -3,11 +3,13 @@
 #[allow(dead_code, reason = "each test program uses a part of it")]
 mod common;
 
-use common::{PATIENCE, Setup, connect, connect_with, pattern};
+use common::{End, PATIENCE, Setup, connect, connect_with, pattern};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use verbs::{
-    Access, Arm, AsyncEvent, CompletionKind, Error, Event, Mtu, OwnPsn, PostReason, Psn, QueuePairLimits,
-    RecvRequest, SendRequest, State, Status,
+    Access, Arm, AsyncEvent, CompletionKind, Error, Event, Mtu, OwnPsn, PeerRights, PostReason, Psn,
+    QueuePairLimits, ReceiveOptions, RecvRequest, SendRequest, State, Status,
 };
 
 const SIZES: [u32; 8] = [0, 1, 63, 4095, 4096, 4097, 65_536, 1 << 20];
@@ -353,4 +355,66 @@ fn addresses_of_a_zero_based_region_begin_at_zero() {
     let mut bytes = vec![0; 70_000];
     b.memory.read(0, &mut bytes).unwrap();
     assert!(bytes == data);
+}
+
+#[test]
+fn completions_of_a_queue_pair_that_is_gone_hide_no_others() {
+    let (mut a, b) = connect(&Setup::default());
+    let domain = a.device.protection_domain().unwrap();
+    let limits = Setup::default().limits;
+    let gone = domain.queue_pair(&a.queue, &a.queue, limits).unwrap();
+    let mut gone = gone.init(PeerRights::default()).unwrap();
+    for _ in 0..100 {
+        gone.post_recv(RecvRequest::new([])).unwrap();
+    }
+    gone.fail();
+    drop(gone);
+    let remote = b.memory.remote().range(0, 1).unwrap();
+    a.qp().post_send(SendRequest::write_inline(b"x", remote).id(7)).unwrap();
+    // One at a time: where those that are of no use to anybody counted, there would be a hundred times nothing.
+    assert_eq!(a.done().id, 7);
+}
+
+/// Packets for a queue pair arrive while it is made ready for them, on a port whose completion queue another thread polls.
+#[test]
+fn a_queue_pair_gets_ready_while_its_queue_is_polled_and_its_packets_arrive() {
+    let setup = Setup::default();
+    let (a, b) = connect(&setup);
+    let (finished, waiting) = std::sync::mpsc::channel();
+    let (queue, stop) = (Arc::clone(&a.queue), Arc::new(AtomicBool::new(false)));
+    let stopped = Arc::clone(&stop);
+    let polling = std::thread::spawn(move || {
+        while !stopped.load(Ordering::Relaxed) {
+            queue.poll(&mut Vec::new(), 16).unwrap();
+        }
+    });
+    // Threads of their own, so that this one can tell that they don't come to an end.
+    let making = std::thread::spawn(move || {
+        let psn = OwnPsn::random().unwrap();
+        let domains = [&a, &b].map(|end| end.device.protection_domain().unwrap());
+        let options = |end: &End| ReceiveOptions {
+            gid_index: end.gid.index,
+            path_mtu: setup.mtu,
+            max_dest_rd_atomic: 1,
+            min_rnr_timer: 1,
+        };
+        for _ in 0..300 {
+            let [own, peers] = [(&a, &domains[0]), (&b, &domains[1])]
+                .map(|(end, domain)| domain.queue_pair(&end.queue, &end.queue, setup.limits).unwrap());
+            let own = own.init(setup.rights).unwrap();
+            let peers = peers.init(setup.rights).unwrap();
+            let at = b.peer(&peers, psn);
+            let peers = peers.ready_to_receive(&a.peer(&own, psn), &options(&b)).unwrap();
+            let mut peers = peers.ready_to_send(psn, &setup.send).unwrap();
+            for _ in 0..20 {
+                peers.post_send(SendRequest::send_inline(b"early")).unwrap();
+            }
+            own.ready_to_receive(&at, &options(&a)).unwrap();
+        }
+        finished.send(()).unwrap();
+    });
+    assert_eq!(waiting.recv_timeout(PATIENCE), Ok(()), "the threads wait for each other");
+    stop.store(true, Ordering::Relaxed);
+    making.join().unwrap();
+    polling.join().unwrap();
 }

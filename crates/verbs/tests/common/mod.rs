@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use verbs::{
     Access, Completion, CompletionQueue, Device, GidEntry, MemoryRegion, Mtu, OwnPsn, Peer, PeerPsn,
-    PeerRights, QueuePair, QueuePairLimits, ReadyToSend, ReceiveOptions, RecvRequest, Reset, SendOptions,
-    Status,
+    PeerRights, QueuePair, QueuePairLimits, QueuePairState, ReadyToSend, ReceiveOptions, RecvRequest, Reset,
+    SendOptions, Status,
 };
 
 /// Long enough for any machine; a test that works never waits for it.
@@ -22,7 +22,7 @@ pub(crate) struct End {
     pub(crate) queue: Arc<CompletionQueue>,
     pub(crate) qp: Option<QueuePair<ReadyToSend>>,
     pub(crate) memory: MemoryRegion,
-    gid: GidEntry,
+    pub(crate) gid: GidEntry,
 }
 
 /// How the ends are made.
@@ -73,8 +73,8 @@ impl End {
         (Self { place, device, queue, qp: None, memory, gid }, qp)
     }
 
-    /// How its peer finds it.
-    fn peer(&self, qp: &QueuePair<Reset>, psn: OwnPsn) -> Peer {
+    /// How its peer finds a queue pair of this end.
+    pub(crate) fn peer<S: QueuePairState>(&self, qp: &QueuePair<S>, psn: OwnPsn) -> Peer {
         let GidEntry { gid, udp_port, lid, .. } = self.gid;
         Peer { qpn: qp.qpn(), psn: PeerPsn::new(psn.get()), gid, udp_port, lid }
     }
