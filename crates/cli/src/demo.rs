@@ -28,6 +28,10 @@ use tokio::task::JoinSet;
 use verbs::{Device, DeviceSelector};
 
 pub(crate) fn run(args: &DemoArgs) -> Result<(), Failure> {
+    if args.connect.is_none() && args.trust.is_given() {
+        let what = "--ca, --pin and --certs say whom to trust at --connect HOST; the demo's own server brings its certificates along";
+        return Err(Failure::Usage(what.into()));
+    }
     logging::start(args.verbose);
     descriptors::ensure(args.clients)?;
     let runtime = runtime::start()?;

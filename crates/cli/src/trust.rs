@@ -20,6 +20,11 @@ impl CertsDir {
 }
 
 impl TrustArgs {
+    /// Whether anything was given.
+    pub(crate) fn is_given(&self) -> bool {
+        self.ca.is_some() || self.pin.is_some() || self.certs.certs.is_some()
+    }
+
     /// Whom a client trusts.
     pub(crate) fn trust(&self) -> Result<Trust, CertsError> {
         Ok(match (&self.ca, self.pin) {

@@ -1,6 +1,6 @@
 //! The demo, and what it proves.
 
-use crate::harness::{Program, SECURE_RDMA, secure_rdma};
+use crate::harness::{Program, SECURE_RDMA, Server, secure_rdma};
 use serde_json::Value;
 use std::collections::{BTreeSet, HashSet};
 use std::process::Command;
@@ -120,6 +120,29 @@ fn too_few_file_descriptors_are_said_before_anything_is_tried() {
     let command = format!("ulimit -n 200; exec {SECURE_RDMA} demo --clients 100");
     let ended = Program::spawn(Command::new("sh").args(["-c", &command])).end();
     assert_eq!(ended.failed(1, &["file descriptors", "ulimit -Hn", "--clients"]).out, [""; 0]);
+}
+
+#[test]
+fn whom_to_trust_is_wrong_usage_where_the_demo_brings_its_own_server() {
+    for arguments in [["--ca", "ca.pem"], ["--certs", "/nowhere"]] {
+        secure_rdma(&[&["demo"][..], &arguments].concat()).failed(2, &["--connect HOST"]);
+    }
+}
+
+/// The demo's clients against a server of another process.
+#[test]
+fn a_demo_meets_a_server_that_runs_elsewhere() {
+    let server = Server::start(&["--device", "embedded:127.0.0.1"]);
+    let (place, certs) = (server.address.to_string(), server.state.path());
+    let certs = certs.to_str().unwrap();
+    let document =
+        demo(&["--clients", "3", "--connect", &place, "--server-name", "localhost", "--certs", certs]);
+    assert_eq!(document["sealed"], true);
+    let clients = document["clients"].as_array().unwrap();
+    assert_eq!(clients.len(), 3);
+    for client in clients {
+        assert_eq!(client["ops"]["foreign_region"], "refused", "{client}");
+    }
 }
 
 #[test]
