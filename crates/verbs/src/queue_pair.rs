@@ -296,7 +296,7 @@ impl QueuePair<ReadyToSend> {
         match request.check(&self.parts.limits) {
             Ok(len) => {
                 let (work, kept) = request.split(self.parts.next_number(), len);
-                self.parts.post_send(&work, kept)
+                self.parts.post_send(work, kept)
             }
             Err(reason) => Err(PostError { reason, slices: request.into_slices() }),
         }
@@ -395,11 +395,11 @@ impl Parts {
         self.number
     }
 
-    fn post_send(&self, work: &Work, kept: Kept) -> Result<(), PostError> {
+    fn post_send(&self, work: Work, kept: Kept) -> Result<(), PostError> {
         match &self.side {
             Side::Embedded(embedded) => {
-                let buffers = match &work.inline {
-                    Some(bytes) => Some(Buffers::Inline(bytes.clone())),
+                let buffers = match work.inline {
+                    Some(bytes) => Some(Buffers::Inline(bytes)),
                     None => embedded_list(&kept.slices, Slice::len),
                 };
                 let request = buffers.map(|buffers| rc::SendRequest {

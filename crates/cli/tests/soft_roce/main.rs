@@ -3,10 +3,14 @@
 //! These tests run in the virtual machine that `lab/run` boots, one after another. They expect what `lab/network.sh` makes there: the
 //! device `rxe0` on the near end of a cable whose far end is in the network namespace `peer`.
 
+#![allow(clippy::unwrap_used, reason = "tests, though cargo is told not to run them")]
+
 mod bad_input;
+#[allow(dead_code, reason = "the lab's tests use all of it")]
 #[path = "../lab/dissect.rs"]
 mod dissect;
 mod guest;
+#[allow(dead_code, reason = "the lab's tests use all of it")]
 #[path = "../lab/process.rs"]
 mod process;
 mod sessions;
