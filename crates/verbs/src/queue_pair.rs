@@ -125,6 +125,9 @@ pub trait QueuePairState: sealed::Sealed {}
 /// A state that takes receive requests.
 pub trait Receives: QueuePairState {}
 
+/// A state that takes send requests.
+pub trait Sends: QueuePairState {}
+
 macro_rules! states {
     ($($(#[$doc:meta])* $name:ident),*) => {$(
         $(#[$doc])*
@@ -144,7 +147,7 @@ states! {
     ReadyToReceive,
     /// Everything works, until an error ends it.
     ReadyToSend,
-    /// The send queue finishes what it had begun.
+    /// The send queue finishes what it had begun, and begins nothing else.
     Draining
 }
 
@@ -152,6 +155,8 @@ impl Receives for Init {}
 impl Receives for ReadyToReceive {}
 impl Receives for ReadyToSend {}
 impl Receives for Draining {}
+impl Sends for ReadyToSend {}
+impl Sends for Draining {}
 
 /// A queue pair of a reliable connection.
 ///
@@ -288,21 +293,12 @@ impl QueuePair<ReadyToReceive> {
 }
 
 impl QueuePair<ReadyToSend> {
-    /// Queues a send request and sends what may be sent, on this thread.
-    ///
-    /// # Errors
-    /// The request wasn't taken; its slices come back.
-    pub fn post_send(&mut self, request: SendRequest) -> Result<(), PostError> {
-        match request.check(&self.parts.limits) {
-            Ok(len) => {
-                let (work, kept) = request.split(self.parts.next_number(), len);
-                self.parts.post_send(work, kept)
-            }
-            Err(reason) => Err(PostError { reason, slices: request.into_slices() }),
-        }
-    }
-
     /// RTS → SQD: requests that had begun are finished, no further one is begun. [`crate::Event`] tells when that is so.
+    /// Further ones may be posted meanwhile; they wait for [`resume`](QueuePair::resume).
+    ///
+    /// Soft-RoCE (Linux 6.1) looks whether it has drained when it is asked to and when a request is posted, but not after the last
+    /// acknowledgement: of a drain that begins while a request waits for its acknowledgement it tells only once something is posted, and
+    /// until then refuses to resume.
     ///
     /// # Errors
     /// The queue pair has failed.
@@ -326,6 +322,22 @@ impl QueuePair<Draining> {
             Side::Ibv(queue_pair) => queue_pair.resume()?,
         }
         Ok(self.become_state())
+    }
+}
+
+impl<S: Sends> QueuePair<S> {
+    /// Queues a send request and sends what may be sent, on this thread; nothing while the send queue drains.
+    ///
+    /// # Errors
+    /// The request wasn't taken; its slices come back.
+    pub fn post_send(&mut self, request: SendRequest) -> Result<(), PostError> {
+        match request.check(&self.parts.limits) {
+            Ok(len) => {
+                let (work, kept) = request.split(self.parts.next_number(), len);
+                self.parts.post_send(work, kept)
+            }
+            Err(reason) => Err(PostError { reason, slices: request.into_slices() }),
+        }
     }
 }
 

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use verbs::{
-    Access, Arm, AsyncEvent, CompletionKind, Error, Event, Mtu, OwnPsn, PeerRights, PostReason, Psn,
-    QueuePairLimits, ReceiveOptions, RecvRequest, SendRequest, State, Status,
+    Access, Arm, AsyncEvent, CompletionKind, Draining, Error, Event, Mtu, OwnPsn, PeerRights, PostReason,
+    Psn, QueuePair, QueuePairLimits, ReceiveOptions, RecvRequest, SendRequest, State, Status,
 };
 
 const SIZES: [u32; 8] = [0, 1, 63, 4095, 4096, 4097, 65_536, 1 << 20];
@@ -288,25 +288,41 @@ fn what_does_not_fit_the_queue_pairs_limits_comes_back() {
 #[test]
 fn a_send_queue_drains_says_so_and_can_be_resumed() {
     let (mut a, b) = connect(&Setup::default());
-    let remote = b.memory.remote().range(0, 1 << 20).unwrap();
-    let slice = a.memory.slice(0, 1 << 20).unwrap();
-    a.qp().post_send(SendRequest::write([slice], remote).id(1)).unwrap();
-    let qp = a.qp.take().unwrap().drain().unwrap();
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        assert!(Instant::now() < deadline, "no event");
-        match a.device.try_event() {
-            Some(Event::QueuePair(qpn, AsyncEvent::SendQueueDrained)) if qpn == qp.qpn() => break,
-            Some(other) => panic!("{other:?}"),
-            None => std::thread::sleep(Duration::from_millis(1)),
+    // From one packet to a thousand, so that the drain falls before, into and after what is sent and acknowledged.
+    for len in (0..=20).map(|exponent| 1 << exponent) {
+        let remote = b.memory.remote().range(0, u64::from(len)).unwrap();
+        let slice = a.memory.slice(0, len).unwrap();
+        let mut posted = 0..;
+        a.qp().post_send(SendRequest::write([slice], remote).id(posted.next().unwrap())).unwrap();
+        let mut qp = a.qp.take().unwrap().drain().unwrap();
+        let mut wait = |qp: &mut QueuePair<Draining>| {
+            let remote = b.memory.remote().range(1 << 20, 1).unwrap();
+            qp.post_send(SendRequest::write_inline(b"w", remote).id(posted.next().unwrap())).unwrap();
+        };
+        wait(&mut qp);
+        let deadline = Instant::now() + PATIENCE;
+        for turn in 1_u32.. {
+            assert!(Instant::now() < deadline, "no event for {len} bytes");
+            match a.device.try_event() {
+                Some(Event::QueuePair(qpn, AsyncEvent::SendQueueDrained)) if qpn == qp.qpn() => break,
+                Some(other) => panic!("{other:?}"),
+                None => std::thread::sleep(Duration::from_millis(1)),
+            }
+            // Soft-RoCE may tell only when something is posted (`drain` says so).
+            if !a.place.is_embedded() && turn.is_multiple_of(20) {
+                wait(&mut qp);
+            }
+        }
+        a.qp = Some(qp.resume().unwrap());
+        assert_eq!(a.state(), State::ReadyToSend);
+        // Whether the first request had begun, and so was finished before, is the device's affair.
+        let slice = a.memory.slice(1 << 20, len).unwrap();
+        let last = posted.next().unwrap();
+        a.qp().post_send(SendRequest::write([slice], remote).id(last)).unwrap();
+        for id in 0..=last {
+            assert_eq!(a.done().id, id);
         }
     }
-    a.qp = Some(qp.resume().unwrap());
-    assert_eq!(a.state(), State::ReadyToSend);
-    // Whether the first request had begun, and so was finished before, is the device's affair.
-    let slice = a.memory.slice(1 << 20, 1 << 20).unwrap();
-    a.qp().post_send(SendRequest::write([slice], remote).id(2)).unwrap();
-    assert_eq!([a.done().id, a.done().id], [1, 2]);
 }
 
 #[test]
