@@ -21,6 +21,9 @@ const ROUNDS: usize = 5;
 /// How long an operation is repeated in a round.
 const ROUND: Duration = Duration::from_millis(400);
 
+/// How long a thread looks for completions, where it does.
+const BUSY_POLL: Duration = Duration::from_micros(200);
+
 /// What is moved at a time.
 const LARGE: usize = 64 << 10;
 const SMALL: usize = 4096;
@@ -28,25 +31,34 @@ const SMALL: usize = 4096;
 #[derive(Clone, Copy)]
 enum What {
     Write,
+    PostedWrites,
     Read,
     Send,
+    PostedSends,
     PingPong,
 }
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let mut open = Pair::new(SealPolicy::Off).await?;
-    let mut sealed = Pair::new(SealPolicy::Required).await?;
+    let pair = |seal, busy_poll| Pair::new(SessionOptions { seal, busy_poll, ..SessionOptions::default() });
+    let mut open = pair(SealPolicy::Off, Duration::ZERO).await?;
+    let mut sealed = pair(SealPolicy::Required, Duration::ZERO).await?;
+    let mut busy_open = pair(SealPolicy::Off, BUSY_POLL).await?;
+    let mut busy_sealed = pair(SealPolicy::Required, BUSY_POLL).await?;
     println!("{:<24}{:>14}{:>14}{:>18}", "", "in clear", "sealed", "sealed / in clear");
-    for (name, what) in [
-        ("write, 64 KiB", What::Write),
-        ("read, 64 KiB", What::Read),
-        ("send, 64 KiB", What::Send),
-        ("ping-pong, 4 KiB", What::PingPong),
+    for (name, what, busy) in [
+        ("write, 64 KiB", What::Write, false),
+        ("writes, several posted", What::PostedWrites, false),
+        ("read, 64 KiB", What::Read, false),
+        ("send, 64 KiB", What::Send, false),
+        ("sends, several posted", What::PostedSends, false),
+        ("ping-pong, 4 KiB", What::PingPong, false),
+        ("ping-pong, busy polling", What::PingPong, true),
     ] {
         let mut best = [Duration::MAX; 2];
         for _ in 0..ROUNDS {
-            for (pair, best) in [&mut open, &mut sealed].into_iter().zip(&mut best) {
+            let pairs = if busy { [&mut busy_open, &mut busy_sealed] } else { [&mut open, &mut sealed] };
+            for (pair, best) in pairs.into_iter().zip(&mut best) {
                 *best = (*best).min(pair.time(what).await?);
             }
         }
@@ -69,12 +81,11 @@ struct Pair {
 }
 
 impl Pair {
-    async fn new(seal: SealPolicy) -> Result<Self, Box<dyn Error>> {
+    async fn new(options: SessionOptions) -> Result<Self, Box<dyn Error>> {
         let state = tempfile::tempdir()?;
         let dir = state.path().join("state");
         let name: Name = "localhost".parse()?;
         let identity = Store::open(&dir)?.ensure_server(std::slice::from_ref(&name))?;
-        let options = SessionOptions { seal, ..SessionOptions::default() };
         let config = ServerConfig {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             max_clients: 1,
@@ -108,8 +119,10 @@ impl Pair {
         while begin.elapsed() < ROUND {
             match what {
                 What::Write => self.client.write(0, &large).await?,
+                What::PostedWrites => self.client.post_write(0, &large).await?,
                 What::Read => drop(self.client.read(0, LARGE).await?),
                 What::Send => self.client.send(&large).await?,
+                What::PostedSends => self.client.post_send(&large).await?,
                 What::PingPong => {
                     self.client.send(&small).await?;
                     self.client.recv().await?;
@@ -117,6 +130,7 @@ impl Pair {
             }
             times += 1;
         }
+        self.client.flush().await?;
         Ok(begin.elapsed() / times)
     }
 }

@@ -25,4 +25,4 @@ mod text;
 pub use client::{Client, ClientConfig};
 pub use error::SessionError;
 pub use server::{Arrival, Server, ServerConfig};
-pub use session::{End, STEP_LIMIT, Session, SessionInfo, SessionOptions};
+pub use session::{Buffers, End, STEP_LIMIT, Session, SessionInfo, SessionOptions};

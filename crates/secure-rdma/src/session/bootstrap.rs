@@ -18,9 +18,9 @@
 //!
 //! The keys of a sealed data path come from TLS and from everything above: [`Context`].
 
-use super::data::{DataPath, Parts, buffer_bytes, receives};
+use super::data::{DataPath, Parts, receives};
 use super::keeper::Keeper;
-use super::memory::{COUNTERS, LIMITS, RD_ATOMIC, RECV_DEPTH, RECV_SIZE, region_access, region_rights};
+use super::memory::{Buffers, COUNTERS, RD_ATOMIC, region_access, region_rights};
 use super::{End, RegionLayout, STEP_LIMIT, Session, SessionInfo, SessionOptions, Timing, agree};
 use crate::SessionError;
 use crate::certs::Fingerprint;
@@ -46,6 +46,9 @@ const SOFTWARE: &str = concat!("secure-rdma ", env!("CARGO_PKG_VERSION"));
 
 /// The delay that this side's RNR NAKs ask for: code 4, 40 µs. A receive buffer is soon posted again.
 const RNR_TIMER: u8 = 4;
+
+/// What else a thread has to do must not wait for longer than this.
+const BUSY_POLL_LIMIT: Duration = Duration::from_millis(1);
 
 /// The local ACK timeout that the peer should use: code 18, 1.07 s. It is no measure of speed, since a requester asks again as soon as
 /// its round trips suggest; it says how long a host may be too busy to answer. A process that is gone shows on the control channel.
@@ -91,14 +94,15 @@ pub(crate) async fn as_client<T>(
 where
     T: AsyncRead + AsyncWrite + Exporter + Unpin + Send + 'static,
 {
-    /// What a client writes and reads at a time: 64 KiB; sealed, as many slots as hold so much.
+    /// What a client writes and reads at a time, at least: 64 KiB; sealed, as many slots as hold so much.
     const SLOT: u32 = 64 << 10;
     const SEALED_SLOT: u32 = SLOT / Format::DEFAULT.payload * Format::DEFAULT.stride();
     let mut steps = Steps { control, peer: tls::Peer::Server };
     steps.say("greeting the server", &hello(Role::Client, local.options)).await?;
     let hello = steps.hello(Role::Server).await?;
     let sealed = agree(local.options.seal, hello.seal)?;
-    let slot_size = if sealed { SEALED_SLOT } else { SLOT };
+    let least = if sealed { SEALED_SLOT } else { SLOT };
+    let slot_size = least.max(local.options.buffers.in_range().size);
     let prepared = Prepared::new(&local, PeerRights::default(), slot_size)?;
     let own = prepared.endpoint();
     steps.say("describing the queue pair", &Record::Endpoint(own.clone())).await?;
@@ -169,8 +173,6 @@ struct Steps<T> {
 
 impl<T: AsyncRead + AsyncWrite + Exporter + Unpin> Steps<T> {
     async fn serve(&mut self, local: &Local<'_>, offer: Offer) -> Result<Served, SessionError> {
-        /// Buffers of one fragment: a server sends messages only.
-        const SLOT: u32 = RECV_SIZE;
         let peer_hello = self.hello(Role::Client).await?;
         let place =
             offer.places.try_acquire_owned().map_err(|_| SessionError::Full { max: offer.max_clients })?;
@@ -179,7 +181,8 @@ impl<T: AsyncRead + AsyncWrite + Exporter + Unpin> Steps<T> {
         let sealed = agree(local.options.seal, peer_hello.seal)?;
         let endpoint = self.endpoint(local).await?;
         let rights = PeerRights { read: true, write: true, atomic: offer.counters };
-        let prepared = Prepared::new(local, rights, SLOT)?;
+        // A server sends messages only.
+        let prepared = Prepared::new(local, rights, local.options.buffers.in_range().size)?;
         let slots = if sealed { Some(Layout::for_capacity(offer.data_len, Format::DEFAULT)?) } else { None };
         // Whole words, so that the counters behind the data are aligned. Sealed slots are that too.
         let data_len = slots.map_or_else(|| offer.data_len.next_multiple_of(8), |slots| slots.area_len());
@@ -283,7 +286,8 @@ struct Prepared {
     domain: Arc<ProtectionDomain>,
     queue: Arc<CompletionQueue>,
     channel: AsyncChannel,
-    buffers: MemoryRegion,
+    memory: MemoryRegion,
+    buffers: Buffers,
     slot_size: u32,
     /// Reads and atomics under way at a time: of the peer, of this side.
     rd_atomic: [u8; 2],
@@ -295,18 +299,20 @@ impl Prepared {
         let gid = device.gid_for(local.address.ip().to_canonical())?;
         let domain = device.protection_domain()?;
         let channel = device.completion_channel()?;
-        let capacity = LIMITS.max_send_requests + LIMITS.max_recv_requests;
+        let buffers = local.options.buffers.in_range();
+        let limits = buffers.limits();
+        let capacity = limits.max_send_requests + limits.max_recv_requests;
         let queue = device.completion_queue(capacity, Some(&channel))?;
         let channel = AsyncChannel::new(channel)?;
-        let buffers = domain.register(buffer_bytes(slot_size), Access::LOCAL_WRITE)?;
-        let mut qp = domain.queue_pair(&queue, &queue, LIMITS)?.init(rights)?;
-        for request in receives(&buffers)? {
+        let memory = domain.register(buffers.bytes(slot_size), Access::LOCAL_WRITE)?;
+        let mut qp = domain.queue_pair(&queue, &queue, limits)?.init(rights)?;
+        for request in receives(&memory, buffers)? {
             qp.post_recv(request)?;
         }
         let psn = OwnPsn::random()?;
         let limits = device.attributes();
         let rd_atomic = [limits.max_qp_rd_atom, limits.max_qp_init_rd_atom].map(|limit| limit.min(RD_ATOMIC));
-        Ok(Self { qp, psn, gid, domain, queue, channel, buffers, slot_size, rd_atomic })
+        Ok(Self { qp, psn, gid, domain, queue, channel, memory, buffers, slot_size, rd_atomic })
     }
 
     /// What the peer needs to know of it.
@@ -318,8 +324,8 @@ impl Prepared {
             udp_port: udp_port(&self.gid),
             mtu: self.gid.mtu,
             max_rd_atomic: self.rd_atomic[0],
-            recv_depth: RECV_DEPTH,
-            recv_size: RECV_SIZE,
+            recv_depth: self.buffers.receives,
+            recv_size: self.buffers.size,
             min_rnr_timer: RNR_TIMER,
             ack_timeout: ACK_TIMEOUT,
             retry_count: RETRY_COUNT,
@@ -385,12 +391,14 @@ impl Prepared {
             qp,
             queue: self.queue,
             channel: self.channel,
+            memory: self.memory,
             buffers: self.buffers,
             slot_size: self.slot_size,
             fragment: endpoint.recv_size,
             message_limit: local.options.max_message,
             peer_limit: hello.max_message,
             keys,
+            busy_poll: local.options.busy_poll.min(BUSY_POLL_LIMIT),
         })?;
         Ok(Connected { data, own, remote, queue_pair, path_mtu, sealed })
     }

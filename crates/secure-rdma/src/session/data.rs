@@ -4,7 +4,7 @@
 //! buffers, and an empty message is one empty fragment. Sealed, a fragment says itself whether it is its message's last; in clear the
 //! last one has an immediate. One-sided operations of a sealed session are in [`super::sealed`].
 
-use super::memory::{RECV_DEPTH, RECV_SIZE, SEND_SLOTS};
+use super::memory::Buffers;
 use super::sealed::Sealing;
 use crate::SessionError;
 use crate::control::Fragments;
@@ -12,11 +12,11 @@ use crate::seal::{OVERHEAD, SealError, SessionKeys};
 use core::convert::Infallible;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use verbs::{
-    AsyncChannel, Completion, CompletionQueue, MemoryRegion, QueuePair, ReadyToSend, RecvRequest,
-    RemoteRegion, SendRequest, Slice, Status,
+    AsyncChannel, Completion, CompletionKind, CompletionQueue, MemoryRegion, QueuePair, ReadyToSend,
+    RecvRequest, RemoteRegion, SendRequest, Slice, Status,
 };
 use zeroize::Zeroize;
 
@@ -57,7 +57,7 @@ pub(crate) struct DataPath {
     queue: Arc<CompletionQueue>,
     channel: AsyncChannel,
     /// Holds the buffers; never read as a whole.
-    _buffers: MemoryRegion,
+    _memory: MemoryRegion,
     pub(super) slots: Vec<Slice>,
     pub(super) slot_size: u32,
     /// Send requests that haven't completed.
@@ -74,6 +74,8 @@ pub(crate) struct DataPath {
     pub(super) sealing: Option<Sealing>,
     /// Why nothing may be used any more that comes over it.
     broken: Option<SessionError>,
+    /// How long a thread looks for completions before it sleeps.
+    busy_poll: Duration,
 }
 
 /// What a data path is made of.
@@ -81,39 +83,36 @@ pub(crate) struct Parts {
     pub(crate) qp: QueuePair<ReadyToSend>,
     pub(crate) queue: Arc<CompletionQueue>,
     pub(crate) channel: AsyncChannel,
-    pub(crate) buffers: MemoryRegion,
+    pub(crate) memory: MemoryRegion,
+    pub(crate) buffers: Buffers,
     pub(crate) slot_size: u32,
     pub(crate) fragment: u32,
     pub(crate) message_limit: u64,
     pub(crate) peer_limit: u64,
     /// If it is sealed.
     pub(crate) keys: Option<SessionKeys>,
+    pub(crate) busy_poll: Duration,
 }
 
-/// How many bytes of registered buffers a data path with slots of that size needs.
-pub(crate) fn buffer_bytes(slot_size: u32) -> usize {
-    (RECV_DEPTH * RECV_SIZE + SEND_SLOTS * slot_size) as usize
-}
-
-/// The receive buffers, to be posted before the peer may send.
-pub(crate) fn receives(buffers: &MemoryRegion) -> Result<Vec<RecvRequest>, SessionError> {
-    (0..u64::from(RECV_DEPTH))
-        .map(|at| Ok(RecvRequest::new([buffers.slice(at * u64::from(RECV_SIZE), RECV_SIZE)?])))
+/// The receive buffers, at the beginning of `memory`, to be posted before the peer may send.
+pub(crate) fn receives(memory: &MemoryRegion, buffers: Buffers) -> Result<Vec<RecvRequest>, SessionError> {
+    (0..u64::from(buffers.receives))
+        .map(|at| Ok(RecvRequest::new([memory.slice(at * u64::from(buffers.size), buffers.size)?])))
         .collect()
 }
 
 impl DataPath {
     pub(crate) fn new(parts: Parts) -> Result<Self, SessionError> {
-        let Parts { qp, queue, channel, buffers, slot_size, fragment, message_limit, peer_limit, keys } =
-            parts;
+        let Parts { qp, queue, channel, memory, buffers, slot_size, .. } = parts;
+        let Parts { fragment, message_limit, peer_limit, keys, busy_poll, .. } = parts;
         let (longest, overhead) = (fragment.min(slot_size) as usize, keys.as_ref().map_or(0, |_| OVERHEAD));
         let fragment = longest
             .checked_sub(overhead)
             .filter(|bytes| *bytes > 0)
             .ok_or(SealError::Size { expected: overhead + 1, found: longest })?;
-        let first = u64::from(RECV_DEPTH * RECV_SIZE);
-        let slots = (0..u64::from(SEND_SLOTS))
-            .map(|at| buffers.slice(first + at * u64::from(slot_size), slot_size))
+        let first = u64::from(buffers.receives) * u64::from(buffers.size);
+        let slots = (0..u64::from(buffers.sends))
+            .map(|at| memory.slice(first + at * u64::from(slot_size), slot_size))
             .collect::<Result<_, _>>()?;
         let inbox = Inbox {
             partial: Vec::new(),
@@ -127,7 +126,7 @@ impl DataPath {
             qp,
             queue,
             channel,
-            _buffers: buffers,
+            _memory: memory,
             slots,
             slot_size,
             outstanding: 0,
@@ -136,8 +135,9 @@ impl DataPath {
             inbox,
             fragment,
             peer_limit,
-            sealing: keys.map(|keys| Sealing::new(keys, slot_size.max(RECV_SIZE))),
+            sealing: keys.map(|keys| Sealing::new(keys, slot_size.max(buffers.size))),
             broken: None,
+            busy_poll,
         })
     }
 
@@ -145,14 +145,14 @@ impl DataPath {
         &self.qp
     }
 
-    /// Sends a message and waits until the peer's queue pair has all of it.
-    pub(crate) async fn send(&mut self, message: &[u8]) -> Result<(), SessionError> {
+    /// Sends a message; waits for nothing but free buffers.
+    pub(crate) async fn post_send(&mut self, message: &[u8]) -> Result<(), SessionError> {
         const OPERATION: &str = "send";
         if message.len() as u64 > self.peer_limit {
             let (len, limit) = (message.len() as u64, self.peer_limit);
             return Err(SessionError::MessageTooLong { len, limit, who: "the peer" });
         }
-        self.settle(OPERATION).await?;
+        self.check()?;
         let mut rest = message;
         loop {
             let (fragment, after) = rest.split_at(rest.len().min(self.fragment));
@@ -171,7 +171,7 @@ impl DataPath {
             };
             self.post(request)?;
             if last {
-                return self.settle(OPERATION).await;
+                return Ok(());
             }
             rest = after;
         }
@@ -268,15 +268,15 @@ impl DataPath {
         self.broken.clone().map_or(Ok(()), Err)
     }
 
-    /// Writes `data` to `remote`, in pieces of a slot, several under way at a time.
-    pub(crate) async fn write(
+    /// Writes `data` to `remote`, in pieces of a slot, several under way at a time; waits for nothing but free buffers.
+    pub(crate) async fn post_write(
         &mut self,
         remote: &RemoteRegion,
         offset: u64,
         data: &[u8],
     ) -> Result<(), SessionError> {
         const OPERATION: &str = "write";
-        self.settle(OPERATION).await?;
+        self.check()?;
         let mut at = offset;
         for piece in data.chunks(self.slot_size as usize) {
             let slot = self.slot(OPERATION).await?;
@@ -284,7 +284,7 @@ impl DataPath {
             self.post(SendRequest::write([Self::fill(slot, piece)?], range))?;
             at += piece.len() as u64;
         }
-        self.settle(OPERATION).await
+        Ok(())
     }
 
     /// Reads `out.len()` bytes of `remote`, in pieces of a slot, several under way at a time.
@@ -401,14 +401,40 @@ impl DataPath {
             return Ok(slot);
         }
         self.slots.push(slot);
+        // It may be another one's that was posted before.
+        let operation = match completion.kind {
+            CompletionKind::Send => "send",
+            CompletionKind::Write => "write",
+            CompletionKind::Read => "read",
+            _ => operation,
+        };
         Err(SessionError::Operation { operation, status: completion.status })
     }
 
     /// Waits for completions and sorts them.
     async fn progress(&mut self) -> Result<(), SessionError> {
         // Kept in the structure, not on the stack: a cancelled wait loses nothing.
+        if self.poll_for(self.busy_poll)? {
+            return self.sort_taken();
+        }
         self.channel.completions(&self.queue, &mut self.taken, BATCH).await?;
         self.sort_taken()
+    }
+
+    /// Looks for completions for so long; whether there are any.
+    fn poll_for(&mut self, long: Duration) -> Result<bool, SessionError> {
+        if long.is_zero() {
+            return Ok(false);
+        }
+        let since = Instant::now();
+        loop {
+            if self.queue.poll(&mut self.taken, BATCH)? > 0 {
+                return Ok(true);
+            }
+            if since.elapsed() >= long {
+                return Ok(false);
+            }
+        }
     }
 
     fn sort_taken(&mut self) -> Result<(), SessionError> {

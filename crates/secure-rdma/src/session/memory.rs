@@ -3,22 +3,56 @@
 use crate::control::Access as WireAccess;
 use verbs::{Access, QueuePairLimits};
 
-/// Receive requests that are kept posted.
-pub(crate) const RECV_DEPTH: u32 = 8;
+/// A session's registered buffers, at this side.
+///
+/// On the embedded device a buffer takes memory once it has been used; libibverbs' devices pin all of them from the beginning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Buffers {
+    /// Bytes of each receive buffer, and of the buffers that a server sends from: the longest fragment of a message that the peer may
+    /// send. 256 to 2^20.
+    pub size: u32,
+    /// Receive buffers that are kept posted, 2 to 1024. A peer that sends more at a time is told to wait.
+    pub receives: u32,
+    /// Buffers to send from, to write from and to read into, 1 to 1024: so many requests may be under way. A client's are of 64 KiB, or
+    /// of `size` if that is more.
+    pub sends: u32,
+}
 
-/// Bytes of each receive buffer: the longest fragment that the peer may send. One full packet of the largest path MTU.
-pub(crate) const RECV_SIZE: u32 = 4096;
+impl Buffers {
+    /// Messages in pieces of 15 full packets of the largest path MTU, which one segmented send carries (2^16 bytes with the packets'
+    /// headers are too many for one); twice as many receive buffers as a peer with these settings sends at a time.
+    pub const DEFAULT: Self = Self { size: 15 * 4096, receives: 16, sends: 8 };
 
-/// Buffers to send from and to read into.
-pub(crate) const SEND_SLOTS: u32 = 4;
+    /// These, each brought into its range.
+    pub(super) fn in_range(self) -> Self {
+        Self {
+            size: self.size.clamp(256, 1 << 20),
+            receives: self.receives.clamp(2, 1024),
+            sends: self.sends.clamp(1, 1024),
+        }
+    }
 
-/// Send requests that may be outstanding: each uses a buffer of its own.
-pub(crate) const LIMITS: QueuePairLimits = QueuePairLimits {
-    max_send_requests: SEND_SLOTS as usize,
-    max_recv_requests: RECV_DEPTH as usize,
-    max_sge: 1,
-    max_inline: 0,
-};
+    /// Each request has a buffer of its own.
+    pub(super) fn limits(self) -> QueuePairLimits {
+        QueuePairLimits {
+            max_send_requests: self.sends as usize,
+            max_recv_requests: self.receives as usize,
+            max_sge: 1,
+            max_inline: 0,
+        }
+    }
+
+    /// How many bytes they take, with slots to send from that are so long.
+    pub(super) fn bytes(self, slot_size: u32) -> usize {
+        self.receives as usize * self.size as usize + self.sends as usize * slot_size as usize
+    }
+}
+
+impl Default for Buffers {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}
 
 /// Reads and atomics under way at a time, in each direction, where the device has so many.
 pub(crate) const RD_ATOMIC: u8 = 16;

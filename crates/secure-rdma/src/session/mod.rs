@@ -14,6 +14,8 @@ mod keeper;
 mod memory;
 mod sealed;
 
+pub use memory::Buffers;
+
 pub(crate) use bootstrap::{Local, Offer, as_client, as_server};
 
 use crate::SessionError;
@@ -42,6 +44,11 @@ pub struct SessionOptions {
     pub seal: SealPolicy,
     /// How much of this side's messages one key seals. It can be lowered, not raised.
     pub limits: Limits,
+    /// This side's buffers.
+    pub buffers: Buffers,
+    /// How long a thread that waits for the peer looks for completions before it sleeps, at most 1 ms at a time. It is busy all that
+    /// time; what else its runtime has to do waits.
+    pub busy_poll: Duration,
 }
 
 impl SessionOptions {
@@ -53,13 +60,15 @@ impl SessionOptions {
 }
 
 impl Default for SessionOptions {
-    /// Messages of 1 MiB, a heartbeat every 5 s, and a sealed data path or none.
+    /// Messages of 1 MiB, a heartbeat every 5 s, a sealed data path or none, and no busy polling.
     fn default() -> Self {
         Self {
             max_message: 1 << 20,
             heartbeat: Duration::from_secs(5),
             seal: SealPolicy::Required,
             limits: Limits::DEFAULT,
+            buffers: Buffers::DEFAULT,
+            busy_poll: Duration::ZERO,
         }
     }
 }
@@ -202,8 +211,28 @@ impl Session {
     /// # Errors
     /// It is longer than the peer takes, or the session is over.
     pub async fn send(&mut self, message: &[u8]) -> Result<(), SessionError> {
+        self.post_send(message).await?;
+        self.flush().await
+    }
+
+    /// Sends a message, and waits only until it is out of the caller's hands: several can be under way at a time. They arrive in the
+    /// order in which they were posted, with what [`post_write`](Self::post_write) writes; [`flush`](Self::flush) waits for all.
+    ///
+    /// # Errors
+    /// It is longer than the peer takes, or the session is over. An earlier one that failed may be told of here.
+    pub async fn post_send(&mut self, message: &[u8]) -> Result<(), SessionError> {
         let Self { data, keeper, .. } = self;
-        let result = alive(keeper, data.send(message)).await;
+        let result = alive(keeper, data.post_send(message)).await;
+        self.judge(result)
+    }
+
+    /// Waits until the peer's queue pair has all that was posted.
+    ///
+    /// # Errors
+    /// Something that was posted failed, or the session is over.
+    pub async fn flush(&mut self) -> Result<(), SessionError> {
+        let Self { data, keeper, .. } = self;
+        let result = alive(keeper, data.settle("flush")).await;
         self.judge(result)
     }
 
@@ -236,13 +265,23 @@ impl Session {
     /// # Errors
     /// They don't fit the region, or the session is over.
     pub async fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), SessionError> {
+        self.post_write(offset, bytes).await?;
+        self.flush().await
+    }
+
+    /// Writes as [`write`](Self::write) does, and waits only until the bytes are out of the caller's hands, and for what it has to read
+    /// before: several writes can be under way at a time. A read, and a message, finds them written; [`flush`](Self::flush) waits for all.
+    ///
+    /// # Errors
+    /// They don't fit the region, or the session is over. An earlier one that failed may be told of here.
+    pub async fn post_write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), SessionError> {
         let region = self.remote_region().ok_or(SessionError::NoRegion)?;
         self.layout.check_data(offset, bytes.len() as u64)?;
         let Self { data, keeper, info, .. } = self;
         let result = if info.sealed {
-            alive(keeper, data.write_sealed(&region, offset, bytes)).await
+            alive(keeper, data.post_write_sealed(&region, offset, bytes)).await
         } else {
-            alive(keeper, data.write(&region, offset, bytes)).await
+            alive(keeper, data.post_write(&region, offset, bytes)).await
         };
         self.judge(result)
     }
@@ -303,7 +342,11 @@ impl Session {
         bytes: &[u8],
     ) -> Result<(), SessionError> {
         let Self { data, keeper, .. } = self;
-        let result = alive(keeper, data.write(region, offset, bytes)).await;
+        let write = async {
+            data.post_write(region, offset, bytes).await?;
+            data.settle("write").await
+        };
+        let result = alive(keeper, write).await;
         self.judge(result)
     }
 

@@ -97,8 +97,8 @@ impl DataPath {
         self.sealing.as_ref().and_then(Sealing::layout).ok_or(SessionError::NoRegion)
     }
 
-    /// Writes `data` to `offset` of the plaintext of `remote`'s slots.
-    pub(crate) async fn write_sealed(
+    /// Writes `data` to `offset` of the plaintext of `remote`'s slots; waits for nothing but free buffers, and what has to be read before.
+    pub(crate) async fn post_write_sealed(
         &mut self,
         remote: &RemoteRegion,
         offset: u64,
@@ -115,7 +115,7 @@ impl DataPath {
             self.read_sealed(remote, start, &mut whole).await?;
             edges.push((slot, whole));
         }
-        self.settle(OPERATION).await?;
+        self.check()?;
         let (mut pieces, mut rest) = (pieces()?.peekable(), data);
         while let Some(first) = pieces.peek().map(|piece| piece.slot) {
             let buffer = self.slot(OPERATION).await?;
@@ -148,7 +148,7 @@ impl DataPath {
             let range = remote.range(layout.place(first), staged as u64)?;
             self.post(SendRequest::write([buffer], range))?;
         }
-        self.settle(OPERATION).await
+        Ok(())
     }
 
     /// Reads `out.len()` bytes from `offset` of the plaintext of `remote`'s slots, several buffers of them under way at a time.

@@ -3,6 +3,7 @@
 
 mod attacks;
 mod policy;
+mod posted;
 mod sealed;
 mod world;
 

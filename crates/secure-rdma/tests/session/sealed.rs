@@ -1,8 +1,8 @@
 //! Sealed sessions: all sizes and places, re-keys, and an end that misses nothing.
 
 use crate::world::{REGION, World, bytes};
-use secure_rdma::seal::Limits;
-use secure_rdma::{Session, SessionOptions};
+use secure_rdma::seal::{Limits, OVERHEAD};
+use secure_rdma::{Buffers, Session, SessionOptions};
 
 async fn session() -> (World, Session, Session) {
     let mut world = World::new("127.0.0.1", 4, SessionOptions::default()).await;
@@ -25,7 +25,9 @@ async fn goodbye(client: Session, mut server: Session) {
 #[tokio::test]
 async fn messages_of_every_length_around_the_fragments_arrive() {
     let (_world, mut client, mut server) = session().await;
-    let lengths = [0, 1, 15, 16, 4075, 4076, 4077, 4096, 8151, 8152, 8153, 65_536, (1 << 20) - 1, 1 << 20];
+    let fragment = Buffers::DEFAULT.size as usize - OVERHEAD;
+    let around = [fragment - 1, fragment, fragment + 1, 2 * fragment, 2 * fragment + 1];
+    let lengths = [0, 1, 15, 16, 4096, 65_536, (1 << 20) - 1, 1 << 20].into_iter().chain(around);
     for len in lengths {
         let message = bytes(len);
         let (sent, received) = tokio::join!(client.send(&message), server.recv());
@@ -96,7 +98,11 @@ async fn a_region_is_as_large_as_was_asked_for_or_a_slot_more() {
 
 #[tokio::test]
 async fn keys_change_under_traffic_in_both_directions_and_nobody_notices() {
-    let options = SessionOptions { limits: Limits { records: 3, bytes: 9000 }, ..SessionOptions::default() };
+    let options = SessionOptions {
+        limits: Limits { records: 3, bytes: 9000 },
+        buffers: Buffers { size: 4096, ..Buffers::DEFAULT },
+        ..SessionOptions::default()
+    };
     let mut world = World::with("127.0.0.1", options, options, |_| {}).await;
     let (mut client, mut server) = world.session().await;
     // Some 600 fragments each way: hundreds of keys.
