@@ -26,14 +26,14 @@ const GROWTH: usize = 2 << 20;
 const LIMIT: Duration = Duration::from_secs(120);
 
 /// A server on the loopback interface.
-struct Server {
-    process: Process,
-    address: SocketAddr,
-    certs: TempDir,
+pub(crate) struct Server {
+    pub(crate) process: Process,
+    pub(crate) address: SocketAddr,
+    pub(crate) certs: TempDir,
 }
 
 impl Server {
-    fn start(arguments: &[&str]) -> Self {
+    pub(crate) fn start(arguments: &[&str]) -> Self {
         let certs = TempDir::new().unwrap();
         let mut command = Command::new(SECURE_SERVER);
         command.args(["--listen", "127.0.0.1:0", "--certs"]).arg(certs.path()).args(arguments);
@@ -56,7 +56,7 @@ impl Server {
     }
 
     /// Its resident memory, in bytes.
-    fn resident(&self) -> usize {
+    pub(crate) fn resident(&self) -> usize {
         let status = fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
         line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() * 1024

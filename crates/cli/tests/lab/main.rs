@@ -8,6 +8,7 @@ mod capture;
 mod churn;
 mod dissect;
 mod gate;
+mod idle;
 mod loss;
 mod memory;
 mod network;

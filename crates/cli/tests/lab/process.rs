@@ -3,7 +3,7 @@
 use rustix::process::{Pid, Signal};
 use std::fs::{self, File};
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -34,11 +34,22 @@ impl Process {
     #[track_caller]
     pub(crate) fn start(command: &mut Command, input: &str) -> Self {
         let files = TempDir::new().unwrap();
+        fs::write(files.path().join("in"), input).unwrap();
+        let input = File::open(files.path().join("in")).unwrap();
+        Self::spawn(command.stdin(input), files)
+    }
+
+    /// Starts it with a standard input on which nothing ever comes.
+    #[track_caller]
+    pub(crate) fn start_waiting(command: &mut Command) -> Self {
+        Self::spawn(command.stdin(Stdio::piped()), TempDir::new().unwrap())
+    }
+
+    #[track_caller]
+    fn spawn(command: &mut Command, files: TempDir) -> Self {
         let path = |name| files.path().join(name);
-        fs::write(path("in"), input).unwrap();
         // Nothing of the account that runs the tests may matter.
         command.env_remove("RUST_LOG").env("XDG_STATE_HOME", path("state"));
-        command.stdin(File::open(path("in")).unwrap());
         command.stdout(File::create(path("out")).unwrap()).stderr(File::create(path("err")).unwrap());
         let child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
         Self { child, files }
