@@ -339,6 +339,23 @@ impl<S: Sends> QueuePair<S> {
             Err(reason) => Err(PostError { reason, slices: request.into_slices() }),
         }
     }
+
+    /// Queues several send requests, in order, before any of them is sent: on the embedded device the packets of short ones share system
+    /// calls. libibverbs' devices are given one after the other.
+    ///
+    /// # Errors
+    /// One wasn't taken, and its slices come back. Those before it were taken; those after it are still in the iterator, if the caller
+    /// kept that (`&mut iterator`).
+    pub fn post_send_list(
+        &mut self,
+        requests: impl IntoIterator<Item = SendRequest>,
+    ) -> Result<(), PostError> {
+        let mut requests = requests.into_iter();
+        if let Side::Ibv(_) = self.parts.side {
+            return requests.try_for_each(|request| self.post_send(request));
+        }
+        self.parts.post_send_list(&mut requests)
+    }
 }
 
 impl<S: Receives> QueuePair<S> {
@@ -410,19 +427,7 @@ impl Parts {
     fn post_send(&self, work: Work, kept: Kept) -> Result<(), PostError> {
         match &self.side {
             Side::Embedded(embedded) => {
-                let buffers = match work.inline {
-                    Some(bytes) => Some(Buffers::Inline(bytes)),
-                    None => embedded_list(&kept.slices, Slice::len),
-                };
-                let request = buffers.map(|buffers| rc::SendRequest {
-                    id: work.number,
-                    operation: work.operation,
-                    buffers,
-                    len: work.len,
-                    signaled: work.signaled,
-                    solicited: work.solicited,
-                    fence: work.fence,
-                });
+                let request = embedded_request(work, &kept);
                 self.keep(false, kept, || Ok(embedded.post_send(request.ok_or(PostReason::OtherDevice)?)?))
             }
             Side::Ibv(queue_pair) => {
@@ -443,6 +448,40 @@ impl Parts {
                 })
             }
         }
+    }
+
+    fn post_send_list(&mut self, requests: &mut dyn Iterator<Item = SendRequest>) -> Result<(), PostError> {
+        let Self { side: Side::Embedded(embedded), limits, in_flight, number, .. } = self else {
+            return Ok(());
+        };
+        let mut refused = None;
+        let taken = core::iter::from_fn(|| {
+            let request = requests.next()?;
+            let len = match request.check(limits) {
+                Ok(len) => len,
+                Err(reason) => {
+                    refused = Some(PostError { reason, slices: request.into_slices() });
+                    return None;
+                }
+            };
+            *number += 1;
+            let (work, kept) = request.split(*number, len);
+            let Some(request) = embedded_request(work, &kept) else {
+                refused = Some(PostError { reason: PostReason::OtherDevice, slices: kept.slices });
+                return None;
+            };
+            // As in `keep`.
+            in_flight.queue(false).push_back(kept);
+            Some(request)
+        });
+        if let Err(reason) = embedded.post_send_list(taken) {
+            let kept = in_flight.queue(false).pop_back();
+            return Err(PostError {
+                reason: reason.into(),
+                slices: kept.map(|kept| kept.slices).unwrap_or_default(),
+            });
+        }
+        refused.map_or(Ok(()), Err)
     }
 
     fn post_recv(&self, kept: Kept) -> Result<(), PostError> {
@@ -481,6 +520,23 @@ impl Parts {
             PostError { reason, slices: kept.map(|kept| kept.slices).unwrap_or_default() }
         })
     }
+}
+
+/// A send request as the embedded device takes it; `None` if a slice is another device's.
+fn embedded_request(work: Work, kept: &Kept) -> Option<rc::SendRequest<Buffers>> {
+    let buffers = match work.inline {
+        Some(bytes) => Buffers::Inline(bytes),
+        None => embedded_list(&kept.slices, Slice::len)?,
+    };
+    Some(rc::SendRequest {
+        id: work.number,
+        operation: work.operation,
+        buffers,
+        len: work.len,
+        signaled: work.signaled,
+        solicited: work.solicited,
+        fence: work.fence,
+    })
 }
 
 /// The slices as the embedded device takes them; `None` if one is another device's.

@@ -140,6 +140,47 @@ fn unsignaled_requests_give_their_slices_back_with_the_next_completion() {
 }
 
 #[test]
+fn requests_posted_together_arrive_in_order_and_one_that_is_refused_stops_the_list() {
+    let (mut a, b) = connect(&Setup { receives: 64, ..Setup::default() });
+    // A request that no queue pair takes is the 41st.
+    let request = |number: u8| match number {
+        40 => SendRequest::send([0, 8, 16, 24, 32].map(|offset| a.memory.slice(offset, 8).unwrap())),
+        _ => SendRequest::send_inline(&[number; 60]).id(number.into()),
+    };
+    let requests: Vec<_> = (0..64).map(request).collect();
+    let mut requests = requests.into_iter();
+    let error = a.qp().post_send_list(&mut requests).unwrap_err();
+    assert_eq!((error.reason, error.slices.len()), (PostReason::TooManySlices { count: 5, limit: 4 }, 5));
+    assert_eq!(requests.len(), 23, "those after it weren't taken");
+    a.qp().post_send_list(requests).unwrap();
+    for number in (0..64).filter(|number| *number != 40) {
+        let sent = a.done();
+        assert_eq!((sent.id, sent.status), (number, Status::Success));
+        let mut bytes = [0; 60];
+        b.done().slice().unwrap().read(0, &mut bytes).unwrap();
+        assert_eq!(u64::from(bytes[0]), number);
+        assert!(bytes.iter().all(|byte| *byte == bytes[0]));
+    }
+}
+
+#[test]
+fn a_list_longer_than_the_queue_stops_where_the_queue_is_full() {
+    let (mut a, b) = connect(&Setup::default());
+    if !a.place.is_embedded() {
+        // Others are given one request after the other, and may have finished some before they are given the next.
+        return;
+    }
+    let remote = b.memory.remote().range(0, 1).unwrap();
+    let mut requests = (0..1000).map(|id| SendRequest::write_inline(b"x", remote).id(id));
+    let error = a.qp().post_send_list(&mut requests).unwrap_err();
+    assert!(error.to_string().contains("made for 256 work requests"), "{error}");
+    assert_eq!(requests.count(), 1000 - 257);
+    for id in 0..256 {
+        assert_eq!(a.done().id, id);
+    }
+}
+
+#[test]
 fn a_foreign_key_is_refused_and_ends_the_connection() {
     let (mut a, b) = connect(&Setup::default());
     // A region of the same device and address space, but of another protection domain.
