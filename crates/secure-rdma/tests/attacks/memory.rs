@@ -23,17 +23,17 @@ pub(crate) static SPLICED: Attack = Attack::new(
     "A3: a part of a region put in another part's place, by a forged WRITE",
     "T3",
     "every packet",
-    || overwritten(|written| &written[1], "BBBBB", SealError::Slot { slot: 0 }),
+    || overwritten(|written| &written[1], "BBBBB", &SealError::Slot { slot: 0 }),
 );
 pub(crate) static ROLLED_BACK: Attack =
     Attack::new("rollback: what was there before put back, by a forged WRITE", "T3", "every packet", || {
-        overwritten(|written| &written[0], "AAAAA", SealError::RolledBack { slot: 0 })
+        overwritten(|written| &written[0], "AAAAA", &SealError::RolledBack { slot: 0 })
     });
 pub(crate) static ZEROED: Attack = Attack::new(
     "rollback: zeros, as if nothing had been written, by a forged WRITE",
     "T3",
     "every packet",
-    || overwritten(|_| &[0; 4120], "\0\0\0\0\0", SealError::RolledBack { slot: 0 }),
+    || overwritten(|_| &[0; 4120], "\0\0\0\0\0", &SealError::RolledBack { slot: 0 }),
 );
 pub(crate) static ANOTHERS_SLOT: Attack = Attack::new(
     "splicing: a part of another client's region, by a forged WRITE",
@@ -138,7 +138,7 @@ fn overwrite(path: &Path, client: &Session, offset: u64, bytes: &[u8]) {
 }
 
 /// The client writes one block, another behind it, and then something newer in the first one's place; that is overwritten.
-fn overwritten(with: fn(&[Vec<u8>]) -> &[u8], open: &str, sealed: SealError) -> Played {
+fn overwritten(with: fn(&[Vec<u8>]) -> &[u8], open: &str, sealed: &SealError) -> Played {
     let mut words = Vec::new();
     for seal in BOTH {
         let path = Path::new(seal)?;
@@ -158,7 +158,7 @@ fn overwritten(with: fn(&[Vec<u8>]) -> &[u8], open: &str, sealed: SealError) -> 
                 return "the client reads it as what it wrote there last".into();
             }
             let error = found.unwrap_err();
-            assert!(matches!(&error, SessionError::Forged(found) if *found == sealed), "{error}");
+            assert!(matches!(&error, SessionError::Forged(found) if found == sealed), "{error}");
             is_over((Side::Client, &mut client), &mut server, &error).await
         }));
     }
