@@ -84,8 +84,9 @@ fn nak() -> Played {
                 matches!(at_client, SessionError::Operation { status: Status::RemoteInvalidRequest, .. }),
                 "{at_client}"
             );
-            drop(client);
+            client.abort(at_client.clone()).await;
             let at_server = within(server.recv()).await.unwrap_err();
+            assert_eq!(at_server.to_string(), format!("the peer ended the session: {at_client}"));
             over(&at_client, &at_server)
         }));
     }

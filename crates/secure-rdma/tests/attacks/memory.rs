@@ -29,6 +29,12 @@ pub(crate) static ROLLED_BACK: Attack =
     Attack::new("rollback: what was there before put back, by a forged WRITE", "T3", "every packet", || {
         overwritten(|written| &written[0], "AAAAA", &SealError::RolledBack { slot: 0 })
     });
+pub(crate) static ROLLED_BACK_THERE: Attack = Attack::new(
+    "rollback: the same, after the server's program has read the newer bytes",
+    "T3",
+    "every packet",
+    rolled_back_there,
+);
 pub(crate) static ZEROED: Attack = Attack::new(
     "rollback: zeros, as if nothing had been written, by a forged WRITE",
     "T3",
@@ -160,6 +166,33 @@ fn overwritten(with: fn(&[Vec<u8>]) -> &[u8], open: &str, sealed: &SealError) ->
             let error = found.unwrap_err();
             assert!(matches!(&error, SessionError::Forged(found) if found == sealed), "{error}");
             is_over((Side::Client, &mut client), &mut server, &error).await
+        }));
+    }
+    Ok(Outcome::new(&*words[0], &*words[1]))
+}
+
+/// The server's program can't know what it wasn't told, but it never goes back behind what it has seen.
+fn rolled_back_there() -> Played {
+    let mut words = Vec::new();
+    for seal in BOTH {
+        let path = Path::new(seal)?;
+        let (mut client, mut server) = path.session();
+        words.push(path.run(async {
+            for byte in [b'A', b'B'] {
+                client.write(0, &[byte; 4096]).await.unwrap();
+            }
+            assert_eq!(within(server.read_local(0, 5)).await.unwrap(), b"BBBBB");
+            overwrite(&path, &client, 0, &written(&path.middle.seen())[0]);
+            // When this is answered, the server's device has taken what came before it.
+            within(client.fetch_add(0, 1)).await.unwrap();
+            let found = within(server.read_local(0, 5)).await;
+            if seal == Off {
+                assert_eq!(found.unwrap(), b"AAAAA");
+                return "the server's program reads it as the newest".into();
+            }
+            let error = found.unwrap_err();
+            assert!(matches!(error, SessionError::Forged(SealError::RolledBack { slot: 0 })), "{error}");
+            is_over((Side::Server, &mut server), &mut client, &error).await
         }));
     }
     Ok(Outcome::new(&*words[0], &*words[1]))
@@ -309,6 +342,11 @@ fn one_slot_in_anothers_place_is_noticed_where_it_is_sealed() {
 #[test]
 fn an_older_slot_is_noticed_where_it_is_sealed() {
     let _ = ROLLED_BACK.play();
+}
+
+#[test]
+fn an_older_slot_is_noticed_by_the_server_that_has_seen_the_newer_one() {
+    let _ = ROLLED_BACK_THERE.play();
 }
 
 #[test]

@@ -59,6 +59,13 @@ pub(crate) static WRITE_LOST: Attack = Attack::new(
     write_lost,
 );
 
+pub(crate) static WRITE_WITHHELD: Attack = Attack::new(
+    "forged ACK: a WRITE withheld and acknowledged, and nobody but the server reads",
+    "T3",
+    "every packet",
+    write_withheld,
+);
+
 /// Plays on both paths; `play` returns what is said of it.
 fn both(play: impl Fn(&Path, bool) -> String) -> Played {
     let mut words = Vec::new();
@@ -367,6 +374,31 @@ fn cut_off() -> Played {
     })
 }
 
+/// What sealing can't show a reader that was told nothing: docs/sealing.md, "Rollback".
+fn write_withheld() -> Played {
+    both(|path, open| {
+        let (mut client, mut server) = path.session();
+        path.run(async {
+            client.write(0, &[b'A'; 4096]).await.unwrap();
+            withhold(path, client.info(), |caught| caught.operation().is_write());
+            within(client.write(0, &[b'B'; 4096])).await.unwrap();
+            assert_eq!(within(server.read_local(0, 5)).await.unwrap(), b"AAAAA");
+            let (left, stayed) = goodbye(client, server).await;
+            left.unwrap();
+            stayed.unwrap();
+        });
+        let words = "the server's program reads what was there before, and neither side notices";
+        if open {
+            words.into()
+        } else {
+            format!(
+                "**works too**: {words}. What it reads was written by the client once; that there is something newer, only the \
+                 client knows"
+            )
+        }
+    })
+}
+
 fn write_lost() -> Played {
     both(|path, open| {
         let (mut client, mut server) = path.session();
@@ -441,6 +473,11 @@ fn a_message_left_out_goes_unnoticed_in_an_open_session_and_ends_a_sealed_one() 
 #[test]
 fn a_message_cut_off_at_the_end_goes_unnoticed_in_an_open_session_and_is_missed_in_a_sealed_one() {
     let _ = CUT_OFF.play();
+}
+
+#[test]
+fn a_write_that_never_arrived_goes_unnoticed_by_a_reader_that_was_told_nothing() {
+    let _ = WRITE_WITHHELD.play();
 }
 
 #[test]
