@@ -23,11 +23,11 @@ A1 to A6 are ReDMArk's attacks, and T1 to T3 its attackers: T1 is a client of th
 source address but sees none, T3 is on the path, sees every packet and can drop, change and repeat it. To play T3, the tests
 join two network namespaces by a third, whose program takes each packet from the one and hands it on to the other, or doesn't.
 That takes root: elsewhere these lines aren't tested, and the run says so. The other attacks run on the loopback interface, and
-\u{201c}QPN, PSN\u{201d} means that the attacker has been told these numbers, as if it had seen or [guessed](#blind-injection)
+“QPN, PSN” means that the attacker has been told these numbers, as if it had seen or [guessed](#blind-injection)
 them.
 
 A note or a quoted sentence is the error that the program at that end gets, word for word. Where there is a note, the program
-at the other end gets the same after \u{201c}the peer ended the session: \u{201d}. **In bold** is what works on sealed sessions
+at the other end gets the same after “the peer ended the session: ”. **In bold** is what works on sealed sessions
 too.
 
 To write this page anew after a change, as root: `cargo test -p secure-rdma --test attacks the_page`, and copy the file that it
@@ -41,7 +41,7 @@ How many packets it takes somebody off the path (T2) to have one taken, who is t
 tries every possibility, in an idle session. Of each set exactly one is taken, whatever the numbers are, so half as many are
 needed on average. The figures for all bits can't be run in a test and are **extrapolated** from that. While data flows the PSN
 moves on, and it takes up to twice as many. In an open session the packet that is taken is delivered; a sealed one ends as with
-\u{201c}a forged SEND\u{201d} above.
+“a forged SEND” above.
 
 | what the attacker has to guess | packets sent, all possibilities | taken | refused and counted | needed on average for all bits |
 |---|---|---|---|---|
