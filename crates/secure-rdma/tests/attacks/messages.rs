@@ -7,7 +7,7 @@ use crate::packets::{answer, packet};
 use crate::path::Path;
 use rocev2::Psn;
 use rocev2::wire::{Headers, Syndrome};
-use secure_rdma::control::SealPolicy::Off;
+use secure_rdma::control::SealPolicy::{Off, Required};
 use secure_rdma::seal::SealError;
 use secure_rdma::{Session, SessionError, SessionInfo};
 use std::collections::HashSet;
@@ -473,6 +473,24 @@ fn a_message_left_out_goes_unnoticed_in_an_open_session_and_ends_a_sealed_one() 
 #[test]
 fn a_message_cut_off_at_the_end_goes_unnoticed_in_an_open_session_and_is_missed_in_a_sealed_one() {
     let _ = CUT_OFF.play();
+}
+
+/// Where nobody looks for messages any more, the goodbyes' counts alone tell.
+#[test]
+fn a_message_cut_off_at_the_end_is_missed_by_a_side_that_leaves_without_looking() {
+    let Ok(path) = Path::new(Required) else { return };
+    let (mut client, server) = path.session();
+    path.run(async {
+        withhold(&path, client.info(), Caught::is_send_to_server);
+        within(client.send(b"last")).await.unwrap();
+        let (left, stayed) = within(async { tokio::join!(client.close(), server.close()) }).await;
+        let error = stayed.unwrap_err();
+        assert!(
+            matches!(error, SessionError::Truncated { who: "the peer", sealed: 1, opened: 0 }),
+            "{error}"
+        );
+        assert_told(&error, &left.unwrap_err());
+    });
 }
 
 #[test]
