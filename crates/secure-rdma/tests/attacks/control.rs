@@ -28,7 +28,14 @@ pub(crate) static TLS_1_2: Attack = Attack::new(
     "downgrade: the client's offer changed to TLS 1.2",
     "T3",
     "the control channel's bytes",
-    tls_1_2,
+    // supported_versions (RFC 8446, section 4.2.1) of a client that has TLS 1.3 only.
+    || offered(&[0, 43, 0, 3, 2, 3, 4], &[0, 43, 0, 3, 2, 3, 3]),
+);
+pub(crate) static PROTOCOL: Attack = Attack::new(
+    "downgrade: the client's offer changed to another version of the session protocol",
+    "T3",
+    "the control channel's bytes",
+    || offered(b"secure-rdma/1", b"secure-rdma/0"),
 );
 pub(crate) static UNSEALED: Attack =
     Attack::new("downgrade: a server that offers unsealed sessions only", "the peer", "–", unsealed);
@@ -134,17 +141,16 @@ fn replay() -> Played {
     })
 }
 
-fn tls_1_2() -> Played {
-    // supported_versions (RFC 8446, section 4.2.1) of a client that has TLS 1.3 only.
-    const OFFER: [u8; 7] = [0, 43, 0, 3, 2, 3, 4];
+/// Nobody authenticates the client's first message before the handshake ends: who changes it is found out then at the latest.
+fn offered(genuine: &'static [u8], instead: &'static [u8]) -> Played {
     run(async {
         let mut words = Vec::new();
         for seal in BOTH {
             let mut world = world(seal).await;
             let proxy = Proxy::new(world.server.local_addr()).await;
-            proxy.change(|bytes| {
-                if let Some(at) = bytes.windows(OFFER.len()).position(|window| window == OFFER) {
-                    bytes[at + OFFER.len() - 1] = 3;
+            proxy.change(move |bytes| {
+                if let Some(at) = bytes.windows(genuine.len()).position(|window| window == genuine) {
+                    bytes[at..at + instead.len()].copy_from_slice(instead);
                 }
             });
             let at_client = connect(&world, proxy.address).await.unwrap_err();
@@ -201,6 +207,11 @@ fn a_recorded_control_channel_makes_no_session() {
 #[test]
 fn an_offer_of_tls_1_2_in_the_clients_place_makes_no_session() {
     TLS_1_2.play().as_ref().unwrap();
+}
+
+#[test]
+fn an_offer_of_another_protocol_in_the_clients_place_makes_no_session() {
+    PROTOCOL.play().as_ref().unwrap();
 }
 
 #[test]

@@ -84,6 +84,7 @@ const PARTS: &[Part] = &[
             &control::BIT,
             &control::REPLAY,
             &control::TLS_1_2,
+            &control::PROTOCOL,
             &control::UNSEALED,
         ],
     },
