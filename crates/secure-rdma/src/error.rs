@@ -283,7 +283,10 @@ fn meaning(status: Status) -> &'static str {
             "the peer's queue pair didn't answer; its process may be gone, or UDP may be blocked between the hosts"
         }
         Status::RnrRetryExceeded => "the peer posts no receive requests",
-        Status::Flushed => "the connection had failed before",
+        Status::Flushed => {
+            "the connection had failed before: a request of this side's failed, or one in the peer's name was refused (the device \
+             counts those by reason)"
+        }
         _ => "the connection is unusable; open a new session",
     }
 }

@@ -1,4 +1,4 @@
-//! A server and its clients in one process.
+//! A server and its clients in one process: for each test program that needs them.
 
 use secure_rdma::certs::{Identity, Name, Store};
 use secure_rdma::tls::{ClientAuth, Trust};
@@ -17,6 +17,8 @@ pub(crate) const REGION: u64 = 1 << 20;
 pub(crate) struct World {
     pub(crate) dir: PathBuf,
     _state: tempfile::TempDir,
+    /// The server's device.
+    pub(crate) device: Arc<Device>,
     pub(crate) server: Server,
     pub(crate) client: Client,
     name: Name,
@@ -53,9 +55,10 @@ impl World {
             options: at_server,
         };
         change(&mut config);
-        let server = Server::bind(device(), &identity, config).await.expect("a server");
+        let device = device();
+        let server = Server::bind(Arc::clone(&device), &identity, config).await.expect("a server");
         let client = client(&dir, None, at_client);
-        Self { _state: state, dir, server, client, name }
+        Self { _state: state, dir, device, server, client, name }
     }
 
     pub(crate) async fn connect(&self) -> Result<Session, SessionError> {
@@ -81,6 +84,12 @@ pub(crate) fn device() -> Arc<Device> {
     let name = std::env::var("SECURE_RDMA_TEST_DEVICE").unwrap_or_else(|_| "embedded".into());
     let selector: DeviceSelector = name.parse().expect("a device's name");
     Device::open(&selector).expect("the device")
+}
+
+/// A counter of a device.
+pub(crate) fn counted(device: &Device, name: &str) -> u64 {
+    let counters = device.counters();
+    counters.iter().find(|(own, _)| own == name).unwrap_or_else(|| panic!("no counter {name}")).1
 }
 
 pub(crate) fn bytes(len: usize) -> Vec<u8> {

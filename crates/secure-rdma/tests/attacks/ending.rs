@@ -1,0 +1,109 @@
+//! A2: ending a connection. Sealing can't prevent it: a queue pair takes the packet before anybody looks at its seal.
+
+use crate::attack::{Attack, Outcome, Played};
+use crate::lab::{BOTH, quote, run, session, within};
+use crate::middle::{Caught, Way};
+use crate::packets::{answer, inject, request, reth};
+use crate::path::Path;
+use rocev2::wire::{Headers, NakCode, Operation, Syndrome};
+use secure_rdma::{Session, SessionError};
+use verbs::Status;
+
+pub(crate) static WRONG_KEY: Attack =
+    Attack::new("A2: a forged WRITE with a wrong rkey", "T2, T3", "QPN, PSN", wrong_key);
+pub(crate) static BAD_OPCODE: Attack =
+    Attack::new("A2: a forged packet out of sequence of opcodes", "T2, T3", "QPN, PSN", bad_opcode);
+pub(crate) static NAK: Attack =
+    Attack::new("A2: a forged NAK, the request withheld", "T3", "every packet", nak);
+
+/// A2 by a packet that the responder refuses for good.
+fn refused(forged: impl Fn(&Session) -> Headers, status: Status) -> Played {
+    run(async {
+        let mut words = Vec::new();
+        for seal in BOTH {
+            let (_world, mut client, mut server) = session(seal).await;
+            inject(&client, &forged(&client), b"forged");
+            let at_server = within(server.recv()).await.unwrap_err();
+            let at_client = within(client.send(b"more")).await.unwrap_err();
+            assert!(
+                matches!(at_client, SessionError::Operation { status: found, .. } if found == status),
+                "{at_client}"
+            );
+            words.push(over(&at_client, &at_server));
+        }
+        Ok(both(&words))
+    })
+}
+
+fn over(at_client: &SessionError, at_server: &SessionError) -> String {
+    format!("The client: {}; the server: {}", quote(at_client), quote(at_server))
+}
+
+/// The same on both paths.
+fn both(words: &[String]) -> Outcome {
+    assert_eq!(words[0], words[1]);
+    Outcome::new(
+        format!("the connection ends. {}", words[0]),
+        "**works too**: ended, with the same errors; no wrong byte",
+    )
+}
+
+fn wrong_key() -> Played {
+    let forged = |client: &Session| {
+        let mut region = client.remote_region().unwrap();
+        region.rkey ^= 1;
+        let mut forged = request(client, Operation::WriteOnly, 0);
+        forged.reth = reth(&region, 0, 6);
+        forged
+    };
+    refused(forged, Status::RemoteAccess)
+}
+
+fn bad_opcode() -> Played {
+    refused(|client| request(client, Operation::SendLast, 0), Status::RemoteInvalidRequest)
+}
+
+/// A2 from the other side: the requester believes whoever refuses.
+fn nak() -> Played {
+    let mut words = Vec::new();
+    for seal in BOTH {
+        let path = Path::new(seal)?;
+        let (mut client, mut server) = path.session();
+        let info = client.info().clone();
+        path.middle.rule(move |caught, out| {
+            if caught.is_send_to_server() {
+                let headers = answer(&info, caught.psn(), Syndrome::Nak(NakCode::InvalidRequest));
+                out.push(Caught { way: Way::ToClient, headers, payload: Vec::new() });
+            } else {
+                out.push(caught);
+            }
+        });
+        words.push(path.run(async {
+            let at_client = within(client.send(b"more")).await.unwrap_err();
+            assert!(
+                matches!(at_client, SessionError::Operation { status: Status::RemoteInvalidRequest, .. }),
+                "{at_client}"
+            );
+            client.abort(at_client.clone()).await;
+            let at_server = within(server.recv()).await.unwrap_err();
+            assert_eq!(at_server.to_string(), format!("the peer ended the session: {at_client}"));
+            over(&at_client, &at_server)
+        }));
+    }
+    Ok(both(&words))
+}
+
+#[test]
+fn a_forged_request_with_a_wrong_key_ends_the_connection_whether_it_is_sealed_or_not() {
+    WRONG_KEY.play().as_ref().unwrap();
+}
+
+#[test]
+fn a_forged_packet_with_an_opcode_that_does_not_fit_ends_the_connection_whether_it_is_sealed_or_not() {
+    BAD_OPCODE.play().as_ref().unwrap();
+}
+
+#[test]
+fn a_forged_nak_ends_the_connection_whether_it_is_sealed_or_not() {
+    let _ = NAK.play();
+}

@@ -1,0 +1,133 @@
+//! What every attack needs: sessions on this machine's loopback interface, time limits, and words for how a session ended.
+
+use crate::world::World;
+use secure_rdma::control::ErrorKind;
+use secure_rdma::control::SealPolicy::{self, Off, Required};
+use secure_rdma::seal::SealError;
+use secure_rdma::{Session, SessionError, SessionOptions};
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::sync::Mutex;
+use std::time::Duration;
+use tokio::runtime::Runtime;
+
+/// This machine can't play the attack, and has said so.
+#[derive(Debug)]
+pub(crate) struct Skipped;
+
+/// Both kinds of session: the open one, on which an attack has to work, or it proves nothing; and the sealed one.
+pub(crate) const BOTH: [SealPolicy; 2] = [Off, Required];
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long nothing comes where nothing must come.
+const QUIET: Duration = Duration::from_millis(300);
+
+pub(crate) fn run<T>(what: impl Future<Output = T>) -> T {
+    Runtime::new().expect("a runtime").block_on(what)
+}
+
+pub(crate) async fn within<T>(what: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, what).await.expect("in time")
+}
+
+pub(crate) fn options(seal: SealPolicy) -> SessionOptions {
+    SessionOptions { seal, ..SessionOptions::default() }
+}
+
+/// Both ends of a session over IPv6, whose packets have no identification for a forger to guess.
+pub(crate) async fn session(seal: SealPolicy) -> (World, Session, Session) {
+    let mut world = World::with("::1", options(seal), options(seal), |_| {}).await;
+    let (client, server) = world.session().await;
+    assert_eq!(client.info().sealed, seal == Required);
+    (world, client, server)
+}
+
+/// The next message.
+pub(crate) async fn message(session: &mut Session) -> Vec<u8> {
+    within(session.recv()).await.expect("received").expect("a message")
+}
+
+/// Nothing is delivered.
+pub(crate) async fn silence(session: &mut Session) {
+    let heard = tokio::time::timeout(QUIET, session.recv()).await;
+    assert!(heard.is_err(), "{heard:?}");
+}
+
+/// Two sides that say goodbye to each other; `left` leaves first.
+pub(crate) async fn goodbye(
+    left: Session,
+    mut stayed: Session,
+) -> (Result<(), SessionError>, Result<(), SessionError>) {
+    let answer = async {
+        let end = stayed.recv().await;
+        match end {
+            Ok(None) => stayed.close().await,
+            Ok(Some(message)) => panic!("delivered at the end: {message:?}"),
+            Err(error) => Err(error),
+        }
+    };
+    within(async { tokio::join!(left.close(), answer) }).await
+}
+
+/// A side of a session, for the page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Side {
+    Client,
+    Server,
+}
+
+impl Display for Side {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Client => "client",
+            Self::Server => "server",
+        })
+    }
+}
+
+/// The sealed session is over at the side that has found `error`, for good, and the other is told why. Says so for the page.
+pub(crate) async fn is_over(
+    (who, finder): (Side, &mut Session),
+    other: &mut Session,
+    error: &SessionError,
+) -> String {
+    let recv = finder.recv().await.map(drop).expect_err("over");
+    let send = finder.send(b"more").await.expect_err("over");
+    for again in [recv, send] {
+        assert_eq!(again.to_string(), error.to_string());
+    }
+    let told = within(other.ended()).await.expect("not an orderly end");
+    assert_told(error, &told);
+    ended(who, error)
+}
+
+/// `told` is what the other side hears of `error`.
+pub(crate) fn assert_told(error: &SessionError, told: &SessionError) {
+    assert!(
+        matches!(told, SessionError::Peer { code, .. } if code.kind() == Some(ErrorKind::Forged)),
+        "{told}"
+    );
+    assert_eq!(told.to_string(), format!("the peer ended the session: {error}"));
+}
+
+/// The page's words for a session that one side ended, and told the other why: the error itself is a note.
+pub(crate) fn ended(who: Side, error: &SessionError) -> String {
+    let label = match error {
+        SessionError::Forged(SealError::Message { counter }) => format!("fragment-{counter}"),
+        SessionError::Forged(SealError::Slot { slot }) => format!("slot-{slot}"),
+        SessionError::Forged(SealError::RolledBack { slot }) => format!("rolled-back-{slot}"),
+        SessionError::Truncated { .. } => "cut-off".into(),
+        other => panic!("{other}"),
+    };
+    let words = format!("no wrong byte; the {who} ends it [^{label}]");
+    NOTES.lock().expect("no panic").insert(label, error.to_string());
+    words
+}
+
+/// The errors that [`ended`] has named.
+pub(crate) static NOTES: Mutex<BTreeMap<String, String>> = Mutex::new(BTreeMap::new());
+
+pub(crate) fn quote(error: impl Display) -> String {
+    format!("“{error}”")
+}

@@ -1,0 +1,96 @@
+//! The attack lab: every attack of SECURITY.md on real sessions, open and sealed, with raw packets. docs/attacks.md is what came of it.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `injection`, `ending`, `memory`, `messages`, `control`, `exhaustion`, `blind` | the attacks |
+//! | `packets` | forged packets |
+//! | `network`, `middle`, `path` | sessions whose packets all go through the attacker's hands |
+//! | `proxy` | the same for the control channel |
+//! | `page` | docs/attacks.md |
+#![expect(clippy::unwrap_used, reason = "clippy knows test functions, not their helpers")]
+
+mod attack;
+mod blind;
+mod control;
+mod ending;
+mod exhaustion;
+mod injection;
+mod lab;
+mod memory;
+mod messages;
+mod middle;
+mod network;
+mod packets;
+mod page;
+mod path;
+mod proxy;
+#[allow(dead_code, reason = "each test program uses a part of it")]
+#[path = "../session/world.rs"]
+mod world;
+
+use page::Part;
+
+const PARTS: &[Part] = &[
+    Part {
+        title: "Packets in another's name",
+        attacks: &[&injection::SEND, &injection::WRITE, &injection::ATOMIC],
+    },
+    Part { title: "Ending a connection", attacks: &[&ending::WRONG_KEY, &ending::BAD_OPCODE, &ending::NAK] },
+    Part {
+        title: "Reading and changing what is on the way",
+        attacks: &[
+            &messages::READ,
+            &memory::COVERT,
+            &messages::CHANGED,
+            &memory::READ_CHANGED,
+            &messages::REORDERED,
+            &messages::LEFT_OUT,
+            &messages::WRITE_LOST,
+            &messages::WRITE_WITHHELD,
+            &messages::CUT_OFF,
+        ],
+    },
+    Part {
+        title: "What was genuine once, or elsewhere",
+        attacks: &[
+            &messages::REPLAYED,
+            &messages::RESTAMPED,
+            &messages::OLD_SESSION,
+            &messages::ADDRESSED_ANEW,
+            &messages::REFLECTED,
+            &messages::SPLICED,
+            &memory::ANOTHERS_SLOT,
+            &memory::SPLICED,
+            &memory::ROLLED_BACK,
+            &memory::ROLLED_BACK_THERE,
+            &memory::ZEROED,
+            &memory::READ_REPLAYED,
+        ],
+    },
+    Part {
+        title: "Other clients",
+        attacks: &[
+            &memory::OTHERS,
+            &memory::OUTSIDE,
+            &exhaustion::PLACES,
+            &exhaustion::HANDSHAKES,
+            &exhaustion::FLOOD,
+        ],
+    },
+    Part {
+        title: "The control channel",
+        attacks: &[
+            &control::IMPERSONATION,
+            &control::BIT,
+            &control::REPLAY,
+            &control::TLS_1_2,
+            &control::PROTOCOL,
+            &control::UNSEALED,
+        ],
+    },
+];
+
+#[test]
+fn the_page_in_the_docs_is_what_came_of_the_attacks() {
+    page::compare(PARTS);
+}

@@ -1,0 +1,505 @@
+//! What an attacker on the path does to messages: reading, changing, replay, reflection, splicing, reordering, truncation.
+
+use crate::attack::{Attack, Outcome, Played};
+use crate::lab::{BOTH, Side, assert_told, ended, goodbye, is_over, message, silence, within};
+use crate::middle::{Caught, Way};
+use crate::packets::{answer, packet};
+use crate::path::Path;
+use rocev2::Psn;
+use rocev2::wire::{Headers, Syndrome};
+use secure_rdma::control::SealPolicy::{Off, Required};
+use secure_rdma::seal::SealError;
+use secure_rdma::{Session, SessionError, SessionInfo};
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex};
+
+const ACK: Syndrome = Syndrome::Ack { credits: Syndrome::NO_CREDITS };
+
+pub(crate) static READ: Attack =
+    Attack::new("eavesdropping on messages, WRITEs and READs", "T3", "every packet", read);
+pub(crate) static CHANGED: Attack = Attack::new("a SEND changed on the way", "T3", "every packet", changed);
+pub(crate) static REPLAYED: Attack =
+    Attack::new("replay: a packet sent again as it was", "T3", "every packet", replayed);
+pub(crate) static RESTAMPED: Attack = Attack::new(
+    "replay: an old payload with the PSN that is expected (as an old packet has after 2^24 others)",
+    "T3",
+    "every packet",
+    restamped,
+);
+pub(crate) static OLD_SESSION: Attack =
+    Attack::new("replay: a whole session's packets, in a later session", "T3", "every packet", old_session);
+pub(crate) static ADDRESSED_ANEW: Attack = Attack::new(
+    "replay: the same, with the later session's QPN and PSN",
+    "T3",
+    "every packet",
+    addressed_anew,
+);
+pub(crate) static REFLECTED: Attack =
+    Attack::new("reflection: a client's own message sent back to it", "T3", "every packet", reflected);
+pub(crate) static SPLICED: Attack =
+    Attack::new("splicing: one client's message in another's session", "T3", "every packet", spliced);
+pub(crate) static REORDERED: Attack =
+    Attack::new("reordering: the payloads of two packets exchanged", "T3", "every packet", reordered);
+pub(crate) static LEFT_OUT: Attack = Attack::new(
+    "forged ACK: a SEND withheld and acknowledged, later PSNs moved up",
+    "T3",
+    "every packet",
+    left_out,
+);
+pub(crate) static CUT_OFF: Attack = Attack::new(
+    "truncation: the last SEND withheld and acknowledged, then an orderly end",
+    "T3",
+    "every packet",
+    cut_off,
+);
+pub(crate) static WRITE_LOST: Attack = Attack::new(
+    "forged ACK: a WRITE withheld and acknowledged, later PSNs moved up",
+    "T3",
+    "every packet",
+    write_lost,
+);
+
+pub(crate) static WRITE_WITHHELD: Attack = Attack::new(
+    "forged ACK: a WRITE withheld and acknowledged, and nobody but the server reads",
+    "T3",
+    "every packet",
+    write_withheld,
+);
+
+/// Plays on both paths; `play` returns what is said of it.
+fn both(play: impl Fn(&Path, bool) -> String) -> Played {
+    let mut words = Vec::new();
+    for seal in BOTH {
+        words.push(play(&Path::new(seal)?, seal == Off));
+    }
+    Ok(Outcome::new(&*words[0], &*words[1]))
+}
+
+/// The server refuses what it gets as the client's fragment with that number.
+async fn refused_by_server(server: &mut Session, client: &mut Session, number: u64) -> String {
+    let error = within(server.recv()).await.unwrap_err();
+    assert!(
+        matches!(error, SessionError::Forged(SealError::Message { counter }) if counter == number),
+        "{error}"
+    );
+    is_over((Side::Server, server), client, &error).await
+}
+
+/// A message of the client's, as it was seen on the way.
+fn seen_send(path: &Path, client: &SessionInfo) -> Caught {
+    let seen = path.middle.seen();
+    let mut sends = seen.into_iter().filter(Caught::is_send_to_server);
+    sends.find(|caught| caught.headers.bth.dest_qp == client.remote.qpn).expect("a message was sent")
+}
+
+fn same_immediate(caught: &Caught) -> impl FnOnce(&mut Headers) + use<> {
+    let immediate = caught.headers.immediate;
+    move |headers| headers.immediate = immediate
+}
+
+fn read() -> Played {
+    const SECRETS: [&[u8]; 2] = [b"a message for nobody else", b"written for nobody else"];
+    both(|path, open| {
+        let (mut client, mut server) = path.session();
+        path.run(async {
+            client.send(SECRETS[0]).await.unwrap();
+            assert_eq!(message(&mut server).await, SECRETS[0]);
+            client.write(0, SECRETS[1]).await.unwrap();
+            assert_eq!(client.read(0, SECRETS[1].len()).await.unwrap(), SECRETS[1]);
+        });
+        let seen = path.middle.seen();
+        for (secret, times) in SECRETS.into_iter().zip([1, 2]) {
+            let holds =
+                |caught: &&Caught| caught.payload.windows(secret.len()).any(|window| window == secret);
+            let found = seen.iter().filter(holds).count();
+            // Packets may be sent again.
+            assert!(if open { found >= times } else { found == 0 }, "{found}");
+        }
+        if open { "every byte is in the packets" } else { "not a byte of it is in the packets" }.into()
+    })
+}
+
+fn changed() -> Played {
+    both(|path, open| {
+        let (mut client, mut server) = path.session();
+        path.middle.change(Caught::is_send_to_server, |caught| {
+            let last = caught.payload.last_mut().unwrap();
+            *last ^= 1;
+        });
+        path.run(async {
+            within(client.send(b"pay 100")).await.unwrap();
+            if open {
+                assert_eq!(message(&mut server).await, b"pay 101");
+                return "the server gets the changed message".into();
+            }
+            refused_by_server(&mut server, &mut client, 0).await
+        })
+    })
+}
+
+/// The responder takes it for one whose acknowledgement was lost.
+fn replayed() -> Played {
+    const TIMES: u64 = 100;
+    both(|path, _| {
+        let (mut client, mut server) = path.session();
+        let before = path.counted("duplicate_request");
+        path.run(async {
+            client.send(b"once").await.unwrap();
+            assert_eq!(message(&mut server).await, b"once");
+            let old = seen_send(path, client.info());
+            (0..TIMES).for_each(|_| path.middle.send(&old));
+            silence(&mut server).await;
+        });
+        // The client may have sent something again by itself.
+        assert!(path.counted("duplicate_request") >= before + TIMES);
+        path.run(async {
+            client.send(b"next").await.unwrap();
+            assert_eq!(message(&mut server).await, b"next");
+            let (left, stayed) = goodbye(client, server).await;
+            left.unwrap();
+            stayed.unwrap();
+        });
+        "does nothing: acknowledged again, not carried out, counted as `duplicate_request`; the session goes on".into()
+    })
+}
+
+fn restamped() -> Played {
+    both(|path, open| {
+        let (mut client, mut server) = path.session();
+        path.run(async {
+            client.send(b"pay 100").await.unwrap();
+            assert_eq!(message(&mut server).await, b"pay 100");
+            let old = seen_send(path, client.info()).payload;
+            path.middle.change(Caught::is_send_to_server, move |caught| caught.payload.clone_from(&old));
+            within(client.send(b"goodbye")).await.unwrap();
+            if open {
+                assert_eq!(message(&mut server).await, b"pay 100");
+                return "delivered a second time, in the place of a genuine message".into();
+            }
+            refused_by_server(&mut server, &mut client, 1).await
+        })
+    })
+}
+
+fn old_session() -> Played {
+    both(|path, _| {
+        let (mut client, mut server) = path.session();
+        let old = path.run(async {
+            client.send(b"pay 100").await.unwrap();
+            assert_eq!(message(&mut server).await, b"pay 100");
+            client.write(0, b"paid").await.unwrap();
+            let seen = path.middle.seen();
+            let (left, stayed) = goodbye(client, server).await;
+            left.unwrap();
+            stayed.unwrap();
+            seen.into_iter().filter(|caught| caught.way == Way::ToServer).collect::<Vec<_>>()
+        });
+        let before = path.counted("unknown_queue_pair");
+        let (mut client, mut server) = path.session();
+        for caught in &old {
+            path.middle.send(caught);
+        }
+        path.run(async {
+            silence(&mut server).await;
+            client.send(b"new").await.unwrap();
+            assert_eq!(message(&mut server).await, b"new");
+            assert_eq!(client.read(0, 4).await.unwrap(), [0; 4]);
+        });
+        assert!(path.counted("unknown_queue_pair") >= before + old.len() as u64);
+        "does nothing: the QPN is another; every packet is counted as `unknown_queue_pair`".into()
+    })
+}
+
+fn addressed_anew() -> Played {
+    both(|path, open| {
+        let (mut client, mut server) = path.session();
+        let old = path.run(async {
+            client.send(b"pay 100").await.unwrap();
+            assert_eq!(message(&mut server).await, b"pay 100");
+            seen_send(path, client.info())
+        });
+        drop((client, server));
+        let (mut client, mut server) = path.session();
+        path.middle.put_in(client.info(), old.operation(), same_immediate(&old), &old.payload);
+        path.run(async {
+            if open {
+                assert_eq!(message(&mut server).await, b"pay 100");
+                return "delivered in the later session".into();
+            }
+            refused_by_server(&mut server, &mut client, 0).await
+        })
+    })
+}
+
+fn reflected() -> Played {
+    both(|path, open| {
+        let (mut client, mut server) = path.session();
+        path.run(async {
+            client.send(b"who are you?").await.unwrap();
+            assert_eq!(message(&mut server).await, b"who are you?");
+            let own = seen_send(path, client.info());
+            let info = client.info();
+            let mut headers = packet(own.operation(), info.own.qpn, info.remote.psn.get());
+            same_immediate(&own)(&mut headers);
+            path.middle.send(&Caught { way: Way::ToClient, headers, payload: own.payload });
+            if open {
+                assert_eq!(message(&mut client).await, b"who are you?");
+                return "the client gets it as the server's".into();
+            }
+            let error = within(client.recv()).await.unwrap_err();
+            assert!(matches!(error, SessionError::Forged(SealError::Message { counter: 0 })), "{error}");
+            is_over((Side::Client, &mut client), &mut server, &error).await
+        })
+    })
+}
+
+fn spliced() -> Played {
+    both(|path, open| {
+        let (mut first, mut at_first) = path.session();
+        let (mut second, mut at_second) = path.session();
+        path.run(async {
+            first.send(b"I am first").await.unwrap();
+            assert_eq!(message(&mut at_first).await, b"I am first");
+            let firsts = seen_send(path, first.info());
+            path.middle.put_in(second.info(), firsts.operation(), same_immediate(&firsts), &firsts.payload);
+            if open {
+                assert_eq!(message(&mut at_second).await, b"I am first");
+                return "delivered as the other client's".into();
+            }
+            let words = refused_by_server(&mut at_second, &mut second, 0).await;
+            first.send(b"still here").await.unwrap();
+            assert_eq!(message(&mut at_first).await, b"still here");
+            words
+        })
+    })
+}
+
+fn reordered() -> Played {
+    both(|path, open| {
+        let (mut client, mut server) = path.session();
+        let mut held: Option<Caught> = None;
+        let mut exchanged = false;
+        path.middle.rule(move |mut caught, out| {
+            if !caught.is_send_to_server() || exchanged {
+                return out.push(caught);
+            }
+            match &mut held {
+                Some(first) if first.psn() != caught.psn() => {
+                    core::mem::swap(&mut first.payload, &mut caught.payload);
+                    out.push(first.clone());
+                    out.push(caught);
+                    exchanged = true;
+                }
+                _ => held = Some(caught),
+            }
+        });
+        // Two fragments of the same length; sealed, they have 20 bytes more.
+        let half = if open { 4096 } else { 4096 - 20 };
+        let halves = [vec![b'A'; half], vec![b'B'; half]];
+        path.run(async {
+            within(client.send(&halves.concat())).await.unwrap();
+            if open {
+                let [first, second] = &halves;
+                assert_eq!(message(&mut server).await, [&second[..], first].concat());
+                return "the server gets the message with its halves exchanged".into();
+            }
+            refused_by_server(&mut server, &mut client, 0).await
+        })
+    })
+}
+
+/// Withholds all requests of a kind and tells the client that they have arrived; returns their PSNs.
+fn withhold(path: &Path, client: &SessionInfo, which: fn(&Caught) -> bool) -> Arc<Mutex<HashSet<Psn>>> {
+    let withheld = Arc::new(Mutex::new(HashSet::new()));
+    let (noted, info) = (Arc::clone(&withheld), client.clone());
+    path.middle.rule(move |caught, out| {
+        if !which(&caught) {
+            return out.push(caught);
+        }
+        noted.lock().unwrap().insert(caught.psn());
+        let headers = answer(&info, caught.psn(), ACK);
+        out.push(Caught { way: Way::ToClient, headers, payload: Vec::new() });
+    });
+    withheld
+}
+
+fn left_out() -> Played {
+    both(|path, open| {
+        let (mut client, mut server) = path.session();
+        path.run(async {
+            client.send(b"first").await.unwrap();
+            assert_eq!(message(&mut server).await, b"first");
+            let withheld = withhold(path, client.info(), Caught::is_send_to_server);
+            // For the client it is done.
+            within(client.send(b"second")).await.unwrap();
+            path.middle.let_pass();
+            path.middle.leave_out(client.info(), withheld.lock().unwrap().len());
+            client.send(b"third").await.unwrap();
+            if open {
+                assert_eq!(message(&mut server).await, b"third");
+                let (left, stayed) = goodbye(client, server).await;
+                left.unwrap();
+                stayed.unwrap();
+                return "the sender takes it for delivered; the next message is delivered after the gap, and neither side \
+                        ever notices"
+                    .into();
+            }
+            refused_by_server(&mut server, &mut client, 1).await
+        })
+    })
+}
+
+fn cut_off() -> Played {
+    both(|path, open| {
+        let (mut client, mut server) = path.session();
+        path.run(async {
+            client.send(b"first").await.unwrap();
+            assert_eq!(message(&mut server).await, b"first");
+            withhold(path, client.info(), Caught::is_send_to_server);
+            within(client.send(b"last")).await.unwrap();
+            let (left, stayed) = goodbye(client, server).await;
+            if open {
+                left.unwrap();
+                stayed.unwrap();
+                return "both sides end in good order; the sender takes it for delivered".into();
+            }
+            let error = stayed.unwrap_err();
+            assert!(
+                matches!(error, SessionError::Truncated { who: "the peer", sealed: 2, opened: 1 }),
+                "{error}"
+            );
+            assert_told(&error, &left.unwrap_err());
+            ended(Side::Server, &error)
+        })
+    })
+}
+
+/// What sealing can't show a reader that was told nothing: docs/sealing.md, "Rollback".
+fn write_withheld() -> Played {
+    both(|path, open| {
+        let (mut client, mut server) = path.session();
+        path.run(async {
+            client.write(0, &[b'A'; 4096]).await.unwrap();
+            withhold(path, client.info(), |caught| caught.operation().is_write());
+            within(client.write(0, &[b'B'; 4096])).await.unwrap();
+            assert_eq!(within(server.read_local(0, 5)).await.unwrap(), b"AAAAA");
+            let (left, stayed) = goodbye(client, server).await;
+            left.unwrap();
+            stayed.unwrap();
+        });
+        let words = "the server's program reads what was there before, and neither side notices";
+        if open {
+            words.into()
+        } else {
+            format!(
+                "**works too**: {words}. What it reads was written by the client once; that there is something newer, only the \
+                 client knows"
+            )
+        }
+    })
+}
+
+fn write_lost() -> Played {
+    both(|path, open| {
+        let (mut client, mut server) = path.session();
+        path.run(async {
+            client.write(0, &[b'A'; 4096]).await.unwrap();
+            let withheld = withhold(path, client.info(), |caught| caught.operation().is_write());
+            within(client.write(0, &[b'B'; 4096])).await.unwrap();
+            path.middle.let_pass();
+            path.middle.leave_out(client.info(), withheld.lock().unwrap().len());
+            let found = within(client.read(0, 5)).await;
+            if open {
+                assert_eq!(found.unwrap(), b"AAAAA");
+                return "the client takes it for written, and reads the old bytes back".into();
+            }
+            let error = found.unwrap_err();
+            assert!(matches!(error, SessionError::Forged(SealError::RolledBack { slot: 0 })), "{error}");
+            is_over((Side::Client, &mut client), &mut server, &error).await
+        })
+    })
+}
+
+#[test]
+fn packets_hold_everything_in_an_open_session_and_nothing_in_a_sealed_one() {
+    let _ = READ.play();
+}
+
+#[test]
+fn a_changed_message_is_delivered_in_an_open_session_and_ends_a_sealed_one() {
+    let _ = CHANGED.play();
+}
+
+#[test]
+fn a_repeated_packet_is_never_carried_out_twice() {
+    let _ = REPLAYED.play();
+}
+
+#[test]
+fn a_repeated_payload_with_a_new_psn_is_delivered_in_an_open_session_and_ends_a_sealed_one() {
+    let _ = RESTAMPED.play();
+}
+
+#[test]
+fn another_sessions_packets_find_no_queue_pair() {
+    let _ = OLD_SESSION.play();
+}
+
+#[test]
+fn another_sessions_messages_are_delivered_in_an_open_session_and_end_a_sealed_one() {
+    let _ = ADDRESSED_ANEW.play();
+}
+
+#[test]
+fn a_message_sent_back_is_delivered_in_an_open_session_and_ends_a_sealed_one() {
+    let _ = REFLECTED.play();
+}
+
+#[test]
+fn another_clients_message_is_delivered_in_an_open_session_and_ends_a_sealed_one() {
+    let _ = SPLICED.play();
+}
+
+#[test]
+fn exchanged_packets_are_delivered_in_an_open_session_and_end_a_sealed_one() {
+    let _ = REORDERED.play();
+}
+
+#[test]
+fn a_message_left_out_goes_unnoticed_in_an_open_session_and_ends_a_sealed_one() {
+    let _ = LEFT_OUT.play();
+}
+
+#[test]
+fn a_message_cut_off_at_the_end_goes_unnoticed_in_an_open_session_and_is_missed_in_a_sealed_one() {
+    let _ = CUT_OFF.play();
+}
+
+/// Where nobody looks for messages any more, the goodbyes' counts alone tell.
+#[test]
+fn a_message_cut_off_at_the_end_is_missed_by_a_side_that_leaves_without_looking() {
+    let Ok(path) = Path::new(Required) else { return };
+    let (mut client, server) = path.session();
+    path.run(async {
+        withhold(&path, client.info(), Caught::is_send_to_server);
+        within(client.send(b"last")).await.unwrap();
+        let (left, stayed) = within(async { tokio::join!(client.close(), server.close()) }).await;
+        let error = stayed.unwrap_err();
+        assert!(
+            matches!(error, SessionError::Truncated { who: "the peer", sealed: 1, opened: 0 }),
+            "{error}"
+        );
+        assert_told(&error, &left.unwrap_err());
+    });
+}
+
+#[test]
+fn a_write_that_never_arrived_goes_unnoticed_by_a_reader_that_was_told_nothing() {
+    let _ = WRITE_WITHHELD.play();
+}
+
+#[test]
+fn a_write_that_never_arrived_goes_unnoticed_in_an_open_session_and_is_noticed_by_the_next_read_of_a_sealed_one()
+ {
+    let _ = WRITE_LOST.play();
+}

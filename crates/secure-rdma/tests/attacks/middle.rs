@@ -1,0 +1,256 @@
+//! The attacker on the path: every packet goes through its hands. It lets them pass, unless a rule says otherwise.
+
+use crate::network::{CLIENT, Machine, Network, SERVER};
+use crate::packets::{datagram, packet};
+use rocev2::icrc;
+use rocev2::wire::{Headers, Opcode, Operation, Packet};
+use rocev2::{Mtu, Psn, Qpn};
+use secure_rdma::SessionInfo;
+use std::collections::HashMap;
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, mpsc};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// How often a thread that waits for packets looks whether it is over.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Where a packet goes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    ToServer,
+    ToClient,
+}
+
+/// A packet on its way.
+#[derive(Clone, Debug)]
+pub(crate) struct Caught {
+    pub(crate) way: Way,
+    pub(crate) headers: Headers,
+    pub(crate) payload: Vec<u8>,
+}
+
+impl Caught {
+    pub(crate) fn operation(&self) -> Operation {
+        match self.headers.bth.opcode {
+            Opcode::Known { operation, .. } => operation,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Whether it carries a message, or a part of one, of the client's.
+    pub(crate) fn is_send_to_server(&self) -> bool {
+        self.way == Way::ToServer && self.operation().is_send()
+    }
+
+    pub(crate) fn psn(&self) -> Psn {
+        self.headers.bth.psn
+    }
+}
+
+/// Takes a packet and puts what is to be sent instead, to whomever, into the list.
+type Rule = Box<dyn FnMut(Caught, &mut Vec<Caught>) + Send>;
+
+#[derive(Default)]
+struct State {
+    rule: Option<Rule>,
+    seen: Vec<Caught>,
+    /// Of each of the server's queue pairs, the PSN that it expects.
+    expected: HashMap<Qpn, Psn>,
+    /// By how much the client's PSNs are behind what the server expects, by either queue pair: since packets were put in.
+    shifts: HashMap<Qpn, u32>,
+}
+
+pub(crate) struct Middle {
+    state: Arc<Mutex<State>>,
+    sockets: Arc<Sockets>,
+    stop: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// Each has the address of one end, receives what is for it, and sends in its name.
+struct Sockets {
+    as_server: UdpSocket,
+    as_client: UdpSocket,
+}
+
+impl Sockets {
+    fn send(&self, caught: &Caught) {
+        let (from, to) = match caught.way {
+            Way::ToServer => (&self.as_client, address(SERVER)),
+            Way::ToClient => (&self.as_server, address(CLIENT)),
+        };
+        let own = from.local_addr().expect("its address");
+        from.send_to(&datagram(own, to, &caught.headers, &caught.payload), to).expect("sent");
+    }
+}
+
+fn address(text: &str) -> SocketAddr {
+    SocketAddr::new(text.parse().expect("an address"), rocev2::UDP_PORT)
+}
+
+impl Middle {
+    pub(crate) fn new(network: &Network) -> Self {
+        let door = network.door(Machine::Attacker);
+        let (sender, sockets) = mpsc::channel();
+        std::thread::spawn(move || {
+            door();
+            let socket = |text| {
+                let socket = UdpSocket::bind(address(text)).expect("another's address");
+                socket.set_read_timeout(Some(LOOK)).expect("a time limit");
+                socket
+            };
+            let sockets = Sockets { as_server: socket(SERVER), as_client: socket(CLIENT) };
+            sender.send(Arc::new(sockets)).expect("wanted");
+        });
+        let sockets = sockets.recv().expect("sockets");
+        let (state, stop) = (Arc::default(), Arc::default());
+        let threads = [Way::ToServer, Way::ToClient]
+            .map(|way| {
+                let (state, sockets, stop) = (Arc::clone(&state), Arc::clone(&sockets), Arc::clone(&stop));
+                std::thread::spawn(move || relay(way, &state, &sockets, &stop))
+            })
+            .into();
+        Self { state, sockets, stop, threads }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no rule has panicked")
+    }
+
+    /// From now on every packet is treated so.
+    pub(crate) fn rule(&self, rule: impl FnMut(Caught, &mut Vec<Caught>) + Send + 'static) {
+        self.state().rule = Some(Box::new(rule));
+    }
+
+    /// From now on every packet that `which` holds for is changed so.
+    pub(crate) fn change(
+        &self,
+        which: impl Fn(&Caught) -> bool + Send + 'static,
+        mut change: impl FnMut(&mut Caught) + Send + 'static,
+    ) {
+        self.rule(move |mut caught, out| {
+            if which(&caught) {
+                change(&mut caught);
+            }
+            out.push(caught);
+        });
+    }
+
+    /// From now on everything passes.
+    pub(crate) fn let_pass(&self) {
+        self.state().rule = None;
+    }
+
+    /// Everything that was sent so far, as it was sent.
+    pub(crate) fn seen(&self) -> Vec<Caught> {
+        self.state().seen.clone()
+    }
+
+    /// Sends a packet as it is.
+    pub(crate) fn send(&self, caught: &Caught) {
+        self.sockets.send(caught);
+    }
+
+    /// Puts a request of the client's in that the client never made. Its own requests are told to the server with PSNs that are moved on
+    /// from then on, and the answers with those that the client knows.
+    pub(crate) fn put_in(
+        &self,
+        client: &SessionInfo,
+        operation: Operation,
+        fill: impl FnOnce(&mut Headers),
+        payload: &[u8],
+    ) {
+        let (server, own) = (client.remote.qpn, client.own.qpn);
+        let mut state = self.state();
+        let expected = state.expected.entry(server).or_insert(client.own.psn.get());
+        let mut headers = packet(operation, server, *expected);
+        fill(&mut headers);
+        let used = used(&headers);
+        *expected = expected.plus(used);
+        for qpn in [server, own] {
+            *state.shifts.entry(qpn).or_default() += used;
+        }
+        // Still locked: no genuine packet overtakes it.
+        self.sockets.send(&Caught { way: Way::ToServer, headers, payload: payload.to_vec() });
+    }
+
+    /// Tells the server of what the client sends from now on as if `count` of its packets, which were withheld, had never been.
+    pub(crate) fn leave_out(&self, client: &SessionInfo, count: usize) {
+        let count = u32::try_from(count).expect("few");
+        let mut state = self.state();
+        for qpn in [client.remote.qpn, client.own.qpn] {
+            let shift = state.shifts.entry(qpn).or_default();
+            *shift = shift.wrapping_sub(count);
+        }
+    }
+}
+
+impl Drop for Middle {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// How many PSNs a request takes: a READ as many as its answer has packets.
+fn used(headers: &Headers) -> u32 {
+    match (headers.bth.opcode, headers.reth) {
+        (Opcode::Known { operation: Operation::ReadRequest, .. }, Some(reth)) => Mtu::B4096.packets(reth.len),
+        _ => 1,
+    }
+}
+
+fn relay(way: Way, state: &Mutex<State>, sockets: &Sockets, stop: &AtomicBool) {
+    let socket = match way {
+        Way::ToServer => &sockets.as_server,
+        Way::ToClient => &sockets.as_client,
+    };
+    let mut buffer = vec![0; 1 << 16];
+    while !stop.load(Ordering::Relaxed) {
+        let Ok((len, _)) = socket.recv_from(&mut buffer) else { continue };
+        let bytes = &buffer[..len - icrc::LEN];
+        let Packet { headers, payload } = Packet::parse(bytes).expect("a genuine packet");
+        let caught = Caught { way, headers, payload: payload.to_vec() };
+        let mut state = state.lock().expect("no rule has panicked");
+        state.seen.push(caught.clone());
+        let mut out = Vec::new();
+        match &mut state.rule {
+            Some(rule) => rule(caught, &mut out),
+            None => out.push(caught),
+        }
+        for mut caught in out {
+            state.adapt(&mut caught);
+            sockets.send(&caught);
+        }
+    }
+}
+
+impl State {
+    /// Gives a packet the PSN that its receiver knows the request by.
+    fn adapt(&mut self, caught: &mut Caught) {
+        let bth = &mut caught.headers.bth;
+        let shift = self.shifts.get(&bth.dest_qp).copied().unwrap_or_default();
+        let (qpn, request) = (bth.dest_qp, caught.way == Way::ToServer && is_request(bth.opcode));
+        match caught.way {
+            Way::ToServer if request => bth.psn = bth.psn.plus(shift),
+            // An answer of the server's; its own requests have PSNs of their own.
+            Way::ToClient if !is_request(bth.opcode) => bth.psn = bth.psn.minus(shift),
+            _ => {}
+        }
+        if request {
+            let next = caught.headers.bth.psn.plus(used(&caught.headers));
+            let expected = self.expected.entry(qpn).or_insert(next);
+            if expected.is_before(next) {
+                *expected = next;
+            }
+        }
+    }
+}
+
+fn is_request(opcode: Opcode) -> bool {
+    matches!(opcode, Opcode::Known { operation, .. } if operation.is_request())
+}

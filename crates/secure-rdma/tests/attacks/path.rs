@@ -1,0 +1,71 @@
+//! Sessions between two machines, with the attacker's in the middle.
+
+use crate::lab::{Skipped, options};
+use crate::middle::Middle;
+use crate::network::{CLIENT, Machine, Network, SERVER};
+use crate::world::{self, World};
+use secure_rdma::control::SealPolicy::{self, Required};
+use secure_rdma::{Client, Session};
+use std::sync::Arc;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::Mutex;
+
+/// Drop it after its sessions: declare it before them.
+pub(crate) struct Path {
+    pub(crate) middle: Middle,
+    world: Arc<Mutex<World>>,
+    client: Arc<Client>,
+    /// What runs on each machine.
+    at_server: Runtime,
+    at_client: Runtime,
+    seal: SealPolicy,
+    _network: Network,
+}
+
+fn runtime(network: &Network, machine: Machine) -> Runtime {
+    let mut builder = Builder::new_multi_thread();
+    builder.worker_threads(1).enable_all().on_thread_start(network.door(machine)).build().expect("a runtime")
+}
+
+impl Path {
+    pub(crate) fn new(seal: SealPolicy) -> Result<Self, Skipped> {
+        let network = Network::new().ok_or(Skipped)?;
+        let middle = Middle::new(&network);
+        let at_server = runtime(&network, Machine::Server);
+        let at_client = runtime(&network, Machine::Client);
+        let world = at_server.spawn(World::with(SERVER, options(seal), options(seal), |_| {}));
+        let world = at_server.block_on(world).expect("a server");
+        let dir = world.dir.clone();
+        let client = at_client.spawn(async move { world::client(&dir, None, options(seal)) });
+        let client = Arc::new(at_client.block_on(client).expect("a client"));
+        let world = Arc::new(Mutex::new(world));
+        Ok(Self { middle, world, client, at_server, at_client, seal, _network: network })
+    }
+
+    /// Both ends of a session.
+    pub(crate) fn session(&self) -> (Session, Session) {
+        let (world, client) = (Arc::clone(&self.world), Arc::clone(&self.client));
+        let connected = self.at_client.spawn(async move {
+            let (port, name) = (world.lock().await.server.local_addr().port(), "localhost".parse());
+            client.connect(SERVER, port, &name.expect("a name")).await.expect("a session")
+        });
+        let world = Arc::clone(&self.world);
+        let client = self.at_client.block_on(connected).expect("a client");
+        let arrived = self.at_server.spawn(async move { world.lock().await.arrival().await });
+        let server = self.at_server.block_on(arrived).expect("a server");
+        assert_eq!(client.info().sealed, self.seal == Required);
+        assert_eq!(client.info().own.address.ip().to_string(), CLIENT);
+        // What the attacker reckons with.
+        assert_eq!(client.info().path_mtu, rocev2::Mtu::B4096);
+        (client, server)
+    }
+
+    pub(crate) fn run<T>(&self, what: impl Future<Output = T>) -> T {
+        self.at_client.block_on(what)
+    }
+
+    /// A counter of the server's device.
+    pub(crate) fn counted(&self, name: &str) -> u64 {
+        self.run(async { world::counted(&self.world.lock().await.device, name) })
+    }
+}
