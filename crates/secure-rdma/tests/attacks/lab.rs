@@ -4,7 +4,7 @@ use crate::world::World;
 use secure_rdma::control::ErrorKind;
 use secure_rdma::control::SealPolicy::{self, Off, Required};
 use secure_rdma::seal::SealError;
-use secure_rdma::{Session, SessionError, SessionOptions};
+use secure_rdma::{Buffers, Session, SessionError, SessionOptions};
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::sync::Mutex;
@@ -32,7 +32,9 @@ pub(crate) async fn within<T>(what: impl Future<Output = T>) -> T {
 }
 
 pub(crate) fn options(seal: SealPolicy) -> SessionOptions {
-    SessionOptions { seal, ..SessionOptions::default() }
+    // A packet is a fragment of a message: what is done to one is done to the other.
+    let buffers = Buffers { size: 4096, ..Buffers::DEFAULT };
+    SessionOptions { seal, buffers, ..SessionOptions::default() }
 }
 
 /// Both ends of a session over IPv6, whose packets have no identification for a forger to guess.
