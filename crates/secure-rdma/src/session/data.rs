@@ -72,6 +72,8 @@ pub(crate) struct DataPath {
     peer_limit: u64,
     /// Where the data path is sealed.
     pub(super) sealing: Option<Sealing>,
+    /// Whether the peer may send messages.
+    takes_messages: bool,
     /// Why nothing may be used any more that comes over it.
     broken: Option<SessionError>,
 }
@@ -88,6 +90,7 @@ pub(crate) struct Parts {
     pub(crate) peer_limit: u64,
     /// If it is sealed.
     pub(crate) keys: Option<SessionKeys>,
+    pub(crate) takes_messages: bool,
 }
 
 /// How many bytes of registered buffers a data path with slots of that size needs.
@@ -104,8 +107,18 @@ pub(crate) fn receives(buffers: &MemoryRegion) -> Result<Vec<RecvRequest>, Sessi
 
 impl DataPath {
     pub(crate) fn new(parts: Parts) -> Result<Self, SessionError> {
-        let Parts { qp, queue, channel, buffers, slot_size, fragment, message_limit, peer_limit, keys } =
-            parts;
+        let Parts {
+            qp,
+            queue,
+            channel,
+            buffers,
+            slot_size,
+            fragment,
+            message_limit,
+            peer_limit,
+            keys,
+            takes_messages,
+        } = parts;
         let (longest, overhead) = (fragment.min(slot_size) as usize, keys.as_ref().map_or(0, |_| OVERHEAD));
         let fragment = longest
             .checked_sub(overhead)
@@ -137,6 +150,7 @@ impl DataPath {
             fragment,
             peer_limit,
             sealing: keys.map(|keys| Sealing::new(keys, slot_size.max(RECV_SIZE))),
+            takes_messages,
             broken: None,
         })
     }
@@ -427,6 +441,9 @@ impl DataPath {
             // For whoever receives to hear; an operation under way has an end of its own, which says more.
             self.inbox.failed.get_or_insert(completion.status);
             return Ok(());
+        }
+        if !self.takes_messages {
+            return Err(self.condemn(SessionError::Overstepped { what: "sent a message" }));
         }
         let Some(slot) = completion.slice() else { return Ok(()) };
         let last = completion.immediate == Some(LAST);
