@@ -143,6 +143,14 @@ pub(crate) struct ServerArgs {
     /// CAs that issue clients' certificates, a PEM file [default: ca.pem in the directory of certificates]
     #[arg(long, value_name = "FILE")]
     pub(crate) client_ca: Option<PathBuf>,
+    /// Revocation lists (CRLs) of these CAs, PEM or DER: a client whose certificate is on one, or on none that is current, is refused. With
+    /// --client-auth required or optional; `secure-rdma certs revoke` makes the private CA's
+    #[arg(long, value_name = "FILE")]
+    pub(crate) crl: Option<PathBuf>,
+    /// Let in only the clients in this file (TOML), each for the operations and with the region that stand there. With --client-auth
+    /// required. All these files are read again when they change, and on SIGHUP
+    #[arg(long, value_name = "FILE")]
+    pub(crate) allow: Option<PathBuf>,
     /// Show the PSNs of each client, and log more
     #[arg(short, long)]
     pub(crate) verbose: bool,
@@ -180,6 +188,10 @@ pub(crate) struct ClientArgs {
     /// The key of --cert
     #[arg(long, value_name = "FILE", requires = "cert")]
     pub(crate) key: Option<PathBuf>,
+    /// Revocation lists (CRLs) of the CAs that are trusted, PEM or DER: a server whose certificate is on one, or on none that is current, is
+    /// refused
+    #[arg(long, value_name = "FILE")]
+    pub(crate) crl: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) seal: SealArg,
     #[command(flatten)]
@@ -241,6 +253,8 @@ pub(crate) enum CertsCommand {
     Issue(CertsIssueArgs),
     /// Show the certificates
     Show(CertsShowArgs),
+    /// Revoke certificates that the private CA has issued, or renew its revocation list: crl.pem, for --crl
+    Revoke(CertsRevokeArgs),
 }
 
 /// How the certificates are shown.
@@ -275,6 +289,18 @@ pub(crate) struct CertsIssueArgs {
     pub(crate) file: Option<String>,
     /// How long the certificate is valid
     #[arg(long, value_name = "DAYS", default_value = "365", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) days: u32,
+    #[command(flatten)]
+    pub(crate) show: CertsShowArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CertsRevokeArgs {
+    /// The names of their files as `certs issue` gave them, paths, or serial numbers (serial:HEX); with none the list is only renewed
+    #[arg(value_name = "CERTIFICATE")]
+    pub(crate) certificates: Vec<String>,
+    /// How long the list is good: before that it has to be renewed, or whoever goes by it refuses everybody
+    #[arg(long, value_name = "DAYS", default_value = "30", value_parser = clap::value_parser!(u32).range(1..=3650))]
     pub(crate) days: u32,
     #[command(flatten)]
     pub(crate) show: CertsShowArgs,

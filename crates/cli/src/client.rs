@@ -12,6 +12,7 @@ use crate::trust::server_name;
 use crate::{logging, output};
 use input::Lines;
 use secure_rdma::certs::Name;
+use secure_rdma::control::Access;
 use secure_rdma::{Client, ClientConfig, Session, SessionError, SessionInfo, SessionOptions};
 use std::io::{self, IsTerminal};
 use talk::{Talk, Turn};
@@ -29,7 +30,10 @@ pub(crate) fn run(args: ClientArgs) -> Result<(), Failure> {
     let result = runtime.block_on(async {
         let mut interruption = Interruption::watch()?;
         let device = Device::open(&args.device.device)?;
-        let client = Client::new(device, config)?;
+        let mut client = Client::new(device, config)?;
+        if let Some(lists) = &args.crl {
+            client = client.with_revocations(lists)?;
+        }
         let session = tokio::select! {
             session = client.connect(&args.place.host, args.place.port, &name) => session?,
             () = interruption.arrived() => return Err(interrupted()),
@@ -68,6 +72,13 @@ fn greet(session: &Session, name: &Name, verbose: bool) {
                 "data path: NOT sealed (what you send, write and read travels in clear)"
             ));
         }
+    }
+    if info.allowed != Access::ALL {
+        output::note(format_args!(
+            "allowed here: {}; a region of {} bytes",
+            info.allowed,
+            session.data_len()
+        ));
     }
     if verbose {
         output::note(format_args!(

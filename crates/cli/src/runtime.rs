@@ -31,3 +31,19 @@ impl Interruption {
         }
     }
 }
+
+/// The signal that asks a server to read its files again.
+#[derive(Debug)]
+pub(crate) struct Hangup(Signal);
+
+impl Hangup {
+    /// From now on this signal doesn't kill the process.
+    pub(crate) fn watch() -> Result<Self, Failure> {
+        signal(SignalKind::hangup()).map(Self).map_err(Failure::system("watching signals"))
+    }
+
+    /// Waits for SIGHUP.
+    pub(crate) async fn arrived(&mut self) {
+        self.0.recv().await;
+    }
+}

@@ -3,13 +3,17 @@
 use crate::args::{ClientAuthMode, SealMode, ServerArgs, Switch};
 use crate::echo::{self, Echoed};
 use crate::failure::Failure;
-use crate::runtime::{self, Interruption};
+use crate::runtime::{self, Hangup, Interruption};
 use crate::{logging, output};
-use secure_rdma::certs::{CertsError, Identity, Name, Store, host_names};
-use secure_rdma::tls::ClientAuth;
-use secure_rdma::{Arrival, Server, ServerConfig, Session, SessionError, SessionInfo, SessionOptions};
+use secure_rdma::certs::{CertsError, Identity, Name, Store, Timestamp, host_names};
+use secure_rdma::control::Access;
+use secure_rdma::tls::{ClientAuth, ClientTrust};
+use secure_rdma::{
+    Arrival, FileWatch, Reloaded, Server, ServerConfig, Session, SessionError, SessionInfo, SessionOptions,
+};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
@@ -24,20 +28,27 @@ const GOODBYE: Duration = Duration::from_secs(5);
 /// How often the server looks whether its certificate ends soon.
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// How long before their end revocation lists are warned of.
+const ENDS_SOON: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
 pub(crate) fn run(args: &ServerArgs) -> Result<(), Failure> {
     logging::start(args.verbose);
+    check(args)?;
     let mut names = host_names()?;
     names.extend(args.names.iter().cloned());
     let credentials = Credentials { store: args.certs.store()?, names };
     let identity = credentials.identity()?;
     let fingerprint = credentials.store.authority_fingerprint()?;
     let config = config(args, &credentials.store);
+    let rules = Rules { credentials, clients: config.client_auth.clone() };
     let runtime = runtime::start()?;
     let result = runtime.block_on(async {
-        let interruption = Interruption::watch()?;
+        let (interruption, hangup) = (Interruption::watch()?, Hangup::watch()?);
         let device = Device::open(&args.device.device)?;
         let name = device.name().to_string();
         take_ports(&device, config.listen.ip());
+        // Before the lists are read: what changes from here on is read again.
+        let watch = FileWatch::new(rules.files());
         let server = Server::bind(device, &identity, config).await?;
         output::line(format_args!(
             "listening on {}, device {name}, for at most {} clients",
@@ -46,11 +57,34 @@ pub(crate) fn run(args: &ServerArgs) -> Result<(), Failure> {
         ))?;
         output::line(format_args!("CA fingerprint: {fingerprint}"))?;
         output::line(format_args!("data path: {}", promise(args)))?;
-        Hall { verbose: args.verbose, ..Hall::default() }.keep(server, &credentials, interruption).await
+        let mut hall = Hall { verbose: args.verbose, ..Hall::default() };
+        hall.keep(server, &rules, watch, interruption, hangup).await
     });
     // A client that doesn't say goodbye in time isn't waited for.
     runtime.shutdown_background();
     result
+}
+
+/// What the arguments' own rules can't say.
+fn check(args: &ServerArgs) -> Result<(), Failure> {
+    let needs = |file: &str, why: &str, modes: &str| {
+        Err(Failure::Usage(format!("{file} needs --client-auth {modes}: {why}")))
+    };
+    if args.allow.is_some() && args.client_auth != ClientAuthMode::Required {
+        return needs(
+            "--allow",
+            "a client without a certificate can't be on a list, and would be refused",
+            "required",
+        );
+    }
+    if args.crl.is_some() && args.client_auth == ClientAuthMode::Off {
+        return needs(
+            "--crl",
+            "otherwise no client shows a certificate that could be revoked",
+            "required or optional",
+        );
+    }
+    Ok(())
 }
 
 /// What clients have to know of the data path.
@@ -94,8 +128,60 @@ impl Credentials {
     }
 }
 
+/// What the server goes by, from files that may change while it runs.
+#[derive(Debug)]
+struct Rules {
+    credentials: Credentials,
+    clients: ClientAuth,
+}
+
+impl Rules {
+    /// The files.
+    fn files(&self) -> Vec<PathBuf> {
+        let mut files = self.credentials.store.server_files().to_vec();
+        if let ClientAuth::Optional(trust) | ClientAuth::Required(trust) = &self.clients {
+            files.push(trust.authorities.clone());
+            files.extend(trust.revocations.iter().chain(&trust.allowed).cloned());
+        }
+        files
+    }
+
+    /// Has `server` go by what the files say now, `because`. If anything in them is wrong, everything stays as it was.
+    fn reload(&self, server: &Server, because: &str) -> Result<(), Failure> {
+        let Credentials { store, names } = &self.credentials;
+        // The files as they are: none is made here, least of all in place of one that is just being replaced.
+        let identity = store.current_server(names).map_err(|error| error.to_string());
+        let reload = |identity| {
+            server.reload(&identity, &self.clients).map_err(|error: SessionError| error.to_string())
+        };
+        match identity.and_then(reload) {
+            Ok(Reloaded { ended, revocations_until }) => {
+                warn_of_end(revocations_until);
+                output::line(format_args!(
+                    "reloaded ({because}): certificates and what is asked of clients; sessions ended: {ended}"
+                ))
+            }
+            Err(error) => {
+                tracing::error!("not reloaded ({because}), what was loaded before stays in use: {error}");
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Warns of revocation lists that end soon.
+fn warn_of_end(revocations_until: Option<Timestamp>) {
+    if let Some(end) = revocations_until.filter(|end| *end < Timestamp::now().plus(ENDS_SOON)) {
+        tracing::warn!("a revocation list (--crl) ends on {end}: renew it before, or nobody will be let in");
+    }
+}
+
 fn config(args: &ServerArgs, store: &Store) -> ServerConfig {
-    let authorities = || args.client_ca.clone().unwrap_or_else(|| store.dir().join("ca.pem"));
+    let trust = || ClientTrust {
+        authorities: args.client_ca.clone().unwrap_or_else(|| store.dir().join("ca.pem")),
+        revocations: args.crl.clone(),
+        allowed: args.allow.clone(),
+    };
     ServerConfig {
         listen: args.listen.unwrap_or_else(default_listen),
         max_clients: args.max_clients.get(),
@@ -104,8 +190,8 @@ fn config(args: &ServerArgs, store: &Store) -> ServerConfig {
         counters: args.counters == Switch::On,
         client_auth: match args.client_auth {
             ClientAuthMode::Off => ClientAuth::Off,
-            ClientAuthMode::Optional => ClientAuth::Optional(authorities()),
-            ClientAuthMode::Required => ClientAuth::Required(authorities()),
+            ClientAuthMode::Optional => ClientAuth::Optional(trust()),
+            ClientAuthMode::Required => ClientAuth::Required(trust()),
         },
         options: SessionOptions {
             max_message: args.max_message.0,
@@ -158,9 +244,12 @@ impl Hall {
     async fn keep(
         &mut self,
         mut server: Server,
-        credentials: &Credentials,
+        rules: &Rules,
+        mut watch: FileWatch,
         mut interruption: Interruption,
+        mut hangup: Hangup,
     ) -> Result<(), Failure> {
+        warn_of_end(server.revocations_until());
         let (closing, closed) = watch::channel(());
         let mut day = tokio::time::interval(DAY);
         day.reset();
@@ -169,7 +258,18 @@ impl Hall {
                 () = interruption.arrived() => break,
                 arrival = server.next() => self.welcome(arrival, &closed)?,
                 Some(departure) = self.guests.join_next() => report(departure)?,
-                _ = day.tick() => credentials.renew(&server).await,
+                () = hangup.arrived() => {
+                    // What changes while they are read is read again.
+                    watch = FileWatch::new(rules.files());
+                    tokio::task::block_in_place(|| rules.reload(&server, "SIGHUP"))?;
+                }
+                () = watch.changed() => {
+                    tokio::task::block_in_place(|| rules.reload(&server, "files have changed"))?;
+                }
+                _ = day.tick() => {
+                    rules.credentials.renew(&server).await;
+                    warn_of_end(server.revocations_until());
+                }
             }
         }
         drop(server);
@@ -299,8 +399,12 @@ impl fmt::Display for Welcome<'_> {
                 info.own.psn.get().get()
             )?;
         }
-        if let Some(certificate) = &info.tls.peer_certificate_sha256 {
-            write!(f, "; certificate {certificate}")?;
+        match &info.tls.peer_certificate_sha256 {
+            Some(certificate) => write!(f, "; identity {}; certificate {certificate}", info.tls.peer_names)?,
+            None => f.write_str("; no client certificate")?,
+        }
+        if info.allowed != Access::ALL {
+            write!(f, "; allowed: {}", info.allowed)?;
         }
         write!(f, "; {} {} {}", info.tls.version, info.tls.suite, info.tls.group)?;
         write!(f, "; data path: {}", if info.sealed { "sealed" } else { "NOT sealed" })

@@ -6,6 +6,7 @@ use crate::control::ControlChannel;
 use crate::session::{Local, STEP_LIMIT, Session, SessionOptions, as_client};
 use crate::tls::{ClientTls, Trust};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::{Instant, timeout};
@@ -38,6 +39,15 @@ impl Client {
     pub fn new(device: Arc<Device>, config: ClientConfig) -> Result<Self, SessionError> {
         let tls = ClientTls::new(config.trust, config.identity).map_err(Arc::new)?;
         Ok(Self { device, tls, options: config.options })
+    }
+
+    /// Checks servers' certificates against the revocation lists in the file `path` too, as [`ClientTls::with_revocations`] says.
+    ///
+    /// # Errors
+    /// If the file can't be read or isn't that.
+    pub fn with_revocations(mut self, path: &Path) -> Result<Self, SessionError> {
+        self.tls = self.tls.with_revocations(path).map_err(Arc::new)?;
+        Ok(self)
     }
 
     /// The device that it uses.

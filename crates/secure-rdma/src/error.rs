@@ -1,5 +1,6 @@
 //! Why a session didn't come to be, or came to an end.
 
+use crate::certs::{Fingerprint, SubjectNames};
 use crate::control::{ControlError, ErrorCode, ErrorKind, Invalid, SealPolicy, Text};
 use crate::seal::SealError;
 use crate::tls::TlsError;
@@ -98,6 +99,45 @@ pub enum SessionError {
         /// What the peer named.
         named: IpAddr,
     },
+    /// The server doesn't allow this client to do that. Nothing was done.
+    #[error(
+        "the server doesn't allow this client the operation {operation:?}: its list of allowed clients says what each may do"
+    )]
+    NotAllowed {
+        /// What was tried, as the list calls it.
+        operation: &'static str,
+    },
+    /// A client that may not read wants to change a part of a slot that it has written before. Nothing was done.
+    #[error(
+        "a part of a sealed slot that was written before can be changed only by a client that may read the rest of it: write whole slots \
+         of 4096 bytes, or have the server allow \"read\" too"
+    )]
+    PartOfSlot,
+    /// The client did what it may not; its own library would have told it.
+    #[error("the client {what}, which its entry in the list of allowed clients doesn't allow")]
+    Overstepped {
+        /// What it did.
+        what: &'static str,
+    },
+    /// The client isn't on the server's list.
+    #[error("the client is not on the list of allowed clients: {}", shown(.names, .fingerprint.as_ref()))]
+    NotListed {
+        /// The names in its certificate.
+        names: SubjectNames,
+        /// Its certificate's fingerprint, if it has one.
+        fingerprint: Option<Fingerprint>,
+    },
+    /// The server has ended the session, because by its new rules the client isn't let in any more, or not to do as much.
+    #[error("ended by the server's new rules: {0}")]
+    Withdrawn(std::sync::Arc<Self>),
+    /// The client may do less than it could when it came.
+    #[error("the client may do less now: it came with {had}, and is allowed {now}; it may connect again")]
+    Curtailed {
+        /// What it could do.
+        had: String,
+        /// What it may do now.
+        now: String,
+    },
     /// The peer ended the session and said why.
     #[error("the peer ended the session: {text}")]
     Peer {
@@ -155,8 +195,8 @@ pub enum SessionError {
     NoRegion,
     /// The server withholds counters.
     #[error(
-        "the server has no counters for atomic operations (they can't be sealed): start it with --counters on if they may travel \
-         in clear"
+        "the server gives this client no counters for atomic operations (they can't be sealed): start it with --counters on if they may \
+         travel in clear, and allow this client \"atomic\" if it has a list of allowed clients"
     )]
     NoCounters,
     /// An RDMA operation failed.
@@ -215,6 +255,7 @@ impl SessionError {
             Self::Forged(_) | Self::Truncated { .. } => ErrorKind::Forged,
             Self::ForeignAddress { .. } => ErrorKind::Path,
             Self::Full { .. } => ErrorKind::Full,
+            Self::Overstepped { .. } | Self::NotListed { .. } | Self::Withdrawn(_) => ErrorKind::NotAllowed,
             Self::TimedOut { .. } | Self::Silent(_) => ErrorKind::TimedOut,
             Self::MessageTooLong { .. } | Self::OutOfRegion { .. } => ErrorKind::Limit,
             Self::Operation { .. } => ErrorKind::QueuePair,
@@ -271,6 +312,15 @@ fn disagreement(own: SealPolicy) -> String {
         "{insists} requires it to be sealed, {refuses} has sealing off; start {refuses} without --seal off, or, if the data may travel \
          in clear, {insists} with --seal optional"
     )
+}
+
+/// Who a client is that isn't on the list, and how to put it there. What a certificate says is its holder's: it is shown as
+/// [`SubjectNames`] shows it.
+fn shown(names: &SubjectNames, fingerprint: Option<&Fingerprint>) -> String {
+    match fingerprint {
+        Some(fingerprint) => format!("its certificate has {names}; {fingerprint}"),
+        None => "it has no certificate".into(),
+    }
 }
 
 /// What a completion status means for a user, and what to do.

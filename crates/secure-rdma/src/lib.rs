@@ -4,12 +4,15 @@
 //! |---|---|
 //! | [`certs`] | who is who: a private CA, certificates and keys in files, fingerprints |
 //! | [`tls`] | the TLS 1.3 handshake that proves it, and what a failed one means |
+//! | [`allow`] | the list of allowed clients, and what each may do |
 //! | [`control`] | the records that client and server exchange inside TLS |
 //! | [`seal`] | end-to-end encryption of messages and of memory for one-sided access |
 //! | `session` | the bootstrap of a queue pair inside TLS, and the open session: messages, one-sided operations, close |
 //! | `client`, `server` | opening sessions: one at a time, or many |
+//! | `guests`, `watch` | when a server's rules change: ending what they don't allow any more, noticing that files have changed |
 #![forbid(unsafe_code)]
 
+pub mod allow;
 pub mod certs;
 pub mod control;
 pub mod seal;
@@ -18,11 +21,16 @@ pub mod tls;
 mod client;
 mod crypto;
 mod error;
+mod guests;
 mod server;
 mod session;
+mod size;
 mod text;
+mod watch;
 
 pub use client::{Client, ClientConfig};
 pub use error::SessionError;
-pub use server::{Arrival, Server, ServerConfig};
+pub use server::{Arrival, Reloaded, Server, ServerConfig};
 pub use session::{Buffers, End, STEP_LIMIT, Session, SessionInfo, SessionOptions};
+pub use size::{ParseSizeError, Size};
+pub use watch::FileWatch;

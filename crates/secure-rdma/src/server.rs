@@ -1,15 +1,17 @@
 //! Serving clients: accepting, limits, and one session for each.
 
 use crate::SessionError;
-use crate::certs::Identity;
-use crate::control::ControlChannel;
+use crate::certs::{Identity, Timestamp};
+use crate::control::{Access, ControlChannel};
+use crate::guests::{Grant, Guests};
 use crate::session::{Local, Offer, STEP_LIMIT, Session, SessionOptions, as_server};
-use crate::tls::{ClientAuth, ServerTls, TlsError};
+use crate::tls::{ClientAuth, Rules, ServerTls, Shown, TlsError};
+use core::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use verbs::Device;
@@ -60,13 +62,25 @@ pub struct Server {
     address: SocketAddr,
     arrivals: mpsc::Receiver<Arrival>,
     accepting: JoinHandle<()>,
-    tls: Arc<ServerTls>,
+    host: Arc<Host>,
+}
+
+/// What [`Server::reload`] has come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reloaded {
+    /// How many sessions it has ended.
+    pub ended: usize,
+    /// When the first of the revocation lists ends, if there are any: from then on nobody is let in.
+    pub revocations_until: Option<Timestamp>,
 }
 
 /// What every handshake needs.
 struct Host {
     device: Arc<Device>,
-    tls: Arc<ServerTls>,
+    tls: ServerTls,
+    guests: Arc<Guests>,
+    /// Tells the handshakes under way that the rules have changed.
+    changed: watch::Sender<()>,
     config: ServerConfig,
     places: Arc<Semaphore>,
     handshakes: Arc<Semaphore>,
@@ -83,7 +97,7 @@ impl Server {
         identity: &Identity,
         config: ServerConfig,
     ) -> Result<Self, SessionError> {
-        let tls = Arc::new(ServerTls::new(identity, &config.client_auth).map_err(Arc::new)?);
+        let tls = ServerTls::with(rules(identity, &config.client_auth, config.region_len)?);
         let listener = TcpListener::bind(config.listen).await.map_err(|error| SessionError::System {
             what: "listening for clients",
             reason: format!(
@@ -96,14 +110,16 @@ impl Server {
         let (sender, arrivals) = mpsc::channel(ARRIVALS);
         let host = Arc::new(Host {
             device,
-            tls: Arc::clone(&tls),
+            tls,
+            guests: Arc::default(),
+            changed: watch::Sender::new(()),
             places: Arc::new(Semaphore::new(config.max_clients)),
             handshakes: Arc::new(Semaphore::new(config.max_handshakes)),
             config,
             arrivals: sender,
         });
-        let accepting = tokio::spawn(host.accept(listener));
-        Ok(Self { address, arrivals, accepting, tls })
+        let accepting = tokio::spawn(Arc::clone(&host).accept(listener));
+        Ok(Self { address, arrivals, accepting, host })
     }
 
     /// Where it listens.
@@ -117,7 +133,35 @@ impl Server {
     /// # Errors
     /// The identity can't be used; the old one stays.
     pub fn renew(&self, identity: &Identity) -> Result<(), SessionError> {
-        Ok(self.tls.renew(identity).map_err(Arc::new)?)
+        Ok(self.host.tls.renew(identity).map_err(Arc::new)?)
+    }
+
+    /// Proves itself with `identity` and goes by `client_auth` from now on, all of whose files are read again: CAs, revocation lists and
+    /// the list of allowed clients. All of it, or nothing if anything is wrong.
+    ///
+    /// An open session whose client would not be let in by the new rules, or not to do as much, is ended at once: whoever uses it gets
+    /// [`SessionError::Withdrawn`], and the client is told. All others go on as they are. That a certificate's time has ended since its
+    /// client came is no reason.
+    ///
+    /// It reads files: from asynchronous code, call it where blocking is allowed.
+    ///
+    /// # Errors
+    /// As [`bind`](Self::bind); everything then stays as it was.
+    pub fn reload(&self, identity: &Identity, client_auth: &ClientAuth) -> Result<Reloaded, SessionError> {
+        let host = &self.host;
+        let rules = rules(identity, client_auth, host.config.region_len)?;
+        let revocations_until = rules.vetting.next_update;
+        // In this order: a session that is just being opened is either in the book already, or will be judged by the new rules.
+        host.tls.install(rules);
+        host.changed.send_replace(());
+        let ended = host.guests.judge(&host.tls.rules().vetting, host.most());
+        Ok(Reloaded { ended, revocations_until })
+    }
+
+    /// When the first of the revocation lists ends that clients are checked against, if there are any: from then on nobody is let in.
+    #[must_use]
+    pub fn revocations_until(&self) -> Option<Timestamp> {
+        self.host.tls.rules().vetting.next_update
     }
 
     /// Who came next. Cancelling loses nobody.
@@ -136,7 +180,29 @@ impl Drop for Server {
     }
 }
 
+impl fmt::Debug for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Host").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+/// Everything that handshakes go by, read from its files and checked.
+fn rules(identity: &Identity, clients: &ClientAuth, region_len: u64) -> Result<Rules, SessionError> {
+    let rules = Rules::load(identity, clients).map_err(Arc::new)?;
+    if let Some(list) = &rules.vetting.allowed {
+        list.check_regions(region_len).map_err(|error| Arc::new(TlsError::from(error)))?;
+    }
+    Ok(rules)
+}
+
 impl Host {
+    /// The most that a client may have.
+    fn most(&self) -> Grant {
+        let one_sided = Access::READ | Access::WRITE | Access::SEND;
+        let operations = if self.config.counters { Access::ALL } else { one_sided };
+        Grant { operations, region: self.config.region_len }
+    }
+
     async fn accept(self: Arc<Self>, listener: TcpListener) {
         loop {
             let (stream, peer) = match listener.accept().await {
@@ -165,6 +231,24 @@ impl Host {
         }
     }
 
+    /// Waits until the rules don't allow any more what a client was granted; says why.
+    async fn withdrawn(
+        &self,
+        mut changes: watch::Receiver<()>,
+        client: &Shown,
+        granted: Option<Grant>,
+    ) -> SessionError {
+        loop {
+            let (Ok(()), Some(granted)) = (changes.changed().await, granted) else {
+                // It is refused already.
+                return std::future::pending().await;
+            };
+            if let Err(reason) = granted.holds(client, &self.tls.rules().vetting, self.most()) {
+                return reason;
+            }
+        }
+    }
+
     async fn shake_hands(
         &self,
         stream: TcpStream,
@@ -174,6 +258,8 @@ impl Host {
         let address =
             stream.local_addr().map_err(SessionError::system("reading the connection's own address"))?;
         stream.set_nodelay(true).map_err(SessionError::system("setting TCP_NODELAY"))?;
+        // Before the rules are taken that the handshake goes by: no change of them is missed.
+        let changes = self.changed.subscribe();
         let secured = self.tls.accept(stream, STEP_LIMIT).await.map_err(Arc::<TlsError>::new)?;
         let local = Local {
             device: &self.device,
@@ -184,12 +270,26 @@ impl Host {
             client_certificate: secured.client_certificate,
             since,
         };
-        let offer = Offer {
-            data_len: self.config.region_len,
-            counters: self.config.counters,
+        let Some((shown, rules)) = secured.vetted else {
+            return Err(SessionError::Closed);
+        };
+        let granted = Grant::of(&shown, &rules.vetting, self.most());
+        let offer = granted.clone().map(|granted| Offer {
+            data_len: granted.region,
+            allowed: granted.operations,
             places: Arc::clone(&self.places),
             max_clients: self.config.max_clients,
-        };
-        as_server(ControlChannel::new(secured.stream), local, offer).await
+        });
+        // Its queue pair can be used before the client has said its last word, for which it may take its time.
+        let withdrawn = self.withdrawn(changes, &shown, granted.as_ref().ok().copied());
+        let control = ControlChannel::new(secured.stream);
+        let mut session = as_server(control, local, offer, withdrawn).await?;
+        session.register(self.guests.enter(shown, granted?, session.ender()));
+        // The rules may have changed while this client was being let in by the old ones.
+        let now = self.tls.rules();
+        if !Arc::ptr_eq(&now, &rules) {
+            self.guests.judge(&now.vetting, self.most());
+        }
+        Ok(session)
     }
 }

@@ -2,7 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "clippy knows test functions, not their helpers")]
 
 use std::io::ErrorKind;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,9 +11,9 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{AlertDescription, ClientConfig, HandshakeKind, ServerConfig};
-use secure_rdma::certs::{Fingerprint, Identity, Kind, Name, Store, Timestamp, Validity};
+use secure_rdma::certs::{Fingerprint, Identity, Kind, Name, Revoke, Store, Timestamp, Validity};
 use secure_rdma::control::{ControlChannel, ControlError, Fragments, Record};
-use secure_rdma::tls::{ALPN, ClientAuth, ClientTls, Peer, Secured, ServerTls, TlsError, Trust};
+use secure_rdma::tls::{ALPN, ClientAuth, ClientTls, ClientTrust, Peer, Secured, ServerTls, TlsError, Trust};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::net::{TcpListener, TcpStream};
@@ -550,8 +550,8 @@ async fn a_server_knows_its_clients_by_their_certificates_if_it_asks() {
     let server_identity = site.server_identity();
     for (auth, seen_with, seen_without) in [
         (ClientAuth::Off, Some(None), Some(None)),
-        (ClientAuth::Optional(site.ca_file()), Some(fingerprint), Some(None)),
-        (ClientAuth::Required(site.ca_file()), Some(fingerprint), None),
+        (ClientAuth::Optional(site.ca_file().into()), Some(fingerprint), Some(None)),
+        (ClientAuth::Required(site.ca_file().into()), Some(fingerprint), None),
     ] {
         let server = ServerTls::new(&server_identity, &auth).unwrap();
         for (client, seen) in [(&with, seen_with), (&without, seen_without)] {
@@ -584,7 +584,7 @@ async fn bad_client_certificates_are_refused_on_both_sides_with_the_reason() {
     let now = Timestamp::now();
     let past = Validity { not_before: now.minus(DAY * 2), not_after: now.minus(DAY) };
     let server_identity = site.server_identity();
-    for auth in [ClientAuth::Optional(site.ca_file()), ClientAuth::Required(site.ca_file())] {
+    for auth in [ClientAuth::Optional(site.ca_file().into()), ClientAuth::Required(site.ca_file().into())] {
         let server = ServerTls::new(&server_identity, &auth).unwrap();
         for (identity, ours_says, theirs_says) in [
             (
@@ -606,10 +606,102 @@ async fn bad_client_certificates_are_refused_on_both_sides_with_the_reason() {
     }
 }
 
+/// What a server asks of clients whose CA is `site`'s and has this revocation list.
+fn checking(site: &Site, list: &Path) -> ClientAuth {
+    let trust = ClientTrust { authorities: site.ca_file(), revocations: Some(list.into()), allowed: None };
+    ClientAuth::Required(trust)
+}
+
+#[tokio::test]
+async fn a_revoked_certificate_is_refused_and_its_holder_told() {
+    let site = Site::new();
+    let (server_identity, list) = (site.server_identity(), site.store.dir().join("crl.pem"));
+    let revoked = site.identity(&["c"], Kind::Client, Validity::days(1));
+    site.store.revoke(&[Revoke::File(site.store.certificate_file("test"))], 1).unwrap();
+    let good = site.identity(&["c"], Kind::Client, Validity::days(1));
+    let server = ServerTls::new(&server_identity, &checking(&site, &list)).unwrap();
+    let (ours, theirs) = handshake(&site.client_with(revoked), &server, "localhost").await;
+    assert_says(&theirs.unwrap_err(), &["the client's certificate has been revoked"]);
+    assert_says(&late_error(ours).await, &["the server refused", "has been revoked"]);
+    let (ours, theirs) = handshake(&site.client_with(good), &server, "localhost").await;
+    assert!(ours.is_ok() && theirs.is_ok());
+
+    // The same the other way round.
+    let client = || site.client().with_revocations(&list).unwrap();
+    let server = ServerTls::new(&server_identity, &ClientAuth::Off).unwrap();
+    let (ours, theirs) = handshake(&client(), &server, "localhost").await;
+    assert!(ours.is_ok() && theirs.is_ok());
+    let server_identity = site.server_identity();
+    site.store.revoke(&[Revoke::File(site.store.certificate_file("test"))], 1).unwrap();
+    let server = ServerTls::new(&server_identity, &ClientAuth::Off).unwrap();
+    for client in [client(), site.pinning().with_revocations(&list).unwrap()] {
+        let (ours, theirs) = refusal(&client, &server, "localhost").await;
+        assert!(matches!(ours, TlsError::Revoked { peer: Peer::Server }), "{ours}");
+        assert_says(&theirs, &["this server's certificate has been revoked"]);
+    }
+}
+
+/// A CA below the one that is trusted, and no list of it: whether its certificates are revoked nobody knows.
+#[tokio::test]
+async fn a_certificate_that_no_list_tells_of_is_refused() {
+    let (site, other) = (Site::new(), Site::new());
+    for site in [&site, &other] {
+        site.store.revoke(&[], 1).unwrap();
+    }
+    let list = other.store.dir().join("crl.pem");
+    // With a pin it isn't known beforehand whose list it should be.
+    let client = site.pinning().with_revocations(&list).unwrap();
+    let (ours, _) = refusal(&client, &site.server(), "localhost").await;
+    assert!(matches!(ours, TlsError::RevocationUnknown { peer: Peer::Server }), "{ours}");
+    assert_says(&ours, &["--crl"]);
+    // Where it is known, it is an error of this side's.
+    assert!(site.client().with_revocations(&list).is_err());
+    assert!(ServerTls::new(&site.server_identity(), &checking(&site, &list)).is_err());
+}
+
+#[tokio::test]
+async fn a_server_reloads_all_or_nothing() {
+    let site = Site::new();
+    let list = site.store.dir().join("crl.pem");
+    site.store.revoke(&[], 1).unwrap();
+    let first = site.server_identity();
+    let server = ServerTls::new(&first, &checking(&site, &list)).unwrap();
+    let identity = site.identity(&["c"], Kind::Client, Validity::days(1));
+    site.store.revoke(&[Revoke::File(site.store.certificate_file("test"))], 1).unwrap();
+    let client = site.client_with(identity);
+    let good = std::fs::read(&list).unwrap();
+    std::fs::write(&list, &good[..100]).unwrap();
+    let second = site.server_identity();
+    assert!(server.reload(&second, &checking(&site, &list)).is_err());
+    let (ours, theirs) = handshake(&client, &server, "localhost").await;
+    assert!(theirs.is_ok());
+    assert_eq!(ours.unwrap().negotiated.peer_certificate_sha256, Some(first.fingerprint()));
+    std::fs::write(&list, good).unwrap();
+    server.reload(&second, &checking(&site, &list)).unwrap();
+    let (ours, theirs) = handshake(&client, &server, "localhost").await;
+    assert!(matches!(theirs, Err(TlsError::Revoked { peer: Peer::Client })));
+    assert_eq!(ours.unwrap().negotiated.peer_certificate_sha256, Some(second.fingerprint()));
+}
+
+#[tokio::test]
+async fn both_sides_know_the_names_in_each_others_certificates() {
+    let site = Site::new();
+    let identity = site.identity(&["client-7", "10.0.0.7"], Kind::Client, Validity::days(1));
+    let server =
+        ServerTls::new(&site.server_identity(), &ClientAuth::Optional(site.ca_file().into())).unwrap();
+    let (ours, theirs) = handshake(&site.client_with(identity), &server, "localhost").await;
+    assert_eq!(theirs.unwrap().negotiated.peer_names.to_string(), "dns:client-7, ip:10.0.0.7");
+    let names = ours.unwrap().negotiated.peer_names;
+    assert_eq!(names.to_string(), "dns:localhost, ip:127.0.0.1, ip:::1");
+    let (_, theirs) = handshake(&site.client(), &server, "localhost").await;
+    assert!(theirs.unwrap().negotiated.peer_names.names().is_empty());
+}
+
 #[tokio::test]
 async fn a_refused_client_that_is_still_sending_is_not_reset_before_it_can_read_why() {
     let site = Site::new();
-    let server = ServerTls::new(&site.server_identity(), &ClientAuth::Required(site.ca_file())).unwrap();
+    let server =
+        ServerTls::new(&site.server_identity(), &ClientAuth::Required(site.ca_file().into())).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let accept = tokio::spawn(async move {

@@ -48,8 +48,8 @@ pub use event::Event;
 pub use gid::{GidEntry, GidKind};
 pub use psn::{OwnPsn, PeerPsn};
 pub use queue_pair::{
-    Draining, Init, Peer, QueuePair, QueuePairCounters, QueuePairLimits, QueuePairState, ReadyToReceive,
-    ReadyToSend, ReceiveOptions, Reset, SendOptions, Snapshot,
+    Breaker, Draining, Init, Peer, QueuePair, QueuePairCounters, QueuePairLimits, QueuePairState,
+    ReadyToReceive, ReadyToSend, ReceiveOptions, Reset, SendOptions, Snapshot,
 };
 pub use region::{Access, MemoryRegion, RemoteRange, RemoteRegion, Slice};
 pub use request::{RecvRequest, SendRequest};

@@ -12,8 +12,8 @@ use core::marker::PhantomData;
 use device::Buffers;
 use rocev2::rc::{self, InitAttributes, PeerRights, ReceiveAttributes, SendAttributes, State, Transition};
 use rocev2::{Mtu, Qpn};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
 /// What a queue pair is made for (`struct ibv_qp_cap`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -168,16 +168,41 @@ pub struct QueuePair<S: QueuePairState> {
 }
 
 struct Parts {
+    core: Arc<Core>,
+    limits: QueuePairLimits,
+    /// The number of the request posted last.
+    number: u64,
+}
+
+/// What the device has of a queue pair, and what it needs as long as the device has it.
+struct Core {
     /// Destroyed before the slices of its requests are released.
     side: Side,
-    limits: QueuePairLimits,
     in_flight: Arc<InFlight>,
     /// Send queue, receive queue.
     queues: [Arc<CompletionQueue>; 2],
-    /// The number of the request posted last.
-    number: u64,
     /// Outlives the queue pair, as the completion queues do.
     _domain: Arc<ProtectionDomain>,
+}
+
+/// Ends a queue pair's connection from elsewhere than where it is used. It doesn't keep the queue pair.
+#[derive(Clone)]
+pub struct Breaker(Weak<Core>);
+
+impl Breaker {
+    /// Ends the connection as [`QueuePair::fail`] does, from the state that it is in; nothing if the queue pair is gone.
+    pub fn fail(&self) {
+        // For as long as this takes, everything that the queue pair needs is kept with it.
+        if let Some(core) = self.0.upgrade() {
+            core.fail();
+        }
+    }
+}
+
+impl fmt::Debug for Breaker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Breaker")
+    }
 }
 
 pub(crate) enum Side {
@@ -195,7 +220,24 @@ const NUMBERS: u64 = 1 << 36;
 /// Numbers have 63 bits: libibverbs needs one to tell receives.
 const NUMBER_MASK: u64 = u64::MAX >> 1;
 
-impl Drop for Parts {
+impl Core {
+    fn qpn(&self) -> Qpn {
+        match &self.side {
+            Side::Embedded(embedded) => embedded.qpn(),
+            Side::Ibv(queue_pair) => queue_pair.qpn(),
+        }
+    }
+
+    fn fail(&self) {
+        // ERR can be reached from every state that a queue pair's type may have.
+        match &self.side {
+            Side::Embedded(embedded) => drop(embedded.modify(Transition::Error)),
+            Side::Ibv(queue_pair) => drop(queue_pair.fail()),
+        }
+    }
+}
+
+impl Drop for Core {
     fn drop(&mut self) {
         for queue in &self.queues {
             queue.detach(self.qpn());
@@ -212,10 +254,11 @@ impl QueuePair<Reset> {
         domain: Arc<ProtectionDomain>,
     ) -> Self {
         let number = NEXT_NUMBER.fetch_add(NUMBERS, Ordering::Relaxed) & NUMBER_MASK;
-        let parts = Parts { side, limits, in_flight, queues, number, _domain: domain };
-        for queue in &parts.queues {
-            queue.attach(parts.qpn(), &parts.in_flight);
+        let core = Arc::new(Core { side, in_flight, queues, _domain: domain });
+        for queue in &core.queues {
+            queue.attach(core.qpn(), &core.in_flight);
         }
+        let parts = Parts { core, limits, number };
         Self { parts, state: PhantomData }
     }
 
@@ -224,7 +267,7 @@ impl QueuePair<Reset> {
     /// # Errors
     /// The device refused.
     pub fn init(self, rights: PeerRights) -> Result<QueuePair<Init>, Error> {
-        match &self.parts.side {
+        match &self.parts.core.side {
             Side::Embedded(embedded) => embedded.modify(Transition::Init(InitAttributes { rights }))?,
             Side::Ibv(queue_pair) => queue_pair.init(rights)?,
         }
@@ -242,7 +285,7 @@ impl QueuePair<Init> {
         peer: &Peer,
         options: &ReceiveOptions,
     ) -> Result<QueuePair<ReadyToReceive>, Error> {
-        match &self.parts.side {
+        match &self.parts.core.side {
             Side::Embedded(embedded) => {
                 if peer.lid.is_some() {
                     return Err(Error::Unreachable {
@@ -284,7 +327,7 @@ impl QueuePair<ReadyToReceive> {
             rnr_retry: options.rnr_retry,
             max_rd_atomic: options.max_rd_atomic,
         };
-        match &self.parts.side {
+        match &self.parts.core.side {
             Side::Embedded(embedded) => embedded.modify(Transition::ReadyToSend(attributes))?,
             Side::Ibv(queue_pair) => queue_pair.ready_to_send(&attributes)?,
         }
@@ -303,7 +346,7 @@ impl QueuePair<ReadyToSend> {
     /// # Errors
     /// The queue pair has failed.
     pub fn drain(self) -> Result<QueuePair<Draining>, Error> {
-        match &self.parts.side {
+        match &self.parts.core.side {
             Side::Embedded(embedded) => embedded.modify(Transition::Drain)?,
             Side::Ibv(queue_pair) => queue_pair.drain()?,
         }
@@ -317,7 +360,7 @@ impl QueuePair<Draining> {
     /// # Errors
     /// The queue pair has failed.
     pub fn resume(self) -> Result<QueuePair<ReadyToSend>, Error> {
-        match &self.parts.side {
+        match &self.parts.core.side {
             Side::Embedded(embedded) => embedded.modify(Transition::Resume)?,
             Side::Ibv(queue_pair) => queue_pair.resume()?,
         }
@@ -351,7 +394,7 @@ impl<S: Sends> QueuePair<S> {
         requests: impl IntoIterator<Item = SendRequest>,
     ) -> Result<(), PostError> {
         let mut requests = requests.into_iter();
-        if let Side::Ibv(_) = self.parts.side {
+        if let Side::Ibv(_) = self.parts.core.side {
             return requests.try_for_each(|request| self.post_send(request));
         }
         self.parts.post_send_list(&mut requests)
@@ -375,11 +418,13 @@ impl<S: Receives> QueuePair<S> {
 
     /// Ends the connection: every request completes with [`crate::Status::Flushed`]. The peer isn't told; it notices by silence.
     pub fn fail(&mut self) {
-        // ERR can be reached from every state that this type may have.
-        match &self.parts.side {
-            Side::Embedded(embedded) => drop(embedded.modify(Transition::Error)),
-            Side::Ibv(queue_pair) => drop(queue_pair.fail()),
-        }
+        self.parts.core.fail();
+    }
+
+    /// What ends the connection from elsewhere: another thread, or whoever isn't allowed to borrow this.
+    #[must_use]
+    pub fn breaker(&self) -> Breaker {
+        Breaker(Arc::downgrade(&self.parts.core))
     }
 }
 
@@ -395,7 +440,7 @@ impl<S: QueuePairState> QueuePair<S> {
     /// # Errors
     /// A libibverbs device can't be asked any more.
     pub fn query(&self) -> Result<Snapshot, Error> {
-        match &self.parts.side {
+        match &self.parts.core.side {
             Side::Embedded(embedded) => {
                 let rc::Snapshot { state, rights, receive, send, requester, responder, .. } =
                     embedded.query();
@@ -413,10 +458,7 @@ impl<S: QueuePairState> QueuePair<S> {
 
 impl Parts {
     fn qpn(&self) -> Qpn {
-        match &self.side {
-            Side::Embedded(embedded) => embedded.qpn(),
-            Side::Ibv(queue_pair) => queue_pair.qpn(),
-        }
+        self.core.qpn()
     }
 
     fn next_number(&mut self) -> u64 {
@@ -425,7 +467,7 @@ impl Parts {
     }
 
     fn post_send(&self, work: Work, kept: Kept) -> Result<(), PostError> {
-        match &self.side {
+        match &self.core.side {
             Side::Embedded(embedded) => {
                 let request = embedded_request(work, &kept);
                 self.keep(false, kept, || Ok(embedded.post_send(request.ok_or(PostReason::OtherDevice)?)?))
@@ -451,9 +493,8 @@ impl Parts {
     }
 
     fn post_send_list(&mut self, requests: &mut dyn Iterator<Item = SendRequest>) -> Result<(), PostError> {
-        let Self { side: Side::Embedded(embedded), limits, in_flight, number, .. } = self else {
-            return Ok(());
-        };
+        let Self { core, limits, number } = self;
+        let Core { side: Side::Embedded(embedded), in_flight, .. } = &**core else { return Ok(()) };
         let mut refused = None;
         let taken = core::iter::from_fn(|| {
             let request = requests.next()?;
@@ -486,7 +527,7 @@ impl Parts {
 
     fn post_recv(&self, kept: Kept) -> Result<(), PostError> {
         let number = kept.number;
-        match &self.side {
+        match &self.core.side {
             Side::Embedded(embedded) => {
                 let buffers = embedded_list(&kept.slices, Slice::capacity);
                 let request = buffers.map(|buffers| {
@@ -513,10 +554,10 @@ impl Parts {
         kept: Kept,
         post: impl FnOnce() -> Result<(), PostReason>,
     ) -> Result<(), PostError> {
-        self.in_flight.queue(recv).push_back(kept);
+        self.core.in_flight.queue(recv).push_back(kept);
         post().map_err(|reason| {
             // Posting takes `&mut self`: the last one kept is this one.
-            let kept = self.in_flight.queue(recv).pop_back();
+            let kept = self.core.in_flight.queue(recv).pop_back();
             PostError { reason, slices: kept.map(|kept| kept.slices).unwrap_or_default() }
         })
     }

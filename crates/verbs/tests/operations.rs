@@ -475,3 +475,23 @@ fn a_queue_pair_gets_ready_while_its_queue_is_polled_and_its_packets_arrive() {
     making.join().unwrap();
     polling.join().unwrap();
 }
+
+/// What is outstanding is flushed, what comes later refused, and the peer's requests reach nothing any more.
+#[test]
+fn a_breaker_ends_a_connection_from_another_thread_and_outlives_it() {
+    let (mut a, mut b) = connect(&Setup { receives: 1, ..Setup::default() });
+    let breaker = b.qp().breaker();
+    let again = breaker.clone();
+    std::thread::spawn(move || breaker.fail()).join().unwrap();
+    assert_eq!(b.next().status, Status::Flushed);
+    assert_eq!(b.state(), State::Error);
+    let (slice, target) = (a.memory.slice(0, 8).unwrap(), b.memory.remote().range(0, 8).unwrap());
+    b.memory.write(0, b"in place").unwrap();
+    a.qp().post_send(SendRequest::write([slice], target)).unwrap();
+    assert_ne!(a.next().status, Status::Success);
+    let mut found = [0; 8];
+    b.memory.read(0, &mut found).unwrap();
+    assert_eq!(&found, b"in place");
+    drop(b);
+    again.fail();
+}

@@ -50,11 +50,19 @@ impl Moved {
 
 /// Whether the session is as good as before.
 pub(crate) fn may_go_on(failure: &Failure) -> bool {
-    use SessionError::{MessageTooLong, NoCounters, NoRegion, OutOfRegion};
+    use SessionError::{MessageTooLong, NoCounters, NoRegion, NotAllowed, OutOfRegion, PartOfSlot};
     match failure {
         Failure::Line(_) => true,
         Failure::Session(error) => {
-            matches!(error, MessageTooLong { .. } | OutOfRegion { .. } | NoRegion | NoCounters)
+            matches!(
+                error,
+                MessageTooLong { .. }
+                    | OutOfRegion { .. }
+                    | NoRegion
+                    | NoCounters
+                    | NotAllowed { .. }
+                    | PartOfSlot
+            )
         }
         _ => false,
     }

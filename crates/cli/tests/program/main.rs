@@ -6,6 +6,7 @@ mod certificates;
 mod demo;
 mod harness;
 mod hostile;
+mod identity;
 mod killed;
 mod sealing;
 mod sessions;

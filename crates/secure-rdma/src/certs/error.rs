@@ -1,7 +1,7 @@
 //! What can be wrong with certificates, keys and the files that hold them.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::Timestamp;
 
@@ -28,8 +28,8 @@ pub enum CertsError {
         /// Why.
         source: io::Error,
     },
-    /// A file too long to hold certificates.
-    #[error("{path} has more than {limit} bytes: that is no certificate", path = path.display())]
+    /// A file longer than any that is read.
+    #[error("{path} has more than {limit} bytes: far more than what belongs there", path = path.display())]
     TooLong {
         /// Which one.
         path: PathBuf,
@@ -98,6 +98,62 @@ pub enum CertsError {
         /// Whose certificate it is.
         subject: String,
     },
+    /// A file without the revocation lists that it should hold.
+    #[error("{path} holds no certificate revocation list in PEM or DER form: {reason}", path = path.display())]
+    NotRevocations {
+        /// Which one.
+        path: PathBuf,
+        /// What is there instead.
+        reason: String,
+    },
+    /// A revocation list whose time is over.
+    #[error("the revocation list of {issuer} in {path} ended on {next_update}: who has been revoked since nobody knows. Get a new one from that CA (of a private CA: secure-rdma certs revoke)", path = path.display())]
+    RevocationsExpired {
+        /// The file.
+        path: PathBuf,
+        /// Whose list it is.
+        issuer: String,
+        /// When it ended.
+        next_update: Timestamp,
+    },
+    /// A revocation list that the CA whose name it gives hasn't signed.
+    #[error("the revocation list of {issuer} in {path} is not signed by that CA's key: it is another CA's of that name, or was changed", path = path.display())]
+    RevocationsForged {
+        /// The file.
+        path: PathBuf,
+        /// Whose list it says that it is.
+        issuer: String,
+    },
+    /// No revocation list by a CA whose certificates are to be checked.
+    #[error("{path} has no revocation list of the CA {authority}, whose certificates would all be refused: add it", path = path.display())]
+    RevocationsMissing {
+        /// The file.
+        path: PathBuf,
+        /// Which CA.
+        authority: String,
+    },
+    /// A CA that may not sign revocation lists.
+    #[error(
+        "the CA {authority} may not sign revocation lists (its key usage lacks cRLSign): make another with `secure-rdma certs init` in a new directory, or do without revocation"
+    )]
+    CannotRevoke {
+        /// Which one.
+        authority: String,
+    },
+    /// A certificate that this CA can't revoke.
+    #[error("{path} is not a certificate that the CA in {dir} has issued: only the CA that issued it can revoke it", path = path.display(), dir = dir.display())]
+    NotIssuedHere {
+        /// The certificate's file.
+        path: PathBuf,
+        /// The CA's directory.
+        dir: PathBuf,
+    },
+    /// A revocation list has to be signed, and the CA's key isn't there.
+    #[error("the CA's key {key} to sign the revocation list with is not there", key = key.display())]
+    NoRevocationKey {
+        /// The key that is missing.
+        key: PathBuf,
+    },
     /// A CA whose time is over.
     #[error("the CA in {path} ended on {not_after}: move it and its key away, make another, and give clients its fingerprint", path = path.display())]
     AuthorityExpired {
@@ -130,9 +186,17 @@ pub enum CertsError {
     },
     /// A name that no file of the store may have.
     #[error(
-        "{0:?} can't name a certificate's files: use letters, digits, '-', '_' and '.', not first a '.', not last \"-key\", and neither \"ca\" nor \"server\""
+        "{0:?} can't name a certificate's files: use letters, digits, '-', '_' and '.', not first a '.', not last \"-key\", and none of \"ca\", \"server\" and \"crl\""
     )]
     FileName(String),
+    /// The server's certificate is good for none of its names, or not now.
+    #[error("the certificate {path} can't be used: {reason}", path = path.display())]
+    NotUsable {
+        /// Its file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A certificate for nobody.
     #[error("a certificate needs at least one name")]
     NoNames,
@@ -152,4 +216,12 @@ pub enum CertsError {
     /// The system doesn't tell its addresses.
     #[error("can't list this host's addresses: {0}")]
     Interfaces(#[source] io::Error),
+}
+
+impl CertsError {
+    /// A file that isn't there.
+    pub(crate) fn missing(path: &Path) -> Self {
+        let source = io::Error::new(io::ErrorKind::NotFound, "no such file");
+        Self::Read { path: path.into(), source }
+    }
 }

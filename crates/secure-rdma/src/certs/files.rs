@@ -24,7 +24,7 @@ const LOCK_LIMIT: Duration = Duration::from_secs(10);
 
 /// Who may read a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Secrecy {
+pub(crate) enum Secrecy {
     Public,
     Secret,
 }
@@ -108,6 +108,15 @@ pub(super) fn replace(dir: &Path, name: &str, bytes: &[u8], secrecy: Secrecy) ->
 
 /// The bytes of a file, unless it is far too long or, for a secret one, open to others. `None` if there is no such file.
 pub(super) fn read(path: &Path, secrecy: Secrecy) -> Result<Option<Zeroizing<Vec<u8>>>, CertsError> {
+    read_limited(path, secrecy, MAX_FILE)
+}
+
+/// The same with a limit of the caller's.
+pub(super) fn read_limited(
+    path: &Path,
+    secrecy: Secrecy,
+    limit: u64,
+) -> Result<Option<Zeroizing<Vec<u8>>>, CertsError> {
     let read_error = |source| CertsError::Read { path: path.into(), source };
     let file = match File::open(path) {
         Ok(file) => file,
@@ -121,22 +130,18 @@ pub(super) fn read(path: &Path, secrecy: Secrecy) -> Result<Option<Zeroizing<Vec
         return Err(CertsError::KeyOpen { path: path.into(), mode });
     }
     // Room for all of it at once, so that a secret isn't moved and left behind.
-    let room = usize::try_from(found.len().min(MAX_FILE)).unwrap_or_default() + 1;
+    let room = usize::try_from(found.len().min(limit)).unwrap_or_default() + 1;
     let mut bytes = Zeroizing::new(Vec::with_capacity(room));
-    file.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(read_error)?;
-    if bytes.len() as u64 > MAX_FILE {
-        return Err(CertsError::TooLong { path: path.into(), limit: MAX_FILE });
+    file.take(limit + 1).read_to_end(&mut bytes).map_err(read_error)?;
+    if bytes.len() as u64 > limit {
+        return Err(CertsError::TooLong { path: path.into(), limit });
     }
     Ok(Some(bytes))
 }
 
 /// The same, if the file has to be there.
-pub(super) fn read_existing(path: &Path, secrecy: Secrecy) -> Result<Zeroizing<Vec<u8>>, CertsError> {
-    let missing = || CertsError::Read {
-        path: path.into(),
-        source: io::Error::new(io::ErrorKind::NotFound, "no such file"),
-    };
-    read(path, secrecy)?.ok_or_else(missing)
+pub(crate) fn read_existing(path: &Path, secrecy: Secrecy) -> Result<Zeroizing<Vec<u8>>, CertsError> {
+    read(path, secrecy)?.ok_or_else(|| CertsError::missing(path))
 }
 
 /// The certificates that a PEM file holds, one at least; each of them parses.

@@ -6,7 +6,7 @@ use rustls::pki_types::CertificateDer;
 use x509_parser::extensions::GeneralName;
 use x509_parser::time::ASN1Time;
 
-use super::{CertsError, Fingerprint, Kind, Timestamp, files};
+use super::{CertsError, Fingerprint, Kind, Serial, SubjectNames, Timestamp, files};
 use crate::text::printable;
 
 /// The most characters of a subject or issuer that are shown.
@@ -25,6 +25,10 @@ pub struct CertificateInfo {
     pub issuer: String,
     /// The DNS names and IP addresses that it is for. Printable ASCII.
     pub names: Vec<String>,
+    /// The same and the further names that it is for, with their kinds: whose it is to a server's allow-list.
+    pub subject_names: SubjectNames,
+    /// Its number among those of its issuer.
+    pub serial: Serial,
     /// From when it is valid.
     pub not_before: Timestamp,
     /// Until when it is valid.
@@ -55,6 +59,8 @@ impl CertificateInfo {
             names: names
                 .map(|names| names.value.general_names.iter().filter_map(show).collect())
                 .unwrap_or_default(),
+            subject_names: SubjectNames::of(der),
+            serial: Serial::new(certificate.raw_serial()),
             not_before: moment(certificate.validity().not_before),
             not_after: moment(certificate.validity().not_after),
             fingerprint: Fingerprint::of(der),

@@ -4,8 +4,9 @@ use core::time::Duration;
 use std::path::Path;
 
 use rcgen::{
-    BasicConstraints, Certificate, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose,
-    IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData, SanType, SerialNumber,
+    BasicConstraints, Certificate, CertificateParams, CertificateRevocationListParams, DistinguishedName,
+    DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData, SanType,
+    SerialNumber,
 };
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -79,7 +80,8 @@ pub(super) fn parse_key(path: &Path, pem: &[u8]) -> Result<SecretKey, CertsError
     KeyPair::try_from(&*der).map(Zeroizing::new).map_err(|error| refuse(error.to_string()))
 }
 
-/// The certificate of a CA that has that key: for nothing but to issue certificates to servers and clients, not to other CAs.
+/// The certificate of a CA that has that key: for nothing but to issue certificates to servers and clients, not to
+/// other CAs, and to revoke them.
 pub(super) fn authority(key: &KeyPair) -> Result<Certificate, CertsError> {
     let mut params = CertificateParams::default();
     // The key's hash in the name keeps two CAs, of two accounts or two machines, from being called the same.
@@ -87,7 +89,7 @@ pub(super) fn authority(key: &KeyPair) -> Result<Certificate, CertsError> {
     params.distinguished_name =
         common_name(&format!("secure-rdma private CA {}", &key_hash["sha256:".len()..][..12]));
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     params.serial_number = Some(serial_number()?);
     Validity::days(AUTHORITY_DAYS).apply(&mut params)?;
     params.self_signed(key).map_err(failed)
@@ -139,6 +141,20 @@ impl Authority {
         let issuer = Issuer::from_ca_cert_der(&self.certificate, &*self.key).map_err(failed)?;
         let certificate = params.signed_by(key, &issuer).map_err(failed)?;
         Ok([certificate.pem().as_bytes(), &self.pem].concat())
+    }
+
+    /// Its own certificate.
+    pub(super) const fn certificate(&self) -> &CertificateDer<'static> {
+        &self.certificate
+    }
+
+    /// A revocation list, signed, in PEM form.
+    pub(super) fn sign_revocations(
+        &self,
+        list: &CertificateRevocationListParams,
+    ) -> Result<Vec<u8>, CertsError> {
+        let issuer = Issuer::from_ca_cert_der(&self.certificate, &*self.key).map_err(failed)?;
+        Ok(list.signed_by(&issuer).and_then(|list| list.pem()).map_err(failed)?.into_bytes())
     }
 
     /// Until when it is valid: a certificate that it issues shouldn't last longer.

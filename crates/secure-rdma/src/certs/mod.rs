@@ -8,6 +8,7 @@
 //! | `ca-key.pem` | the CA's key (mode 0600). Only issuing needs it: it may be kept elsewhere |
 //! | `server.pem`, `server-key.pem` | the server's certificate, with the CA's behind it, and its key (0600) |
 //! | `NAME.pem`, `NAME-key.pem` | the same for whatever else was issued |
+//! | `crl.pem` | the CA's revocation list: who isn't to be trusted any more |
 //!
 //! Keys are ECDSA P-256. Files are replaced whole, never written in place, by one process at a time. A key that others can read, or a
 //! directory that others can write to, is refused rather than used.
@@ -19,7 +20,9 @@ mod identity;
 mod info;
 mod issue;
 mod name;
+mod revocation;
 mod store;
+mod subject;
 mod timestamp;
 
 pub use error::CertsError;
@@ -28,7 +31,10 @@ pub use identity::Identity;
 pub use info::CertificateInfo;
 pub use issue::{Kind, Validity};
 pub use name::{MAX_NAMES, Name, ParseNameError, host_names};
+pub use revocation::{ParseSerialError, RevocationInfo, Revoke, Serial};
 pub use store::{Issued, Store};
+pub use subject::{ParseSubjectNameError, SubjectName, SubjectNames};
 pub use timestamp::Timestamp;
 
-pub(crate) use files::read_authorities;
+pub(crate) use files::{Secrecy, read_authorities, read_existing};
+pub(crate) use revocation::Revocations;

@@ -16,7 +16,10 @@ use zeroize::Zeroizing;
 
 use super::files::{self, Secrecy};
 use super::issue::{self, Authority};
-use super::{CertificateInfo, CertsError, Fingerprint, Identity, Kind, Name, Timestamp, Validity};
+use super::{
+    CertificateInfo, CertsError, Fingerprint, Identity, Kind, Name, RevocationInfo, Revoke, Serial,
+    Timestamp, Validity, revocation,
+};
 use crate::crypto;
 
 /// How long a server's certificate lasts.
@@ -27,6 +30,7 @@ const RENEW_BEFORE: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 const SERVER: &str = "server";
 const AUTHORITY: &str = "ca";
+const REVOCATIONS: &str = "crl";
 
 /// A directory of certificates and keys. See the [module](super) for its files.
 ///
@@ -179,6 +183,78 @@ impl Store {
         Ok(Issued { certificate, key: self.key_path(file) })
     }
 
+    /// The server's identity as it is in its files, where it is still good for one of `names` at least. Nothing is written: a file that
+    /// is just being replaced isn't taken for one to be replaced.
+    ///
+    /// # Errors
+    /// If there is none, or none that is good now.
+    pub fn current_server(&self, names: &[Name]) -> Result<Identity, CertsError> {
+        // Says what is wrong with the files.
+        self.identity(SERVER)?;
+        match self.server(names)? {
+            Standing::Good(identity) | Standing::Stale { usable: Some(identity), .. } => Ok(identity),
+            Standing::Stale { reason, usable: None } => {
+                Err(CertsError::NotUsable { path: self.certificate_path(SERVER), reason })
+            }
+        }
+    }
+
+    /// Where the server's certificate and key and the CA are.
+    #[must_use]
+    pub fn server_files(&self) -> [PathBuf; 3] {
+        [self.certificate_path(SERVER), self.key_path(SERVER), self.certificate_path(AUTHORITY)]
+    }
+
+    /// Adds certificates of the private CA's to its revocation list, `crl.pem`, and dates it anew, also without any; made if it isn't
+    /// there. It is then good for `validity_days`, 1 or more: whoever checks certificates against it refuses all of them afterwards.
+    ///
+    /// # Errors
+    /// If a certificate can't be read or isn't this CA's, if there is no CA, its key isn't there or it may not revoke, or if the file
+    /// can't be used or written.
+    pub fn revoke(&self, revoke: &[Revoke], validity_days: u32) -> Result<RevocationInfo, CertsError> {
+        // There has to be something to revoke with, and no CA is made for that.
+        self.authority()?;
+        let _lock = self.lock()?;
+        let key = self.key_path(AUTHORITY);
+        let Some(issuer) = Authority::load(&self.certificate_path(AUTHORITY), &key)? else {
+            return Err(CertsError::NoRevocationKey { key });
+        };
+        let serials = revoke.iter().map(|what| match what {
+            Revoke::Serial(serial) => Ok(serial.clone()),
+            Revoke::File(path) => self.serial_of_issued(&issuer, path),
+        });
+        let serials = serials.collect::<Result<_, _>>()?;
+        let file = self.certificate_path(REVOCATIONS);
+        let old = files::read(&file, Secrecy::Public)?;
+        let Validity { not_before: this_update, not_after: next_update } =
+            Validity::days(validity_days.max(1));
+        let dates = [this_update, next_update];
+        let (pem, revoked) =
+            revocation::next_list(&issuer, &file, old.as_ref().map(|old| &old[..]), &serials, dates)?;
+        self.put(&format!("{REVOCATIONS}.pem"), &pem, Secrecy::Public)?;
+        info!(file = %file.display(), count = revoked.len(), "made a revocation list");
+        Ok(RevocationInfo { file, revoked, this_update, next_update })
+    }
+
+    /// The number of the certificate in the file `path`, if `issuer` has issued it.
+    fn serial_of_issued(&self, issuer: &Authority, path: &Path) -> Result<Serial, CertsError> {
+        let pem = files::read_existing(path, Secrecy::Public)?;
+        let certificate = files::parse_certificates(path, &pem)?.swap_remove(0);
+        let refuse = |reason| CertsError::NotACertificate { path: path.into(), reason };
+        let parsed = files::parse(&certificate).map_err(refuse)?;
+        let authority = files::parse(issuer.certificate()).map_err(refuse)?;
+        if parsed.is_ca() || parsed.verify_signature(Some(authority.public_key())).is_err() {
+            return Err(CertsError::NotIssuedHere { path: path.into(), dir: self.dir.clone() });
+        }
+        Ok(Serial::new(parsed.raw_serial()))
+    }
+
+    /// The file of the certificate that was issued under the name `file`.
+    #[must_use]
+    pub fn certificate_file(&self, file: &str) -> PathBuf {
+        self.certificate_path(file)
+    }
+
     /// The identity that was issued under the name `file`.
     ///
     /// # Errors
@@ -197,8 +273,10 @@ impl Store {
         for entry in fs::read_dir(&self.dir).map_err(read_error)? {
             let path = entry.map_err(read_error)?.path();
             let name = path.file_name().unwrap_or_default().to_string_lossy();
-            let is_certificate =
-                name.ends_with(".pem") && !name.ends_with("-key.pem") && !name.starts_with('.');
+            let is_certificate = name.ends_with(".pem")
+                && !name.ends_with("-key.pem")
+                && !name.starts_with('.')
+                && name != "crl.pem";
             if is_certificate {
                 paths.push(path);
             }
@@ -351,7 +429,7 @@ fn check_file_name(file: &str) -> Result<(), CertsError> {
     let fits = (1..=100).contains(&file.len()) && file.chars().all(allowed) && !file.starts_with(['.', '-']);
     // In whatever case: not every file system tells them apart.
     let lower = file.to_ascii_lowercase();
-    if fits && !lower.ends_with("-key") && lower != AUTHORITY && lower != SERVER {
+    if fits && !lower.ends_with("-key") && ![AUTHORITY, SERVER, REVOCATIONS].contains(&lower.as_str()) {
         Ok(())
     } else {
         Err(CertsError::FileName(file.into()))

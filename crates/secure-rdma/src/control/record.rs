@@ -1,7 +1,8 @@
 //! The records, and the rules for what they may hold.
 
+use core::fmt;
 use core::num::NonZeroU16;
-use core::ops::{BitOr, RangeInclusive};
+use core::ops::{BitAnd, BitOr, RangeInclusive};
 use std::error::Error as _;
 use std::net::Ipv6Addr;
 
@@ -338,7 +339,7 @@ pub struct Region {
     /// How many bytes after the data are counters; a multiple of 8, at an address that is a multiple of 8.
     #[n(4)]
     pub counters_len: u64,
-    /// What the peer may do there.
+    /// What the peer may do there, and whether it may send messages.
     #[n(5)]
     #[cbor(with = "field")]
     pub access: Access,
@@ -367,7 +368,7 @@ impl Region {
     }
 }
 
-/// What a peer may do with a region.
+/// What the receiver of a region, a client, may do: with the region, and with the server's messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Access(u8);
 
@@ -380,7 +381,13 @@ impl Access {
     pub const WRITE: Self = Self(2);
     /// FETCH_ADD and COMPARE_SWAP.
     pub const ATOMIC: Self = Self(4);
-    const ALL: u8 = Self::READ.0 | Self::WRITE.0 | Self::ATOMIC.0;
+    /// Messages to the sender of the region. Without it, one of them ends the session.
+    pub const SEND: Self = Self(8);
+    /// All of it.
+    pub const ALL: Self = Self(Self::READ.0 | Self::WRITE.0 | Self::ATOMIC.0 | Self::SEND.0);
+    /// Each right with its name, in the order in which they are shown.
+    pub const NAMES: [(Self, &str); 4] =
+        [(Self::SEND, "send"), (Self::WRITE, "write"), (Self::READ, "read"), (Self::ATOMIC, "atomic")];
 
     /// Whether every right of `other` is among these.
     #[must_use]
@@ -397,13 +404,30 @@ impl BitOr for Access {
     }
 }
 
+impl BitAnd for Access {
+    type Output = Self;
+
+    fn bitand(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+}
+
+impl fmt::Display for Access {
+    /// `send, write, read, atomic`, or those of them that are there.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut names = Self::NAMES.iter().filter(|(right, _)| self.allows(*right)).map(|(_, name)| name);
+        f.write_str(names.next().unwrap_or(&"nothing"))?;
+        names.try_for_each(|name| write!(f, ", {name}"))
+    }
+}
+
 impl Field for Access {
     fn to_wire(&self) -> u64 {
         self.0.into()
     }
 
     fn from_wire(value: u64) -> Result<Self, Invalid> {
-        let bits = u8::try_from(value).ok().filter(|bits| bits & !Self::ALL == 0);
+        let bits = u8::try_from(value).ok().filter(|bits| bits & !Self::ALL.0 == 0);
         bits.map(Self).ok_or(Invalid::Access(value))
     }
 }
@@ -471,11 +495,13 @@ pub enum ErrorKind {
     Forged = 11,
     /// The sender is shutting down.
     ShuttingDown = 12,
+    /// The client isn't allowed here, not any more, or not to do what it did.
+    NotAllowed = 13,
 }
 
 impl ErrorKind {
     /// Every error code of this version.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Internal,
         Self::Version,
         Self::Malformed,
@@ -488,6 +514,7 @@ impl ErrorKind {
         Self::QueuePair,
         Self::Forged,
         Self::ShuttingDown,
+        Self::NotAllowed,
     ];
 }
 

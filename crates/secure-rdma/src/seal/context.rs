@@ -53,7 +53,7 @@ pub struct Region {
     pub layout: Layout,
     /// How many bytes of it are counters, which aren't sealed.
     pub counters_len: u64,
-    /// What the client may do there.
+    /// What the client may do: there, and with messages.
     pub access: Access,
 }
 
@@ -108,7 +108,7 @@ impl Endpoint {
 impl Region {
     fn encode(&self, out: &mut Vec<u8>) {
         let Self { addr, rkey, len, layout, counters_len, access } = self;
-        let rights = [Access::READ, Access::WRITE, Access::ATOMIC];
+        let rights = [Access::READ, Access::WRITE, Access::ATOMIC, Access::SEND];
         let access =
             (0_u8..).zip(rights).fold(0, |bits, (at, right)| bits | u8::from(access.allows(right)) << at);
         out.extend(addr.to_be_bytes());

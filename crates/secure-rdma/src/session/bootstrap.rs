@@ -20,12 +20,12 @@
 
 use super::data::{DataPath, Parts, receives};
 use super::keeper::Keeper;
-use super::memory::{Buffers, COUNTERS, RD_ATOMIC, region_access, region_rights};
+use super::memory::{Buffers, COUNTERS, RD_ATOMIC, peer_rights, region_access};
 use super::{End, RegionLayout, STEP_LIMIT, Session, SessionInfo, SessionOptions, Timing, agree};
 use crate::SessionError;
 use crate::certs::Fingerprint;
 use crate::control::{
-    ControlChannel, ControlError, Endpoint, Hello, Lid, Record, Redacted, Region, Role, Text, VERSION,
+    Access, ControlChannel, ControlError, Endpoint, Hello, Lid, Record, Redacted, Region, Role, Text, VERSION,
 };
 use crate::seal::{self, Context, Exporter, Format, Layout, SessionKeys};
 use crate::tls::{self, Negotiated, TlsError};
@@ -37,7 +37,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use verbs::{
-    Access, AsyncChannel, CompletionQueue, Device, Gid, GidEntry, Init, MemoryRegion, OwnPsn, Peer, PeerPsn,
+    AsyncChannel, CompletionQueue, Device, Gid, GidEntry, Init, MemoryRegion, OwnPsn, Peer, PeerPsn,
     PeerRights, ProtectionDomain, QueuePair, ReceiveOptions, RemoteRegion, SendOptions,
 };
 
@@ -78,8 +78,8 @@ pub(crate) struct Local<'a> {
 pub(crate) struct Offer {
     /// Bytes of the data area of its region.
     pub(crate) data_len: u64,
-    /// Whether it has counters.
-    pub(crate) counters: bool,
+    /// What the client may do. Whether it has counters goes by it.
+    pub(crate) allowed: Access,
     /// The places for clients.
     pub(crate) places: Arc<Semaphore>,
     /// How many there are.
@@ -121,22 +121,28 @@ where
         }
         None => None,
     };
-    let connected = prepared.connect(&local, &endpoint, &hello, keys)?;
+    let connected = prepared.connect(&local, &endpoint, &hello, keys, true)?;
     steps.say("announcing the queue pair", &Record::Ready).await?;
     Ok(connected.open(steps.control, &local, &hello, layout(&region, slots), None, None))
 }
 
-/// The server's part.
+/// The server's part; where there is no offer for the client, it is told why, and so it is if the offer is `withdrawn` before it has come
+/// to a session.
 pub(crate) async fn as_server<T>(
     control: ControlChannel<T>,
     local: Local<'_>,
-    offer: Offer,
+    offer: Result<Offer, SessionError>,
+    withdrawn: impl Future<Output = SessionError>,
 ) -> Result<Session, SessionError>
 where
     T: AsyncRead + AsyncWrite + Exporter + Unpin + Send + 'static,
 {
     let mut steps = Steps { control, peer: tls::Peer::Client };
-    match steps.serve(&local, offer).await {
+    let served = tokio::select! {
+        served = steps.serve(&local, offer) => served,
+        reason = withdrawn => Err(reason),
+    };
+    match served {
         Ok(served) => Ok(served.connected.open(
             steps.control,
             &local,
@@ -172,24 +178,31 @@ struct Steps<T> {
 }
 
 impl<T: AsyncRead + AsyncWrite + Exporter + Unpin> Steps<T> {
-    async fn serve(&mut self, local: &Local<'_>, offer: Offer) -> Result<Served, SessionError> {
+    async fn serve(
+        &mut self,
+        local: &Local<'_>,
+        offer: Result<Offer, SessionError>,
+    ) -> Result<Served, SessionError> {
         let peer_hello = self.hello(Role::Client).await?;
+        // Here, not before: a client reads why where it waits for this side's greeting.
+        let offer = offer?;
         let place =
             offer.places.try_acquire_owned().map_err(|_| SessionError::Full { max: offer.max_clients })?;
         self.say("greeting the client", &hello(Role::Server, local.options)).await?;
         // Not before this side has told its own: then both know what they can't agree on.
         let sealed = agree(local.options.seal, peer_hello.seal)?;
         let endpoint = self.endpoint(local).await?;
-        let rights = PeerRights { read: true, write: true, atomic: offer.counters };
         // A server sends messages only.
-        let prepared = Prepared::new(local, rights, local.options.buffers.in_range().size)?;
+        let slot_size = local.options.buffers.in_range().size;
+        let prepared = Prepared::new(local, peer_rights(offer.allowed), slot_size)?;
         let slots = if sealed { Some(Layout::for_capacity(offer.data_len, Format::DEFAULT)?) } else { None };
         // Whole words, so that the counters behind the data are aligned. Sealed slots are that too.
         let data_len = slots.map_or_else(|| offer.data_len.next_multiple_of(8), |slots| slots.area_len());
-        let counters_len = if offer.counters { COUNTERS } else { 0 };
+        let counters_len = if offer.allowed.allows(Access::ATOMIC) { COUNTERS } else { 0 };
         let len = usize::try_from(data_len.saturating_add(counters_len)).unwrap_or(usize::MAX);
-        let region = prepared.domain.register(len, region_access(offer.counters))?;
-        let (described, own) = (describe(&region, data_len, counters_len), prepared.endpoint());
+        let region = prepared.domain.register(len, region_access(offer.allowed))?;
+        let (described, own) =
+            (describe(&region, data_len, counters_len, offer.allowed), prepared.endpoint());
         let keys = match slots {
             Some(slots) => {
                 let (client, server) = (&endpoint, &own);
@@ -198,7 +211,8 @@ impl<T: AsyncRead + AsyncWrite + Exporter + Unpin> Steps<T> {
             }
             None => None,
         };
-        let connected = prepared.connect(local, &endpoint, &peer_hello, keys)?;
+        let takes_messages = offer.allowed.allows(Access::SEND);
+        let connected = prepared.connect(local, &endpoint, &peer_hello, keys, takes_messages)?;
         let layout = layout(&described, slots);
         for record in [Record::Endpoint(own), Record::Region(described), Record::Ready] {
             self.say("describing the queue pair", &record).await?;
@@ -304,7 +318,7 @@ impl Prepared {
         let capacity = limits.max_send_requests + limits.max_recv_requests;
         let queue = device.completion_queue(capacity, Some(&channel))?;
         let channel = AsyncChannel::new(channel)?;
-        let memory = domain.register(buffers.bytes(slot_size), Access::LOCAL_WRITE)?;
+        let memory = domain.register(buffers.bytes(slot_size), verbs::Access::LOCAL_WRITE)?;
         let mut qp = domain.queue_pair(&queue, &queue, limits)?.init(rights)?;
         for request in receives(&memory, buffers)? {
             qp.post_recv(request)?;
@@ -341,6 +355,7 @@ impl Prepared {
         endpoint: &Endpoint,
         hello: &Hello,
         keys: Option<SessionKeys>,
+        takes_messages: bool,
     ) -> Result<Connected, SessionError> {
         let remote = End {
             qpn: endpoint.qpn,
@@ -398,6 +413,7 @@ impl Prepared {
             message_limit: local.options.max_message,
             peer_limit: hello.max_message,
             keys,
+            takes_messages,
             busy_poll: local.options.busy_poll.min(BUSY_POLL_LIMIT),
         })?;
         Ok(Connected { data, own, remote, queue_pair, path_mtu, sealed })
@@ -445,11 +461,14 @@ impl Connected {
                 queue_pair: self.queue_pair,
                 path_mtu: self.path_mtu,
                 peer_max_message: hello.max_message,
+                allowed: layout.allowed,
                 setup: local.since.elapsed(),
             },
             layout,
             local: region,
+            verdict: Arc::default(),
             _place: place,
+            guest: None,
         }
     }
 }
@@ -466,7 +485,7 @@ fn hello(role: Role, options: SessionOptions) -> Record {
 }
 
 /// The region as the peer is told of it.
-fn describe(region: &MemoryRegion, data_len: u64, counters_len: u64) -> Region {
+fn describe(region: &MemoryRegion, data_len: u64, counters_len: u64, access: Access) -> Region {
     let remote = region.remote();
     Region {
         addr: remote.addr,
@@ -474,7 +493,7 @@ fn describe(region: &MemoryRegion, data_len: u64, counters_len: u64) -> Region {
         len: remote.len,
         data_len,
         counters_len,
-        access: region_rights(counters_len != 0),
+        access,
     }
 }
 
@@ -485,6 +504,7 @@ fn layout(region: &Region, slots: Option<Layout>) -> RegionLayout {
         data: slots.map_or(region.data_len, |slots| slots.capacity()),
         counters_at: region.data_len,
         counters: region.counters_len,
+        allowed: region.access,
     }
 }
 

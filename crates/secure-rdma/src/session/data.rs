@@ -72,6 +72,8 @@ pub(crate) struct DataPath {
     peer_limit: u64,
     /// Where the data path is sealed.
     pub(super) sealing: Option<Sealing>,
+    /// Whether the peer may send messages.
+    takes_messages: bool,
     /// Why nothing may be used any more that comes over it.
     broken: Option<SessionError>,
     /// How long a thread looks for completions before it sleeps.
@@ -91,6 +93,7 @@ pub(crate) struct Parts {
     pub(crate) peer_limit: u64,
     /// If it is sealed.
     pub(crate) keys: Option<SessionKeys>,
+    pub(crate) takes_messages: bool,
     pub(crate) busy_poll: Duration,
 }
 
@@ -104,7 +107,7 @@ pub(crate) fn receives(memory: &MemoryRegion, buffers: Buffers) -> Result<Vec<Re
 impl DataPath {
     pub(crate) fn new(parts: Parts) -> Result<Self, SessionError> {
         let Parts { qp, queue, channel, memory, buffers, slot_size, .. } = parts;
-        let Parts { fragment, message_limit, peer_limit, keys, busy_poll, .. } = parts;
+        let Parts { fragment, message_limit, peer_limit, keys, takes_messages, busy_poll, .. } = parts;
         let (longest, overhead) = (fragment.min(slot_size) as usize, keys.as_ref().map_or(0, |_| OVERHEAD));
         let fragment = longest
             .checked_sub(overhead)
@@ -136,6 +139,7 @@ impl DataPath {
             fragment,
             peer_limit,
             sealing: keys.map(|keys| Sealing::new(keys, slot_size.max(buffers.size))),
+            takes_messages,
             broken: None,
             busy_poll,
         })
@@ -453,6 +457,9 @@ impl DataPath {
             // For whoever receives to hear; an operation under way has an end of its own, which says more.
             self.inbox.failed.get_or_insert(completion.status);
             return Ok(());
+        }
+        if !self.takes_messages {
+            return Err(self.condemn(SessionError::Overstepped { what: "sent a message" }));
         }
         let Some(slot) = completion.slice() else { return Ok(()) };
         let last = completion.immediate == Some(LAST);

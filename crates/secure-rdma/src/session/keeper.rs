@@ -148,10 +148,27 @@ impl Keeper {
         let _ = self.wishes.send(Wish::Close(farewell)).await;
     }
 
+    /// What ends the session from elsewhere.
+    pub(crate) fn teller(&self) -> Teller {
+        Teller(self.wishes.downgrade())
+    }
+
     /// Tells the peer what went wrong, and ends.
     pub(crate) fn fail(&self, reason: SessionError) {
         // If there is a wish already, the session is ending anyway.
         let _ = self.wishes.try_send(Wish::Fail(reason));
+    }
+}
+
+/// Tells a keeper that its session is over, without keeping it.
+pub(crate) struct Teller(mpsc::WeakSender<Wish>);
+
+impl Teller {
+    /// As [`Keeper::fail`].
+    pub(crate) fn fail(&self, reason: SessionError) {
+        if let Some(wishes) = self.0.upgrade() {
+            let _ = wishes.try_send(Wish::Fail(reason));
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Sizes: what a session uses of memory, and what it offers.
 
 use crate::control::Access as WireAccess;
-use verbs::{Access, QueuePairLimits};
+use verbs::{Access, PeerRights, QueuePairLimits};
 
 /// A session's registered buffers, at this side.
 ///
@@ -60,14 +60,23 @@ pub(crate) const RD_ATOMIC: u8 = 16;
 /// Bytes at the end of a region for atomics: eight counters.
 pub(crate) const COUNTERS: u64 = 64;
 
-/// What the peer may do with the region that it is given, with or without counters.
-pub(crate) fn region_access(counters: bool) -> Access {
-    let access = Access::LOCAL_WRITE | Access::REMOTE_WRITE | Access::REMOTE_READ;
-    if counters { access | Access::REMOTE_ATOMIC } else { access }
+/// The rights that a region's key gives a client that may do `allowed`. The device keeps to them, whatever the client's program does.
+pub(crate) fn region_access(allowed: WireAccess) -> Access {
+    let rights = [
+        (WireAccess::WRITE, Access::REMOTE_WRITE),
+        (WireAccess::READ, Access::REMOTE_READ),
+        (WireAccess::ATOMIC, Access::REMOTE_ATOMIC),
+    ];
+    // Remote writes and atomics need the local right too (IBA 10.6.3.1).
+    let given = rights.into_iter().filter(|(wire, _)| allowed.allows(*wire));
+    given.fold(Access::LOCAL_WRITE, |access, (_, right)| access | right)
 }
 
-/// The same for the control protocol.
-pub(crate) fn region_rights(counters: bool) -> WireAccess {
-    let rights = WireAccess::READ | WireAccess::WRITE;
-    if counters { rights | WireAccess::ATOMIC } else { rights }
+/// The same for the queue pair.
+pub(crate) fn peer_rights(allowed: WireAccess) -> PeerRights {
+    PeerRights {
+        read: allowed.allows(WireAccess::READ),
+        write: allowed.allows(WireAccess::WRITE),
+        atomic: allowed.allows(WireAccess::ATOMIC),
+    }
 }

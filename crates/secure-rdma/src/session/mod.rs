@@ -19,16 +19,18 @@ pub use memory::Buffers;
 pub(crate) use bootstrap::{Local, Offer, as_client, as_server};
 
 use crate::SessionError;
-use crate::control::{HEARTBEAT_MS, Record, SealPolicy};
+use crate::control::{Access, HEARTBEAT_MS, Record, SealPolicy};
+use crate::guests::Guest;
 use crate::seal::Limits;
 use crate::tls::Negotiated;
 use core::fmt;
 use data::DataPath;
-use keeper::{CLOSE_LIMIT, Farewell, Keeper, Life};
+use keeper::{CLOSE_LIMIT, Farewell, Keeper, Life, Teller};
 use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, watch};
-use verbs::{MemoryRegion, Mtu, OwnPsn, PeerPsn, Qpn, RemoteRegion, SendRequest};
+use verbs::{Breaker, MemoryRegion, Mtu, OwnPsn, PeerPsn, Qpn, RemoteRegion, SendRequest};
 
 /// The time that each step of the bootstrap and of closing may take.
 pub const STEP_LIMIT: Duration = Duration::from_secs(10);
@@ -116,6 +118,8 @@ pub struct SessionInfo {
     pub path_mtu: Mtu,
     /// The longest message that the peer takes.
     pub peer_max_message: u64,
+    /// What the client may do.
+    pub allowed: Access,
     /// From the TCP connection to both queue pairs being ready.
     pub setup: Duration,
 }
@@ -129,6 +133,8 @@ pub(crate) struct RegionLayout {
     /// Where its counters begin.
     counters_at: u64,
     counters: u64,
+    /// What the client may do.
+    allowed: Access,
 }
 
 /// An open session.
@@ -143,8 +149,32 @@ pub struct Session {
     layout: RegionLayout,
     /// The region itself, on the server.
     local: Option<MemoryRegion>,
+    /// Why the server has ended it, if it has.
+    verdict: Arc<OnceLock<SessionError>>,
     /// The place that it takes among the server's clients.
     _place: Option<OwnedSemaphorePermit>,
+    /// Its entry in the server's list of them.
+    guest: Option<Guest>,
+}
+
+/// What ends a session from elsewhere than where it is used.
+pub(crate) struct Ender {
+    verdict: Weak<OnceLock<SessionError>>,
+    teller: Teller,
+    breaker: Breaker,
+}
+
+impl Ender {
+    /// Ends the session at once because of `reason`: whoever uses it has that for an error, the peer is told, and its requests reach
+    /// nothing any more.
+    pub(crate) fn end(&self, reason: SessionError) {
+        // In this order: who notices that the queue pair has failed finds out why.
+        if let Some(verdict) = self.verdict.upgrade() {
+            let _ = verdict.set(reason.clone());
+        }
+        self.teller.fail(reason);
+        self.breaker.fail();
+    }
 }
 
 impl Session {
@@ -209,7 +239,7 @@ impl Session {
     /// can be forged, which [`close`](Self::close) notices.
     ///
     /// # Errors
-    /// It is longer than the peer takes, or the session is over.
+    /// It is longer than the peer takes, the server takes none from this client, or the session is over.
     pub async fn send(&mut self, message: &[u8]) -> Result<(), SessionError> {
         self.post_send(message).await?;
         self.flush().await
@@ -219,8 +249,12 @@ impl Session {
     /// order in which they were posted, with what [`post_write`](Self::post_write) writes; [`flush`](Self::flush) waits for all.
     ///
     /// # Errors
-    /// It is longer than the peer takes, or the session is over. An earlier one that failed may be told of here.
+    /// It is longer than the peer takes, the server takes none from this client, or the session is over. An earlier one that failed may be
+    /// told of here.
     pub async fn post_send(&mut self, message: &[u8]) -> Result<(), SessionError> {
+        if self.local.is_none() {
+            self.may(Access::SEND)?;
+        }
         let Self { data, keeper, .. } = self;
         let result = alive(keeper, data.post_send(message)).await;
         self.judge(result)
@@ -260,10 +294,10 @@ impl Session {
     /// Writes `bytes` into this client's region of the server, without the server's doing.
     ///
     /// Sealed, whole slots of 4096 bytes are written. Of the first and the last one, where they aren't written as a whole, the rest is
-    /// read before.
+    /// read before; a client that may not read can write to a part of a slot once.
     ///
     /// # Errors
-    /// They don't fit the region, or the session is over.
+    /// They don't fit the region, the server doesn't allow this client to write, or the session is over.
     pub async fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), SessionError> {
         self.post_write(offset, bytes).await?;
         self.flush().await
@@ -276,10 +310,12 @@ impl Session {
     /// They don't fit the region, or the session is over. An earlier one that failed may be told of here.
     pub async fn post_write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), SessionError> {
         let region = self.remote_region().ok_or(SessionError::NoRegion)?;
+        self.may(Access::WRITE)?;
         self.layout.check_data(offset, bytes.len() as u64)?;
+        let may_read = self.may(Access::READ).is_ok();
         let Self { data, keeper, info, .. } = self;
         let result = if info.sealed {
-            alive(keeper, data.post_write_sealed(&region, offset, bytes)).await
+            alive(keeper, data.post_write_sealed(&region, offset, bytes, may_read)).await
         } else {
             alive(keeper, data.post_write(&region, offset, bytes)).await
         };
@@ -290,9 +326,10 @@ impl Session {
     /// there last, or an error.
     ///
     /// # Errors
-    /// They reach outside the region, or the session is over.
+    /// They reach outside the region, the server doesn't allow this client to read, or the session is over.
     pub async fn read(&mut self, offset: u64, len: usize) -> Result<Vec<u8>, SessionError> {
         let region = self.remote_region().ok_or(SessionError::NoRegion)?;
+        self.may(Access::READ)?;
         self.layout.check_data(offset, len as u64)?;
         let mut bytes = vec![0; len];
         let Self { data, keeper, info, .. } = self;
@@ -375,6 +412,7 @@ impl Session {
     /// The peer didn't take part, or not everything has arrived that one side has sealed for the other; all is freed in any case.
     pub async fn close(mut self) -> Result<(), SessionError> {
         if let Err(reason) = self.data.settle("closing").await {
+            let reason = self.verdict.get().cloned().unwrap_or(reason);
             if reason.is_of_sealing() {
                 self.abort(reason.clone()).await;
             }
@@ -407,10 +445,12 @@ impl Session {
         let _ = tokio::time::timeout(CLOSE_LIMIT, self.keeper.end()).await;
     }
 
-    /// Ends the session, and tells the peer, if the data path turned out to carry what isn't the peer's.
+    /// Ends the session, and tells the peer, if the data path turned out to carry what isn't the peer's, or what it may not send. Says
+    /// why it is over if the server has ended it.
     fn judge<T>(&mut self, result: Result<T, SessionError>) -> Result<T, SessionError> {
+        let result = result.map_err(|error| self.verdict.get().cloned().unwrap_or(error));
         if let Err(reason) = &result
-            && reason.is_of_sealing()
+            && (reason.is_of_sealing() || matches!(reason, SessionError::Overstepped { .. }))
         {
             self.data.fail();
             self.keeper.fail(reason.clone());
@@ -424,6 +464,31 @@ impl Session {
             Life::Failed(reason) => Some(reason),
             _ => None,
         }
+    }
+
+    /// Whether the server allows this client to do that.
+    fn may(&self, operation: Access) -> Result<(), SessionError> {
+        let name = |(right, name): (Access, &'static str)| (right == operation).then_some(name);
+        match self.layout.allowed.allows(operation) {
+            true => Ok(()),
+            false => Err(SessionError::NotAllowed {
+                operation: Access::NAMES.into_iter().find_map(name).unwrap_or_default(),
+            }),
+        }
+    }
+
+    /// What the server ends it with.
+    pub(crate) fn ender(&self) -> Ender {
+        Ender {
+            verdict: Arc::downgrade(&self.verdict),
+            teller: self.keeper.teller(),
+            breaker: self.data.queue_pair().breaker(),
+        }
+    }
+
+    /// From now on it is among the server's guests, until it is dropped.
+    pub(crate) fn register(&mut self, guest: Guest) {
+        self.guest = Some(guest);
     }
 
     fn counter(&self, index: u64) -> Result<verbs::RemoteRange, SessionError> {

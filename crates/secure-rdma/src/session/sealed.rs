@@ -62,6 +62,11 @@ impl Sealing {
         Ok((keys.slots.as_mut().ok_or(SessionError::NoRegion)?, scratch))
     }
 
+    /// Whether this side has written that slot of the peer's region, which nobody else writes.
+    fn has_written(&self, slot: u32) -> bool {
+        self.keys.slots.as_ref().is_some_and(|slots| slots.newest(slot).is_some())
+    }
+
     /// How the region is divided.
     pub(super) fn layout(&self) -> Option<Layout> {
         self.keys.slots.as_ref().map(|slots| *slots.layout())
@@ -98,11 +103,13 @@ impl DataPath {
     }
 
     /// Writes `data` to `offset` of the plaintext of `remote`'s slots; waits for nothing but free buffers, and what has to be read before.
+    /// Where this side may not read there, what is in a slot is known only as long as it hasn't written it.
     pub(crate) async fn post_write_sealed(
         &mut self,
         remote: &RemoteRegion,
         offset: u64,
         data: &[u8],
+        may_read: bool,
     ) -> Result<(), SessionError> {
         const OPERATION: &str = "write";
         let layout = self.sealed_layout()?;
@@ -112,6 +119,13 @@ impl DataPath {
         for Piece { slot, .. } in pieces()?.filter(|piece| !piece.whole) {
             let mut whole = text(&layout);
             let start = u64::from(slot) * layout.payload() as u64;
+            if !may_read {
+                if self.sealing.as_ref().is_some_and(|sealing| sealing.has_written(slot)) {
+                    return Err(SessionError::PartOfSlot);
+                }
+                edges.push((slot, whole));
+                continue;
+            }
             self.read_sealed(remote, start, &mut whole).await?;
             edges.push((slot, whole));
         }

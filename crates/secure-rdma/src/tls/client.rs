@@ -2,6 +2,7 @@
 
 use core::fmt;
 use core::time::Duration;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -17,7 +18,7 @@ use super::error::{Attempt, Peer, TlsError};
 use super::negotiated::{Negotiated, Secured};
 use super::trust::{Anchors, Trust};
 use super::verifier::Verifier;
-use crate::certs::{Fingerprint, Identity, Name};
+use crate::certs::{Fingerprint, Identity, Name, Revocations};
 use crate::crypto;
 
 /// What a client needs for handshakes: whom it trusts and, if it has one, its own certificate.
@@ -26,6 +27,7 @@ pub struct ClientTls {
     trust: Trust,
     anchors: Anchors,
     identity: Option<Identity>,
+    revocations: Revocations,
 }
 
 impl ClientTls {
@@ -35,7 +37,17 @@ impl ClientTls {
     /// If what is to be trusted can't be read or is not a CA.
     pub fn new(trust: Trust, identity: Option<Identity>) -> Result<Self, TlsError> {
         let anchors = Anchors::load(&trust)?;
-        Ok(Self { trust, anchors, identity })
+        Ok(Self { trust, anchors, identity, revocations: Revocations::default() })
+    }
+
+    /// Checks servers' certificates against the revocation lists in the file `path`, PEM or DER, too. There has to be one of each CA that
+    /// is trusted, and none may have ended; a server whose certificate's state isn't known from them is refused.
+    ///
+    /// # Errors
+    /// If the file can't be read or isn't that.
+    pub fn with_revocations(mut self, path: &Path) -> Result<Self, TlsError> {
+        self.revocations = Revocations::load(path, self.anchors.authorities())?;
+        Ok(self)
     }
 
     /// Does the handshake over `io` with the server `name`, within `limit`.
@@ -51,7 +63,7 @@ impl ClientTls {
         name: &Name,
         limit: Duration,
     ) -> Result<Secured<T>, TlsError> {
-        let verifier = Arc::new(Verifier::new(self.anchors.clone(), crypto::provider()));
+        let verifier = Arc::new(self.verifier());
         let shown = self.identity.as_ref().map(|identity| Arc::new(OnRequest::new(identity)));
         let config = Arc::new(self.config(Arc::clone(&verifier), shown.clone())?);
         let handshake = TlsConnector::from(config).connect(name.as_server_name().clone(), io);
@@ -65,7 +77,11 @@ impl ClientTls {
         };
         let negotiated = Negotiated::read(stream.get_ref().1, Peer::Server)?;
         let client_certificate = shown.and_then(|shown| shown.shown());
-        Ok(Secured { stream: stream.into(), negotiated, client_certificate })
+        Ok(Secured { stream: stream.into(), negotiated, client_certificate, vetted: None })
+    }
+
+    fn verifier(&self) -> Verifier {
+        Verifier::new(self.anchors.clone(), self.revocations.clone(), crypto::provider())
     }
 
     fn config(
@@ -136,7 +152,7 @@ mod tests {
     #[test]
     fn nothing_weaker_than_promised_is_configured() {
         let client = ClientTls::new(Trust::Pin(Fingerprint::of(b"")), None).unwrap();
-        let verifier = Arc::new(Verifier::new(client.anchors.clone(), crypto::provider()));
+        let verifier = Arc::new(client.verifier());
         let config = client.config(verifier, None).unwrap();
         assert!(!config.key_log.will_log("CLIENT_TRAFFIC_SECRET_0"));
         assert!(!config.enable_early_data && config.enable_sni);

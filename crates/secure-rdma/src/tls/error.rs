@@ -8,6 +8,7 @@ use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::{AlertDescription, CertificateError, PeerIncompatible};
 
 use super::trust::Trust;
+use crate::allow::AllowError;
 use crate::certs::{CertificateInfo, CertsError, Fingerprint, Name, Timestamp};
 
 /// The most names of a certificate that an error lists.
@@ -38,6 +39,9 @@ pub enum TlsError {
     /// This side's certificates can't be used.
     #[error(transparent)]
     Certificates(#[from] CertsError),
+    /// The list of allowed clients can't be used.
+    #[error(transparent)]
+    AllowList(#[from] AllowError),
     /// rustls refused this side's configuration.
     #[error("TLS can't be set up: {0}")]
     Configuration(#[source] rustls::Error),
@@ -81,6 +85,38 @@ pub enum TlsError {
         not_before: Timestamp,
         /// When it was verified.
         now: Timestamp,
+    },
+    /// The peer's certificate, or its CA's, was revoked.
+    #[error("the {peer}'s certificate has been revoked by its CA: {remedy}", remedy = reissue(*peer))]
+    Revoked {
+        /// Whose certificate.
+        peer: Peer,
+    },
+    /// No revocation list tells of the peer's certificate.
+    #[error(
+        "whether the {peer}'s certificate has been revoked isn't known: the revocation lists (--crl) have none of the CA that issued it,          or issued a CA between; add it"
+    )]
+    RevocationUnknown {
+        /// Whose certificate.
+        peer: Peer,
+    },
+    /// The revocation list that tells of the peer's certificate has ended.
+    #[error(
+        "whether the {peer}'s certificate has been revoked isn't known: the revocation list (--crl) ended{when}; get a new one from that          CA (of a private CA: secure-rdma certs revoke)", when = ended(*next_update)
+    )]
+    RevocationsExpired {
+        /// Whose certificate.
+        peer: Peer,
+        /// When it ended, if that is known.
+        next_update: Option<Timestamp>,
+    },
+    /// The revocation list that tells of the peer's certificate can't be used.
+    #[error("the {peer}'s certificate can't be checked: its CA's revocation list (--crl) is wrong: {reason}")]
+    BadRevocations {
+        /// Whose certificate.
+        peer: Peer,
+        /// rustls' words.
+        reason: String,
     },
     /// A client's certificate used by a server, or the reverse.
     #[error("the {peer}'s certificate was not issued for a {peer}: issue one of that kind")]
@@ -203,11 +239,14 @@ impl TlsError {
         }
     }
 
-    fn of_rustls(error: rustls::Error, peer: Peer, attempt: Option<&Attempt<'_>>) -> Self {
+    pub(super) fn of_rustls(error: rustls::Error, peer: Peer, attempt: Option<&Attempt<'_>>) -> Self {
         use PeerIncompatible as P;
         use rustls::Error as E;
         match error {
             E::InvalidCertificate(error) => Self::of_certificate(&error, peer, attempt),
+            E::InvalidCertRevocationList(reason) => {
+                Self::BadRevocations { peer, reason: format!("{reason:?}") }
+            }
             E::NoCertificatesPresented => Self::NoClientCertificate,
             E::AlertReceived(alert) => Self::Refused { peer, alert },
             E::NoApplicationProtocol => Self::Protocol { peer },
@@ -241,6 +280,12 @@ impl TlsError {
             C::NotValidYetContext { time, not_before } => {
                 Self::NotYetValid { peer, not_before: moment(not_before), now: moment(time) }
             }
+            C::Revoked => Self::Revoked { peer },
+            C::UnknownRevocationStatus => Self::RevocationUnknown { peer },
+            C::ExpiredRevocationListContext { next_update, .. } => {
+                Self::RevocationsExpired { peer, next_update: Some(moment(next_update)) }
+            }
+            C::ExpiredRevocationList => Self::RevocationsExpired { peer, next_update: None },
             C::InvalidPurpose | C::InvalidPurposeContext { .. } => Self::WrongPurpose { peer },
             other => Self::BadCertificate { peer, reason: other.to_string() },
         }
@@ -286,6 +331,17 @@ fn renewal(peer: Peer) -> &'static str {
     }
 }
 
+fn reissue(peer: Peer) -> &'static str {
+    match peer {
+        Peer::Client => "the client needs a new one",
+        Peer::Server => "the server needs a new one",
+    }
+}
+
+fn ended(moment: Option<Timestamp>) -> String {
+    moment.map(|moment| format!(" on {moment}")).unwrap_or_default()
+}
+
 fn list(names: &[String]) -> String {
     let shown = names.iter().take(MAX_NAMES_SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
     match names.len().saturating_sub(MAX_NAMES_SHOWN) {
@@ -308,8 +364,12 @@ fn meaning(peer: Peer, alert: AlertDescription) -> String {
             "it requires a client certificate: have its CA issue one and connect with that"
         }
         (Peer::Server, A::UnknownCA | A::DecryptError) => {
-            "it doesn't trust the CA of this client's certificate"
+            "it doesn't trust the CA of this client's certificate, or has no current revocation list of that CA"
         }
+        (Peer::Server, A::CertificateRevoked) => {
+            "this client's certificate has been revoked: have another one issued"
+        }
+        (Peer::Client, A::CertificateRevoked) => "this server's certificate has been revoked",
         (Peer::Server, A::CertificateExpired) => "this client's certificate has ended, or not begun",
         (Peer::Server, A::UnsupportedCertificate) => "this client's certificate was not issued for a client",
         (Peer::Client, A::UnknownCA | A::DecryptError) => {
@@ -322,7 +382,7 @@ fn meaning(peer: Peer, alert: AlertDescription) -> String {
             "to its clock this server's certificate has ended, or not begun"
         }
         (Peer::Client, A::UnsupportedCertificate) => "this server's certificate was not issued for a server",
-        (_, A::BadCertificate | A::CertificateUnknown | A::CertificateRevoked | A::AccessDenied) => {
+        (_, A::BadCertificate | A::CertificateUnknown | A::AccessDenied) => {
             "it doesn't accept this side's certificate"
         }
         _ => return format!("TLS alert {alert:?}"),

@@ -9,9 +9,11 @@
 //! - No secrets are logged: the environment variable SSLKEYLOGFILE is not read.
 //! - The whole handshake has one time limit.
 //!
-//! Revocation isn't checked: the private CA issues no revocation lists. To withdraw a certificate, replace the CA.
+//! Certificates can be checked against revocation lists in files ([`ClientTrust`], [`ClientTls::with_revocations`]); strictly: a list that
+//! has ended, or that is missing for a CA, lets nobody pass. Nothing is fetched over the network.
 
 mod client;
+mod clients;
 mod error;
 mod negotiated;
 mod server;
@@ -19,9 +21,12 @@ mod trust;
 mod verifier;
 
 pub use client::ClientTls;
+pub use clients::{ClientAuth, ClientTrust};
+pub(crate) use clients::{Shown, Vetting};
 pub use error::{Peer, TlsError};
 pub use negotiated::{Negotiated, Secured};
-pub use server::{ClientAuth, ServerTls};
+pub(crate) use server::Rules;
+pub use server::ServerTls;
 pub use trust::Trust;
 
 /// The application protocol that both sides insist on.

@@ -4,8 +4,11 @@ use rustls::CommonState;
 use tokio_rustls::TlsStream;
 
 use super::ALPN;
+use super::clients::Shown;
 use super::error::{Peer, TlsError};
-use crate::certs::Fingerprint;
+use super::server::Rules;
+use crate::certs::{Fingerprint, SubjectNames};
+use std::sync::Arc;
 
 /// A connection after its handshake.
 #[derive(Debug)]
@@ -14,6 +17,8 @@ pub struct Secured<T> {
     pub stream: TlsStream<T>,
     /// The fingerprint of the certificate that the client showed, if it did: the same at both ends.
     pub client_certificate: Option<Fingerprint>,
+    /// On the server: what the client has shown, and by which rules that was judged.
+    pub(crate) vetted: Option<(Shown, Arc<Rules>)>,
     /// What was agreed.
     pub negotiated: Negotiated,
 }
@@ -29,6 +34,8 @@ pub struct Negotiated {
     pub group: String,
     /// The fingerprint of the peer's certificate; `None` for a client that had none.
     pub peer_certificate_sha256: Option<Fingerprint>,
+    /// The names in the peer's certificate; none for a client that had none.
+    pub peer_names: SubjectNames,
 }
 
 impl Negotiated {
@@ -47,14 +54,13 @@ impl Negotiated {
         };
         let suite = connection.negotiated_cipher_suite().ok_or_else(missing)?;
         let group = connection.negotiated_key_exchange_group().ok_or_else(missing)?;
+        let certificate = connection.peer_certificates().and_then(|chain| chain.first());
         Ok(Self {
             version,
             suite: format!("{:?}", suite.suite()),
             group: format!("{:?}", group.name()),
-            peer_certificate_sha256: connection
-                .peer_certificates()
-                .and_then(|chain| chain.first())
-                .map(|der| Fingerprint::of(der)),
+            peer_certificate_sha256: certificate.map(|der| Fingerprint::of(der)),
+            peer_names: certificate.map(SubjectNames::of).unwrap_or_default(),
         })
     }
 }

@@ -2,62 +2,91 @@
 
 use core::fmt;
 use core::time::Duration;
-use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use rustls::RootCertStore;
 use rustls::server::danger::ClientCertVerifier;
-use rustls::server::{NoServerSessionStorage, ServerConfig, WebPkiClientVerifier};
+use rustls::server::{NoServerSessionStorage, ServerConfig};
 use rustls::sign::SingleCertAndKey;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use super::ALPN;
+use super::clients::{ClientAuth, Shown, Vetting};
 use super::error::{Peer, TlsError};
 use super::negotiated::{Negotiated, Secured};
-use crate::certs::{self, Identity};
+use crate::certs::Identity;
 use crate::crypto;
-
-/// What a server asks of its clients.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ClientAuth {
-    /// Nothing: any client may connect.
-    Off,
-    /// A certificate by one of the CAs in this file, or none at all.
-    Optional(PathBuf),
-    /// A certificate by one of the CAs in this file.
-    Required(PathBuf),
-}
 
 /// What a server needs for handshakes: its identity and what it asks of clients.
 pub struct ServerTls {
-    clients: Arc<dyn ClientCertVerifier>,
-    config: RwLock<Arc<ServerConfig>>,
+    rules: RwLock<Arc<Rules>>,
+}
+
+/// One set of it, whole: a handshake goes by one set from its beginning to its end.
+#[derive(Debug)]
+pub(crate) struct Rules {
+    config: Arc<ServerConfig>,
+    pub(crate) vetting: Arc<Vetting>,
+}
+
+impl Rules {
+    /// Reads everything that they need.
+    pub(crate) fn load(identity: &Identity, clients: &ClientAuth) -> Result<Self, TlsError> {
+        Self::new(identity, Arc::new(Vetting::load(clients)?))
+    }
+
+    fn new(identity: &Identity, vetting: Arc<Vetting>) -> Result<Self, TlsError> {
+        let config = Arc::new(config(identity, vetting.verifier())?);
+        Ok(Self { config, vetting })
+    }
 }
 
 impl ServerTls {
     /// A server that proves itself with `identity`.
     ///
     /// # Errors
-    /// If the CAs for clients can't be read or are none.
+    /// If the CAs for clients, their revocation lists or the allow-list can't be read or used.
     pub fn new(identity: &Identity, clients: &ClientAuth) -> Result<Self, TlsError> {
-        let clients = client_verifier(clients)?;
-        let config = RwLock::new(Arc::new(config(identity, &clients)?));
-        Ok(Self { clients, config })
+        Rules::load(identity, clients).map(Self::with)
+    }
+
+    pub(crate) fn with(rules: Rules) -> Self {
+        Self { rules: RwLock::new(Arc::new(rules)) }
     }
 
     /// Proves itself with `identity` from the next handshake on: certificates end, and a server that runs for long has to follow.
     ///
     /// # Errors
-    /// As [`new`](Self::new); the old identity then stays.
+    /// The identity can't be used; the old one then stays.
     pub fn renew(&self, identity: &Identity) -> Result<(), TlsError> {
-        let config = Arc::new(config(identity, &self.clients)?);
-        *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
+        // Under the lock, or what another thread reloads meanwhile would be undone.
+        let mut rules = self.rules.write().unwrap_or_else(PoisonError::into_inner);
+        *rules = Arc::new(Rules::new(identity, Arc::clone(&rules.vetting))?);
         Ok(())
     }
 
+    /// Proves itself with `identity` and asks `clients` of its clients from the next handshake on; all of its files are read again.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new); everything then stays as it was.
+    pub fn reload(&self, identity: &Identity, clients: &ClientAuth) -> Result<(), TlsError> {
+        self.install(Rules::load(identity, clients)?);
+        Ok(())
+    }
+
+    /// What the next handshake goes by.
+    pub(crate) fn rules(&self) -> Arc<Rules> {
+        Arc::clone(&self.rules.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn install(&self, rules: Rules) {
+        *self.rules.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(rules);
+    }
+
     /// Does the handshake over `io`, within `limit`.
+    ///
+    /// Who may do what by the allow-list isn't looked at here, but by the session.
     ///
     /// # Errors
     /// If the peer isn't a client of this protocol, or one with the certificate that is asked for, or isn't done in time.
@@ -66,13 +95,16 @@ impl ServerTls {
         io: T,
         limit: Duration,
     ) -> Result<Secured<T>, TlsError> {
-        let config = Arc::clone(&self.config.read().unwrap_or_else(PoisonError::into_inner));
-        let handshake = TlsAcceptor::from(config).accept(io).into_fallible();
+        let rules = self.rules();
+        let handshake = TlsAcceptor::from(Arc::clone(&rules.config)).accept(io).into_fallible();
         match timeout(limit, handshake).await {
             Ok(Ok(stream)) => {
-                let negotiated = Negotiated::read(stream.get_ref().1, Peer::Client)?;
+                let connection = stream.get_ref().1;
+                let negotiated = Negotiated::read(connection, Peer::Client)?;
+                let shown = Shown::new(connection.peer_certificates(), negotiated.peer_names.clone());
                 let client_certificate = negotiated.peer_certificate_sha256;
-                Ok(Secured { stream: stream.into(), negotiated, client_certificate })
+                let vetted = Some((shown, rules));
+                Ok(Secured { stream: stream.into(), negotiated, client_certificate, vetted })
             }
             Ok(Err((error, io))) => {
                 linger(io).await;
@@ -89,33 +121,17 @@ impl fmt::Debug for ServerTls {
     }
 }
 
-fn config(identity: &Identity, clients: &Arc<dyn ClientCertVerifier>) -> Result<ServerConfig, TlsError> {
+fn config(identity: &Identity, clients: Arc<dyn ClientCertVerifier>) -> Result<ServerConfig, TlsError> {
     let mut config = ServerConfig::builder_with_provider(crypto::provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(TlsError::Configuration)?
-        .with_client_cert_verifier(Arc::clone(clients))
+        .with_client_cert_verifier(clients)
         .with_cert_resolver(Arc::new(SingleCertAndKey::from(identity.certified_key())));
     config.alpn_protocols = vec![ALPN.to_vec()];
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     config.max_early_data_size = 0;
     Ok(config)
-}
-
-fn client_verifier(clients: &ClientAuth) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
-    let (ClientAuth::Optional(path) | ClientAuth::Required(path)) = clients else {
-        return Ok(WebPkiClientVerifier::no_client_auth());
-    };
-    let mut roots = RootCertStore::empty();
-    for authority in certs::read_authorities(path)? {
-        roots.add(authority).map_err(TlsError::Configuration)?;
-    }
-    let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), crypto::provider());
-    let builder = match clients {
-        ClientAuth::Optional(_) => builder.allow_unauthenticated(),
-        _ => builder,
-    };
-    builder.build().map_err(|error| TlsError::Configuration(rustls::Error::General(error.to_string())))
 }
 
 /// How long and for how much a failed handshake's connection is kept, so that its client can read why.
@@ -151,7 +167,7 @@ mod tests {
         let dir = tempfile::TempDir::new().unwrap();
         let names: [Name; 1] = ["localhost".parse().unwrap()];
         let identity = Store::open(dir.path().join("state")).unwrap().ensure_server(&names).unwrap();
-        let config = config(&identity, &client_verifier(&ClientAuth::Off).unwrap()).unwrap();
+        let config = config(&identity, Vetting::load(&ClientAuth::Off).unwrap().verifier()).unwrap();
         assert!(!config.key_log.will_log("SERVER_TRAFFIC_SECRET_0"));
         assert_eq!((config.send_tls13_tickets, config.max_early_data_size), (0, 0));
         assert!(!config.session_storage.can_cache() && !config.ticketer.enabled());

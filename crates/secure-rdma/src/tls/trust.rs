@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
 
 use super::TlsError;
 use crate::certs::{self, Fingerprint, Store};
@@ -33,7 +34,7 @@ impl fmt::Display for Trust {
 /// The same, read and ready to verify with.
 #[derive(Debug, Clone)]
 pub(super) enum Anchors {
-    Roots(Arc<RootCertStore>),
+    Roots { roots: Arc<RootCertStore>, authorities: Arc<[CertificateDer<'static>]> },
     Pin(Fingerprint),
 }
 
@@ -45,9 +46,17 @@ impl Anchors {
             Trust::Pin(fingerprint) => return Ok(Self::Pin(*fingerprint)),
         };
         let mut roots = RootCertStore::empty();
-        for authority in authorities {
-            roots.add(authority).map_err(TlsError::Configuration)?;
+        for authority in &authorities {
+            roots.add(authority.clone()).map_err(TlsError::Configuration)?;
         }
-        Ok(Self::Roots(Arc::new(roots)))
+        Ok(Self::Roots { roots: Arc::new(roots), authorities: authorities.into() })
+    }
+
+    /// The CAs, as far as they are known before the handshake.
+    pub(super) fn authorities(&self) -> &[CertificateDer<'static>] {
+        match self {
+            Self::Roots { authorities, .. } => authorities,
+            Self::Pin(_) => &[],
+        }
     }
 }

@@ -11,20 +11,25 @@ use rustls::{
 };
 
 use super::trust::Anchors;
-use crate::certs::{CertificateInfo, Fingerprint, Kind, Timestamp};
+use crate::certs::{CertificateInfo, Fingerprint, Kind, Revocations, Timestamp};
 
 /// What rustls' own verifier does, against trust anchors that a pin may choose from what the server sent. Made for one connection: it
 /// keeps what the server sent, so that an error can say what was found.
 #[derive(Debug)]
 pub(super) struct Verifier {
     anchors: Anchors,
+    revocations: Revocations,
     provider: Arc<CryptoProvider>,
     presented: OnceLock<Vec<CertificateDer<'static>>>,
 }
 
 impl Verifier {
-    pub(super) const fn new(anchors: Anchors, provider: Arc<CryptoProvider>) -> Self {
-        Self { anchors, provider, presented: OnceLock::new() }
+    pub(super) const fn new(
+        anchors: Anchors,
+        revocations: Revocations,
+        provider: Arc<CryptoProvider>,
+    ) -> Self {
+        Self { anchors, revocations, provider, presented: OnceLock::new() }
     }
 
     /// The certificates that the server sent, its own first; none if it didn't come to that.
@@ -46,10 +51,15 @@ impl ServerCertVerifier for Verifier {
             [end_entity].into_iter().chain(intermediates).map(|der| der.clone().into_owned()).collect()
         });
         let roots = match &self.anchors {
-            Anchors::Roots(roots) => Arc::clone(roots),
+            Anchors::Roots { roots, .. } => Arc::clone(roots),
             Anchors::Pin(pin) => Arc::new(pinned(pin, intermediates, now)?),
         };
-        WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&self.provider))
+        let mut builder = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&self.provider));
+        if !self.revocations.is_empty() {
+            // The whole chain is checked, and what no list tells of is refused: rustls' defaults.
+            builder = builder.with_crls(self.revocations.lists()).enforce_revocation_expiration();
+        }
+        builder
             .build()
             .map_err(|error| Error::General(error.to_string()))?
             .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)

@@ -1,6 +1,9 @@
 //! Whole sessions: a server and its clients in one process, over a real device. That is the embedded one, unless
 //! `SECURE_RDMA_TEST_DEVICE` names another.
 
+mod allowed;
+mod club;
+mod hostile;
 mod policy;
 mod posted;
 mod sealed;

@@ -64,8 +64,8 @@ async fn a_client_with_a_certificate_has_a_sealed_session_whether_it_was_asked_f
         let mut world = World::with("127.0.0.1", options(Required), options(Required), |config| {
             config.client_auth = match asks {
                 "off" => ClientAuth::Off,
-                "optional" => ClientAuth::Optional(authority),
-                _ => ClientAuth::Required(authority),
+                "optional" => ClientAuth::Optional(authority.into()),
+                _ => ClientAuth::Required(authority.into()),
             };
         })
         .await;

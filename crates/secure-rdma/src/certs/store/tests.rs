@@ -93,8 +93,8 @@ fn certificates_say_what_they_may_be_used_for_and_no_more() {
     let constraints = ca.basic_constraints().unwrap().unwrap();
     assert!(constraints.critical && constraints.value.ca);
     assert_eq!(constraints.value.path_len_constraint, Some(0));
-    // Bit 5 is keyCertSign, bit 0 digitalSignature (RFC 5280, section 4.2.1.3).
-    assert_eq!(ca.key_usage().unwrap().unwrap().value.flags, 1 << 5);
+    // Bit 5 is keyCertSign, bit 6 cRLSign, bit 0 digitalSignature (RFC 5280, section 4.2.1.3).
+    assert_eq!(ca.key_usage().unwrap().unwrap().value.flags, 1 << 5 | 1 << 6);
     assert_eq!(server.key_usage().unwrap().unwrap().value.flags, 1);
     let usage = server.extended_key_usage().unwrap().unwrap().value;
     assert!(usage.server_auth && !usage.client_auth && !usage.any && usage.other.is_empty());
@@ -486,7 +486,7 @@ fn names_that_would_leave_the_directory_or_hit_other_files_are_refused() {
     let long = "x".repeat(101);
     for file in [
         "", ".", "..", "a/b", "../a", "/a", ".hidden", "-x", "a b", "a\0", "a\n", "é", "ca", "server", "CA",
-        "Server", "ca-key", "x-key", "X-Key", &long,
+        "Server", "ca-key", "x-key", "X-Key", "crl", "CRL", &long,
     ] {
         let refused = store.issue(file, &usual(), Kind::Client, Validity::days(1));
         assert!(matches!(refused, Err(CertsError::FileName(_))), "{file:?}");
@@ -530,4 +530,174 @@ fn neither_an_identity_nor_a_store_prints_a_key() {
     let identity = store.ensure_server(&usual()).unwrap();
     let shown = format!("{identity:?} {store:?}");
     assert!(shown.starts_with("Identity(sha256:") && shown.len() < 250, "{shown}");
+}
+
+fn member(store: &Store, file: &str) -> PathBuf {
+    store.issue(file, &names(&["client.example"]), Kind::Client, Validity::days(1)).unwrap().certificate.file
+}
+
+fn serial(path: &Path) -> Serial {
+    let pem = files::read_existing(path, Secrecy::Public).unwrap();
+    let certificate = files::parse_certificates(path, &pem).unwrap().swap_remove(0);
+    CertificateInfo::read(path.into(), &certificate).unwrap().serial
+}
+
+/// What a client of `store`'s CA is told when its own list is the one that is checked.
+fn load(store: &Store, file: &Path) -> Result<super::super::Revocations, CertsError> {
+    super::super::Revocations::load(file, &[store.authority().unwrap()])
+}
+
+#[test]
+fn a_revocation_list_is_signed_dated_numbered_and_forgets_nobody() {
+    use x509_parser::prelude::FromDer;
+    use x509_parser::revocation_list::CertificateRevocationList;
+    let (_temp, store) = store();
+    store.ensure_authority().unwrap();
+    let certificates = ["a", "b", "c"].map(|file| member(&store, file));
+    let serials = certificates.each_ref().map(|path| serial(path));
+    let [a, b, _] = certificates.map(Revoke::File);
+    let steps = [
+        (vec![], 10, vec![]),
+        (vec![a.clone()], 20, vec![&serials[0]]),
+        (vec![], 5, vec![&serials[0]]),
+        (vec![b, a, Revoke::Serial(serials[2].clone())], 30, serials.iter().collect()),
+    ];
+    for ((revoke, days, expected), number) in steps.into_iter().zip(1_u8..) {
+        let made = store.revoke(&revoke, days).unwrap();
+        assert_eq!(made.file, store.dir().join("crl.pem"));
+        let revoked: BTreeSet<_> = made.revoked.iter().collect();
+        assert_eq!(revoked, expected.into_iter().collect());
+        let seconds = made.next_update.as_unix() - Timestamp::now().as_unix();
+        assert_eq!((seconds + 60) / 86_400, u64::from(days));
+        assert_eq!(load(&store, &made.file).unwrap().next_update, Some(made.next_update));
+
+        let pem = fs::read(&made.file).unwrap();
+        let der = x509_parser::pem::parse_x509_pem(&pem).unwrap().1.contents;
+        let list = CertificateRevocationList::from_der(&der).unwrap().1;
+        assert_eq!(list.crl_number(), Some(&number.into()));
+        let found: BTreeSet<_> =
+            list.iter_revoked_certificates().map(|entry| Serial::new(entry.raw_serial())).collect();
+        assert_eq!(found.iter().collect::<BTreeSet<_>>(), revoked);
+    }
+    // It isn't taken for a certificate.
+    assert_eq!(store.show().unwrap().len(), 4);
+}
+
+#[test]
+fn what_can_not_be_revoked_is_refused_and_the_list_stays() {
+    let ((_temp, store), (_other_temp, other)) = (store(), store());
+    assert!(matches!(store.revoke(&[], 1), Err(CertsError::NoAuthority { .. })));
+    assert!(!store.dir().exists());
+    for store in [&store, &other] {
+        store.ensure_authority().unwrap();
+        store.revoke(&[], 1).unwrap();
+    }
+    let before = contents(&store);
+    let foreign = member(&other, "a");
+    for path in [foreign, store.dir().join("ca.pem")] {
+        let refused = store.revoke(&[Revoke::File(path)], 1);
+        assert!(matches!(refused, Err(CertsError::NotIssuedHere { .. })), "{refused:?}");
+    }
+    let missing = store.revoke(&[Revoke::File(store.certificate_file("nobody"))], 1).unwrap_err();
+    assert!(missing.to_string().contains("nobody.pem"), "{missing}");
+    assert_eq!(contents(&store), before);
+
+    // Another CA's list, or half of one, isn't continued.
+    let list = store.certificate_file("crl");
+    let good = fs::read(&list).unwrap();
+    fs::copy(other.certificate_file("crl"), &list).unwrap();
+    assert!(matches!(store.revoke(&[], 1), Err(CertsError::RevocationsForged { .. })));
+    fs::write(&list, &good[..good.len() / 2]).unwrap();
+    assert!(matches!(store.revoke(&[], 1), Err(CertsError::NotRevocations { .. })));
+    fs::write(&list, good.repeat(2)).unwrap();
+    assert!(matches!(store.revoke(&[], 1), Err(CertsError::NotRevocations { .. })));
+    fs::write(&list, good).unwrap();
+    fs::remove_file(store.dir().join("ca-key.pem")).unwrap();
+    assert!(matches!(store.revoke(&[], 1), Err(CertsError::NoRevocationKey { .. })));
+}
+
+/// A CA as it was made when there was no revocation.
+#[test]
+fn a_ca_that_may_not_sign_revocation_lists_says_so() {
+    let (_temp, store) = store();
+    files::create_directory(store.dir()).unwrap();
+    let key = store.make_key("ca").unwrap();
+    let mut params = rcgen::CertificateParams::default();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Constrained(0));
+    params.key_usages = vec![rcgen::KeyUsagePurpose::KeyCertSign];
+    store.put("ca.pem", params.self_signed(&*key).unwrap().pem().as_bytes(), Secrecy::Public).unwrap();
+    let error = store.revoke(&[], 1).unwrap_err();
+    assert!(matches!(error, CertsError::CannotRevoke { .. }), "{error}");
+}
+
+#[test]
+fn revocation_lists_that_are_wrong_are_refused_when_they_are_read() {
+    let ((_temp, store), (_other_temp, other)) = (store(), store());
+    for store in [&store, &other] {
+        store.ensure_authority().unwrap();
+        store.revoke(&[], 1).unwrap();
+    }
+    let good = fs::read(store.certificate_file("crl")).unwrap();
+    let others = fs::read(other.certificate_file("crl")).unwrap();
+    let der = |pem: &[u8]| x509_parser::pem::parse_x509_pem(pem).unwrap().1.contents;
+    let file = store.dir().join("lists");
+    let read = |bytes: &[u8]| {
+        fs::write(&file, bytes).unwrap();
+        load(&store, &file)
+    };
+    // PEM or DER, one or several, in whatever order.
+    for bytes in [
+        good.clone(),
+        der(&good),
+        [&others[..], &good].concat(),
+        [der(&good), der(&others)].concat(),
+        [b"a comment\n", &good[..]].concat(),
+    ] {
+        assert!(!read(&bytes).unwrap().is_empty());
+    }
+    let mut forged = der(&good);
+    *forged.last_mut().unwrap() ^= 1;
+    assert!(matches!(read(&forged), Err(CertsError::RevocationsForged { .. })));
+    assert!(matches!(read(&others), Err(CertsError::RevocationsMissing { .. })));
+    for bytes in
+        [&b""[..], b"nothing", &good[..good.len() - 40], &der(&good)[..100], &[der(&good), vec![0]].concat()]
+    {
+        assert!(matches!(read(bytes), Err(CertsError::NotRevocations { .. })), "{}", bytes.len());
+    }
+    fs::remove_file(&file).unwrap();
+    assert!(load(&store, &file).unwrap_err().to_string().contains("lists: no such file"));
+
+    // One that has ended.
+    let issuer =
+        Authority::load(&store.certificate_file("ca"), &store.dir().join("ca-key.pem")).unwrap().unwrap();
+    let now = Timestamp::now();
+    let dates = [now.minus(Duration::from_secs(20)), now.minus(Duration::from_secs(10))];
+    let (ended, _) = revocation::next_list(&issuer, &file, None, &BTreeSet::new(), dates).unwrap();
+    let error = read(&ended).unwrap_err();
+    assert!(matches!(error, CertsError::RevocationsExpired { .. }), "{error}");
+    assert!(error.to_string().contains("certs revoke"), "{error}");
+}
+
+#[test]
+fn a_server_certificate_that_is_just_being_replaced_is_left_alone() {
+    let (_temp, store) = store();
+    store.ensure_server(&usual()).unwrap();
+    let good = store.current_server(&usual()).unwrap();
+    member(&store, "other");
+    // The certificate is there already, its key isn't.
+    fs::copy(store.dir().join("other.pem"), store.dir().join("server.pem")).unwrap();
+    let before = contents(&store);
+    assert!(matches!(store.current_server(&usual()), Err(CertsError::KeyMismatch { .. })));
+    fs::copy(store.dir().join("other-key.pem"), store.dir().join("server-key.pem")).unwrap();
+    let error = store.current_server(&usual()).unwrap_err();
+    assert!(matches!(error, CertsError::NotUsable { .. }), "a client's: {error}");
+    fs::copy(store.dir().join("server-key.pem"), store.dir().join("other-key.pem")).unwrap();
+    for (path, bytes) in before {
+        fs::write(path, bytes).unwrap();
+    }
+    put_server(&store, &usual(), Kind::Server, Validity::days(1));
+    let before = contents(&store);
+    let renewed = store.current_server(&usual()).unwrap();
+    assert_ne!(renewed.fingerprint(), good.fingerprint());
+    assert_eq!(contents(&store), before, "it ends soon, and is used all the same");
 }

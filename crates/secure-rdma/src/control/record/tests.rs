@@ -347,7 +347,7 @@ fn unknown_access_rights_roles_and_policies_are_refused() {
     };
     let region = encode(&Record::Region(region()));
     let last = region.len() - 1;
-    assert_eq!(refused(region, last, 8), Invalid::Access(8));
+    assert_eq!(refused(region, last, 0x10), Invalid::Access(0x10));
     let hello = encode(&Record::Hello(hello()));
     assert!(matches!(refused(hello.clone(), 8, 2), Invalid::Range { field: "the role", found: 2, .. }));
     assert!(matches!(refused(hello, 10, 3), Invalid::Range { field: "the seal policy", found: 3, .. }));
@@ -437,7 +437,7 @@ fn any_endpoint() -> impl Strategy<Value = Endpoint> {
 }
 
 fn any_region() -> impl Strategy<Value = Region> {
-    (0..1_u64 << 40, any::<u32>(), 0..1_u64 << 32, 0..1_u64 << 20, 0..100_u64, 0..=Access::ALL).prop_map(
+    (0..1_u64 << 40, any::<u32>(), 0..1_u64 << 32, 0..1_u64 << 20, 0..100_u64, 0..=Access::ALL.0).prop_map(
         |(words, rkey, data_words, counters, more, access)| Region {
             addr: words * 8,
             rkey: Redacted::new(rkey),

@@ -35,6 +35,7 @@ fn changed() -> Vec<(&'static str, Context)> {
         region("length", &|region| region.len += 1),
         region("counters", &|region| region.counters_len += 8),
         region("access", &|region| region.access = region.access | Access::ATOMIC),
+        region("messages", &|region| region.access = region.access | Access::SEND),
         region("no access", &|region| region.access = Access::NONE),
         region("capacity", &|region| {
             region.layout = Layout::for_capacity(1 << 21, Format::DEFAULT).unwrap();

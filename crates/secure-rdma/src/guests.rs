@@ -1,0 +1,124 @@
+//! The open sessions of a server, so that they can be judged again when its rules change.
+
+use crate::SessionError;
+use crate::control::Access;
+use crate::session::Ender;
+use crate::tls::{Shown, Vetting};
+use core::fmt;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// What a client may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Grant {
+    pub(crate) operations: Access,
+    /// Bytes of its region.
+    pub(crate) region: u64,
+}
+
+impl Grant {
+    /// What `client` may have by these rules, of `most`, what the server has to give.
+    ///
+    /// # Errors
+    /// It isn't on the list of allowed clients.
+    pub(crate) fn of(client: &Shown, rules: &Vetting, most: Self) -> Result<Self, SessionError> {
+        let Some(list) = &rules.allowed else { return Ok(most) };
+        let entry = client.fingerprint.as_ref().and_then(|own| list.find(&client.names, own));
+        let entry = entry.ok_or_else(|| SessionError::NotListed {
+            names: client.names.clone(),
+            fingerprint: client.fingerprint,
+        })?;
+        let operations = entry.operations & most.operations;
+        // A region has a byte at least; whoever may neither write nor read it needs no more.
+        let reaches = operations & (Access::READ | Access::WRITE) != Access::NONE;
+        let region = if reaches { entry.region.unwrap_or(most.region).min(most.region) } else { 1 };
+        Ok(Self { operations, region })
+    }
+
+    /// Whether `client`, who has this, would be let in by these rules too, and have as much.
+    ///
+    /// # Errors
+    /// It would not: [`SessionError::Withdrawn`].
+    pub(crate) fn holds(self, client: &Shown, rules: &Vetting, most: Self) -> Result<(), SessionError> {
+        let judge = || {
+            rules.check(client).map_err(Arc::new)?;
+            let now = Self::of(client, rules, most)?;
+            match now.covers(self) {
+                true => Ok(()),
+                false => Err(SessionError::Curtailed { had: self.to_string(), now: now.to_string() }),
+            }
+        };
+        judge().map_err(|reason: SessionError| SessionError::Withdrawn(reason.into()))
+    }
+
+    /// Whether everything in `other` is in this too.
+    fn covers(self, other: Self) -> bool {
+        self.operations.allows(other.operations) && self.region >= other.region
+    }
+}
+
+impl fmt::Display for Grant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, a region of {} bytes", self.operations, self.region)
+    }
+}
+
+/// Those who are there.
+#[derive(Default)]
+pub(crate) struct Guests(Mutex<Book>);
+
+#[derive(Default)]
+struct Book {
+    next: u64,
+    present: HashMap<u64, Present>,
+}
+
+struct Present {
+    shown: Shown,
+    grant: Grant,
+    ender: Ender,
+}
+
+/// A session's entry; crossed out when it is dropped.
+pub(crate) struct Guest {
+    guests: Arc<Guests>,
+    number: u64,
+}
+
+impl Guests {
+    /// Enters a session.
+    pub(crate) fn enter(self: &Arc<Self>, shown: Shown, grant: Grant, ender: Ender) -> Guest {
+        let mut book = self.book();
+        let number = book.next;
+        book.next += 1;
+        book.present.insert(number, Present { shown, grant, ender });
+        Guest { guests: Arc::clone(self), number }
+    }
+
+    /// Ends the session of whoever would not be let in by `rules`, or not to do as much; returns how many that are.
+    pub(crate) fn judge(&self, rules: &Vetting, most: Grant) -> usize {
+        let mut book = self.book();
+        let over: Vec<u64> = book
+            .present
+            .iter()
+            .filter_map(|(number, present)| {
+                let reason = present.grant.holds(&present.shown, rules, most).err()?;
+                present.ender.end(reason);
+                Some(*number)
+            })
+            .collect();
+        // Once is enough, also if their sessions stay for a while.
+        book.present.retain(|number, _| !over.contains(number));
+        over.len()
+    }
+
+    fn book(&self) -> MutexGuard<'_, Book> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        self.guests.book().present.remove(&self.number);
+    }
+}

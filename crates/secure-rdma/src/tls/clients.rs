@@ -1,0 +1,138 @@
+//! Which clients a server lets in.
+
+use core::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rustls::RootCertStore;
+use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
+
+use super::error::{Peer, TlsError};
+use crate::allow::AllowList;
+use crate::certs::{self, Fingerprint, Revocations, SubjectNames, Timestamp};
+use crate::crypto;
+
+/// What a server asks of its clients.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ClientAuth {
+    /// Nothing: any client may connect.
+    Off,
+    /// A certificate by one of these CAs, or none at all. Where there is an allow-list, a client without one isn't on it.
+    Optional(ClientTrust),
+    /// A certificate by one of these CAs.
+    Required(ClientTrust),
+}
+
+/// Whose certificates are good.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientTrust {
+    /// The CAs that issue clients' certificates, a PEM file.
+    pub authorities: PathBuf,
+    /// Their revocation lists, a file in PEM or DER form: one for each CA at least, none of which has ended. A client whose certificate's
+    /// state isn't known from it is refused; so are all when it ends.
+    pub revocations: Option<PathBuf>,
+    /// Who may come, and do what: an [`AllowList`]. Everybody with a good certificate without.
+    pub allowed: Option<PathBuf>,
+}
+
+impl From<PathBuf> for ClientTrust {
+    /// All certificates by the CAs in that file are good.
+    fn from(authorities: PathBuf) -> Self {
+        Self { authorities, revocations: None, allowed: None }
+    }
+}
+
+/// The same, read and checked.
+pub(crate) struct Vetting {
+    verifier: Arc<dyn ClientCertVerifier>,
+    required: bool,
+    pub(crate) allowed: Option<AllowList>,
+    /// When the first of the revocation lists ends.
+    pub(crate) next_update: Option<Timestamp>,
+}
+
+impl Vetting {
+    pub(super) fn load(clients: &ClientAuth) -> Result<Self, TlsError> {
+        let (ClientAuth::Optional(trust) | ClientAuth::Required(trust)) = clients else {
+            let verifier = WebPkiClientVerifier::no_client_auth();
+            return Ok(Self { verifier, required: false, allowed: None, next_update: None });
+        };
+        let authorities = certs::read_authorities(&trust.authorities)?;
+        let revocations = match &trust.revocations {
+            Some(path) => Revocations::load(path, &authorities)?,
+            None => Revocations::default(),
+        };
+        let allowed = trust.allowed.as_deref().map(AllowList::load).transpose()?;
+        let mut roots = RootCertStore::empty();
+        for authority in authorities {
+            roots.add(authority).map_err(TlsError::Configuration)?;
+        }
+        let mut builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), crypto::provider());
+        if !revocations.is_empty() {
+            // rustls' other defaults are what is wanted: the whole chain is checked, and what no list tells of is refused.
+            builder = builder.with_crls(revocations.lists()).enforce_revocation_expiration();
+        }
+        let required = matches!(clients, ClientAuth::Required(_));
+        if !required {
+            builder = builder.allow_unauthenticated();
+        }
+        let general =
+            |error: &dyn ToString| TlsError::Configuration(rustls::Error::General(error.to_string()));
+        let verifier = builder.build().map_err(|error| general(&error))?;
+        Ok(Self { verifier, required, allowed, next_update: revocations.next_update })
+    }
+
+    pub(super) fn verifier(&self) -> Arc<dyn ClientCertVerifier> {
+        Arc::clone(&self.verifier)
+    }
+
+    /// Whether a client would have been let in by these rules at the moment when it came. That its certificate has ended since is no
+    /// reason to end its session: that isn't looked at without new rules either.
+    pub(crate) fn check(&self, client: &Shown) -> Result<(), TlsError> {
+        match client.chain.split_first() {
+            None if self.required => Err(TlsError::NoClientCertificate),
+            // Where nobody asks for certificates any more, none is wrong.
+            Some((own, rest)) if self.verifier.offer_client_auth() => self
+                .verifier
+                .verify_client_cert(own, rest, client.at)
+                .map(drop)
+                .map_err(|error| TlsError::of_rustls(error, Peer::Client, None)),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for Vetting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Vetting")
+            .field("required", &self.required)
+            .field("allowed", &self.allowed)
+            .field("next_update", &self.next_update)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a client has shown of itself, kept so that it can be judged again by other rules.
+#[derive(Debug, Clone)]
+pub(crate) struct Shown {
+    /// Its certificate and those behind it; nothing if it had none.
+    chain: Vec<CertificateDer<'static>>,
+    /// When they were verified.
+    at: UnixTime,
+    /// The names in the certificate.
+    pub(crate) names: SubjectNames,
+    /// The certificate's fingerprint.
+    pub(crate) fingerprint: Option<Fingerprint>,
+}
+
+impl Shown {
+    /// What was shown on a connection whose handshake is done.
+    pub(super) fn new(chain: Option<&[CertificateDer<'_>]>, names: SubjectNames) -> Self {
+        let chain = chain.unwrap_or_default();
+        let fingerprint = chain.first().map(|der| Fingerprint::of(der));
+        let chain = chain.iter().map(|der| der.clone().into_owned()).collect();
+        Self { chain, at: UnixTime::now(), names, fingerprint }
+    }
+}
