@@ -104,7 +104,7 @@ fn name() -> Name {
 }
 
 async fn serve(state: &Path, tell: mpsc::Sender<SocketAddr>) {
-    let identity = Store::open(&state.join("certs")).unwrap().ensure_server(&[name()]).unwrap();
+    let identity = Store::open(state.join("certs")).unwrap().ensure_server(&[name()]).unwrap();
     let config = ServerConfig {
         listen: SocketAddr::new(End::Server.ipv4().parse().unwrap(), 0),
         max_clients: SESSIONS as usize,

@@ -1,6 +1,6 @@
 //! One region, which the peer knows, and buffers in it. It holds the protocol to what it was granted.
 
-use rocev2::rc::{AtomicOperation, LocalFault, Memory, RemoteFault, RemoteRight};
+use rocev2::rc::{AtomicOperation, LocalFault, Memory, PeerRights, RemoteFault, RemoteRight};
 use std::cell::RefCell;
 use std::ops::Range;
 
@@ -15,8 +15,10 @@ const UNTOUCHED: u8 = 0x77;
 
 pub(super) struct Ram {
     bytes: RefCell<Vec<u8>>,
-    /// Bytes that requests of this side or the peer's rights reach: all others stay as they are.
-    reached: RefCell<Range<usize>>,
+    /// What the peer may do.
+    rights: PeerRights,
+    /// From the first to the last byte that a request of this side or the peer may write: all others stay as they are.
+    reached: RefCell<Option<Range<usize>>>,
 }
 
 /// The right to a range of the region.
@@ -26,22 +28,22 @@ pub(super) struct Grant {
 }
 
 impl Ram {
-    pub(super) fn new() -> Self {
-        Self { bytes: RefCell::new(vec![UNTOUCHED; SIZE]), reached: RefCell::new(SIZE..0) }
+    pub(super) fn new(rights: PeerRights) -> Self {
+        Self { bytes: RefCell::new(vec![UNTOUCHED; SIZE]), rights, reached: RefCell::default() }
     }
 
     /// Notes that `range` may be written from now on.
     pub(super) fn reach(&self, range: &Range<usize>) {
         let mut reached = self.reached.borrow_mut();
-        *reached = reached.start.min(range.start)..reached.end.max(range.end);
+        let before = reached.clone().unwrap_or_else(|| range.clone());
+        *reached = Some(before.start.min(range.start)..before.end.max(range.end));
     }
 
     /// Whether everything beyond what may be written is as it was.
     pub(super) fn is_intact(&self) -> bool {
-        let (bytes, reached) = (self.bytes.borrow(), self.reached.borrow());
-        let before = &bytes[..reached.start];
-        let behind = bytes.get(reached.end.max(reached.start)..).unwrap_or_default();
-        before.iter().chain(behind).all(|byte| *byte == UNTOUCHED)
+        let (bytes, reached) = (self.bytes.borrow(), self.reached.borrow().clone().unwrap_or(0..0));
+        let beyond = bytes[..reached.start].iter().chain(&bytes[reached.end..]);
+        beyond.copied().all(|byte| byte == UNTOUCHED)
     }
 
     /// `len` bytes from `offset` of `within` on.
@@ -74,6 +76,12 @@ impl Memory for Ram {
     }
 
     fn grant(&self, rkey: u32, va: u64, len: u32, right: RemoteRight) -> Result<Grant, RemoteFault> {
+        let allowed = match right {
+            RemoteRight::Read => self.rights.read,
+            RemoteRight::Write => self.rights.write,
+            RemoteRight::Atomic => self.rights.atomic,
+        };
+        assert!(allowed, "the protocol asks for what the peer has no right to");
         if rkey != RKEY {
             return Err(RemoteFault);
         }

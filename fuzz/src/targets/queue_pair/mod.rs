@@ -69,7 +69,7 @@ pub(super) fn run(bytes: &[u8]) {
     }
     let mut bench = Bench {
         qp,
-        ram: Ram::new(),
+        ram: Ram::new(rights),
         now: Time::ZERO,
         open: [0..0, 0..0],
         next: 0,
@@ -90,8 +90,7 @@ pub(super) fn run(bytes: &[u8]) {
         }
         bench.check();
     }
-    let peer_writes = rights.write || rights.atomic;
-    assert!(peer_writes || bench.ram.is_intact(), "a byte was written that nobody was to write");
+    assert!(bench.ram.is_intact(), "a byte was written that nobody was to write");
     // Whatever was, the queue pair comes to an end.
     if bench.qp.state() != State::Reset {
         bench.qp.modify(Transition::Error).expect("from any state but RESET");
