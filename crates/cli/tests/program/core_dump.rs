@@ -122,7 +122,8 @@ fn derived(suite: Suite, session: &[u8]) -> Secrets {
 fn found(pid: u32, secrets: &Secrets) -> Vec<String> {
     const PIECE: u64 = 1 << 20;
     let longest = secrets.0.values().map(Vec::len).max().unwrap_or(1) as u64;
-    let memory = File::open(format!("/proc/{pid}/mem")).unwrap();
+    let memory =
+        File::open(format!("/proc/{pid}/mem")).expect("its memory, which needs yama/ptrace_scope 0 or 1");
     let mut found: BTreeMap<String, usize> = BTreeMap::new();
     let mut buffer = vec![0; usize::try_from(PIECE + longest).unwrap()];
     for mapping in fs::read_to_string(format!("/proc/{pid}/maps")).unwrap().lines() {
