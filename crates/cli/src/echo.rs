@@ -1,6 +1,7 @@
 //! The service that servers offer: each message is sent back. What clients do in their regions happens without the server.
 
 use secure_rdma::{Session, SessionError};
+use zeroize::Zeroizing;
 
 /// What was sent back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -12,6 +13,8 @@ pub(crate) struct Echoed {
 /// Sends messages back until the client says goodbye.
 pub(crate) async fn serve(session: &mut Session, echoed: &mut Echoed) -> Result<(), SessionError> {
     while let Some(message) = session.recv().await? {
+        // Nothing of it is to stay in this process.
+        let message = Zeroizing::new(message);
         session.send(&message).await?;
         echoed.messages += 1;
         echoed.bytes += message.len() as u64;

@@ -13,5 +13,6 @@ mod loss;
 mod memory;
 mod network;
 mod process;
+mod rekeys;
 mod server;
 mod sessions;

@@ -1,6 +1,10 @@
 //! Two machines and a cable: network namespaces joined by a veth pair.
 
 use crate::process::Process;
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -121,15 +125,25 @@ impl Network {
 
     /// What has arrived and what was dropped at one end.
     pub(crate) fn counted(&self, end: End) -> Counted {
-        let packets = |counter| {
-            let mut command = self.command(end, "nft");
-            let listed =
-                Process::run(command.args(["-j", "list", "counter", "inet", "lab", counter]), "").succeeded();
-            let listed: serde_json::Value = serde_json::from_str(&listed.out).unwrap();
-            let entries = listed["nftables"].as_array().unwrap();
-            entries.iter().find_map(|entry| entry["counter"]["packets"].as_u64()).unwrap()
-        };
+        let packets = |counter| self.packets(end, "lab", counter);
         Counted { arrived: packets("arrived"), dropped: packets("dropped") }
+    }
+
+    /// What a counter of the firewall's has counted.
+    pub(crate) fn packets(&self, end: End, table: &str, counter: &str) -> u64 {
+        let mut command = self.command(end, "nft");
+        let listed =
+            Process::run(command.args(["-j", "list", "counter", "inet", table, counter]), "").succeeded();
+        let listed: serde_json::Value = serde_json::from_str(&listed.out).unwrap();
+        let entries = listed["nftables"].as_array().unwrap();
+        entries.iter().find_map(|entry| entry["counter"]["packets"].as_u64()).unwrap()
+    }
+
+    /// Does something at one end, in this thread, which stays there, and in those that it starts.
+    pub(crate) fn inside<T>(&self, end: End, what: impl FnOnce() -> T) -> T {
+        let namespace = File::open(Path::new("/run/netns").join(self.namespace(end))).unwrap();
+        move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
+        what()
     }
 }
 

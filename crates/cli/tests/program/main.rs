@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod certificates;
+mod core_dump;
 mod demo;
 mod harness;
 mod hostile;

@@ -139,7 +139,8 @@ impl<M: Memory> Responder<M> {
     }
 
     pub(super) fn post(&mut self, request: RecvRequest<M::Buffers>) -> Result<(), PostError> {
-        if self.queue.len() >= self.capacity {
+        // The one that is being filled has its place until it completes.
+        if self.outstanding() >= self.capacity {
             return Err(PostError::QueueFull(self.capacity));
         }
         self.queue.push_back(request);

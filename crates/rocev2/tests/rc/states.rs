@@ -176,6 +176,7 @@ fn queues_take_as_many_requests_as_they_were_made_for() {
     assert_eq!(lone.try_post(3, SendOperation::Send, 1, true), Ok(()));
     assert_eq!(lone.handle(&Lone::request(O::SendFirst, 0), &[0; 256]), Ok(()));
     assert_eq!(lone.qp.snapshot().recv_outstanding, 2, "what is being filled counts");
+    assert_eq!(one_more(&mut lone), Err(PostError::QueueFull(2)));
 }
 
 #[test]

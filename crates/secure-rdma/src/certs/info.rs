@@ -38,6 +38,14 @@ pub struct CertificateInfo {
 }
 
 impl CertificateInfo {
+    /// What `der`, which came over the network, says.
+    ///
+    /// # Errors
+    /// It is no certificate, or more than one.
+    pub fn from_der(der: &[u8]) -> Result<Self, CertsError> {
+        Self::read(PathBuf::new(), &CertificateDer::from(der))
+    }
+
     /// What `der`, from `file`, says.
     pub(crate) fn read(file: PathBuf, der: &CertificateDer<'_>) -> Result<Self, CertsError> {
         let certificate = match files::parse(der) {

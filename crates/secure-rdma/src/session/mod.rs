@@ -31,6 +31,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use verbs::{Breaker, MemoryRegion, Mtu, OwnPsn, PeerPsn, Qpn, RemoteRegion, SendRequest};
+use zeroize::Zeroizing;
 
 /// The time that each step of the bootstrap and of closing may take.
 pub const STEP_LIMIT: Duration = Duration::from_secs(10);
@@ -207,14 +208,14 @@ impl Session {
     pub async fn read_local(&mut self, offset: u64, len: usize) -> Result<Vec<u8>, SessionError> {
         let region = self.local.as_ref().ok_or(SessionError::NoRegion)?;
         self.layout.check_data(offset, len as u64)?;
-        let mut bytes = vec![0; len];
+        let mut bytes = Zeroizing::new(vec![0; len]);
         let result = if self.info.sealed {
             self.data.open_local(region, offset, &mut bytes).await
         } else {
             region.read(offset, &mut bytes).map_err(SessionError::from)
         };
         self.judge(result)?;
-        Ok(bytes)
+        Ok(core::mem::take(&mut *bytes))
     }
 
     /// The address, length and key of the region that this client has on the server.
@@ -331,7 +332,7 @@ impl Session {
         let region = self.remote_region().ok_or(SessionError::NoRegion)?;
         self.may(Access::READ)?;
         self.layout.check_data(offset, len as u64)?;
-        let mut bytes = vec![0; len];
+        let mut bytes = Zeroizing::new(vec![0; len]);
         let Self { data, keeper, info, .. } = self;
         let result = if info.sealed {
             alive(keeper, data.read_sealed(&region, offset, &mut bytes)).await
@@ -339,7 +340,7 @@ impl Session {
             alive(keeper, data.read(&region, offset, &mut bytes)).await
         };
         self.judge(result)?;
-        Ok(bytes)
+        Ok(core::mem::take(&mut *bytes))
     }
 
     /// Adds to a counter of this client's region, wrapping; returns what it held. **In clear**, whatever else is sealed.

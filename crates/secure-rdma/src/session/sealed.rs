@@ -53,7 +53,7 @@ impl Sealing {
         let record = self.scratch.get_mut(..len).ok_or(SealError::Size { expected, found })?;
         DataPath::empty(slot, record)?;
         let start = message.len();
-        message.resize(start + len.saturating_sub(OVERHEAD), 0);
+        lengthen(message, len.saturating_sub(OVERHEAD));
         Ok(self.keys.opener.open(record, &mut message[start..])?.last)
     }
 
@@ -71,6 +71,18 @@ impl Sealing {
     pub(super) fn layout(&self) -> Option<Layout> {
         self.keys.slots.as_ref().map(|slots| *slots.layout())
     }
+}
+
+/// Makes `message` longer, by so many zeros. Where it has to be moved for that, nothing is left behind at its old place.
+fn lengthen(message: &mut Vec<u8>, by: usize) {
+    let len = message.len() + by;
+    if len > message.capacity() {
+        let mut moved = Vec::with_capacity(len.max(2 * message.capacity()));
+        moved.extend_from_slice(message);
+        message.zeroize();
+        *message = moved;
+    }
+    message.resize(len, 0);
 }
 
 /// The text of one slot, wiped when it is dropped.

@@ -1,0 +1,80 @@
+//! The targets.
+
+mod address;
+mod certificate;
+mod context;
+mod control;
+mod datagram;
+mod fragments;
+mod keys;
+mod packet;
+mod queue_pair;
+mod record;
+mod region;
+mod slots;
+
+use crate::Target;
+
+pub(crate) const ALL: &[Target] = &[
+    Target { name: "packet", about: "RoCE headers: read and written", memory: 4 << 10, try_out: packet::run },
+    Target {
+        name: "datagram",
+        about: "a UDP payload with its ICRC",
+        memory: 4 << 10,
+        try_out: datagram::run,
+    },
+    Target {
+        name: "queue_pair",
+        about: "packets for a queue pair, in any order and state",
+        memory: 64 << 10,
+        try_out: queue_pair::run,
+    },
+    Target {
+        name: "record",
+        about: "records of the control protocol: read and written",
+        memory: 4 << 10,
+        try_out: record::run,
+    },
+    Target {
+        name: "control",
+        about: "a control channel's bytes, coming in any pieces",
+        memory: 64 << 10,
+        try_out: control::run,
+    },
+    Target {
+        name: "region",
+        about: "a region as a server describes it, and the slots made of it",
+        memory: 4 << 10,
+        try_out: region::run,
+    },
+    Target {
+        name: "context",
+        about: "what a session's keys depend on, as it is encoded",
+        memory: 32 << 10,
+        try_out: context::run,
+    },
+    Target {
+        name: "fragments",
+        about: "sealed messages, tampered with on their way",
+        memory: 256 << 10,
+        try_out: fragments::run,
+    },
+    Target {
+        name: "slots",
+        about: "sealed memory, tampered with where it lies",
+        memory: 256 << 10,
+        try_out: slots::run,
+    },
+    Target {
+        name: "certificate",
+        about: "a certificate that a peer shows",
+        memory: 64 << 10,
+        try_out: certificate::run,
+    },
+    Target {
+        name: "address",
+        about: "GIDs, names and fingerprints: read and written",
+        memory: 16 << 10,
+        try_out: address::run,
+    },
+];
