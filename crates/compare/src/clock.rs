@@ -101,17 +101,13 @@ impl<'a> Meter<'a> {
         !self.clock.over_at(at)
     }
 
-    /// What has arrived between the first reading and the last.
+    /// What has arrived between the first reading and the last; an empty sample where that is nothing.
     pub(crate) fn sample(&self) -> Result<Sample, Failure> {
         match (self.first, self.last) {
             (Some(first), Some(last)) if last.at > first.at => {
                 Ok(Sample::rate(last.bytes - first.bytes, self.size, last.at.duration_since(first.at)))
             }
-            _ => Err(format!(
-                "too little arrived in {:?} to tell a rate ({} bytes): give it more --seconds",
-                self.clock.span, self.bytes
-            )
-            .into()),
+            _ => Ok(Sample::default()),
         }
     }
 }
@@ -119,7 +115,8 @@ impl<'a> Meter<'a> {
 impl Meter<'_> {
     /// The same where what arrives are connections.
     pub(crate) fn connections(&self) -> Result<Sample, Failure> {
-        Ok(Sample::connections(self.sample()?.mops.unwrap_or_default() * 1e6))
+        let mops = self.sample()?.mops;
+        Ok(mops.map_or_else(Sample::default, |mops| Sample::connections(mops * 1e6)))
     }
 }
 
@@ -144,12 +141,9 @@ impl<'a> Stopwatch<'a> {
         !self.clock.over_at(now)
     }
 
-    /// How long they took.
+    /// How long they took; an empty sample where there were none.
     pub(crate) fn sample(self) -> Result<Sample, Failure> {
-        let (count, span) = (self.times.len(), self.clock.span);
-        Latency::of(self.times).map(Sample::latency).ok_or_else(|| {
-            format!("no round trip was over in {span:?} ({count} were): give it more --seconds").into()
-        })
+        Ok(Latency::of(self.times).map(Sample::latency).unwrap_or_default())
     }
 }
 
@@ -166,7 +160,7 @@ mod tests {
         clock.begun.set(begun).unwrap();
         let at = |seconds| begun + Duration::from_secs(seconds);
         assert!(meter.arrived_at(at(1), 1_000_000), "the warm-up");
-        assert!(meter.sample().is_err(), "nothing is known yet");
+        assert_eq!(meter.sample().unwrap(), Sample::default(), "nothing is known yet");
         for second in 2..10 {
             assert!(meter.arrived_at(at(second), 1_000_000));
         }
@@ -178,11 +172,9 @@ mod tests {
     }
 
     #[test]
-    fn a_meter_that_saw_nothing_says_so_instead_of_dividing_by_zero() {
+    fn who_saw_nothing_has_an_empty_sample_and_doesnt_divide_by_zero() {
         let clock = Clock::new(Duration::from_secs(1));
-        let error = Meter::new(&clock, 500_000).sample().unwrap_err().to_string();
-        assert!(error.contains("--seconds"), "{error}");
-        let error = Stopwatch::new(&clock).sample().unwrap_err().to_string();
-        assert!(error.contains("--seconds"), "{error}");
+        assert_eq!(Meter::new(&clock, 1).sample().unwrap(), Sample::default());
+        assert_eq!(Stopwatch::new(&clock).sample().unwrap(), Sample::default());
     }
 }

@@ -11,7 +11,7 @@
 //! | `clock`, `sample` | when what counts, and statistics |
 //! | `ends` | the two ends of a measurement, each a thread on a core of its own |
 //! | `goals` | which figure is divided by which, and how that should come out |
-//! | `report`, `table` | results as JSON, and for a person |
+//! | `report`, `table`, `plot` | results as JSON, as text, and as a picture |
 #![forbid(unsafe_code)]
 
 mod args;
@@ -23,6 +23,7 @@ mod ends;
 mod failure;
 mod figure;
 mod goals;
+mod plot;
 mod report;
 mod runtime;
 mod sample;
@@ -67,6 +68,9 @@ fn idle_server(device: &str, state: &str) -> Result<bool, Failure> {
     Ok(true)
 }
 
+/// How often something is measured of which next to nothing comes.
+const TRIES: u32 = 4;
+
 /// A contender's figure, with what its rounds gave.
 struct Turn<'a> {
     contender: &'a dyn Contender,
@@ -105,6 +109,9 @@ fn run(args: &Args) -> Result<bool, Failure> {
         let report = Report::new(args.rounds, args.seconds, &outcomes, &ratios, &failed);
         let text = serde_json::to_string_pretty(&report)?;
         std::fs::write(path, text + "\n").during(format_args!("writing {}", path.display()))?;
+    }
+    if let Some(path) = &args.plot {
+        plot::draw(&outcomes, path)?;
     }
     Ok(failed.is_empty())
 }
@@ -161,7 +168,7 @@ fn measure(rounds: u32, span: Duration, cores: Cores, turns: &mut [Turn<'_>]) ->
             progress.set_message(format!("round {round}: {}, {figure}", contender.name()));
             let (name, text) = (contender.name().to_owned(), figure.to_string());
             if !failed.iter().any(|failed| failed.name == name && failed.figure == text) {
-                match contender.run(*figure, &Clock::new(span), cores) {
+                match sample(*contender, *figure, span, cores) {
                     Ok(sample) => samples.push(sample),
                     Err(error) => {
                         let error = error.to_string();
@@ -174,6 +181,23 @@ fn measure(rounds: u32, span: Duration, cores: Cores, turns: &mut [Turn<'_>]) ->
     }
     progress.finish_and_clear();
     failed
+}
+
+/// Measures a figure once. Where next to nothing came of it, since the machine did something else, it is tried again for longer.
+fn sample(
+    contender: &dyn Contender,
+    figure: Figure,
+    mut span: Duration,
+    cores: Cores,
+) -> Result<Sample, Failure> {
+    for _ in 0..TRIES {
+        let sample = contender.run(figure, &Clock::new(span), cores)?;
+        if sample != Sample::default() {
+            return Ok(sample);
+        }
+        span *= 4;
+    }
+    Err(format!("too little arrived within {:?} to tell anything: give it more --seconds", span / 4).into())
 }
 
 /// A bar on standard error, if that is a terminal.

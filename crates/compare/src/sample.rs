@@ -51,7 +51,8 @@ impl Latency {
     /// The percentiles of these times; `None` where there are none.
     pub(crate) fn of(mut times: Vec<Duration>) -> Option<Self> {
         times.sort_unstable();
-        let at = |per_mille| Some(percentile(&times, per_mille)?.as_secs_f64() * 1e6);
+        #[expect(clippy::cast_precision_loss, reason = "for reading")]
+        let at = |per_mille| Some(percentile(&times, per_mille)?.as_nanos() as f64 / 1e3);
         Some(Self { p50: at(500)?, p99: at(990)?, p999: at(999)? })
     }
 }

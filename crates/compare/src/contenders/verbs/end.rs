@@ -248,10 +248,7 @@ impl Connected {
 
     /// Sends a message of the size that was asked for.
     pub(super) fn send_one(&mut self) -> Result<(), Failure> {
-        let slice = match self.free.pop() {
-            Some(slice) => slice,
-            None => return Err("more messages are under way than there are buffers".into()),
-        };
+        let slice = self.free.pop().ok_or("more messages are under way than there are buffers")?;
         Ok(self.queue_pairs[0].post_send(SendRequest::send([slice]))?)
     }
 
