@@ -187,7 +187,7 @@ fn wrong_usage_of_a_benchmark_exits_with_2() {
         ("write speed", "speed"),
         ("write bw -s 0", "64K"),
         ("write bw -s 1G --seal off", "256 MiB"),
-        ("write bw -n 0", "-n"),
+        ("write bw -n 0", "--iters"),
         ("write bw -n 5 -D 1", "cannot be used with"),
         ("write bw -a -s 64", "cannot be used with"),
         ("write bw -D 0", "seconds"),
