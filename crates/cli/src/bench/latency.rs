@@ -137,7 +137,7 @@ impl<'a> Game<'a> {
                     let count = self.end.glance(&mut self.taken, self.course)?;
                     self.sort();
                     glances = glances.wrapping_add(1);
-                    if glances % POLLS == 0 {
+                    if glances.is_multiple_of(POLLS) {
                         self.wait(&mut patience, count)?;
                         std::thread::yield_now();
                     }

@@ -183,7 +183,7 @@ fn wrong_usage_of_a_benchmark_exits_with_2() {
     for (line, word) in [
         ("", "Usage"),
         ("swap bw", "swap"),
-        ("write", "bw"),
+        ("write", "MEASURE"),
         ("write speed", "speed"),
         ("write bw -s 0", "64K"),
         ("write bw -s 1G --seal off", "256 MiB"),

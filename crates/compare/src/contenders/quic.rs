@@ -110,9 +110,9 @@ impl Quic {
     fn send(&self, size: usize, clock: &Clock, cores: Cores) -> Result<Sample, Failure> {
         let server = |meeting: Meeting<SocketAddr>| {
             self.serve(&meeting, async |connection| {
-                let mut stream = connection.accept_uni().await?;
                 let mut meter = Meter::new(clock, size);
                 let taking = async {
+                    let mut stream = connection.accept_uni().await?;
                     while let Some(chunk) = stream.read_chunk(usize::MAX, true).await? {
                         meter.arrived(chunk.bytes.len());
                     }
@@ -141,9 +141,9 @@ impl Quic {
     fn round_trip(&self, size: usize, clock: &Clock, cores: Cores) -> Result<Sample, Failure> {
         let server = |meeting: Meeting<SocketAddr>| {
             self.serve(&meeting, async |connection| {
-                let (mut to, mut from) = connection.accept_bi().await?;
                 let mut message = vec![0; size];
                 let echoing = async {
+                    let (mut to, mut from) = connection.accept_bi().await?;
                     loop {
                         from.read_exact(&mut message).await?;
                         to.write_all(&message).await?;
