@@ -10,7 +10,7 @@ use super::task::{Operation, Plan};
 use crate::failure::Failure;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
-use verbs::{Completion, SendRequest, Slice};
+use verbs::{Completion, SendRequest};
 
 /// There is but one.
 const LANE: usize = 0;
@@ -24,6 +24,8 @@ struct Game<'a> {
     arrived: Vec<Completion>,
     /// Reads and atomics that have completed.
     answered: usize,
+    /// Requests that haven't.
+    outstanding: u32,
     inline: Option<Vec<u8>>,
 }
 
@@ -76,10 +78,22 @@ fn mark(number: u64) -> u8 {
 impl<'a> Game<'a> {
     fn new(end: Connected, course: &'a Course) -> Self {
         let inline = end.plan.is_inline().then(|| vec![0x7b; end.plan.size as usize]);
-        Self { end, course, taken: Vec::with_capacity(BATCH), arrived: Vec::new(), answered: 0, inline }
+        Self {
+            end,
+            course,
+            taken: Vec::with_capacity(BATCH),
+            arrived: Vec::new(),
+            answered: 0,
+            outstanding: 0,
+            inline,
+        }
     }
 
     fn request(&mut self, operation: Operation, mark: u8) -> Result<(), Failure> {
+        self.make_room()?;
+        if self.course.stopped() {
+            return Ok(());
+        }
         let size = self.end.plan.size;
         let remote = self.end.lanes[LANE].remote;
         let range = || remote.range(0, size.into()).map_err(verbs::Error::from);
@@ -91,25 +105,28 @@ impl<'a> Game<'a> {
                 }
                 SendRequest::write_inline(bytes, range()?)
             }
-            (Operation::Send, None) => SendRequest::send([self.buffer()?]),
+            (Operation::Send, None) => SendRequest::send([self.end.free(LANE)?]),
             (Operation::Write, None) => {
-                let mut slice = self.buffer()?;
+                let mut slice = self.end.free(LANE)?;
                 slice.write(size - 1, &[mark]).map_err(verbs::Error::from)?;
                 SendRequest::write([slice], range()?)
             }
-            (Operation::Read, _) => SendRequest::read([self.buffer()?], range()?),
-            (Operation::Atomic, _) => SendRequest::fetch_add(self.buffer()?, range()?, 1),
+            (Operation::Read, _) => SendRequest::read([self.end.free(LANE)?], range()?),
+            (Operation::Atomic, _) => SendRequest::fetch_add(self.end.free(LANE)?, range()?, 1),
         };
-        self.end.lanes[LANE].queue_pair.post_send(request).map_err(|error| refused(&error))
+        self.end.lanes[LANE].queue_pair.post_send(request).map_err(|error| refused(&error))?;
+        self.outstanding += 1;
+        Ok(())
     }
 
-    /// A free buffer: the other side may have answered before this side knew that its request had completed.
-    fn buffer(&mut self) -> Result<Slice, Failure> {
+    /// Waits until another request may be outstanding: the other side may have answered the last one before this side knew that it had
+    /// completed.
+    fn make_room(&mut self) -> Result<(), Failure> {
         let mut patience = Patience::new();
-        while self.end.lanes[LANE].free.is_empty() && !self.course.stopped() {
+        while self.outstanding >= self.end.plan.depth && !self.course.stopped() {
             patience.saw(self.look()?)?;
         }
-        self.end.free(LANE)
+        Ok(())
     }
 
     /// Waits for the answer; false when the course is over.
@@ -173,6 +190,7 @@ impl<'a> Game<'a> {
                 continue;
             }
             self.answered += 1;
+            self.outstanding -= 1;
             self.end.lanes[LANE].free.extend(completion.slice());
         }
     }
