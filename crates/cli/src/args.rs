@@ -1,5 +1,7 @@
 //! Every argument of every command. Their comments are what `--help` prints.
 
+pub(crate) mod bench;
+
 use crate::place::Place;
 use crate::size::Size;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -9,6 +11,8 @@ use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use verbs::DeviceSelector;
+
+pub(crate) use bench::BenchArgs;
 
 /// RDMA between machines, set up inside TLS 1.3; with or without RDMA hardware.
 #[derive(Debug, Parser)]
@@ -28,6 +32,8 @@ pub(crate) enum Command {
     Client(ClientArgs),
     /// A server and many clients in this process, for real: everything is tried and checked
     Demo(DemoArgs),
+    /// Measure bandwidth and latency between two machines, or two processes of this one
+    Bench(BenchArgs),
     /// List the RDMA devices that can be used here
     Devices(DevicesArgs),
     /// Make and show certificates

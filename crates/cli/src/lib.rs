@@ -5,13 +5,14 @@
 //! | module | what it holds |
 //! |---|---|
 //! | `args` | every argument of every command |
-//! | `server`, `client`, `demo`, `devices`, `certs` | the commands |
+//! | `server`, `client`, `demo`, `bench`, `devices`, `certs` | the commands |
 //! | `echo` | the service that servers offer |
 //! | `failure`, `output`, `text` | how results and errors are shown |
 //! | `logging`, `runtime`, `trust` | what several commands need |
 #![forbid(unsafe_code)]
 
 mod args;
+mod bench;
 mod certs;
 mod client;
 mod demo;
@@ -39,6 +40,7 @@ pub fn secure_rdma() -> ExitCode {
         Command::Server(args) => server::run(&args),
         Command::Client(args) => client::run(args),
         Command::Demo(args) => demo::run(&args),
+        Command::Bench(args) => bench::run(&args),
         Command::Devices(args) => devices::run(&args),
         Command::Certs(args) => certs::run(&args),
     })

@@ -202,7 +202,7 @@ fn config(args: &ServerArgs, store: &Store) -> ServerConfig {
 }
 
 /// Every address: the IPv6 wildcard takes IPv4 connections too. Where there is no IPv6, or it is kept apart, every IPv4 address.
-fn default_listen() -> SocketAddr {
+pub(crate) fn default_listen() -> SocketAddr {
     let v6 = SocketAddr::from((Ipv6Addr::UNSPECIFIED, PORT));
     let v6_only =
         std::fs::read_to_string("/proc/sys/net/ipv6/bindv6only").is_ok_and(|value| value.trim() == "1");
@@ -215,7 +215,7 @@ fn default_listen() -> SocketAddr {
 
 /// Has the device take its UDP ports now, so that they are the usual ones, which firewalls know, if these are free at all; otherwise
 /// a client on this host might take them first.
-fn take_ports(device: &Device, listen: IpAddr) {
+pub(crate) fn take_ports(device: &Device, listen: IpAddr) {
     let wanted = |address: IpAddr| match listen.to_canonical() {
         IpAddr::V4(Ipv4Addr::UNSPECIFIED) => address.is_ipv4(),
         IpAddr::V6(Ipv6Addr::UNSPECIFIED) => true,
@@ -412,7 +412,7 @@ impl fmt::Display for Welcome<'_> {
 }
 
 /// An IPv4 client of an IPv6 socket has a mapped address, which nobody would recognise.
-fn canonical(address: SocketAddr) -> SocketAddr {
+pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
     let ip: IpAddr = address.ip().to_canonical();
     SocketAddr::new(ip, address.port())
 }

@@ -116,7 +116,7 @@ fn clients_killed_in_mid_transfer_leave_their_descriptors_and_places() {
     server.reports(": left; ", 1);
     let before = descriptors(&server.process);
     // More than they can ever carry out before they are killed.
-    let busy = format!("send {}\n", "x".repeat(200_000)).repeat(200);
+    let busy = format!("send {}\n", "x".repeat(2000)).repeat(20_000);
     let clients = [(); KILLED].map(|()| server.client(&busy));
     for client in &clients {
         client.wait_until("first echo", PATIENCE, |client| client.out().contains('x'));

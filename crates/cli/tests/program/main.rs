@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
 mod bad_input;
+mod bench;
 mod certificates;
 mod core_dump;
 mod demo;

@@ -1,0 +1,109 @@
+//! The other side: a server that the user has started, or one that is started here, as a process of its own.
+
+use super::LONGEST;
+use super::request::Request;
+use crate::args::bench::MeasureArgs;
+use crate::failure::Failure;
+use crate::place::Place;
+use crate::trust::server_name;
+use secure_rdma::certs::Name;
+use secure_rdma::control::SealPolicy;
+use secure_rdma::tls::Trust;
+use secure_rdma::{Client, ClientConfig, Session, SessionOptions};
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, ChildStdout, Command};
+use verbs::Device;
+
+/// How long a server that is started here may take until it listens.
+const START: Duration = Duration::from_secs(30);
+
+/// The name of a server here.
+const HERE: &str = "localhost";
+
+/// Where the other side is, and what opens sessions with it.
+pub(crate) struct Pair {
+    client: Client,
+    place: Place,
+    name: Name,
+    here: Option<Here>,
+}
+
+/// A server in a process of its own; when this is dropped, it ends.
+struct Here {
+    _process: Child,
+    /// What it tells isn't of interest, but it has to be able to.
+    _output: BufReader<ChildStdout>,
+    state: TempDir,
+}
+
+impl Pair {
+    pub(crate) async fn new(
+        request: &Request,
+        args: &MeasureArgs,
+        device: &Arc<Device>,
+    ) -> Result<Self, Failure> {
+        // What is told of queue pairs in clear is sealed too.
+        let options =
+            SessionOptions { seal: SealPolicy::Required, max_message: LONGEST, ..SessionOptions::default() };
+        let (place, name, here) = match &args.place {
+            Some(place) => (place.clone(), server_name(args.server_name.as_ref(), place)?, None),
+            None => {
+                let (here, place) = Here::start(request, device).await?;
+                let name = HERE.parse().map_err(|error| Failure::Other(format!("{HERE}: {error}")))?;
+                (place, name, Some(here))
+            }
+        };
+        let trust = match &here {
+            Some(here) => Trust::State(here.state.path().join("certs")),
+            None => args.trust.trust()?,
+        };
+        let client = Client::new(Arc::clone(device), ClientConfig { trust, identity: None, options })?;
+        Ok(Self { client, place, name, here })
+    }
+
+    /// A session with it.
+    pub(crate) async fn open(&self) -> Result<Session, Failure> {
+        Ok(self.client.connect(&self.place.host, self.place.port, &self.name).await?)
+    }
+
+    /// Everything has been measured.
+    pub(crate) fn end(self) {
+        drop(self.here);
+    }
+}
+
+impl Here {
+    async fn start(request: &Request, device: &Arc<Device>) -> Result<(Self, Place), Failure> {
+        const WHAT: &str = "starting the other side";
+        let state = TempDir::new().map_err(Failure::system("making a directory for certificates"))?;
+        let program = std::env::current_exe().map_err(Failure::system("finding this program's own file"))?;
+        let longest = request.sizes.iter().max().copied().unwrap_or(1);
+        let mut command = Command::new(program);
+        command.args(["bench", "server", "--listen", "127.0.0.1:0", "--until-input-ends"]);
+        command.args(["--region", &longest.to_string(), "--device", &device.name().to_string()]);
+        command.arg("--certs").arg(state.path().join("certs"));
+        // Its input ends with this process, however that ends.
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
+        let mut process = command.spawn().map_err(Failure::system(WHAT))?;
+        let output = process.stdout.take().ok_or_else(|| Failure::Other(format!("{WHAT}: no output")))?;
+        let mut output = BufReader::new(output);
+        let mut line = String::new();
+        let port = match tokio::time::timeout(START, output.read_line(&mut line)).await {
+            Ok(Ok(_)) => line.strip_prefix("listening on 127.0.0.1:").and_then(|rest| {
+                let (port, _) = rest.split_once(',')?;
+                port.parse().ok()
+            }),
+            Ok(Err(error)) => return Err(Failure::System { what: WHAT, source: error }),
+            Err(_) => return Err(Failure::Other(format!("{WHAT}: it isn't ready after {START:?}"))),
+        };
+        let Some(port) = port else {
+            return Err(Failure::Other(format!("{WHAT}: it ended; what it said is above")));
+        };
+        let place = Place { host: "127.0.0.1".into(), port };
+        Ok((Self { _process: process, _output: output, state }, place))
+    }
+}

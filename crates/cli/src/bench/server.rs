@@ -1,0 +1,250 @@
+//! `secure-rdma bench server`: the other side.
+
+use super::clear::worked;
+use super::queue_pairs::{self, Connected, Prepared};
+use super::run::Course;
+use super::task::{self, Operation, Plan, Rate, Reply, Task, Word};
+use crate::args::bench::BenchServerArgs;
+use crate::failure::Failure;
+use crate::runtime::{self, Interruption};
+use crate::server::{canonical, default_listen, take_ports};
+use crate::{logging, output};
+use core::time::Duration;
+use secure_rdma::certs::host_names;
+use secure_rdma::control::SealPolicy;
+use secure_rdma::tls::ClientAuth;
+use secure_rdma::{Arrival, Server, ServerConfig, Session, SessionOptions};
+use std::io;
+use std::sync::Arc;
+use tokio::task::JoinSet;
+use verbs::Device;
+
+/// Sessions at a time: those of one client with as many queue pairs as it can have, and one more.
+const CLIENTS: usize = 257;
+
+/// Handshakes at a time.
+const HANDSHAKES: usize = 64;
+
+/// The longest message beside those that are measured: what a client wants.
+const SHORTEST: u64 = 64 << 10;
+
+/// How often one looks whether something has ended.
+const TICK: Duration = Duration::from_millis(2);
+
+pub(super) fn run(args: &BenchServerArgs) -> Result<(), Failure> {
+    logging::start(args.verbose);
+    let store = args.certs.store()?;
+    let mut names = host_names()?;
+    names.extend(args.names.iter().cloned());
+    let identity = store.ensure_server(&names)?;
+    let fingerprint = store.authority_fingerprint()?;
+    if args.until_input_ends {
+        std::thread::spawn(|| {
+            let _ = io::copy(&mut io::stdin(), &mut io::sink());
+            std::process::exit(0);
+        });
+    }
+    let config = ServerConfig {
+        listen: args.listen.unwrap_or_else(default_listen),
+        max_clients: CLIENTS,
+        max_handshakes: HANDSHAKES,
+        region_len: args.region.0,
+        counters: false,
+        client_auth: ClientAuth::Off,
+        options: SessionOptions {
+            seal: SealPolicy::Required,
+            max_message: args.region.0.max(SHORTEST),
+            ..SessionOptions::default()
+        },
+    };
+    let runtime = runtime::start()?;
+    let result = runtime.block_on(async {
+        let mut interruption = Interruption::watch()?;
+        let device = Device::open(&args.device.device)?;
+        let name = device.name().to_string();
+        take_ports(&device, config.listen.ip());
+        let mut server = Server::bind(Arc::clone(&device), &identity, config).await?;
+        output::line(format_args!("listening on {}, device {name}, for benchmarks", server.local_addr()))?;
+        output::line(format_args!("CA fingerprint: {fingerprint}"))?;
+        let mut guests = JoinSet::new();
+        loop {
+            tokio::select! {
+                () = interruption.arrived() => return Ok(()),
+                arrival = server.next() => match arrival {
+                    Arrival::Session(session) => {
+                        guests.spawn(entertain(*session, Arc::clone(&device)));
+                    }
+                    Arrival::Refused { peer, error } => {
+                        output::line(format_args!("refused {}: {error}", canonical(peer)))?;
+                    }
+                },
+                Some(ended) = guests.join_next() => {
+                    output::line(format_args!("{}", worked(ended.map(Ok))?))?;
+                }
+            }
+        }
+    });
+    runtime.shutdown_background();
+    result
+}
+
+/// Does what a client wants; returns what there is to tell of it.
+async fn entertain(mut session: Session, device: Arc<Device>) -> String {
+    let peer = canonical(session.info().peer);
+    match serve(&mut session, &device).await {
+        Ok(what) => {
+            // The client closes it; if it doesn't, there is nothing to be done.
+            let _ = session.close().await;
+            format!("{peer}: {what}")
+        }
+        Err(failure) => {
+            let _ = task::tell(&mut session, &Reply::Failed(failure.to_string())).await;
+            format!("{peer}: failed: {failure}")
+        }
+    }
+}
+
+async fn serve(session: &mut Session, device: &Arc<Device>) -> Result<String, Failure> {
+    match task::hear_soon(session).await? {
+        Task::Verbs(plan, ends) => {
+            if let Err(reason) = check(&plan, session.data_len()) {
+                task::tell(session, &Reply::Refused(reason.clone())).await?;
+                return Ok(format!("refused: {reason}"));
+            }
+            let prepared = Prepared::new(device, session.info(), plan, true)?;
+            let own = prepared.ends();
+            let connected = prepared.connect(session.info(), &ends)?;
+            task::tell(session, &Reply::Ready(Some(own))).await?;
+            verbs(session, connected, plan).await?;
+            let Plan { operation, latency, size, queue_pairs, .. } = plan;
+            let what = if latency { "lat" } else { "bw" };
+            Ok(format!("{} {what}, {size} bytes, {queue_pairs} queue pairs in clear", operation.name()))
+        }
+        Task::Sink => {
+            task::tell(session, &Reply::Ready(None)).await?;
+            let mut messages: u64 = 0;
+            while session.recv().await?.is_some() {
+                messages += 1;
+            }
+            Ok(format!("took {messages} sealed messages"))
+        }
+        Task::Echo => {
+            task::tell(session, &Reply::Ready(None)).await?;
+            let mut messages: u64 = 0;
+            while let Some(message) = session.recv().await? {
+                session.send(&message).await?;
+                messages += 1;
+            }
+            Ok(format!("sent back {messages} sealed messages"))
+        }
+        Task::Idle => {
+            task::tell(session, &Reply::Ready(None)).await?;
+            while session.recv().await?.is_some() {}
+            Ok("was written to and read from, sealed".into())
+        }
+    }
+}
+
+/// Whether a client may have that. Its numbers are a stranger's: nothing is made by them before they were looked at.
+fn check(plan: &Plan, region: u64) -> Result<(), String> {
+    let Plan { operation, size, queue_pairs, depth, inline, .. } = *plan;
+    let atomic = operation == Operation::Atomic;
+    if size == 0 || u64::from(size) > region || (atomic && size != 8) {
+        return Err(format!("messages of {size} bytes, where 1 to {region} are possible"));
+    }
+    if queue_pairs == 0 || depth == 0 || (plan.latency && (queue_pairs > 1 || plan.bidirectional)) {
+        return Err(format!("{queue_pairs} queue pairs with {depth} requests"));
+    }
+    if plan.memory() > queue_pairs::MEMORY || inline > size.max(1 << 16) {
+        return Err(format!(
+            "{queue_pairs} queue pairs with {depth} requests of {size} bytes take too much memory"
+        ));
+    }
+    if plan.path_mtu().is_none() {
+        return Err(format!("a path MTU of {} bytes", plan.mtu));
+    }
+    Ok(())
+}
+
+/// The server's part of a measurement of queue pairs in clear.
+async fn verbs(session: &mut Session, connected: Connected, plan: Plan) -> Result<(), Failure> {
+    let Word::Go = task::hear_soon(session).await? else {
+        return Err(Failure::Other("the client is done before it began".into()));
+    };
+    let course = Arc::new(Course::default());
+    let shared = Arc::clone(&course);
+    let mut work = tokio::task::spawn_blocking(move || play(connected, plan, &shared));
+    let mut rate = None;
+    let mut done = false;
+    let mut tick = tokio::time::interval(TICK);
+    let result = loop {
+        if done && course.has_sent() {
+            break Ok(());
+        }
+        tokio::select! {
+            result = &mut work, if rate.is_none() => match worked(result) {
+                Ok(own) => rate = Some(own),
+                Err(failure) => break Err(failure),
+            },
+            word = task::hear(session), if !done => match word {
+                Ok(Some(Word::Done)) => done = true,
+                Ok(_) => break Err(Failure::Other("the client left in the middle".into())),
+                Err(failure) => break Err(failure),
+            },
+            _ = tick.tick() => {}
+        }
+    };
+    course.end();
+    result?;
+    let rate = match rate {
+        Some(rate) => rate,
+        None => worked(work.await)?,
+    };
+    task::tell(session, &Reply::Done(rate)).await?;
+    // The client leaves.
+    while session.recv().await?.is_some() {}
+    Ok(())
+}
+
+fn play(connected: Connected, plan: Plan, course: &Course) -> Result<Option<Rate>, Failure> {
+    if plan.latency { connected.pong(course).map(|()| None) } else { connected.bandwidth(course) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::task::Limit;
+
+    #[test]
+    fn a_stranger_gets_only_what_fits() {
+        let good = Plan {
+            operation: Operation::Write,
+            latency: false,
+            bidirectional: false,
+            size: 4096,
+            queue_pairs: 4,
+            depth: 128,
+            inline: 0,
+            mtu: 4096,
+            limit: Limit::Messages(u64::MAX),
+        };
+        let room = 8 << 20;
+        assert_eq!(check(&good, room), Ok(()));
+        for bad in [
+            Plan { size: 0, ..good },
+            Plan { size: (8 << 20) + 1, ..good },
+            Plan { size: u32::MAX, ..good },
+            Plan { queue_pairs: 0, ..good },
+            Plan { depth: 0, ..good },
+            Plan { queue_pairs: u32::MAX, ..good },
+            Plan { depth: u32::MAX, ..good },
+            Plan { queue_pairs: u32::MAX, depth: u32::MAX, ..good },
+            Plan { mtu: 1500, ..good },
+            Plan { inline: u32::MAX, ..good },
+            Plan { operation: Operation::Atomic, ..good },
+            Plan { latency: true, ..good },
+        ] {
+            assert!(check(&bad, room).is_err(), "{bad:?}");
+        }
+    }
+}

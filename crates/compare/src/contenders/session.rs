@@ -1,0 +1,260 @@
+//! Sessions of the product's own, sealed, over a device. Their operations are asynchronous: each waits, asleep, until it is done.
+
+mod idle;
+
+use super::tls::AT_A_TIME;
+use crate::clock::{Clock, Meter, Stopwatch};
+use crate::contender::Contender;
+use crate::credentials::Credentials;
+use crate::ends::{self, Cores, Meeting};
+use crate::failure::Failure;
+use crate::figure::{Figure, LARGE, Op, SMALL, TINY};
+use crate::runtime;
+use crate::sample::Sample;
+pub(crate) use idle::serve;
+use secure_rdma::tls::ClientAuth;
+use secure_rdma::{Arrival, Client, ClientConfig, Server, ServerConfig, Session, SessionOptions};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Instant;
+use tokio::task::JoinSet;
+use verbs::{Device, DeviceSelector};
+
+/// Bytes of the memory that each client has on its server.
+const REGION: u64 = 1 << 20;
+
+pub(crate) struct Sealed {
+    name: String,
+    device: DeviceSelector,
+    credentials: Arc<Credentials>,
+}
+
+impl Sealed {
+    pub(crate) fn new(device_name: &str, device: &DeviceSelector, credentials: &Arc<Credentials>) -> Self {
+        Self {
+            name: format!("{device_name}-sealed"),
+            device: device.clone(),
+            credentials: Arc::clone(credentials),
+        }
+    }
+
+    async fn bind(&self) -> Result<Server, Failure> {
+        let device = Device::open(&self.device)?;
+        Ok(Server::bind(device, self.credentials.identity(), config(REGION)).await?)
+    }
+
+    fn client(&self) -> Result<Client, Failure> {
+        let trust = self.credentials.trust();
+        let options = SessionOptions::default();
+        Ok(Client::new(Device::open(&self.device)?, ClientConfig { trust, identity: None, options })?)
+    }
+
+    /// The server's end of a session: `entertain` is given the only client.
+    fn serve<T>(
+        &self,
+        meeting: &Meeting<SocketAddr>,
+        entertain: impl AsyncFnOnce(&mut Session) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        runtime::block_on(async {
+            let mut server = self.bind().await?;
+            meeting.tell(server.local_addr());
+            let mut session = match server.next().await {
+                Arrival::Session(session) => session,
+                Arrival::Refused { error, .. } => return Err(error.into()),
+            };
+            let result = entertain(&mut session).await;
+            // As long as the client needs it.
+            session.ended().await;
+            result
+        })
+    }
+
+    /// The client's.
+    fn connect<T>(
+        &self,
+        meeting: &Meeting<SocketAddr>,
+        talk: impl AsyncFnOnce(&mut Session) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        runtime::block_on(async {
+            let address = meeting.hear()?;
+            let client = self.client()?;
+            let name = Credentials::name()?;
+            let mut session = client.connect(&address.ip().to_string(), address.port(), &name).await?;
+            if !session.info().sealed {
+                return Err("the session isn't sealed".into());
+            }
+            talk(&mut session).await
+        })
+    }
+
+    fn one_sided(&self, figure: Figure, clock: &Clock, cores: Cores) -> Result<Sample, Failure> {
+        let Figure { op, size } = figure;
+        let server = |meeting: Meeting<SocketAddr>| self.serve(&meeting, async |_| Ok(()));
+        let client = |meeting: Meeting<SocketAddr>| {
+            self.connect(&meeting, async |session| {
+                let bytes = vec![0x5a; size];
+                // What was never written can't be read.
+                session.write(0, &bytes).await?;
+                let mut meter = Meter::new(clock, size);
+                clock.start();
+                loop {
+                    match op {
+                        Op::Read => drop(session.read(0, size).await?),
+                        _ => session.write(0, &bytes).await?,
+                    }
+                    if !meter.arrived(size) {
+                        return meter.sample();
+                    }
+                }
+            })
+        };
+        Ok(ends::run(cores, server, client)?.1)
+    }
+
+    fn send(&self, size: usize, clock: &Clock, cores: Cores) -> Result<Sample, Failure> {
+        let server = |meeting: Meeting<SocketAddr>| {
+            self.serve(&meeting, async |session| {
+                let mut meter = Meter::new(clock, size);
+                loop {
+                    match session.recv().await {
+                        // Also when time is up: the client's last message needs somebody who takes it.
+                        Ok(Some(message)) => drop(meter.arrived(message.len())),
+                        Err(error) if !clock.over() => return Err(error.into()),
+                        _ => return meter.sample(),
+                    }
+                }
+            })
+        };
+        let client = |meeting: Meeting<SocketAddr>| {
+            self.connect(&meeting, async |session| {
+                let message = vec![0x5a; size];
+                clock.start();
+                while !clock.over() {
+                    session.send(&message).await?;
+                }
+                Ok(())
+            })
+        };
+        Ok(ends::run(cores, server, client)?.0)
+    }
+
+    fn round_trip(&self, size: usize, clock: &Clock, cores: Cores) -> Result<Sample, Failure> {
+        let server = |meeting: Meeting<SocketAddr>| {
+            self.serve(&meeting, async |session| {
+                loop {
+                    match session.recv().await {
+                        Ok(Some(message)) => session.send(&message).await?,
+                        Ok(None) => return Ok(()),
+                        Err(_) if clock.over() => return Ok(()),
+                        Err(error) => return Err(error.into()),
+                    }
+                }
+            })
+        };
+        let client = |meeting: Meeting<SocketAddr>| {
+            self.connect(&meeting, async |session| {
+                let message = vec![0x5a; size];
+                let mut watch = Stopwatch::new(clock);
+                clock.start();
+                loop {
+                    let begun = Instant::now();
+                    session.send(&message).await?;
+                    session.recv().await?.ok_or("the server has left")?;
+                    if !watch.back(begun) {
+                        return watch.sample();
+                    }
+                }
+            })
+        };
+        Ok(ends::run(cores, server, client)?.1)
+    }
+
+    /// Sessions, each opened and left.
+    fn sessions(&self, clock: &Clock, cores: Cores) -> Result<Sample, Failure> {
+        let server = |meeting: Meeting<SocketAddr>| {
+            runtime::block_on(async {
+                let mut server = self.bind().await?;
+                meeting.tell(server.local_addr());
+                let welcoming = async {
+                    loop {
+                        match server.next().await {
+                            // Until the client has gone.
+                            Arrival::Session(mut session) => {
+                                tokio::spawn(async move { session.ended().await });
+                            }
+                            Arrival::Refused { error, .. } if !clock.over() => return Err(error.into()),
+                            Arrival::Refused { .. } => {}
+                        }
+                    }
+                };
+                tokio::select! {
+                    welcomed = welcoming => welcomed,
+                    () = clock.out() => Ok(()),
+                }
+            })
+        };
+        let client = |meeting: Meeting<SocketAddr>| {
+            let address = meeting.hear()?;
+            runtime::block_on(async {
+                let client = Arc::new(self.client()?);
+                let mut meter = Meter::new(clock, 1);
+                let mut under_way = JoinSet::new();
+                clock.start();
+                loop {
+                    while under_way.len() < AT_A_TIME {
+                        let (client, name) = (Arc::clone(&client), Credentials::name()?);
+                        let host = address.ip().to_string();
+                        under_way.spawn(async move { client.connect(&host, address.port(), &name).await });
+                    }
+                    let connected = under_way.join_next().await;
+                    if clock.over() {
+                        return meter.connections();
+                    }
+                    drop(connected.transpose()?.transpose()?);
+                    meter.arrived(1);
+                }
+            })
+        };
+        Ok(ends::run(cores, server, client)?.1)
+    }
+}
+
+/// What a server of these sessions offers.
+fn config(region_len: u64) -> ServerConfig {
+    ServerConfig {
+        listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+        max_clients: 4096,
+        max_handshakes: 256,
+        region_len,
+        counters: false,
+        client_auth: ClientAuth::Off,
+        options: SessionOptions::default(),
+    }
+}
+
+impl Contender for Sealed {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn figures(&self) -> Vec<Figure> {
+        let bandwidth = [Op::Write, Op::Read, Op::Send].map(|op| Figure::each(op, &LARGE));
+        let round_trips = Figure::each(Op::RoundTripAwait, &SMALL);
+        let others = [
+            Figure::new(Op::Rate { queue_pairs: 1 }, TINY),
+            Figure::new(Op::Connect, 0),
+            Figure::new(Op::IdleMemory, 0),
+        ];
+        bandwidth.into_iter().flatten().chain(round_trips).chain(others).collect()
+    }
+
+    fn run(&self, figure: Figure, clock: &Clock, cores: Cores) -> Result<Sample, Failure> {
+        match figure.op {
+            Op::Send | Op::Rate { .. } => self.send(figure.size, clock, cores),
+            Op::RoundTripAwait | Op::RoundTrip => self.round_trip(figure.size, clock, cores),
+            Op::Connect => self.sessions(clock, cores),
+            Op::IdleMemory => idle::measure(&self.device, &self.credentials),
+            Op::Write | Op::Read => self.one_sided(figure, clock, cores),
+        }
+    }
+}

@@ -1,0 +1,303 @@
+//! One end: a device with queue pairs, from making them to their completions.
+
+use super::{LOOK, check, fill};
+use crate::clock::Clock;
+use crate::ends::Meeting;
+use crate::failure::Failure;
+use std::collections::VecDeque;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use verbs::{
+    Access, AsyncChannel, Completion, CompletionChannel, CompletionQueue, Device, DeviceSelector, Gid,
+    GidEntry, Init, MemoryRegion, Mtu, OwnPsn, Peer, PeerPsn, PeerRights, ProtectionDomain, Psn, Qpn,
+    QueuePair, QueuePairLimits, ReadyToSend, ReceiveOptions, RecvRequest, RemoteRegion, SendOptions,
+    SendRequest, Slice, State,
+};
+
+/// Both ends are on this host.
+const HOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+/// perftest's values: 67 ms, 7 retries, waiting for receive requests without end.
+const SEND: SendOptions = SendOptions { timeout: 14, retry_count: 7, rnr_retry: 7, max_rd_atomic: READS };
+
+/// READs under way at a time.
+const READS: u8 = 16;
+
+/// 0.01 ms: the receiver is only ever short of receive requests for a moment.
+const MIN_RNR_TIMER: u8 = 1;
+
+/// What an end is made for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Need {
+    pub(super) queue_pairs: usize,
+    /// Send requests of each queue pair, and the bytes of each one's buffer; 0 for none.
+    pub(super) sends: usize,
+    pub(super) send_size: usize,
+    /// Receive requests of each.
+    pub(super) receives: usize,
+    pub(super) receive_size: usize,
+    /// Bytes that are copied when they are posted.
+    pub(super) inline: usize,
+    /// Bytes of memory for the other end to write and read.
+    pub(super) region: usize,
+    /// Whether it sleeps where it waits.
+    pub(super) waits: bool,
+}
+
+impl Default for Need {
+    fn default() -> Self {
+        Self {
+            queue_pairs: 1,
+            sends: 1,
+            send_size: 0,
+            receives: 1,
+            receive_size: 0,
+            inline: 0,
+            region: 0,
+            waits: false,
+        }
+    }
+}
+
+/// What the ends tell each other.
+#[derive(Debug)]
+pub(super) enum Told {
+    /// Where it is.
+    End { queue_pairs: Vec<(Qpn, Psn)>, gid: GidEntry, region: Option<RemoteRegion> },
+    /// Its queue pairs take packets.
+    Ready,
+}
+
+/// An end whose queue pairs aren't connected yet.
+pub(super) struct Prepared {
+    need: Need,
+    gid: GidEntry,
+    reads: u8,
+    queue: Arc<CompletionQueue>,
+    channel: Option<Arc<CompletionChannel>>,
+    queue_pairs: Vec<(QueuePair<Init>, OwnPsn)>,
+    free: Vec<Slice>,
+    region: Option<MemoryRegion>,
+    memory: Vec<MemoryRegion>,
+    device: Arc<Device>,
+}
+
+impl Prepared {
+    pub(super) fn new(device: &DeviceSelector, need: Need) -> Result<Self, Failure> {
+        let device = Device::open(device)?;
+        let gid = device.gid_for(HOST)?;
+        let domain = device.protection_domain()?;
+        let channel = if need.waits { Some(device.completion_channel()?) } else { None };
+        let capacity = need.queue_pairs * (need.sends + need.receives);
+        let queue = device.completion_queue(capacity, channel.as_ref())?;
+        let limits = QueuePairLimits {
+            max_send_requests: need.sends,
+            max_recv_requests: need.receives,
+            max_sge: 1,
+            max_inline: need.inline,
+        };
+        let rights = PeerRights { write: need.region > 0, read: need.region > 0, ..PeerRights::default() };
+        let mut memory = Vec::new();
+        let mut queue_pairs = Vec::new();
+        for _ in 0..need.queue_pairs {
+            let mut queue_pair = domain.queue_pair(&queue, &queue, limits)?.init(rights)?;
+            for slice in slices(&domain, need.receives, need.receive_size, &mut memory)? {
+                queue_pair.post_recv(RecvRequest::new([slice]))?;
+            }
+            queue_pairs.push((queue_pair, OwnPsn::random()?));
+        }
+        let free = slices(&domain, need.sends, need.send_size, &mut memory)?;
+        let free = free.into_iter().map(fill).collect::<Result<_, _>>()?;
+        let access = Access::LOCAL_WRITE | Access::REMOTE_WRITE | Access::REMOTE_READ;
+        let region = if need.region > 0 { Some(domain.register(need.region, access)?) } else { None };
+        if let Some(region) = &region {
+            region.write(0, &vec![0x5a; need.region])?;
+        }
+        let limits = device.attributes();
+        let reads = READS.min(limits.max_qp_rd_atom).min(limits.max_qp_init_rd_atom);
+        Ok(Self { need, gid, reads, queue, channel, queue_pairs, free, region, memory, device })
+    }
+
+    /// Tells the other end where this one is, and connects all queue pairs to its.
+    pub(super) fn meet(self, meeting: &Meeting<Told>) -> Result<Connected, Failure> {
+        let own = self.queue_pairs.iter().map(|(queue_pair, psn)| (queue_pair.qpn(), psn.get())).collect();
+        let region = self.region.as_ref().map(MemoryRegion::remote);
+        meeting.tell(Told::End { queue_pairs: own, gid: self.gid.clone(), region });
+        let Told::End { queue_pairs: peers, gid, region: remote } = meeting.hear()? else {
+            return Err("the other end is ready before it said where it is".into());
+        };
+        let receive = ReceiveOptions {
+            gid_index: self.gid.index,
+            path_mtu: Mtu::B4096.min(self.gid.mtu).min(gid.mtu),
+            max_dest_rd_atomic: self.reads,
+            min_rnr_timer: MIN_RNR_TIMER,
+        };
+        let send = SendOptions { max_rd_atomic: self.reads, ..SEND };
+        let mut queue_pairs = Vec::new();
+        for ((queue_pair, psn), (qpn, peer_psn)) in self.queue_pairs.into_iter().zip(peers) {
+            let peer = Peer {
+                qpn,
+                psn: PeerPsn::new(peer_psn),
+                gid: plain(&gid),
+                udp_port: gid.udp_port,
+                lid: gid.lid,
+            };
+            queue_pairs.push(queue_pair.ready_to_receive(&peer, &receive)?.ready_to_send(psn, &send)?);
+        }
+        meeting.tell(Told::Ready);
+        let Told::Ready = meeting.hear()? else { return Err("the other end isn't ready".into()) };
+        Ok(Connected {
+            need: self.need,
+            queue_pairs,
+            queue: self.queue,
+            channel: self.channel,
+            free: self.free,
+            arrived: VecDeque::new(),
+            taken: Vec::new(),
+            remote,
+            _region: self.region,
+            _memory: self.memory,
+            _device: self.device,
+        })
+    }
+}
+
+/// A GID as a session tells it: an IP address's plain form, since the UDP port is told apart from it.
+fn plain(gid: &GidEntry) -> Gid {
+    match gid.address {
+        Some(IpAddr::V4(address)) => Gid::from(address.to_ipv6_mapped().octets()),
+        Some(IpAddr::V6(address)) => Gid::from(address.octets()),
+        None => gid.gid,
+    }
+}
+
+/// So many slices of a new region; none of size 0.
+fn slices(
+    domain: &Arc<ProtectionDomain>,
+    count: usize,
+    size: usize,
+    memory: &mut Vec<MemoryRegion>,
+) -> Result<Vec<Slice>, Failure> {
+    if size == 0 {
+        return Ok(Vec::new());
+    }
+    let region = domain.register(count * size, Access::LOCAL_WRITE)?;
+    let slice = |at: usize| Ok(region.slice((at * size) as u64, u32::try_from(size)?)?);
+    let slices = (0..count).map(slice).collect();
+    memory.push(region);
+    slices
+}
+
+/// An end that is connected.
+pub(super) struct Connected {
+    need: Need,
+    pub(super) queue_pairs: Vec<QueuePair<ReadyToSend>>,
+    queue: Arc<CompletionQueue>,
+    channel: Option<Arc<CompletionChannel>>,
+    /// Buffers to send from.
+    pub(super) free: Vec<Slice>,
+    /// Messages of which nobody knows yet.
+    arrived: VecDeque<Completion>,
+    taken: Vec<Completion>,
+    remote: Option<RemoteRegion>,
+    _region: Option<MemoryRegion>,
+    _memory: Vec<MemoryRegion>,
+    _device: Arc<Device>,
+}
+
+impl Connected {
+    /// The other end's memory.
+    pub(super) fn remote(&self) -> Result<RemoteRegion, Failure> {
+        self.remote.ok_or_else(|| "the other end has told of no memory".into())
+    }
+
+    /// Looks for completions for a while; how many there were.
+    pub(super) fn look(&self, done: &mut Vec<Completion>) -> Result<usize, Failure> {
+        let count = self.queue.spin(done, done.capacity().max(1), LOOK)?;
+        done.iter().try_for_each(check)?;
+        Ok(count)
+    }
+
+    /// The same, but when time is up the other end may be gone, and how requests end means nothing any more.
+    pub(super) fn look_until(&self, done: &mut Vec<Completion>, clock: &Clock) -> Result<(), Failure> {
+        match self.look(done) {
+            Err(_) if clock.over() => done.clear(),
+            result => drop(result?),
+        }
+        Ok(())
+    }
+
+    /// Whether the queue pairs have come through it.
+    pub(super) fn check_alive(&self) -> Result<(), Failure> {
+        for queue_pair in &self.queue_pairs {
+            let state = queue_pair.query()?.state;
+            if state != State::ReadyToSend {
+                return Err(format!("a queue pair ended in state {state:?}").into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Posts the receive request of a message again.
+    pub(super) fn post_again(&mut self, mut completion: Completion) -> Result<(), Failure> {
+        let slice = completion.slice().ok_or("a message came without its buffer")?;
+        let of = |queue_pair: &&mut QueuePair<ReadyToSend>| queue_pair.qpn() == completion.qpn;
+        let queue_pair = self.queue_pairs.iter_mut().find(of).ok_or("a message of no queue pair")?;
+        Ok(queue_pair.post_recv(RecvRequest::new([slice]))?)
+    }
+
+    /// Sends a message of the size that was asked for.
+    pub(super) fn send_one(&mut self) -> Result<(), Failure> {
+        let slice = self.free.pop().ok_or("more messages are under way than there are buffers")?;
+        Ok(self.queue_pairs[0].post_send(SendRequest::send([slice]))?)
+    }
+
+    /// The channel, for tokio.
+    pub(super) fn channel(&self) -> Result<AsyncChannel, Failure> {
+        let channel = self.channel.as_ref().ok_or("this end was not made to wait")?;
+        Ok(AsyncChannel::new(Arc::clone(channel))?)
+    }
+
+    /// The next message, waited for asleep; `None` when time is up.
+    pub(super) async fn await_message(
+        &mut self,
+        channel: &AsyncChannel,
+        clock: &Clock,
+    ) -> Result<Option<Completion>, Failure> {
+        while self.arrived.is_empty() && !clock.over() {
+            let Self { queue, taken, need, .. } = self;
+            let some = channel.completions(queue, taken, need.sends + need.receives);
+            // Cancelling loses nothing.
+            if let Ok(result) = tokio::time::timeout(LOOK * 20, some).await {
+                result?;
+            }
+            self.sort(clock)?;
+        }
+        Ok(self.arrived.pop_front())
+    }
+
+    /// The next message, looked for all the time; `None` when time is up.
+    pub(super) fn await_message_looking(&mut self, clock: &Clock) -> Result<Option<Completion>, Failure> {
+        while self.arrived.is_empty() && !clock.over() {
+            self.queue.spin(&mut self.taken, self.need.sends + self.need.receives, LOOK)?;
+            self.sort(clock)?;
+        }
+        Ok(self.arrived.pop_front())
+    }
+
+    /// Buffers that were sent become free, messages wait to be taken.
+    fn sort(&mut self, clock: &Clock) -> Result<(), Failure> {
+        for mut completion in self.taken.drain(..) {
+            if clock.over() {
+                continue;
+            }
+            check(&completion)?;
+            if completion.kind.is_recv() {
+                self.arrived.push_back(completion);
+            } else {
+                self.free.extend(completion.slice());
+            }
+        }
+        Ok(())
+    }
+}

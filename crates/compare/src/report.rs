@@ -1,0 +1,145 @@
+//! Results: of each figure, of all, and as JSON.
+
+use crate::figure::{Figure, Unit};
+use crate::goals::Ratio;
+use crate::sample::{Latency, Sample, Spread};
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// A figure of a contender, after all rounds.
+#[derive(Clone, Debug)]
+pub(crate) struct Outcome {
+    pub(crate) name: String,
+    pub(crate) figure: Figure,
+    /// Of what the figure is about: for round trips, their medians.
+    pub(crate) spread: Spread,
+    pub(crate) gbps: Option<f64>,
+    pub(crate) mops: Option<f64>,
+    pub(crate) latency: Option<Latency>,
+}
+
+impl Outcome {
+    /// `None` without any sample of what the figure is about.
+    pub(crate) fn new(name: &str, figure: Figure, samples: &[Sample]) -> Option<Self> {
+        let spread = |value: &dyn Fn(&Sample) -> Option<f64>| Spread::of(samples.iter().filter_map(value));
+        let median = |value: &dyn Fn(&Sample) -> Option<f64>| Some(spread(value)?.median);
+        let of_latency = |value: fn(&Latency) -> f64| median(&|sample| sample.latency.as_ref().map(value));
+        let main = match figure.op.unit() {
+            Unit::Gbps => spread(&|sample| sample.gbps),
+            Unit::Micros => spread(&|sample| Some(sample.latency?.p50)),
+            Unit::Mops => spread(&|sample| sample.mops),
+            Unit::PerSecond => spread(&|sample| sample.connections),
+            Unit::Bytes => spread(&|sample| sample.memory),
+        };
+        let latency = || {
+            let (p50, p99) = (of_latency(|latency| latency.p50)?, of_latency(|latency| latency.p99)?);
+            Some(Latency { p50, p99, p999: of_latency(|latency| latency.p999)? })
+        };
+        Some(Self {
+            name: name.to_owned(),
+            figure,
+            spread: main?,
+            gbps: median(&|sample| sample.gbps),
+            mops: median(&|sample| sample.mops),
+            latency: latency(),
+        })
+    }
+}
+
+/// The whole document.
+#[derive(Debug, Serialize)]
+pub(crate) struct Report<'a> {
+    version: &'static str,
+    machine: Machine,
+    rounds: u32,
+    seconds: f64,
+    results: Vec<Entry<'a>>,
+    /// The values of `goals`, by name.
+    ratios: BTreeMap<&'a str, f64>,
+    goals: &'a [Ratio],
+    failed: &'a [Failed],
+}
+
+/// A figure that couldn't be measured, at least in one round.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Failed {
+    pub(crate) name: String,
+    pub(crate) figure: String,
+    pub(crate) error: String,
+}
+
+/// What it was measured on.
+#[derive(Debug, Serialize)]
+struct Machine {
+    kernel: String,
+    processor: Option<String>,
+    cores: usize,
+}
+
+impl Machine {
+    fn here() -> Self {
+        let kernel = rustix::system::uname().release().to_string_lossy().into_owned();
+        let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let named = text.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+        let processor = named.map(|(_, name)| name.to_owned());
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Self { kernel, processor, cores }
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Entry<'a> {
+    name: &'a str,
+    op: String,
+    size: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gbps: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mops: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lat_us: Option<Latency>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    connections_per_second: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bytes: Option<f64>,
+    /// Of the figure's own number: Gb/s, µs, millions or connections a second, bytes.
+    unit: String,
+    spread: Spread,
+}
+
+impl<'a> Report<'a> {
+    pub(crate) fn new(
+        rounds: u32,
+        seconds: f64,
+        outcomes: &'a [Outcome],
+        goals: &'a [Ratio],
+        failed: &'a [Failed],
+    ) -> Self {
+        let entry = |outcome: &'a Outcome| {
+            let Outcome { name, figure, spread, gbps, mops, latency } = outcome;
+            let unit = figure.op.unit();
+            Entry {
+                name,
+                op: figure.op.name(),
+                size: figure.size,
+                gbps: *gbps,
+                mops: *mops,
+                lat_us: *latency,
+                connections_per_second: (unit == Unit::PerSecond).then_some(spread.median),
+                bytes: (unit == Unit::Bytes).then_some(spread.median),
+                unit: unit.to_string(),
+                spread: *spread,
+            }
+        };
+        Self {
+            version: env!("CARGO_PKG_VERSION"),
+            machine: Machine::here(),
+            rounds,
+            seconds,
+            results: outcomes.iter().map(entry).collect(),
+            ratios: goals.iter().map(|ratio| (ratio.name.as_str(), ratio.value)).collect(),
+            goals,
+            failed,
+        }
+    }
+}
