@@ -185,7 +185,9 @@ impl CompletionQueue {
                 if !self.core.is_armed() {
                     self.inner.surroundings.waker.polled();
                 }
-                self.core.each_port(|port| self.inner.progress_port(port));
+                self.core.each_port(|port| {
+                    self.inner.progress_port(port);
+                });
                 self.core.take(out, max)
             }
             count => Ok(count),

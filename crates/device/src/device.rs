@@ -132,15 +132,14 @@ impl Inner {
         Time::ZERO + self.clock.elapsed()
     }
 
-    /// Empties every socket that nobody else is emptying.
-    pub(crate) fn progress(&self) {
-        for port in self.ports.read().unwrap_or_else(PoisonError::into_inner).iter() {
-            self.progress_port(port);
-        }
+    /// Empties every socket that nobody else is emptying; whether something was there.
+    pub(crate) fn progress(&self) -> bool {
+        let ports = self.ports.read().unwrap_or_else(PoisonError::into_inner);
+        ports.iter().fold(false, |found, port| self.progress_port(port) || found)
     }
 
-    pub(crate) fn progress_port(&self, port: &Port) {
-        port.progress(&self.table, &self.surroundings.counters, || self.now());
+    pub(crate) fn progress_port(&self, port: &Port) -> bool {
+        port.progress(&self.table, &self.surroundings.counters, || self.now()).unwrap_or(false)
     }
 
     /// Returns when everything that has arrived is taken.

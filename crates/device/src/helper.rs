@@ -15,10 +15,14 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How often the helper looks in while somebody else polls. When the polling stops without a word, packets wait this long at most.
 const LOOK_IN: Duration = Duration::from_millis(1);
+
+/// How long the helper looks for further packets before it sleeps. A stream of them comes at shorter intervals, and waking a thread costs
+/// its sender more than the packet.
+const LINGER: Duration = Duration::from_micros(50);
 
 /// Marks the waker among the descriptors that epoll watches; sockets have the index of their port.
 const WAKER: u64 = u64::MAX;
@@ -142,8 +146,19 @@ pub(crate) fn start(waker: Arc<Waker>, device: Weak<Inner>) -> io::Result<JoinHa
 
 fn run(waker: &Waker, device: &Weak<Inner>) {
     let mut span = None;
+    // When packets came last, as long as it is worth looking for more.
+    let mut lingering: Option<Instant> = None;
     loop {
-        let packets = waker.sleep(span);
+        let packets = match lingering {
+            Some(since) if since.elapsed() < LINGER => {
+                std::thread::yield_now();
+                true
+            }
+            _ => {
+                lingering = None;
+                waker.sleep(span)
+            }
+        };
         if waker.stop.load(Ordering::SeqCst) {
             return;
         }
@@ -152,9 +167,12 @@ fn run(waker: &Waker, device: &Weak<Inner>) {
         if polled && packets {
             // Somebody else takes these packets: no need to be woken for them.
             waker.watch(false);
+            lingering = None;
         } else if !polled {
             waker.watch(true);
-            device.progress();
+            if device.progress() {
+                lingering = Some(Instant::now());
+            }
         }
         let mut now = device.now();
         if device.earliest_deadline().is_some_and(|deadline| deadline <= now) {

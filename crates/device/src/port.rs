@@ -73,20 +73,28 @@ impl Port {
         self.mtu
     }
 
-    /// Takes what has arrived and carries on the queue pairs concerned, unless another thread is at it; returns whether it did.
-    pub(crate) fn progress(&self, table: &QueueTable, counters: &Counters, clock: impl Fn() -> Time) -> bool {
+    /// Takes what has arrived and carries on the queue pairs concerned, unless another thread is at it: then `None`, otherwise whether
+    /// something had arrived.
+    pub(crate) fn progress(
+        &self,
+        table: &QueueTable,
+        counters: &Counters,
+        clock: impl Fn() -> Time,
+    ) -> Option<bool> {
         let mut receiving = match self.receive.try_lock() {
             Ok(receiving) => receiving,
             // What a thread that panicked has left is good enough to go on with; nobody would ever receive otherwise.
             Err(TryLockError::Poisoned(receiving)) => receiving.into_inner(),
-            Err(TryLockError::WouldBlock) => return false,
+            Err(TryLockError::WouldBlock) => return None,
         };
         let Receiving { buffers, intake } = &mut *receiving;
+        let mut found = false;
         for _ in 0..ROUNDS {
             let received = self.socket.recv(buffers);
             if received.is_empty() {
                 break;
             }
+            found = true;
             intake.take(clock(), self.local(), received, table, counters);
             if !intake.touched.is_empty() {
                 let now = clock();
@@ -99,7 +107,7 @@ impl Port {
             }
         }
         self.emptied.fetch_add(1, Ordering::Release);
-        true
+        Some(found)
     }
 
     /// The same, but returns only when everything that has arrived so far is taken, by whomever: another thread may have it in its
@@ -107,7 +115,9 @@ impl Port {
     pub(crate) fn catch_up(&self, table: &QueueTable, counters: &Counters, clock: impl Fn() -> Time) {
         // What that thread had begun before it may have looked too early.
         let enough = self.emptied.load(Ordering::Acquire) + 2;
-        while !self.progress(table, counters, &clock) && self.emptied.load(Ordering::Acquire) < enough {
+        while self.progress(table, counters, &clock).is_none()
+            && self.emptied.load(Ordering::Acquire) < enough
+        {
             std::thread::sleep(BUSY);
         }
     }
