@@ -1,4 +1,5 @@
-//! Sessions of the product's own, sealed, over a device. Their operations are asynchronous: each waits, asleep, until it is done.
+//! Sessions of the product's own, sealed, over a device. Their operations are asynchronous: who waits for one sleeps, unless the session
+//! was told to poll.
 
 mod idle;
 
@@ -16,12 +17,18 @@ use secure_rdma::tls::ClientAuth;
 use secure_rdma::{Arrival, Client, ClientConfig, Server, ServerConfig, Session, SessionOptions};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 use verbs::{Device, DeviceSelector};
 
 /// Bytes of the memory that each client has on its server.
 const REGION: u64 = 1 << 20;
+
+/// Bytes that a session has under way at most: its buffers to send from.
+const UNDER_WAY: usize = 8 << 16;
+
+/// How long one looks before one sleeps, where round trips are polled for.
+const BUSY_POLL: Duration = Duration::from_millis(1);
 
 pub(crate) struct Sealed {
     name: String,
@@ -38,14 +45,13 @@ impl Sealed {
         }
     }
 
-    async fn bind(&self) -> Result<Server, Failure> {
+    async fn bind(&self, options: SessionOptions) -> Result<Server, Failure> {
         let device = Device::open(&self.device)?;
-        Ok(Server::bind(device, self.credentials.identity(), config(REGION)).await?)
+        Ok(Server::bind(device, self.credentials.identity(), config(REGION, options)).await?)
     }
 
-    fn client(&self) -> Result<Client, Failure> {
+    fn client(&self, options: SessionOptions) -> Result<Client, Failure> {
         let trust = self.credentials.trust();
-        let options = SessionOptions::default();
         Ok(Client::new(Device::open(&self.device)?, ClientConfig { trust, identity: None, options })?)
     }
 
@@ -53,10 +59,11 @@ impl Sealed {
     fn serve<T>(
         &self,
         meeting: &Meeting<SocketAddr>,
+        options: SessionOptions,
         entertain: impl AsyncFnOnce(&mut Session) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         runtime::block_on(async {
-            let mut server = self.bind().await?;
+            let mut server = self.bind(options).await?;
             meeting.tell(server.local_addr());
             let mut session = match server.next().await {
                 Arrival::Session(session) => session,
@@ -73,11 +80,12 @@ impl Sealed {
     fn connect<T>(
         &self,
         meeting: &Meeting<SocketAddr>,
+        options: SessionOptions,
         talk: impl AsyncFnOnce(&mut Session) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         runtime::block_on(async {
             let address = meeting.hear()?;
-            let client = self.client()?;
+            let client = self.client(options)?;
             let name = Credentials::name()?;
             let mut session = client.connect(&address.ip().to_string(), address.port(), &name).await?;
             if !session.info().sealed {
@@ -89,18 +97,26 @@ impl Sealed {
 
     fn one_sided(&self, figure: Figure, clock: &Clock, cores: Cores) -> Result<Sample, Failure> {
         let Figure { op, size } = figure;
-        let server = |meeting: Meeting<SocketAddr>| self.serve(&meeting, async |_| Ok(()));
+        let options = SessionOptions::default();
+        let server = |meeting: Meeting<SocketAddr>| self.serve(&meeting, options, async |_| Ok(()));
         let client = |meeting: Meeting<SocketAddr>| {
-            self.connect(&meeting, async |session| {
+            self.connect(&meeting, options, async |session| {
                 let bytes = vec![0x5a; size];
                 // What was never written can't be read.
                 session.write(0, &bytes).await?;
                 let mut meter = Meter::new(clock, size);
+                // Of those that were posted, the last ones may be under way yet.
+                let mut under_way = (UNDER_WAY / size).max(1);
                 clock.start();
                 loop {
                     match op {
                         Op::Read => drop(session.read(0, size).await?),
-                        _ => session.write(0, &bytes).await?,
+                        _ if under_way > 0 => {
+                            under_way -= 1;
+                            session.post_write(0, &bytes).await?;
+                            continue;
+                        }
+                        _ => session.post_write(0, &bytes).await?,
                     }
                     if !meter.arrived(size) {
                         return meter.sample();
@@ -112,8 +128,9 @@ impl Sealed {
     }
 
     fn send(&self, size: usize, clock: &Clock, cores: Cores) -> Result<Sample, Failure> {
+        let options = SessionOptions::default();
         let server = |meeting: Meeting<SocketAddr>| {
-            self.serve(&meeting, async |session| {
+            self.serve(&meeting, options, async |session| {
                 let mut meter = Meter::new(clock, size);
                 loop {
                     match session.recv().await {
@@ -126,11 +143,11 @@ impl Sealed {
             })
         };
         let client = |meeting: Meeting<SocketAddr>| {
-            self.connect(&meeting, async |session| {
+            self.connect(&meeting, options, async |session| {
                 let message = vec![0x5a; size];
                 clock.start();
                 while !clock.over() {
-                    session.send(&message).await?;
+                    session.post_send(&message).await?;
                 }
                 Ok(())
             })
@@ -138,9 +155,12 @@ impl Sealed {
         Ok(ends::run(cores, server, client)?.0)
     }
 
-    fn round_trip(&self, size: usize, clock: &Clock, cores: Cores) -> Result<Sample, Failure> {
+    fn round_trip(&self, figure: Figure, clock: &Clock, cores: Cores) -> Result<Sample, Failure> {
+        let Figure { op, size } = figure;
+        let busy_poll = if op == Op::RoundTrip { BUSY_POLL } else { Duration::ZERO };
+        let options = SessionOptions { busy_poll, ..SessionOptions::default() };
         let server = |meeting: Meeting<SocketAddr>| {
-            self.serve(&meeting, async |session| {
+            self.serve(&meeting, options, async |session| {
                 loop {
                     match session.recv().await {
                         Ok(Some(message)) => session.send(&message).await?,
@@ -152,7 +172,7 @@ impl Sealed {
             })
         };
         let client = |meeting: Meeting<SocketAddr>| {
-            self.connect(&meeting, async |session| {
+            self.connect(&meeting, options, async |session| {
                 let message = vec![0x5a; size];
                 let mut watch = Stopwatch::new(clock);
                 clock.start();
@@ -173,7 +193,7 @@ impl Sealed {
     fn sessions(&self, clock: &Clock, cores: Cores) -> Result<Sample, Failure> {
         let server = |meeting: Meeting<SocketAddr>| {
             runtime::block_on(async {
-                let mut server = self.bind().await?;
+                let mut server = self.bind(SessionOptions::default()).await?;
                 meeting.tell(server.local_addr());
                 let welcoming = async {
                     loop {
@@ -196,7 +216,7 @@ impl Sealed {
         let client = |meeting: Meeting<SocketAddr>| {
             let address = meeting.hear()?;
             runtime::block_on(async {
-                let client = Arc::new(self.client()?);
+                let client = Arc::new(self.client(SessionOptions::default())?);
                 let mut meter = Meter::new(clock, 1);
                 let mut under_way = JoinSet::new();
                 clock.start();
@@ -220,7 +240,7 @@ impl Sealed {
 }
 
 /// What a server of these sessions offers.
-fn config(region_len: u64) -> ServerConfig {
+fn config(region_len: u64, options: SessionOptions) -> ServerConfig {
     ServerConfig {
         listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
         max_clients: 4096,
@@ -228,7 +248,7 @@ fn config(region_len: u64) -> ServerConfig {
         region_len,
         counters: false,
         client_auth: ClientAuth::Off,
-        options: SessionOptions::default(),
+        options,
     }
 }
 
@@ -239,19 +259,19 @@ impl Contender for Sealed {
 
     fn figures(&self) -> Vec<Figure> {
         let bandwidth = [Op::Write, Op::Read, Op::Send].map(|op| Figure::each(op, &LARGE));
-        let round_trips = Figure::each(Op::RoundTripAwait, &SMALL);
+        let round_trips = [Op::RoundTrip, Op::RoundTripAwait].map(|op| Figure::each(op, &SMALL));
         let others = [
             Figure::new(Op::Rate { queue_pairs: 1 }, TINY),
             Figure::new(Op::Connect, 0),
             Figure::new(Op::IdleMemory, 0),
         ];
-        bandwidth.into_iter().flatten().chain(round_trips).chain(others).collect()
+        bandwidth.into_iter().flatten().chain(round_trips.into_iter().flatten()).chain(others).collect()
     }
 
     fn run(&self, figure: Figure, clock: &Clock, cores: Cores) -> Result<Sample, Failure> {
         match figure.op {
             Op::Send | Op::Rate { .. } => self.send(figure.size, clock, cores),
-            Op::RoundTripAwait | Op::RoundTrip => self.round_trip(figure.size, clock, cores),
+            Op::RoundTripAwait | Op::RoundTrip => self.round_trip(figure, clock, cores),
             Op::Connect => self.sessions(clock, cores),
             Op::IdleMemory => idle::measure(&self.device, &self.credentials),
             Op::Write | Op::Read => self.one_sided(figure, clock, cores),

@@ -143,14 +143,12 @@ impl Verbs {
             clock.start();
             while !clock.over() {
                 for (at, (queue_pair, room)) in end.queue_pairs.iter_mut().zip(&mut room).enumerate() {
-                    while *room >= SIGNAL {
-                        for number in 1..=SIGNAL {
-                            let request = SendRequest::send_inline(&message).id(at as u64);
-                            let last = number == SIGNAL;
-                            queue_pair.post_send(if last { request } else { request.unsignaled() })?;
-                        }
-                        *room -= SIGNAL;
-                    }
+                    let count = *room / SIGNAL * SIGNAL;
+                    queue_pair.post_send_list((1..=count).map(|number| {
+                        let request = SendRequest::send_inline(&message).id(at as u64);
+                        if number.is_multiple_of(SIGNAL) { request } else { request.unsignaled() }
+                    }))?;
+                    *room -= count;
                 }
                 end.look_until(&mut done, clock)?;
                 for completion in done.drain(..) {

@@ -19,15 +19,33 @@ const TORN_PAUSE: Duration = STEP_LIMIT.checked_div(TORN_TIMES).unwrap();
 /// What seals a data path.
 pub(crate) struct Sealing {
     keys: SessionKeys,
-    /// Where sealed bytes are on their way into registered memory, or out of it.
-    scratch: Vec<u8>,
+    scratch: Scratch,
+}
+
+/// Where sealed bytes are on their way into registered memory, or out of it. It takes memory when it is used, as far as it is used: many
+/// sessions are idle.
+struct Scratch {
+    bytes: Vec<u8>,
+    longest: usize,
+}
+
+impl Scratch {
+    fn room(&mut self, len: usize) -> Result<&mut [u8], SealError> {
+        if len > self.longest {
+            return Err(SealError::Size { expected: len, found: self.longest });
+        }
+        if len > self.bytes.len() {
+            self.bytes.resize(len, 0);
+        }
+        Ok(&mut self.bytes[..len])
+    }
 }
 
 impl Sealing {
     /// `longest` is the length of the longest registered buffer.
     pub(super) fn new(keys: SessionKeys, longest: u32) -> Self {
         let stride = keys.slots.as_ref().map_or(0, |slots| slots.layout().stride());
-        Self { keys, scratch: vec![0; stride.max(longest as usize)] }
+        Self { keys, scratch: Scratch { bytes: Vec::new(), longest: stride.max(longest as usize) } }
     }
 
     pub(super) fn fragments(&self) -> Fragments {
@@ -36,8 +54,7 @@ impl Sealing {
 
     /// A fragment of a message, sealed.
     pub(super) fn seal_message(&mut self, last: bool, fragment: &[u8]) -> Result<&[u8], SealError> {
-        let (expected, found) = (fragment.len().saturating_add(OVERHEAD), self.scratch.len());
-        let record = self.scratch.get_mut(..expected).ok_or(SealError::Size { expected, found })?;
+        let record = self.scratch.room(fragment.len().saturating_add(OVERHEAD))?;
         self.keys.sealer.seal(last, fragment, record)?;
         Ok(record)
     }
@@ -49,17 +66,17 @@ impl Sealing {
         len: usize,
         message: &mut Vec<u8>,
     ) -> Result<bool, SessionError> {
-        let (expected, found) = (len, self.scratch.len());
-        let record = self.scratch.get_mut(..len).ok_or(SealError::Size { expected, found })?;
+        let record = self.scratch.room(len)?;
         DataPath::empty(slot, record)?;
         let start = message.len();
         lengthen(message, len.saturating_sub(OVERHEAD));
         Ok(self.keys.opener.open(record, &mut message[start..])?.last)
     }
 
-    fn slots(&mut self) -> Result<(&mut Slots, &mut [u8]), SessionError> {
+    /// The slots, and room for so many bytes of them.
+    fn slots(&mut self, len: usize) -> Result<(&mut Slots, &mut [u8]), SessionError> {
         let Self { keys, scratch } = self;
-        Ok((keys.slots.as_mut().ok_or(SessionError::NoRegion)?, scratch))
+        Ok((keys.slots.as_mut().ok_or(SessionError::NoRegion)?, scratch.room(len)?))
     }
 
     /// Whether this side has written that slot of the peer's region, which nobody else writes.
@@ -148,13 +165,11 @@ impl DataPath {
             // From here to posting there is no `await`: what this side takes for written is sent.
             let at_a_time = self.slot_size as usize / layout.stride();
             let Some(sealing) = &mut self.sealing else { return Err(SessionError::NoRegion) };
-            let (slots, scratch) = sealing.slots()?;
+            let (slots, scratch) = sealing.slots(at_a_time * layout.stride())?;
             let mut staged = 0;
             let mut seal = || {
                 // The places first: a piece that is taken has one.
-                for (sealed, piece) in
-                    scratch.chunks_exact_mut(layout.stride()).take(at_a_time).zip(pieces.by_ref())
-                {
+                for (sealed, piece) in scratch.chunks_exact_mut(layout.stride()).zip(pieces.by_ref()) {
                     let bytes = rest.split_off(..piece.len).unwrap_or_default();
                     match edges.iter_mut().find(|(slot, _)| !piece.whole && *slot == piece.slot) {
                         Some((_, whole)) => {
@@ -213,8 +228,7 @@ impl DataPath {
             let buffer = self.finish(OPERATION).await?;
             let count = at_a_time.min(end - got);
             let Some(sealing) = &mut self.sealing else { return Err(SessionError::NoRegion) };
-            let (slots, scratch) = sealing.slots()?;
-            let sealed = &mut scratch[..count as usize * stride];
+            let (slots, sealed) = sealing.slots(count as usize * stride)?;
             Self::empty(&buffer, sealed)?;
             self.slots.push(buffer);
             for (sealed, piece) in sealed.chunks_exact(stride).zip(pieces.by_ref()) {
@@ -245,8 +259,7 @@ impl DataPath {
             let mut attempts = Attempts::again(TORN_TIMES);
             loop {
                 let Some(sealing) = &mut self.sealing else { return Err(SessionError::NoRegion) };
-                let (slots, scratch) = sealing.slots()?;
-                let sealed = &mut scratch[..layout.stride()];
+                let (slots, sealed) = sealing.slots(layout.stride())?;
                 region.read(layout.place(piece.slot), sealed)?;
                 match open_piece(slots, piece, sealed, here, &mut attempts) {
                     Ok(()) => break,
@@ -261,6 +274,6 @@ impl DataPath {
 
 impl Drop for Sealing {
     fn drop(&mut self) {
-        self.scratch.zeroize();
+        self.scratch.bytes.zeroize();
     }
 }

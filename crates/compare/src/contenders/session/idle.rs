@@ -83,7 +83,8 @@ pub(crate) fn serve(device: &DeviceSelector, state: &Path) -> Result<(), Failure
     });
     runtime::block_on(async {
         let identity = Store::open(state)?.ensure_server(&[Credentials::name()?])?;
-        let mut server = Server::bind(Device::open(device)?, &identity, config(REGION)).await?;
+        let mut server =
+            Server::bind(Device::open(device)?, &identity, config(REGION, SessionOptions::default())).await?;
         let mut out = std::io::stdout();
         writeln!(out, "{}", server.local_addr().port())?;
         let mut sessions = Vec::new();
