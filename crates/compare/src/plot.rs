@@ -112,7 +112,7 @@ impl Panel<'_> {
             .margin(14)
             .x_label_area_size(26)
             .y_label_area_size(LABELS)
-            .build_cartesian_2d(0f64..width, (0..last).into_segmented())?;
+            .build_cartesian_2d(0f64..width, (0..last.max(1)).into_segmented())?;
         // The first at the top: places count from below.
         let name = |place: &SegmentValue<usize>| match place {
             SegmentValue::CenterOf(place) => {

@@ -135,7 +135,11 @@ impl Inner {
     /// Empties every socket that nobody else is emptying; whether something was there.
     pub(crate) fn progress(&self) -> bool {
         let ports = self.ports.read().unwrap_or_else(PoisonError::into_inner);
-        ports.iter().fold(false, |found, port| self.progress_port(port) || found)
+        let mut found = false;
+        for port in ports.iter() {
+            found |= self.progress_port(port);
+        }
+        found
     }
 
     pub(crate) fn progress_port(&self, port: &Port) -> bool {
