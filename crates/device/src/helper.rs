@@ -152,7 +152,8 @@ fn run(waker: &Waker, device: &Weak<Inner>) {
         let packets = match lingering {
             Some(since) if since.elapsed() < LINGER => {
                 std::thread::yield_now();
-                true
+                // Nobody was woken for packets: no reason to stop watching.
+                false
             }
             _ => {
                 lingering = None;

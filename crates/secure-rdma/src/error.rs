@@ -119,6 +119,12 @@ pub enum SessionError {
         /// What it did.
         what: &'static str,
     },
+    /// Whoever sent a message was cancelled in its middle.
+    #[error(
+        "a message was cut short: what sent it was cancelled when a part of it was on its way, and the peer would take the next \
+         message for its rest; let sending come to its end"
+    )]
+    CutShort,
     /// The client isn't on the server's list.
     #[error("the client is not on the list of allowed clients: {}", shown(.names, .fingerprint.as_ref()))]
     NotListed {
@@ -257,6 +263,7 @@ impl SessionError {
             Self::Full { .. } => ErrorKind::Full,
             Self::Overstepped { .. } | Self::NotListed { .. } | Self::Withdrawn(_) => ErrorKind::NotAllowed,
             Self::TimedOut { .. } | Self::Silent(_) => ErrorKind::TimedOut,
+            Self::CutShort => ErrorKind::Internal,
             Self::MessageTooLong { .. } | Self::OutOfRegion { .. } => ErrorKind::Limit,
             Self::Operation { .. } => ErrorKind::QueuePair,
             Self::Device(_) | Self::System { .. } | Self::Sealing(_) => ErrorKind::Internal,

@@ -10,9 +10,9 @@ use tokio::time::Instant;
 /// How often the files are looked at.
 const PERIOD: Duration = Duration::from_secs(1);
 
-/// What of a file changes when it is written or replaced: device, inode, length, and when it was written (seconds, nanoseconds). `None`
-/// if there is none.
-type Mark = Option<[i128; 5]>;
+/// What of a file changes when it is written, replaced, or made readable: device, inode, length, when it was written, and when that or
+/// its rights changed (seconds, nanoseconds each). `None` if there is none.
+type Mark = Option<[i128; 7]>;
 
 /// Watches files by looking at them once a second: no matter which file system they are on, and whether they are written in place, replaced
 /// by renaming, or reached by a symbolic link that is (as in a Kubernetes secret).
@@ -67,12 +67,14 @@ impl FileWatch {
 
 fn mark(path: &PathBuf) -> Mark {
     let found = fs::metadata(path).ok()?;
-    let fields: [i128; 5] = [
+    let fields: [i128; 7] = [
         found.dev().into(),
         found.ino().into(),
         found.len().into(),
         found.mtime().into(),
         found.mtime_nsec().into(),
+        found.ctime().into(),
+        found.ctime_nsec().into(),
     ];
     Some(fields)
 }

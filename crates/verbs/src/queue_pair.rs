@@ -384,7 +384,8 @@ impl<S: Sends> QueuePair<S> {
     }
 
     /// Queues several send requests, in order, before any of them is sent: on the embedded device the packets of short ones share system
-    /// calls. libibverbs' devices are given one after the other.
+    /// calls. libibverbs' devices are given one after the other. The iterator must not use this queue pair's completion queues or its
+    /// [`Breaker`]: the queue pair is locked while it runs.
     ///
     /// # Errors
     /// One wasn't taken, and its slices come back. Those before it were taken; those after it are still in the iterator, if the caller

@@ -479,7 +479,9 @@ fn a_queue_pair_gets_ready_while_its_queue_is_polled_and_its_packets_arrive() {
 /// What is outstanding is flushed, what comes later refused, and the peer's requests reach nothing any more.
 #[test]
 fn a_breaker_ends_a_connection_from_another_thread_and_outlives_it() {
-    let (mut a, mut b) = connect(&Setup { receives: 1, ..Setup::default() });
+    // Soft-RoCE takes 7 retries for as many as it takes (rxe: check_ack, retry_cnt).
+    let send = verbs::SendOptions { timeout: 10, retry_count: 2, ..Setup::default().send };
+    let (mut a, mut b) = connect(&Setup { send, receives: 1, ..Setup::default() });
     let breaker = b.qp().breaker();
     let again = breaker.clone();
     std::thread::spawn(move || breaker.fail()).join().unwrap();

@@ -34,7 +34,8 @@ pub(crate) enum BenchCommand {
 pub(crate) enum Measure {
     /// Bandwidth and messages a second, many requests being under way
     Bw,
-    /// Latency, one request at a time: half a round trip for send and write, which are sent back; all of it for read and atomic
+    /// Latency, one request at a time: half a round trip for send, and for write in clear, which are sent back; all of it
+    /// for read, atomic and a sealed write
     Lat,
 }
 

@@ -5,7 +5,7 @@
 //! last one has an immediate. One-sided operations of a sealed session are in [`super::sealed`].
 
 use super::memory::Buffers;
-use super::sealed::Sealing;
+use super::sealed::{Sealing, lengthen};
 use crate::SessionError;
 use crate::control::Fragments;
 use crate::seal::{OVERHEAD, SealError, SessionKeys};
@@ -27,6 +27,9 @@ const LAST: u32 = 1;
 /// application takes some, and the peer's sends wait.
 const INBOX: usize = 1 << 20;
 
+/// What a message that waits to be taken counts for beside its bytes: many short ones take memory too.
+const MESSAGE_COST: usize = 64;
+
 /// Completions taken at a time.
 const BATCH: usize = 16;
 
@@ -41,7 +44,7 @@ struct Inbox {
     /// The message whose last fragment hasn't come yet.
     partial: Vec<u8>,
     messages: VecDeque<Vec<u8>>,
-    /// Bytes in `messages`.
+    /// Bytes in `messages`, and [`MESSAGE_COST`] for each.
     held: usize,
     /// Receive buffers that aren't posted while too much is held.
     parked: Vec<Slice>,
@@ -74,6 +77,8 @@ pub(crate) struct DataPath {
     pub(super) sealing: Option<Sealing>,
     /// Whether the peer may send messages.
     takes_messages: bool,
+    /// Whether a message has been sent in part: whoever was sending it was cancelled, or is at it.
+    midway: bool,
     /// Why nothing may be used any more that comes over it.
     broken: Option<SessionError>,
     /// How long a thread looks for completions before it sleeps.
@@ -140,6 +145,7 @@ impl DataPath {
             peer_limit,
             sealing: keys.map(|keys| Sealing::new(keys, slot_size.max(buffers.size))),
             takes_messages,
+            midway: false,
             broken: None,
             busy_poll,
         })
@@ -156,7 +162,7 @@ impl DataPath {
             let (len, limit) = (message.len() as u64, self.peer_limit);
             return Err(SessionError::MessageTooLong { len, limit, who: "the peer" });
         }
-        self.check()?;
+        self.check_whole()?;
         let mut rest = message;
         loop {
             let (fragment, after) = rest.split_at(rest.len().min(self.fragment));
@@ -174,6 +180,7 @@ impl DataPath {
                 }
             };
             self.post(request)?;
+            self.midway = !last;
             if last {
                 return Ok(());
             }
@@ -251,7 +258,7 @@ impl DataPath {
     fn next_message(&mut self) -> Result<Option<Vec<u8>>, SessionError> {
         self.check()?;
         if let Some(message) = self.inbox.messages.pop_front() {
-            self.inbox.held -= message.len();
+            self.inbox.held -= message.len() + MESSAGE_COST;
             self.unpark()?;
             return Ok(Some(message));
         }
@@ -266,6 +273,12 @@ impl DataPath {
         self.inbox.forget();
         self.inbox.partial.zeroize();
         self.broken.get_or_insert(reason).clone()
+    }
+
+    /// That no message was left in the middle: the peer would take the next one for its rest.
+    pub(crate) fn check_whole(&mut self) -> Result<(), SessionError> {
+        self.check()?;
+        if self.midway { Err(self.condemn(SessionError::CutShort)) } else { Ok(()) }
     }
 
     pub(super) fn check(&self) -> Result<(), SessionError> {
@@ -283,8 +296,8 @@ impl DataPath {
         self.check()?;
         let mut at = offset;
         for piece in data.chunks(self.slot_size as usize) {
-            let slot = self.slot(OPERATION).await?;
             let range = remote.range(at, piece.len() as u64)?;
+            let slot = self.slot(OPERATION).await?;
             self.post(SendRequest::write([Self::fill(slot, piece)?], range))?;
             at += piece.len() as u64;
         }
@@ -299,6 +312,7 @@ impl DataPath {
         out: &mut [u8],
     ) -> Result<(), SessionError> {
         const OPERATION: &str = "read";
+        remote.range(offset, out.len() as u64)?;
         self.settle(OPERATION).await?;
         let size = self.slot_size as usize;
         let (mut asked, mut got) = (0, 0);
@@ -391,11 +405,13 @@ impl DataPath {
 
     /// Waits for the oldest outstanding request and returns its slot.
     pub(super) async fn finish(&mut self, operation: &'static str) -> Result<Slice, SessionError> {
+        // What the peer sends meanwhile doesn't extend it.
+        let deadline = tokio::time::Instant::now() + STALL_LIMIT;
         let mut completion = loop {
             if let Some(completion) = self.finished.pop_front() {
                 break completion;
             }
-            tokio::time::timeout(STALL_LIMIT, self.progress())
+            tokio::time::timeout_at(deadline, self.progress())
                 .await
                 .map_err(|_| SessionError::TimedOut { step: operation, limit: STALL_LIMIT })??;
         };
@@ -496,7 +512,7 @@ impl Inbox {
             Some(sealing) => sealing.open_message(slot, len, &mut self.partial)?,
             None => {
                 self.check(start + len)?;
-                self.partial.resize(start + len, 0);
+                lengthen(&mut self.partial, len);
                 DataPath::empty(slot, &mut self.partial[start..])?;
                 last
             }
@@ -504,7 +520,7 @@ impl Inbox {
         let end = self.partial.len();
         self.check(end)?;
         if last {
-            self.held += end;
+            self.held += end + MESSAGE_COST;
             self.messages.push_back(core::mem::take(&mut self.partial));
         }
         Ok(())

@@ -140,7 +140,8 @@ pub(crate) struct RegionLayout {
 
 /// An open session.
 ///
-/// Its operations are asynchronous and may be cancelled. Dropping it without [`close`](Self::close) ends the connection at once; the
+/// Its operations are asynchronous and may be cancelled; but if one that sends a message is cancelled when a part of that is on its way,
+/// the session can't be used for messages any more, and the next one says so. Dropping it without [`close`](Self::close) ends the connection at once; the
 /// peer is left to notice.
 pub struct Session {
     data: DataPath,
@@ -206,6 +207,7 @@ impl Session {
     /// # Errors
     /// This side is the client, they reach outside the region, or the session is over.
     pub async fn read_local(&mut self, offset: u64, len: usize) -> Result<Vec<u8>, SessionError> {
+        self.check_verdict()?;
         let region = self.local.as_ref().ok_or(SessionError::NoRegion)?;
         self.layout.check_data(offset, len as u64)?;
         let mut bytes = Zeroizing::new(vec![0; len]);
@@ -276,6 +278,7 @@ impl Session {
     /// # Errors
     /// The session is over.
     pub async fn recv(&mut self) -> Result<Option<Vec<u8>>, SessionError> {
+        self.check_verdict()?;
         let Self { data, keeper, .. } = self;
         let result = loop {
             match keeper.life() {
@@ -412,9 +415,14 @@ impl Session {
     /// # Errors
     /// The peer didn't take part, or not everything has arrived that one side has sealed for the other; all is freed in any case.
     pub async fn close(mut self) -> Result<(), SessionError> {
-        if let Err(reason) = self.data.settle("closing").await {
+        let Self { data, keeper, .. } = &mut self;
+        let settled = alive(keeper, async {
+            data.settle("closing").await?;
+            data.check_whole()
+        });
+        if let Err(reason) = settled.await {
             let reason = self.verdict.get().cloned().unwrap_or(reason);
-            if reason.is_of_sealing() {
+            if reason.is_of_sealing() || matches!(reason, SessionError::CutShort) {
                 self.abort(reason.clone()).await;
             }
             return Err(reason);
@@ -446,12 +454,18 @@ impl Session {
         let _ = tokio::time::timeout(CLOSE_LIMIT, self.keeper.end()).await;
     }
 
+    /// That the server hasn't ended the session, because its client is no longer allowed.
+    fn check_verdict(&self) -> Result<(), SessionError> {
+        self.verdict.get().cloned().map_or(Ok(()), Err)
+    }
+
     /// Ends the session, and tells the peer, if the data path turned out to carry what isn't the peer's, or what it may not send. Says
     /// why it is over if the server has ended it.
     fn judge<T>(&mut self, result: Result<T, SessionError>) -> Result<T, SessionError> {
         let result = result.map_err(|error| self.verdict.get().cloned().unwrap_or(error));
         if let Err(reason) = &result
-            && (reason.is_of_sealing() || matches!(reason, SessionError::Overstepped { .. }))
+            && (reason.is_of_sealing()
+                || matches!(reason, SessionError::Overstepped { .. } | SessionError::CutShort))
         {
             self.data.fail();
             self.keeper.fail(reason.clone());

@@ -91,7 +91,7 @@ impl Sealing {
 }
 
 /// Makes `message` longer, by so many zeros. Where it has to be moved for that, nothing is left behind at its old place.
-fn lengthen(message: &mut Vec<u8>, by: usize) {
+pub(super) fn lengthen(message: &mut Vec<u8>, by: usize) {
     let len = message.len() + by;
     if len > message.capacity() {
         let mut moved = Vec::with_capacity(len.max(2 * message.capacity()));
@@ -163,13 +163,14 @@ impl DataPath {
         while let Some(first) = pieces.peek().map(|piece| piece.slot) {
             let buffer = self.slot(OPERATION).await?;
             // From here to posting there is no `await`: what this side takes for written is sent.
-            let at_a_time = self.slot_size as usize / layout.stride();
+            let stride = u32::try_from(layout.stride()).unwrap_or(u32::MAX);
+            let at_a_time = (self.slot_size / stride) as usize;
             let Some(sealing) = &mut self.sealing else { return Err(SessionError::NoRegion) };
-            let (slots, scratch) = sealing.slots(at_a_time * layout.stride())?;
-            let mut staged = 0;
+            // One by one, while it is in the nearest cache.
+            let (slots, sealed) = sealing.slots(layout.stride())?;
+            let (mut buffer, mut staged) = (buffer, 0);
             let mut seal = || {
-                // The places first: a piece that is taken has one.
-                for (sealed, piece) in scratch.chunks_exact_mut(layout.stride()).zip(pieces.by_ref()) {
+                for piece in pieces.by_ref().take(at_a_time) {
                     let bytes = rest.split_off(..piece.len).unwrap_or_default();
                     match edges.iter_mut().find(|(slot, _)| !piece.whole && *slot == piece.slot) {
                         Some((_, whole)) => {
@@ -178,15 +179,16 @@ impl DataPath {
                         }
                         None => slots.seal(piece.slot, bytes, sealed)?,
                     }
-                    staged += layout.stride();
+                    buffer.write(staged, sealed)?;
+                    staged += stride;
                 }
-                Ok::<(), SealError>(())
+                buffer.set_len(staged)?;
+                Ok::<(), SessionError>(())
             };
             if let Err(error) = seal() {
-                return Err(self.condemn(error.into()));
+                return Err(self.condemn(error));
             }
-            let buffer = Self::fill(buffer, &scratch[..staged])?;
-            let range = remote.range(layout.place(first), staged as u64)?;
+            let range = remote.range(layout.place(first), staged.into())?;
             self.post(SendRequest::write([buffer], range))?;
         }
         Ok(())
@@ -228,16 +230,18 @@ impl DataPath {
             let buffer = self.finish(OPERATION).await?;
             let count = at_a_time.min(end - got);
             let Some(sealing) = &mut self.sealing else { return Err(SessionError::NoRegion) };
-            let (slots, sealed) = sealing.slots(count as usize * stride)?;
-            Self::empty(&buffer, sealed)?;
-            self.slots.push(buffer);
-            for (sealed, piece) in sealed.chunks_exact(stride).zip(pieces.by_ref()) {
+            let (slots, sealed) = sealing.slots(stride)?;
+            let mut from = 0;
+            for piece in pieces.by_ref().take(count as usize) {
+                buffer.read(from, sealed)?;
+                from += u32::try_from(stride).unwrap_or(u32::MAX);
                 let here = rest.split_off_mut(..piece.len).unwrap_or_default();
                 // This side's writes are done, and nobody else writes.
                 if let Err(error) = open_piece(slots, piece, sealed, here, &mut Attempts::once()) {
                     return Err(self.condemn(error.into()));
                 }
             }
+            self.slots.push(buffer);
             got += count;
         }
         Ok(())

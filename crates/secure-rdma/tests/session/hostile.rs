@@ -122,7 +122,8 @@ impl Secured {
             max_dest_rd_atomic: 1,
             min_rnr_timer: 4,
         };
-        let send = SendOptions { timeout: 14, retry_count: 7, rnr_retry: 7, max_rd_atomic: 1 };
+        // Soft-RoCE would go on for ever with 7 retries.
+        let send = SendOptions { timeout: 10, retry_count: 2, rnr_retry: 7, max_rd_atomic: 1 };
         let qp = qp.ready_to_receive(&peer, &receive).unwrap().ready_to_send(psn, &send).unwrap();
         Hostile { qp, queue, memory, region, control: self.control }
     }

@@ -2,7 +2,7 @@
 
 use crate::world::{World, bytes};
 use secure_rdma::control::SealPolicy::{self, Off, Required};
-use secure_rdma::{Buffers, Session, SessionOptions};
+use secure_rdma::{Buffers, Session, SessionError, SessionOptions};
 use std::time::Duration;
 
 const SMALLEST: Buffers = Buffers { size: 256, receives: 2, sends: 1 };
@@ -95,5 +95,22 @@ async fn a_side_that_polls_sees_what_one_that_sleeps_sees() {
             };
             assert!(tokio::join!(echo, ask).1 == bytes(5000));
         }
+    }
+}
+
+#[tokio::test]
+async fn a_message_that_was_cancelled_in_its_middle_is_not_continued_by_the_next() {
+    for seal in [Off, Required] {
+        let (_world, mut client, mut server) = session(seal, SMALLEST, SMALLEST).await;
+        // Nobody takes it: it stops when the server's buffers are full.
+        let half = tokio::time::timeout(Duration::from_millis(300), client.send(&bytes(100_000))).await;
+        assert!(half.is_err(), "it was sent as a whole: {half:?}");
+        let error = client.send(b"the next").await.unwrap_err();
+        assert!(matches!(error, SessionError::CutShort), "{error}");
+        let told = server.recv().await.unwrap_err().to_string();
+        assert!(
+            told.contains("cut short") || told.contains("flushed") || told.contains("WR_FLUSH_ERR"),
+            "{told}"
+        );
     }
 }
