@@ -1,6 +1,6 @@
 //! The helper thread: it works where nobody polls, and keeps the time.
 //!
-//! It sleeps in epoll on the sockets. A thread that polls a completion queue empties the sockets itself, and each packet would wake
+//! It sleeps in epoll on the sockets, but not before it has looked for more for a moment: packets mostly come in streams. A thread that polls a completion queue empties the sockets itself, and each packet would wake
 //! the helper for nothing; so when the helper is woken and sees that somebody has polled since, it stops watching the sockets and
 //! only looks in now and then, until the polling has stopped or somebody waits on a completion channel.
 

@@ -1,7 +1,6 @@
 //! The data path: a queue pair, its buffers, and what they carry.
 //!
-//! A message travels as fragments of at most the peer's receive size, each one SEND. So messages of any length need only small receive
-//! buffers, and an empty message is one empty fragment. Sealed, a fragment says itself whether it is its message's last; in clear the
+//! A message travels as fragments of at most the peer's receive size, each one SEND. So messages of any length fit buffers of any size, and an empty message is one empty fragment. Sealed, a fragment says itself whether it is its message's last; in clear the
 //! last one has an immediate. One-sided operations of a sealed session are in [`super::sealed`].
 
 use super::memory::Buffers;
@@ -36,7 +35,7 @@ const BATCH: usize = 16;
 /// What a side has acknowledged is in the other's completion queue. If the other doesn't find it there for so long, it was cut off.
 pub(crate) const MISSING_LIMIT: Duration = Duration::from_secs(5);
 
-/// Without any progress for so long, an operation has failed, whatever the queue pair's retries say.
+/// If its oldest request takes longer than this, an operation has failed, whatever the queue pair's retries say.
 pub(crate) const STALL_LIMIT: Duration = Duration::from_secs(30);
 
 /// What arrives.
