@@ -87,7 +87,7 @@ impl QueueCore {
         }
     }
 
-    pub(crate) fn each_port(&self, mut visit: impl FnMut(&Port)) {
+    pub(crate) fn each_port(&self, mut visit: impl FnMut(&Arc<Port>)) {
         for port in self.ports.read().unwrap_or_else(std::sync::PoisonError::into_inner).iter() {
             visit(port);
         }
@@ -182,11 +182,12 @@ impl CompletionQueue {
     pub fn poll(&self, out: &mut Vec<WorkCompletion>, max: usize) -> Result<usize, Overflow> {
         match self.core.take(out, max)? {
             0 => {
-                if !self.core.is_armed() {
-                    self.inner.surroundings.waker.polled();
-                }
+                let armed = self.core.is_armed();
                 self.core.each_port(|port| {
-                    self.inner.progress_port(port);
+                    if !armed {
+                        port.attention().polled();
+                    }
+                    self.inner.poll_port(port);
                 });
                 self.core.take(out, max)
             }
@@ -197,7 +198,7 @@ impl CompletionQueue {
     /// Asks for one event on the channel at the next completion. One that came before isn't announced: poll once more after this.
     pub fn arm(&self, arm: Arm) {
         self.core.arm(arm);
-        self.inner.surroundings.waker.about_to_wait();
+        self.core.each_port(|port| self.inner.about_to_wait(port));
     }
 }
 

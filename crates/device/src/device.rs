@@ -132,25 +132,29 @@ impl Inner {
         Time::ZERO + self.clock.elapsed()
     }
 
-    /// Empties every socket that nobody else is emptying; whether something was there.
-    pub(crate) fn progress(&self) -> bool {
-        let ports = self.ports.read().unwrap_or_else(PoisonError::into_inner);
-        let mut found = false;
-        for port in ports.iter() {
-            found |= self.progress_port(port);
-        }
-        found
+    pub(crate) fn each_port(&self, mut visit: impl FnMut(&Arc<Port>)) {
+        self.ports.read().unwrap_or_else(PoisonError::into_inner).iter().for_each(&mut visit);
     }
 
-    pub(crate) fn progress_port(&self, port: &Port) -> bool {
-        port.progress(&self.table, &self.surroundings.counters, || self.now()).unwrap_or(false)
+    /// Empties the socket; whether something was there, `None` if somebody else is at it.
+    pub(crate) fn progress_port(&self, port: &Port) -> Option<bool> {
+        port.progress(&self.table, &self.surroundings.counters, || self.now())
+    }
+
+    /// The same for a thread that polls a completion queue.
+    pub(crate) fn poll_port(&self, port: &Port) {
+        port.poll(&self.table, &self.surroundings.counters, || self.now());
+    }
+
+    /// Whoever polled is about to wait for a completion channel.
+    pub(crate) fn about_to_wait(&self, port: &Port) {
+        self.surroundings.waker.about_to_wait(port);
+        port.settle(|| self.now());
     }
 
     /// Returns when everything that has arrived is taken.
     pub(crate) fn catch_up(&self) {
-        for port in self.ports.read().unwrap_or_else(PoisonError::into_inner).iter() {
-            port.catch_up(&self.table, &self.surroundings.counters, || self.now());
-        }
+        self.each_port(|port| port.catch_up(&self.table, &self.surroundings.counters, || self.now()));
     }
 
     pub(crate) fn earliest_deadline(&self) -> Option<Time> {

@@ -1,18 +1,19 @@
 //! The helper thread: it works where nobody polls, and keeps the time.
 //!
-//! It sleeps in epoll on the sockets, but not before it has looked for more for a moment: packets mostly come in streams. A thread that polls a completion queue empties the sockets itself, and each packet would wake
-//! the helper for nothing; so when the helper is woken and sees that somebody has polled since, it stops watching the sockets and
-//! only looks in now and then, until the polling has stopped or somebody waits on a completion channel.
+//! It sleeps in epoll on the sockets, but not before it has looked for more for a moment: packets mostly come in streams. A thread
+//! that polls a completion queue empties the socket itself, and each packet would wake the helper for nothing; so when the helper is
+//! woken and sees that somebody has polled since, it stops watching that socket and only looks in now and then, until the polling has
+//! stopped or somebody waits on a completion channel.
 
 use crate::device::Inner;
-use crate::port::Port;
+use crate::port::{BUSY, Port};
 use rocev2::Time;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::event::{EventfdFlags, Timespec, eventfd};
 use rustix::io::Errno;
 use std::io;
-use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -24,7 +25,7 @@ const LOOK_IN: Duration = Duration::from_millis(1);
 /// its sender more than the packet.
 const LINGER: Duration = Duration::from_micros(50);
 
-/// Marks the waker among the descriptors that epoll watches; sockets have the index of their port.
+/// Marks the waker among what epoll watches; sockets have their descriptor's number.
 const WAKER: u64 = u64::MAX;
 
 /// What the helper thread shares with the threads of the application.
@@ -32,12 +33,10 @@ pub(crate) struct Waker {
     epoll: OwnedFd,
     wake: OwnedFd,
     stop: AtomicBool,
-    /// Somebody polled since the helper last looked, and doesn't wait on a completion channel now.
-    polled: AtomicBool,
-    /// Whether the sockets are watched.
-    watching: AtomicBool,
-    /// The sockets, to switch watching on and off.
-    ports: Mutex<Vec<Arc<Port>>>,
+    /// When the helper wakes by itself, in nanoseconds; 0 while it is awake.
+    sleeps_until: AtomicU64,
+    /// Held while a socket is watched from now on, or no longer.
+    watching: Mutex<()>,
 }
 
 impl Waker {
@@ -49,9 +48,8 @@ impl Waker {
             epoll,
             wake,
             stop: AtomicBool::new(false),
-            polled: AtomicBool::new(false),
-            watching: AtomicBool::new(true),
-            ports: Mutex::default(),
+            sleeps_until: AtomicU64::new(0),
+            watching: Mutex::default(),
         })
     }
 
@@ -60,45 +58,34 @@ impl Waker {
         let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
     }
 
-    /// Somebody looks at the sockets, and will again.
-    pub(crate) fn polled(&self) {
-        // Read first: a poller shouldn't take the cache line from others every time.
-        if !self.polled.load(Ordering::Relaxed) {
-            self.polled.store(true, Ordering::Relaxed);
+    /// Makes the helper look at deadlines in time for a new one, the earliest.
+    pub(crate) fn announce(&self, deadline: Time) {
+        // It looks at the deadlines once more after it has said how long it sleeps, and this one is among them by now.
+        if deadline.as_nanos() < self.sleeps_until.load(Ordering::SeqCst) {
+            self.wake();
         }
     }
 
-    /// Somebody is about to wait for a completion channel: the sockets must be watched.
-    pub(crate) fn about_to_wait(&self) {
-        self.polled.store(false, Ordering::SeqCst);
-        if !self.watching.load(Ordering::SeqCst) {
-            self.watch(true);
+    /// Somebody is about to wait for a completion channel: the socket must be watched.
+    pub(crate) fn about_to_wait(&self, port: &Port) {
+        port.attention().waits();
+        if !port.attention().is_watched() {
+            self.watch(port, true);
             self.wake();
         }
     }
 
     /// Watches another socket.
-    pub(crate) fn add(&self, port: &Arc<Port>) -> io::Result<()> {
-        let mut ports = crate::lock(&self.ports);
-        let data = EventData::new_u64(ports.len() as u64);
-        epoll::add(&self.epoll, port.socket(), data, self.interest())?;
-        ports.push(Arc::clone(port));
-        Ok(())
+    pub(crate) fn add(&self, port: &Port) -> io::Result<()> {
+        Ok(epoll::add(&self.epoll, port.socket(), mark(port), EventFlags::IN)?)
     }
 
-    fn interest(&self) -> EventFlags {
-        if self.watching.load(Ordering::SeqCst) { EventFlags::IN } else { EventFlags::empty() }
-    }
-
-    fn watch(&self, on: bool) {
-        let ports = crate::lock(&self.ports);
-        if self.watching.swap(on, Ordering::SeqCst) == on {
-            return;
-        }
-        let interest = self.interest();
-        for (index, port) in ports.iter().enumerate() {
-            // A socket that can't be watched is looked at with the others, every time the helper wakes.
-            let _ = epoll::modify(&self.epoll, port.socket(), EventData::new_u64(index as u64), interest);
+    fn watch(&self, port: &Port, on: bool) {
+        let _watching = crate::lock(&self.watching);
+        if port.attention().set_watched(on) != on {
+            let interest = if on { EventFlags::IN } else { EventFlags::empty() };
+            // A socket that can't be watched is looked at every time the helper wakes.
+            let _ = epoll::modify(&self.epoll, port.socket(), mark(port), interest);
         }
     }
 
@@ -108,29 +95,24 @@ impl Waker {
         self.wake();
     }
 
-    /// Sleeps until something happens, or for `span`; returns whether it was packets.
-    fn sleep(&self, span: Option<Duration>) -> bool {
+    /// Sleeps until something happens, or for `span`; adds the marks of the sockets that have packets to `ready`.
+    fn sleep(&self, span: Option<Duration>, ready: &mut Vec<u64>) {
         let mut events: [epoll::Event; 16] = core::array::from_fn(|_| epoll::Event {
             flags: EventFlags::empty(),
             data: EventData::new_u64(WAKER),
         });
         match epoll::wait(&self.epoll, &mut events, span.map(timespec).as_ref()) {
             Ok(count) => {
-                let mut packets = false;
                 for event in events.iter().take(count) {
                     match event.data.u64() {
                         WAKER => self.clear_wake(),
-                        _ => packets = true,
+                        socket => ready.push(socket),
                     }
                 }
-                packets
             }
-            Err(Errno::INTR) => false,
+            Err(Errno::INTR) => {}
             // Nothing that the helper could do about it: it goes on with what it can see without epoll.
-            Err(_) => {
-                std::thread::sleep(LOOK_IN);
-                true
-            }
+            Err(_) => std::thread::sleep(LOOK_IN),
         }
     }
 
@@ -145,50 +127,70 @@ pub(crate) fn start(waker: Arc<Waker>, device: Weak<Inner>) -> io::Result<JoinHa
 }
 
 fn run(waker: &Waker, device: &Weak<Inner>) {
-    let mut span = None;
-    // When packets came last, as long as it is worth looking for more.
-    let mut lingering: Option<Instant> = None;
+    let mut pause = Pause::Yield;
+    // When packets came last.
+    let mut arrived: Option<Instant> = None;
+    let mut ready = Vec::new();
     loop {
-        let packets = match lingering {
-            Some(since) if since.elapsed() < LINGER => {
-                std::thread::yield_now();
-                // Nobody was woken for packets: no reason to stop watching.
-                false
-            }
-            _ => {
-                lingering = None;
-                waker.sleep(span)
-            }
-        };
+        ready.clear();
+        match pause {
+            Pause::Yield => std::thread::yield_now(),
+            Pause::Sleep(span) => waker.sleep(span, &mut ready),
+        }
+        waker.sleeps_until.store(0, Ordering::SeqCst);
         if waker.stop.load(Ordering::SeqCst) {
             return;
         }
         let Some(device) = device.upgrade() else { return };
-        let polled = waker.polled.swap(false, Ordering::SeqCst);
-        if polled && packets {
-            // Somebody else takes these packets: no need to be woken for them.
-            waker.watch(false);
-            lingering = None;
-        } else if !polled {
-            waker.watch(true);
-            if device.progress() {
-                lingering = Some(Instant::now());
+        let (mut looks_in, mut busy) = (false, false);
+        device.each_port(|port| {
+            if !port.attention().take_polled() {
+                waker.watch(port, true);
+                match device.progress_port(port) {
+                    Some(true) => arrived = Some(Instant::now()),
+                    Some(false) => {}
+                    None => busy = true,
+                }
+            } else if ready.contains(&mark(port).u64()) {
+                // Somebody else takes these packets: no need to be woken for them.
+                waker.watch(port, false);
             }
+            looks_in |= !port.attention().is_watched();
+        });
+        if busy {
+            // The socket stays ready meanwhile: without this, the helper would go round and round. Where it shares a core with the
+            // thread that it came upon, it would do so until the scheduler puts an end to it: 1 ms, measured.
+            std::thread::sleep(BUSY);
         }
         let mut now = device.now();
         if device.earliest_deadline().is_some_and(|deadline| deadline <= now) {
             device.run_deadlines(now);
             now = device.now();
         }
-        span = span_until(device.earliest_deadline(), now);
-        if !waker.watching.load(Ordering::SeqCst) {
-            span = Some(span.map_or(LOOK_IN, |span| span.min(LOOK_IN)));
-        }
+        pause = if arrived.is_some_and(|arrived| arrived.elapsed() < LINGER) {
+            Pause::Yield
+        } else {
+            let looks_in = looks_in.then(|| now + LOOK_IN);
+            let until = |deadline: Option<Time>| deadline.into_iter().chain(looks_in).min();
+            let nanos = until(device.earliest_deadline()).map_or(u64::MAX, Time::as_nanos);
+            waker.sleeps_until.store(nanos, Ordering::SeqCst);
+            // Whoever announced a deadline in between took the helper to be awake.
+            Pause::Sleep(until(device.earliest_deadline()).map(|until| until.since(now)))
+        };
     }
 }
 
-fn span_until(deadline: Option<Time>, now: Time) -> Option<Duration> {
-    deadline.map(|deadline| deadline.since(now))
+/// What the helper does before it looks again.
+enum Pause {
+    /// More may come at once: others on this core go first.
+    Yield,
+    /// Until something happens, or for so long.
+    Sleep(Option<Duration>),
+}
+
+/// What epoll reports a port's socket as.
+fn mark(port: &Port) -> EventData {
+    EventData::new_u64(u64::from(port.socket().as_fd().as_raw_fd().unsigned_abs()))
 }
 
 /// `span` as the system takes it; what doesn't fit is as good as for ever.

@@ -18,6 +18,7 @@
 //! There is no lock that two queue pairs need to exchange data, except where they share a completion queue.
 #![deny(unsafe_code)]
 
+mod attention;
 mod buffers;
 mod channel;
 mod completion_queue;

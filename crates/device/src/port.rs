@@ -1,5 +1,6 @@
 //! A port: one local address with its socket, and what arrives there.
 
+use crate::attention::Attention;
 use crate::counters::{Counters, Stray};
 use crate::net::{Datagram, Gid, Received, RecvBuffers, Socket};
 use crate::queue_pair::QueuePairCore;
@@ -8,7 +9,7 @@ use rocev2::icrc::PseudoHeader;
 use rocev2::wire::Packet;
 use rocev2::{Mtu, Qpn, Time};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, TryLockError};
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ const PARTITION: u16 = 0x7fff;
 const ROUNDS: usize = 16;
 
 /// How long to leave another thread alone that is emptying the socket.
-const BUSY: Duration = Duration::from_micros(50);
+pub(crate) const BUSY: Duration = Duration::from_micros(50);
 
 /// One local address of the device, bound.
 pub(crate) struct Port {
@@ -29,6 +30,15 @@ pub(crate) struct Port {
     receive: Mutex<Receiving>,
     /// How often somebody has emptied the socket.
     emptied: AtomicU64,
+    attention: Attention,
+    unsettled: Unsettled,
+}
+
+/// Queue pairs whose programs were given messages, and may answer them before they look for more.
+#[derive(Default)]
+struct Unsettled {
+    some: AtomicBool,
+    queue_pairs: Mutex<Vec<Arc<QueuePairCore>>>,
 }
 
 /// What only the thread that empties the socket needs.
@@ -49,7 +59,15 @@ struct Intake {
 impl Port {
     pub(crate) fn new(socket: Socket, gid: Gid, mtu: Mtu) -> Self {
         let receive = Receiving { buffers: RecvBuffers::new(), intake: Intake::default() };
-        Self { socket, gid, mtu, receive: Mutex::new(receive), emptied: AtomicU64::new(0) }
+        Self {
+            socket,
+            gid,
+            mtu,
+            receive: Mutex::new(receive),
+            emptied: AtomicU64::new(0),
+            attention: Attention::new(),
+            unsettled: Unsettled::default(),
+        }
     }
 
     pub(crate) fn socket(&self) -> &Socket {
@@ -73,6 +91,10 @@ impl Port {
         self.mtu
     }
 
+    pub(crate) fn attention(&self) -> &Attention {
+        &self.attention
+    }
+
     /// Takes what has arrived and carries on the queue pairs concerned, unless another thread is at it: then `None`, otherwise whether
     /// something had arrived.
     pub(crate) fn progress(
@@ -80,6 +102,45 @@ impl Port {
         table: &QueueTable,
         counters: &Counters,
         clock: impl Fn() -> Time,
+    ) -> Option<bool> {
+        self.settle(&clock);
+        self.take(table, counters, &clock, |queue_pair, now| queue_pair.turn(now))
+    }
+
+    /// The same for a thread that polls a completion queue, and may answer what it gets before it polls again.
+    pub(crate) fn poll(&self, table: &QueueTable, counters: &Counters, clock: impl Fn() -> Time) {
+        self.settle(&clock);
+        self.take(table, counters, &clock, |queue_pair, now| {
+            // Unless the helper looks in, nobody would settle for a program that stops polling.
+            if self.attention.is_watched() {
+                queue_pair.turn(now);
+            } else if queue_pair.turn_for_poller(now) {
+                crate::lock(&self.unsettled.queue_pairs).push(Arc::clone(queue_pair));
+                self.unsettled.some.store(true, Ordering::SeqCst);
+            }
+        });
+        // The helper may have begun to watch in between, and have seen nothing to settle.
+        if self.attention.is_watched() {
+            self.settle(&clock);
+        }
+    }
+
+    /// Acknowledges what programs were given and have not answered.
+    pub(crate) fn settle(&self, clock: impl Fn() -> Time) {
+        if self.unsettled.some.load(Ordering::SeqCst) && self.unsettled.some.swap(false, Ordering::SeqCst) {
+            let now = clock();
+            for queue_pair in crate::lock(&self.unsettled.queue_pairs).drain(..) {
+                queue_pair.settle(now);
+            }
+        }
+    }
+
+    fn take(
+        &self,
+        table: &QueueTable,
+        counters: &Counters,
+        clock: &impl Fn() -> Time,
+        mut turn: impl FnMut(&Arc<QueuePairCore>, Time),
     ) -> Option<bool> {
         let mut receiving = match self.receive.try_lock() {
             Ok(receiving) => receiving,
@@ -99,7 +160,7 @@ impl Port {
             if !intake.touched.is_empty() {
                 let now = clock();
                 for queue_pair in intake.touched.drain(..) {
-                    queue_pair.turn(now);
+                    turn(&queue_pair, now);
                 }
             }
             if !received.is_full() {

@@ -1,6 +1,7 @@
 //! Queue pairs.
 
 mod core;
+mod dialogue;
 mod segmentation;
 
 pub(crate) use self::core::{QueuePairCore, Surroundings};
@@ -112,7 +113,7 @@ impl QueuePair {
 impl Drop for QueuePair {
     fn drop(&mut self) {
         self.inner.table.remove(self.core.qpn());
-        self.core.destroy();
+        self.core.destroy(self.inner.now());
     }
 }
 

@@ -8,11 +8,12 @@ use crate::events::{DeviceEvent, EventQueue};
 use crate::helper::Waker;
 use crate::net::TxBatch;
 use crate::port::Port;
+use crate::queue_pair::dialogue::Dialogue;
 use crate::queue_pair::segmentation::Segmentation;
 use core::time::Duration;
 use rocev2::icrc::PseudoHeader;
 use rocev2::rc::{self, Event, PostError, RecvRequest, SendRequest, Transition};
-use rocev2::wire::{Headers, Opcode, Packet};
+use rocev2::wire::{Aeth, Bth, Headers, Opcode, Packet};
 use rocev2::{Mtu, Psn, Qpn, Time};
 use std::cell::RefCell;
 use std::net::{IpAddr, SocketAddr};
@@ -26,6 +27,9 @@ const LATER: Duration = Duration::from_micros(100);
 
 /// Room for the longest packet: headers, payload, pad. The batch has room for the ICRC beside it.
 const LONGEST: usize = Headers::MAX_LEN + Mtu::B4096.bytes() as usize + 3;
+
+/// The length of an ACK packet. Others may be as short.
+const ACK: usize = Bth::LEN + Aeth::LEN;
 
 thread_local! {
     /// The packets that this thread is about to send.
@@ -52,6 +56,7 @@ pub(crate) struct Path {
 struct Locked {
     protocol: rc::QueuePair<DomainMemory>,
     path: Option<Path>,
+    dialogue: Dialogue,
     /// The deadline that was announced last, unless it has passed.
     announced: Option<Time>,
 }
@@ -85,6 +90,27 @@ impl Entered<'_> {
     }
 }
 
+impl Locked {
+    /// A program that polls received a message.
+    fn asked(&mut self, now: Time) {
+        let wait = self.dialogue.asked(now);
+        self.protocol.let_ack_wait(wait);
+    }
+
+    /// The program posted something to be sent.
+    fn answered(&mut self, now: Time) {
+        self.dialogue.answered(now);
+        self.protocol.let_ack_wait(false);
+    }
+
+    /// The program looks for more without having answered; whether an ACK may have waited for that.
+    fn unanswered(&mut self) -> bool {
+        let waited = self.dialogue.unanswered();
+        self.protocol.let_ack_wait(false);
+        waited
+    }
+}
+
 impl QueuePairCore {
     pub(crate) fn new(
         qpn: Qpn,
@@ -94,7 +120,12 @@ impl QueuePairCore {
         recv_queue: Arc<QueueCore>,
         surroundings: Surroundings,
     ) -> Self {
-        let locked = Locked { protocol: rc::QueuePair::new(limits), path: None, announced: None };
+        let locked = Locked {
+            protocol: rc::QueuePair::new(limits),
+            path: None,
+            dialogue: Dialogue::default(),
+            announced: None,
+        };
         Self { qpn, memory, send_queue, recv_queue, surroundings, locked: Mutex::new(locked) }
     }
 
@@ -126,6 +157,7 @@ impl QueuePairCore {
             self.recv_queue.add_port(&path.port);
         }
         let mut locked = crate::lock(&self.locked);
+        self.acknowledge(&mut locked, now);
         locked.protocol.modify(transition)?;
         if path.is_some() {
             locked.path = path;
@@ -137,6 +169,7 @@ impl QueuePairCore {
     pub(crate) fn post_send(&self, now: Time, request: SendRequest<Buffers>) -> Result<(), PostError> {
         let mut locked = crate::lock(&self.locked);
         locked.protocol.post_send(request)?;
+        locked.answered(now);
         self.carry_on(&mut locked, now);
         Ok(())
     }
@@ -155,6 +188,7 @@ impl QueuePairCore {
                 break;
             }
         }
+        locked.answered(now);
         self.carry_on(&mut locked, now);
         result
     }
@@ -180,6 +214,29 @@ impl QueuePairCore {
     /// Sends what is to be sent and hands out what has completed.
     pub(crate) fn turn(&self, now: Time) {
         self.carry_on(&mut crate::lock(&self.locked), now);
+    }
+
+    /// The same for a thread that polls: it sees what has completed first, and may answer it. Returns whether it has to
+    /// [`Self::settle`] before it looks for packets again.
+    pub(crate) fn turn_for_poller(&self, now: Time) -> bool {
+        let mut locked = crate::lock(&self.locked);
+        let received = self.deliver(&mut locked);
+        if received {
+            locked.asked(now);
+        }
+        self.carry_on(&mut locked, now);
+        received
+    }
+
+    /// Acknowledges what the program, after all, has not answered.
+    pub(crate) fn settle(&self, now: Time) {
+        self.acknowledge(&mut crate::lock(&self.locked), now);
+    }
+
+    fn acknowledge(&self, locked: &mut Locked, now: Time) {
+        if locked.unanswered() {
+            self.carry_on(locked, now);
+        }
     }
 
     /// Whether something is to be done, now that `deadline` has passed. Mostly it isn't: each acknowledgement moves the queue pair's
@@ -213,8 +270,10 @@ impl QueuePairCore {
     }
 
     /// Ends the queue pair: it neither sends nor remembers anything from here on.
-    pub(crate) fn destroy(&self) {
+    pub(crate) fn destroy(&self, now: Time) {
         let mut locked = crate::lock(&self.locked);
+        // What the program has received was received: the peer shall know.
+        self.acknowledge(&mut locked, now);
         // RESET is allowed from every state.
         let _ = locked.protocol.modify(Transition::Reset);
         locked.path = None;
@@ -232,7 +291,7 @@ impl QueuePairCore {
         {
             locked.announced = Some(at);
             if self.surroundings.deadlines.add(at, self.qpn) {
-                self.surroundings.waker.wake();
+                self.surroundings.waker.announce(at);
             }
         }
     }
@@ -259,7 +318,13 @@ impl QueuePairCore {
                     outgoing.commit_alone(len, path.peer);
                     continue;
                 }
-                let request = path.segmentation.is_on_trial().then(|| request_psn(outgoing.slot(), len)).flatten();
+                let on_trial = path.segmentation.is_on_trial();
+                let request = on_trial.then(|| request_psn(outgoing.slot(), len)).flatten();
+                if on_trial && len == ACK {
+                    // Behind a single request it would be the only one to get lost, and nothing acknowledges an ACK.
+                    outgoing.commit_alone(len, path.peer);
+                    continue;
+                }
                 let place = outgoing.commit(len, path.peer);
                 if request.is_some_and(|psn| path.segmentation.sent(psn, place)) {
                     self.surroundings.counters.gso_distrusted();
@@ -271,11 +336,15 @@ impl QueuePairCore {
         })
     }
 
-    fn deliver(&self, locked: &mut Locked) {
+    /// Hands out what has completed; returns whether a message was received.
+    fn deliver(&self, locked: &mut Locked) -> bool {
+        let mut received = false;
         while let Some(event) = locked.protocol.poll() {
             match event {
                 Event::Completion(completion) => {
-                    let queue = if completion.kind.is_recv() { &self.recv_queue } else { &self.send_queue };
+                    let is_recv = completion.kind.is_recv();
+                    received |= is_recv;
+                    let queue = if is_recv { &self.recv_queue } else { &self.send_queue };
                     if let Err(Overflow { .. }) = queue.push(WorkCompletion { qpn: self.qpn, completion }) {
                         self.surroundings.events.push(DeviceEvent::CompletionQueueOverflow(queue.number()));
                         // Its other queue pairs notice when they complete something themselves.
@@ -285,6 +354,7 @@ impl QueuePairCore {
                 Event::Async(event) => self.surroundings.events.push(DeviceEvent::QueuePair(self.qpn, event)),
             }
         }
+        received
     }
 }
 

@@ -1,6 +1,9 @@
 use crate::memory::Access;
 use crate::net::testing::in_namespace;
-use crate::{Buffers, CompletionQueue, Config, Device, Element, MemoryRegion, PathAttributes, QueuePair};
+use crate::{
+    Arm, Buffers, CompletionQueue, Config, Device, Element, MemoryRegion, PathAttributes, QueuePair,
+    WorkCompletion,
+};
 use rocev2::rc::{self, PeerRights, ReceiveAttributes, SendAttributes, SendOperation, Status, Transition};
 use rocev2::{Mtu, Psn};
 use smallvec::smallvec;
@@ -9,7 +12,8 @@ use std::time::{Duration, Instant};
 
 /// One end: a device at one address, a queue pair, memory for a message.
 struct End {
-    device: Device,
+    device: Arc<Device>,
+    gid_index: usize,
     queue: CompletionQueue,
     qp: QueuePair,
     memory: MemoryRegion,
@@ -17,16 +21,24 @@ struct End {
 
 const LEN: u32 = 256 << 10;
 
+const PATIENCE: Duration = Duration::from_secs(20);
+
 impl End {
     fn at(address: &str) -> Self {
-        let address = address.parse().unwrap();
-        let device = Device::open(Config { address: Some(address), port: None }).unwrap();
+        let config = Config { address: Some(address.parse().unwrap()), port: None };
+        Self::on(&Arc::new(Device::open(config).unwrap()), address)
+    }
+
+    /// On a device that may have others.
+    fn on(device: &Arc<Device>, address: &str) -> Self {
+        let device = Arc::clone(device);
+        let gid_index = device.gid_index(address.parse().unwrap()).unwrap();
         let queue = device.completion_queue(16, None).unwrap();
         let domain = device.protection_domain();
         let qp = domain.queue_pair(&queue, &queue, 8, 8).unwrap();
         let access = Access::LOCAL_WRITE | Access::REMOTE_WRITE;
         let memory = domain.register(LEN as usize, access).unwrap();
-        Self { device, queue, qp, memory }
+        Self { device, gid_index, queue, qp, memory }
     }
 
     fn connect(&self, peer: &Self, path_mtu: Mtu) {
@@ -39,8 +51,8 @@ impl End {
             max_dest_rd_atomic: 1,
             min_rnr_timer: 1,
         };
-        let (peer_gid, peer_port) = peer.device.bind_gid(0).unwrap();
-        let path = PathAttributes { gid_index: 0, peer_gid, peer_port: Some(peer_port) };
+        let (peer_gid, peer_port) = peer.device.bind_gid(peer.gid_index).unwrap();
+        let path = PathAttributes { gid_index: self.gid_index, peer_gid, peer_port: Some(peer_port) };
         self.qp.ready_to_receive(receive, path).unwrap();
         let send = SendAttributes {
             sq_psn: Psn::default(),
@@ -60,6 +72,11 @@ impl End {
 
     /// Carries out a request of so many bytes.
     fn carry_out(&self, operation: SendOperation, len: u32) {
+        self.post(operation, len);
+        self.done();
+    }
+
+    fn post(&self, operation: SendOperation, len: u32) {
         let buffers = self.buffers(len);
         let request = rc::SendRequest {
             id: 0,
@@ -71,16 +88,42 @@ impl End {
             fence: false,
         };
         self.qp.post_send(request).unwrap();
-        self.done();
+    }
+
+    fn post_recv(&self, len: u32) {
+        self.qp.post_recv(rc::RecvRequest { id: 0, buffers: self.buffers(len), len: len.into() }).unwrap();
     }
 
     fn done(&self) {
-        let mut done = Vec::new();
-        let deadline = Instant::now() + Duration::from_secs(20);
-        while self.queue.poll(&mut done, 1).unwrap() == 0 {
+        let deadline = Instant::now() + PATIENCE;
+        while !self.is_done() {
             assert!(Instant::now() < deadline, "no completion; {:?}", self.counters());
         }
-        assert_eq!(done[0].completion.status, Status::Success);
+    }
+
+    /// Waits for a message; what else completes is of no interest.
+    fn receive(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        let mut done = Vec::new();
+        while !done.iter().any(|done: &WorkCompletion| done.completion.kind.is_recv()) {
+            done.clear();
+            self.queue.poll(&mut done, 16).unwrap();
+            assert!(Instant::now() < deadline, "no message; {:?}", self.counters());
+        }
+    }
+
+    /// Looks once whether a request has completed.
+    fn is_done(&self) -> bool {
+        let mut done = Vec::new();
+        let count = self.queue.poll(&mut done, 1).unwrap();
+        assert!(done.iter().all(|done| done.completion.status == Status::Success), "{done:?}");
+        count > 0
+    }
+
+    /// A write to this end's memory.
+    fn write_target(&self) -> SendOperation {
+        let region = self.memory.region();
+        SendOperation::Write(rc::RemoteAddress { va: region.addr(), rkey: region.rkey() })
     }
 
     fn counters(&self) -> Vec<(&'static str, u64)> {
@@ -94,15 +137,14 @@ impl End {
 
 /// Sends a message from `a` to `b`.
 fn send(a: &End, b: &End, len: u32) {
-    b.qp.post_recv(rc::RecvRequest { id: 0, buffers: b.buffers(len), len: len.into() }).unwrap();
+    b.post_recv(len);
     a.carry_out(SendOperation::Send, len);
     b.done();
 }
 
 /// Writes from `a` to `b`.
 fn write(a: &End, b: &End, len: u32) {
-    let region = b.memory.region();
-    a.carry_out(SendOperation::Write(rc::RemoteAddress { va: region.addr(), rkey: region.rkey() }), len);
+    a.carry_out(b.write_target(), len);
 }
 
 fn pair(mtu: Mtu, addresses: [&str; 2]) -> [End; 2] {
@@ -171,5 +213,91 @@ fn a_mebibyte_takes_so_many_system_calls_and_no_more() {
             (again == 0 && [sends, answers] == calls).then_some([sends, answers])
         });
         assert_eq!(clean, Some(calls), "{name}: calls that send, and that acknowledge");
+    }
+}
+
+#[test]
+fn a_socket_that_nobody_polls_is_served_while_another_one_is_polled() {
+    let device = Arc::new(Device::open(Config { address: None, port: None }).unwrap());
+    let [polled, passive] = ["127.79.0.1", "127.79.0.2"].map(|address| End::on(&device, address));
+    let [talks, writes] = ["127.79.0.3", "127.79.0.4"].map(End::at);
+    for (a, b) in [(&polled, &talks), (&passive, &writes)] {
+        a.connect(b, Mtu::B1024);
+        b.connect(a, Mtu::B1024);
+    }
+    // So much that the device has learnt that somebody polls.
+    (0..200).for_each(|_| send(&talks, &polled, 64));
+    writes.post(passive.write_target(), 64);
+    let deadline = Instant::now() + PATIENCE;
+    while !writes.is_done() {
+        assert!(!polled.is_done());
+        assert!(Instant::now() < deadline, "{:?}", passive.qp.query());
+    }
+}
+
+/// One message there and one back, by programs that poll.
+fn round_trip(a: &End, b: &End) {
+    for (from, to) in [(a, b), (b, a)] {
+        to.post_recv(64);
+        from.post(SendOperation::Send, 64);
+        to.receive();
+    }
+}
+
+#[test]
+fn an_ack_leaves_with_the_answer_of_a_program_that_polls() {
+    const ROUND_TRIPS: u64 = 16;
+    // On IPv6 a run is known to arrive.
+    let [a, b] = pair(Mtu::B1024, ["::1", "::1"]);
+    let counts = || [&a, &b].map(|end| [end.count("send_calls"), end.count("datagrams_sent")]);
+    let together = (0..1000).any(|_| {
+        let before = counts();
+        (0..ROUND_TRIPS).for_each(|_| round_trip(&a, &b));
+        let after = counts();
+        (0..2).all(|end| {
+            let [calls, datagrams] = [0, 1].map(|at| after[end][at] - before[end][at]);
+            [calls, datagrams] == [ROUND_TRIPS, 2 * ROUND_TRIPS]
+        })
+    });
+    assert!(
+        together,
+        "each message, and the ACK of the one that it answers, in one system call; {:?}",
+        counts()
+    );
+}
+
+#[test]
+fn an_ack_does_not_wait_for_a_program_that_turns_away() {
+    let [a, b] = pair(Mtu::B1024, ["127.80.0.1", "127.80.0.2"]);
+    for turn_away in [|_: &End| {}, |end: &End| end.queue.arm(Arm::Any)] {
+        // So much that the device has learnt that both programs poll, and answer.
+        (0..200).for_each(|_| round_trip(&a, &b));
+        b.post_recv(64);
+        a.post(SendOperation::Send, 64);
+        b.receive();
+        turn_away(&b);
+        let deadline = Instant::now() + PATIENCE;
+        while a.qp.query().send_outstanding > 0 {
+            a.queue.poll(&mut Vec::new(), 16).unwrap();
+            assert!(Instant::now() < deadline, "{:?}", b.qp.query());
+        }
+    }
+}
+
+#[test]
+fn a_program_that_ends_its_queue_pair_has_acknowledged_what_it_received() {
+    for _ in 0..10 {
+        let [a, b] = pair(Mtu::B1024, ["127.81.0.1", "127.81.0.2"]);
+        (0..200).for_each(|_| round_trip(&a, &b));
+        b.post_recv(64);
+        a.post(SendOperation::Send, 64);
+        b.receive();
+        drop(b);
+        let deadline = Instant::now() + PATIENCE;
+        while a.qp.query().send_outstanding > 0 {
+            // A success each, or the test fails here.
+            a.is_done();
+            assert!(Instant::now() < deadline, "{:?}", a.qp.query());
+        }
     }
 }

@@ -60,6 +60,7 @@ pub struct QueuePair<M: Memory> {
     established: bool,
     drain_reported: bool,
     turn: Turn,
+    ack_waits: bool,
     events: VecDeque<Event>,
 }
 
@@ -69,6 +70,8 @@ pub struct QueuePair<M: Memory> {
 struct Turn {
     answers: bool,
     packets_left: u32,
+    /// A lone ACK has let requests go first.
+    yielded: bool,
 }
 
 impl Turn {
@@ -76,7 +79,14 @@ impl Turn {
     const PACKETS: u32 = 16;
 
     /// Answers first: the peer waits for them.
-    const START: Self = Self { answers: true, packets_left: Self::PACKETS };
+    const START: Self = Self { answers: true, packets_left: Self::PACKETS, yielded: false };
+
+    /// A lone ACK lets a run of requests go first, once: the peer's program waits for those, its queue pair for the ACK.
+    fn yield_to_requests(&mut self) {
+        if !self.yielded {
+            *self = Self { answers: false, packets_left: Self::PACKETS, yielded: true };
+        }
+    }
 
     /// Notes that a packet left, an answer or a request.
     fn took(&mut self, answer: bool) {
@@ -86,7 +96,7 @@ impl Turn {
         }
         self.packets_left -= 1;
         if self.packets_left == 0 {
-            *self = Self { answers: !answer, packets_left: Self::PACKETS };
+            *self = Self { answers: !answer, packets_left: Self::PACKETS, ..*self };
         }
     }
 }
@@ -118,6 +128,7 @@ impl<M: Memory> QueuePair<M> {
             established: false,
             drain_reported: false,
             turn: Turn::START,
+            ack_waits: false,
             events: VecDeque::new(),
         }
     }
@@ -282,12 +293,27 @@ impl<M: Memory> QueuePair<M> {
         }
     }
 
+    /// Whether an ACK that is all the responder owes waits, for a request that leaves with it: then [`Self::poll_transmit`] leaves it
+    /// out. The peer's requests complete only with it, so whoever sets this must end it soon; it delays nothing else.
+    ///
+    /// IBA 9.7.5.1 leaves it to the responder when to acknowledge, and how much with one packet, as long as its peer isn't kept
+    /// waiting until a timeout.
+    pub fn let_ack_wait(&mut self, wait: bool) {
+        self.ack_waits = wait;
+    }
+
     /// Writes the next packet, BTH to pad, into `out` (which must hold a full packet: path MTU + [`crate::wire::Headers::MAX_LEN`]
     /// + 3 bytes) and returns its length, or `None` when nothing is to be sent now. Answers and requests take turns.
     pub fn poll_transmit(&mut self, now: Time, memory: &M, out: &mut [u8]) -> Option<usize> {
+        if self.responder.owes_only_an_ack() {
+            self.turn.yield_to_requests();
+        }
         let answers_first = self.turn.answers;
         for answer in [answers_first, !answers_first] {
             let len = if answer {
+                if self.ack_waits && self.responder.owes_only_an_ack() {
+                    continue;
+                }
                 self.responder.poll_transmit(memory, out, &mut self.events)
             } else if matches!(self.state, State::ReadyToSend | State::SendQueueDrain) {
                 self.requester.poll_transmit(now, memory, out, &mut self.events)

@@ -156,6 +156,11 @@ impl<M: Memory> Responder<M> {
         self.answers.len()
     }
 
+    /// Whether the only answer that waits says that requests were done, and carries nothing else.
+    pub(super) fn owes_only_an_ack(&self) -> bool {
+        self.answers.len() == 1 && matches!(self.answers.front(), Some(Answer::Ack { .. }))
+    }
+
     /// Requests that have not completed.
     pub(super) fn outstanding(&self) -> usize {
         self.queue.len() + usize::from(matches!(self.arriving, Some(Arriving::Send { .. })))

@@ -3,7 +3,7 @@
 use super::lone::{ACK, Lone, Out, RQ, SEQUENCE_ERROR, SQ, VA, small};
 use super::world::{Options, Receiving, World};
 use netem::LinkConfig;
-use rocev2::rc::{Limits, Refusal, SendOperation, SendRequest, Status, Transition, rnr_delay};
+use rocev2::rc::{Limits, Refusal, SendOperation, SendRequest, State, Status, Transition, rnr_delay};
 use rocev2::wire::{NakCode, Operation as O, Reth, Syndrome};
 use rocev2::{Mtu, Psn};
 use std::time::Duration;
@@ -571,7 +571,7 @@ fn a_read_repeated_after_its_region_went_ends_only_a_peer_that_needs_it() {
     let sent = lone.sent();
     assert_eq!(brief(&sent), [(O::Acknowledge, 0)]);
     assert_eq!(sent[0].syndrome(), Some(Syndrome::Nak(NakCode::RemoteAccess)));
-    assert_eq!(lone.qp.state(), rocev2::rc::State::ReadyToSend);
+    assert_eq!(lone.qp.state(), State::ReadyToSend);
     assert_eq!(lone.events, []);
     let nothing = lone.reth(0, 0);
     assert_eq!(lone.handle(&Lone::request_with(O::WriteOnly, 2, nothing), &[]), Ok(()), "it goes on");
@@ -616,4 +616,46 @@ fn one_ack_answers_a_batch_that_was_drained_from_a_socket() {
     };
     assert_eq!(count_acks(Receiving::Single), 20);
     assert_eq!(count_acks(Receiving::Batch(Duration::from_millis(1))), 1);
+}
+
+#[test]
+fn a_lone_ack_lets_the_answer_go_first_but_does_not_wait_for_more_than_a_run_of_packets() {
+    let mut lone = Lone::new(&small());
+    for (posted, packets) in [(1_u8, 1), (40, 16)] {
+        lone.restart(State::ReadyToSend, &small());
+        lone.post_recv(0, 64);
+        assert_eq!(lone.handle(&Lone::request(O::SendOnly, 0), &[1]), Ok(()));
+        (0..posted).for_each(|id| lone.post(id.into(), SendOperation::Send, 1));
+        let mut expected: Vec<_> = (0..posted).map(|number| (O::SendOnly, i32::from(number))).collect();
+        expected.insert(packets, (O::Acknowledge, 0));
+        assert_eq!(lone.sent_brief(), expected);
+    }
+}
+
+#[test]
+fn an_ack_waits_until_it_is_told_to_leave() {
+    let mut lone = Lone::new(&small());
+    for number in 0..2 {
+        lone.post_recv(0, 64);
+        assert_eq!(lone.handle(&Lone::request(O::SendOnly, number), &[1]), Ok(()));
+    }
+    lone.qp.let_ack_wait(true);
+    assert_eq!(lone.sent(), []);
+    lone.qp.let_ack_wait(false);
+    assert_eq!(lone.sent_brief(), [(O::Acknowledge, 1)], "one for both");
+}
+
+#[test]
+fn only_a_lone_ack_waits() {
+    let mut lone = Lone::new(&small());
+    lone.qp.let_ack_wait(true);
+    lone.post_recv(0, 64);
+    let reth = lone.reth(0, 8);
+    assert_eq!(lone.handle(&Lone::request(O::SendOnly, 0), &[1]), Ok(()));
+    assert_eq!(lone.handle(&Lone::request_with(O::ReadRequest, 1, reth), &[]), Ok(()));
+    assert_eq!(lone.sent_brief(), [(O::Acknowledge, 0), (O::ReadResponseOnly, 1)]);
+    assert!(lone.handle(&Lone::request(O::SendOnly, 9), &[1]).is_err());
+    assert_eq!(lone.sent_brief(), [(O::Acknowledge, 2)], "a NAK");
+    lone.post(0, SendOperation::Send, 1);
+    assert_eq!(lone.sent_brief(), [(O::SendOnly, 0)], "requests don't");
 }
