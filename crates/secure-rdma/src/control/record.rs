@@ -14,7 +14,7 @@ use super::field::{self, Field, optional};
 use super::{DecodeError, EncodeError, Invalid, Lid, Redacted, Text, deterministic};
 
 /// The protocol version that this library speaks.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 
 /// How often a peer may want to hear from the other, in milliseconds. The lower end keeps a hostile peer from making this side
 /// send without pause.

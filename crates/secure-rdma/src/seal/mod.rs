@@ -33,5 +33,5 @@ pub use error::SealError;
 pub use exporter::{Exporter, LABEL};
 pub use message::{Fragment, Limits, MessageOpener, MessageSealer, OVERHEAD};
 pub use schedule::SessionKeys;
-pub use slot::{Attempts, Format, Layout, Piece, SLOT_OVERHEAD, Slots, Writers};
+pub use slot::{Attempts, Format, Layout, NOTE_ENTRY, NoteError, Piece, SLOT_OVERHEAD, Slots, Writers};
 pub use suite::Suite;

@@ -5,6 +5,7 @@
 //! | `bootstrap` | what is exchanged inside TLS until both queue pairs are in RTS |
 //! | `data` | messages and one-sided operations over the queue pair |
 //! | `sealed` | the same where the data path is sealed |
+//! | `notes` | what a side has written into slots, told to its peer |
 //! | `keeper` | the control channel afterwards: heartbeat, errors, the three-step close |
 //! | `memory` | sizes of what a session holds and offers |
 
@@ -12,6 +13,7 @@ mod bootstrap;
 mod data;
 mod keeper;
 mod memory;
+mod notes;
 mod sealed;
 
 pub use memory::Buffers;
@@ -212,7 +214,13 @@ impl Session {
         self.layout.check_data(offset, len as u64)?;
         let mut bytes = Zeroizing::new(vec![0; len]);
         let result = if self.info.sealed {
-            self.data.open_local(region, offset, &mut bytes).await
+            async {
+                if let Life::PeerClosing(peer) = self.keeper.life() {
+                    self.data.hear_out(peer).await?;
+                }
+                self.data.open_local(region, offset, &mut bytes).await
+            }
+            .await
         } else {
             region.read(offset, &mut bytes).map_err(SessionError::from)
         };
@@ -418,7 +426,9 @@ impl Session {
         let Self { data, keeper, .. } = &mut self;
         let settled = alive(keeper, async {
             data.settle("closing").await?;
-            data.check_whole()
+            data.check_whole()?;
+            // The goodbye's counts say whether they arrived; until the peer says goodbye too, it may have no room for them.
+            data.tell("closing").await
         });
         if let Err(reason) = settled.await {
             let reason = self.verdict.get().cloned().unwrap_or(reason);

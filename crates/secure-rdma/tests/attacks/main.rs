@@ -47,6 +47,8 @@ const PARTS: &[Part] = &[
             &messages::LEFT_OUT,
             &messages::WRITE_LOST,
             &messages::WRITE_WITHHELD,
+            &messages::WRITE_CUT_OFF,
+            &messages::NOTE_CUT_OFF,
             &messages::CUT_OFF,
         ],
     },
