@@ -9,7 +9,8 @@ use crate::SessionError;
 use crate::control::Fragments;
 use crate::seal::{MessageOpener, NOTE_ENTRY, NoteError, OVERHEAD, SealError, Slots};
 use tokio::time::timeout;
-use verbs::{SendRequest, Slice};
+use verbs::{MemoryRegion, SendRequest, Slice};
+use zeroize::Zeroizing;
 
 /// The shortest text of a fragment that a peer of a sealed session has to take: an entry of a note.
 pub(super) const SHORTEST: usize = NOTE_ENTRY;
@@ -67,6 +68,22 @@ impl DataPath {
                 Err(error) => return Err(self.condemn(error.into())),
             };
             self.post(request)?;
+        }
+        Ok(())
+    }
+
+    /// Opens once more what this side's program has read and the peer, as it has told, has written since, in `region`: a program that
+    /// read too early, and never again, would not find out that a write was withheld.
+    pub(crate) async fn check_read(&mut self, region: &MemoryRegion) -> Result<(), SessionError> {
+        let outdated = |path: &Self, first| path.sealing.as_ref()?.keys.slots.as_ref()?.outdated(first);
+        let mut first = 0;
+        while let Some(slot) = outdated(self, first) {
+            let payload = self.sealed_layout()?.payload();
+            let mut text = Zeroizing::new(vec![0; payload]);
+            self.open_local(region, u64::from(slot) * payload as u64, &mut text).await?;
+            first = slot.saturating_add(1);
+            // There may be many of them.
+            tokio::task::yield_now().await;
         }
         Ok(())
     }

@@ -127,7 +127,7 @@ fn open_piece(
 }
 
 impl DataPath {
-    fn sealed_layout(&self) -> Result<Layout, SessionError> {
+    pub(super) fn sealed_layout(&self) -> Result<Layout, SessionError> {
         self.sealing.as_ref().and_then(Sealing::layout).ok_or(SessionError::NoRegion)
     }
 

@@ -48,6 +48,7 @@ const PARTS: &[Part] = &[
             &messages::WRITE_LOST,
             &messages::WRITE_WITHHELD,
             &messages::WRITE_CUT_OFF,
+            &messages::WRITE_MISSED,
             &messages::NOTE_CUT_OFF,
             &messages::CUT_OFF,
         ],

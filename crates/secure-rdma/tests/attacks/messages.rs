@@ -71,6 +71,12 @@ pub(crate) static WRITE_CUT_OFF: Attack = Attack::new(
     "every packet",
     write_cut_off,
 );
+pub(crate) static WRITE_MISSED: Attack = Attack::new(
+    "forged ACK: the same, then an orderly end, and the server has read before and doesn't again",
+    "T3",
+    "every packet",
+    write_missed,
+);
 pub(crate) static NOTE_CUT_OFF: Attack = Attack::new(
     "forged ACK: the same, and what the client tells of its WRITE withheld and acknowledged too",
     "T3",
@@ -393,7 +399,7 @@ async fn overwritten(path: &Path, client: &mut Session, server: &mut Session) {
     within(client.write(0, &[b'B'; 4096])).await.unwrap();
     path.middle.let_pass();
     path.middle.leave_out(client.info(), withheld.lock().unwrap().len());
-    // Nobody has told it yet.
+    // Nobody has told the server yet.
     assert_eq!(within(server.read_local(0, 5)).await.unwrap(), b"AAAAA");
 }
 
@@ -444,6 +450,25 @@ fn write_cut_off() -> Played {
             assert!(matches!(error, SessionError::Forged(SealError::Withheld { slot: 0 })), "{error}");
             assert_told(&error, &left.unwrap_err());
             ended(Side::Server, &error)
+        })
+    })
+}
+
+fn write_missed() -> Played {
+    both(|path, open| {
+        let (mut client, mut server) = path.session();
+        path.run(async {
+            overwritten(path, &mut client, &mut server).await;
+            let (left, stayed) = goodbye(client, server).await;
+            if open {
+                left.unwrap();
+                stayed.unwrap();
+                return "both sides end in good order; the server's program has read what was there before".into();
+            }
+            let error = stayed.unwrap_err();
+            assert!(matches!(error, SessionError::Forged(SealError::Withheld { slot: 0 })), "{error}");
+            assert_told(&error, &left.unwrap_err());
+            format!("the server's program, which wasn't told yet, has read older bytes of the client's; at the end, {}", ended(Side::Server, &error).trim_start_matches("no wrong byte; "))
         })
     })
 }
@@ -575,6 +600,11 @@ fn a_write_that_never_arrived_goes_unnoticed_in_an_open_session_and_is_missed_by
 fn a_write_that_never_arrived_goes_unnoticed_in_an_open_session_and_is_missed_by_the_reader_of_a_sealed_one_after_its_end()
  {
     let _ = WRITE_CUT_OFF.play();
+}
+
+#[test]
+fn a_write_that_never_arrived_goes_unnoticed_in_an_open_session_and_is_missed_at_the_end_of_a_sealed_one() {
+    let _ = WRITE_MISSED.play();
 }
 
 #[test]

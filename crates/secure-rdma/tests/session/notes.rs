@@ -94,6 +94,44 @@ async fn a_server_that_reads_after_an_orderly_end_takes_nothing_older() {
     }
 }
 
+/// What it has read is looked at once more.
+#[tokio::test]
+async fn a_server_that_read_too_early_and_never_again_finds_out_at_the_end() {
+    for (was_written, says_goodbye_first) in [(true, false), (false, false), (true, true), (false, true)] {
+        let (_world, mut client, mut server) = session().await;
+        let slot = if was_written { 0 } else { 3 };
+        if was_written {
+            client.write(0, &[b'A'; 8192]).await.unwrap();
+        }
+        let before = raw(server.region().unwrap(), slot);
+        client.write(slot * SLOT, &[b'B'; 4096]).await.unwrap();
+        server.region().unwrap().write(slot * STRIDE, &before).unwrap();
+        assert_eq!(server.read_local(slot * SLOT, 1).await.unwrap(), if was_written { b"A" } else { b"\0" });
+        let (there, here) = if says_goodbye_first {
+            let answer = async {
+                assert!(client.recv().await.unwrap().is_none());
+                client.close().await
+            };
+            within(async { tokio::join!(server.close(), answer) }).await
+        } else {
+            let answer = async {
+                assert!(server.recv().await.unwrap().is_none());
+                server.close().await
+            };
+            within(async { tokio::join!(answer, client.close()) }).await
+        };
+        let error = there.unwrap_err();
+        assert!(
+            matches!(&error, SessionError::Forged(SealError::Withheld { slot: found }) if u64::from(*found) == slot),
+            "{error}"
+        );
+        // Whoever has answered a goodbye has closed before the other knows.
+        if !says_goodbye_first {
+            assert_eq!(here.unwrap_err().to_string(), format!("the peer ended the session: {error}"));
+        }
+    }
+}
+
 /// Its writes are told at the end: a client that may not send messages may send notes.
 #[tokio::test]
 async fn a_client_that_may_only_write_tells_of_it_at_the_end() {

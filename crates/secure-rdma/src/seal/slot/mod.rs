@@ -160,8 +160,9 @@ impl Slots {
             plaintext.fill(0);
             return Err(self.fail(error));
         }
-        if let Some(stamp) = found {
-            self.note(slot, stamp);
+        match found {
+            Some(stamp) => self.note(slot, stamp),
+            None => self.stamps.set_empty(slot),
         }
         Ok(())
     }
@@ -205,6 +206,16 @@ impl Slots {
         };
         self.clock = self.clock.max(self.told.highest());
         result.map_err(|error| self.fail(SealError::Note(error)))
+    }
+
+    /// The first slot from `first` on of which this side has opened something older than what the peer has told since. Whoever opens it
+    /// again finds out whether it was written.
+    #[must_use]
+    pub fn outdated(&self, first: u32) -> Option<u32> {
+        self.stamps.used(first).find(|slot| {
+            let (seen, told) = (self.stamps.get(*slot), self.told.get(*slot));
+            told.is_some_and(|told| seen.is_none_or(|seen| told > seen.number()))
+        })
     }
 
     fn may_write(&self, author: Role) -> bool {

@@ -209,6 +209,30 @@ fn what_was_told_counts_no_more_when_something_newer_was_seen_or_written() {
 }
 
 #[test]
+fn a_slot_that_was_read_before_it_was_told_of_is_outdated_until_it_is_read_again() {
+    let (mut client, mut server) = sides(Suite::Aes256Gcm, small());
+    let old = seal(&mut client, 5, 1);
+    assert_eq!(open(&mut server, 5, &old), Ok(1));
+    server.learn(&told(&mut client)).unwrap();
+    assert_eq!(server.outdated(0), None, "it has what it was told of");
+    for slot in [2, 3] {
+        assert_eq!(open(&mut server, slot, &zeros(small())), Ok(0));
+    }
+    assert_eq!(server.outdated(0), None, "it wasn't told of anything there");
+    let new = [2, 4, 5].map(|slot| seal(&mut client, slot, 7));
+    server.learn(&told(&mut client)).unwrap();
+    // Of slot 4 it has never read anything.
+    assert_eq!(
+        [0, 2, 3, 5, 6].map(|first| server.outdated(first)),
+        [Some(2), Some(2), Some(5), Some(5), None]
+    );
+    assert_eq!(open(&mut server, 2, &new[0]), Ok(7));
+    assert_eq!(server.outdated(0), Some(5));
+    assert_eq!(open(&mut server, 5, &new[2]), Ok(7));
+    assert_eq!(server.outdated(0), None);
+}
+
+#[test]
 fn of_what_was_told_a_slot_that_is_newer_is_taken() {
     let (mut client, mut server) = sides(Suite::Aes256Gcm, clients());
     seal(&mut client, 5, 1);
