@@ -11,7 +11,7 @@
 //! | `secret` | a secret that is wiped, and what is derived from it |
 //! | `schedule` | from the session's secret to the keys of each direction and use |
 //! | `key` | an AEAD key with its IV |
-//! | `message` | sealed fragments of messages, in order, re-keyed under way |
+//! | `message` | sealed fragments of messages, and notes, in order, re-keyed under way |
 //! | `slot` | sealed memory for one-sided access |
 
 mod context;
