@@ -73,8 +73,8 @@ pub enum SessionError {
     Forged(SealError),
     /// The end of what one side sealed hasn't arrived, although the network said so.
     #[error(
-        "{who} sealed {sealed} fragments of messages, but {opened} arrived: the last ones were cut off on the way; the data path \
-         is under attack, or broken"
+        "{who} sealed {sealed} fragments of messages and notes, but {opened} arrived: the last ones were cut off on the way; the \
+         data path is under attack, or broken"
     )]
     Truncated {
         /// Whose.
@@ -261,6 +261,7 @@ impl SessionError {
             Self::Forged(_) | Self::Truncated { .. } => ErrorKind::Forged,
             Self::ForeignAddress { .. } => ErrorKind::Path,
             Self::Full { .. } => ErrorKind::Full,
+            Self::Sealing(SealError::Note(_)) => ErrorKind::Malformed,
             Self::Overstepped { .. } | Self::NotListed { .. } | Self::Withdrawn(_) => ErrorKind::NotAllowed,
             Self::TimedOut { .. } | Self::Silent(_) => ErrorKind::TimedOut,
             Self::CutShort => ErrorKind::Internal,
@@ -279,7 +280,8 @@ impl From<SealError> for SessionError {
             SealError::Message { .. }
             | SealError::Torn { .. }
             | SealError::Slot { .. }
-            | SealError::RolledBack { .. } => Self::Forged(error),
+            | SealError::RolledBack { .. }
+            | SealError::Withheld { .. } => Self::Forged(error),
             error => Self::Sealing(error),
         }
     }

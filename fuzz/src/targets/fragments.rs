@@ -3,13 +3,14 @@
 
 use super::keys::{pair, small};
 use crate::input::Input;
-use secure_rdma::seal::{MessageOpener, MessageSealer, OVERHEAD, Suite, Writers};
+use secure_rdma::seal::{Fragment, MessageOpener, MessageSealer, OVERHEAD, Suite, Writers};
 
 /// Fragments that are sealed and delivered.
 const STEPS: usize = 200;
 
 struct Sealed {
     last: bool,
+    note: bool,
     plaintext: Vec<u8>,
     record: Vec<u8>,
 }
@@ -28,13 +29,13 @@ pub(super) fn run(bytes: &[u8]) {
         }
         let record = match input.u8() % 8 {
             0..=2 => {
-                let (last, text) = (input.flag(), input.piece());
-                sent.push(seal(&mut sealer, last, text));
+                let (mark, text) = (input.u8(), input.piece());
+                sent.push(seal(&mut sealer, mark, text));
                 continue;
             }
             3 | 4 => sent.get(receiver.opened).map(|next| next.record.clone()),
             5 => Some(input.piece().to_vec()),
-            6 => Some(seal(&mut reflecting, input.flag(), input.piece()).record),
+            6 => Some(seal(&mut reflecting, input.u8(), input.piece()).record),
             _ => {
                 let at = usize::from(input.u8()) % sent.len().max(1);
                 sent.get(at).map(|any| tampered(any.record.clone(), &mut input))
@@ -46,12 +47,20 @@ pub(super) fn run(bytes: &[u8]) {
     }
 }
 
-fn seal(sealer: &mut MessageSealer, last: bool, text: &[u8]) -> Sealed {
+/// Seals a fragment: a message's last one if `mark` is odd, a note if it is a multiple of 4.
+fn seal(sealer: &mut MessageSealer, mark: u8, text: &[u8]) -> Sealed {
+    let (last, note) = (mark % 2 == 1, mark != 0 && mark.is_multiple_of(4));
     let mut record = vec![0; text.len() + OVERHEAD];
     let count = sealer.count();
-    sealer.seal(last, text, &mut record).expect("sealed");
+    if note {
+        record[MessageOpener::TEXT_AT..][..text.len()].copy_from_slice(text);
+        sealer.seal_note(&mut record).expect("sealed");
+    } else {
+        sealer.seal(last, text, &mut record).expect("sealed");
+    }
     assert_eq!(sealer.count(), count + 1);
-    Sealed { last, plaintext: text.to_vec(), record }
+    assert_eq!(record.first_chunk().map(|header| MessageOpener::says_note(*header)), Some(note));
+    Sealed { last, note, plaintext: text.to_vec(), record }
 }
 
 fn tampered(mut record: Vec<u8>, input: &mut Input<'_>) -> Vec<u8> {
@@ -82,13 +91,13 @@ impl Receiver {
 
         let mut out = vec![0xee; record.len().saturating_sub(OVERHEAD)];
         let mut copy = record.to_vec();
-        let first = beside.open(record, &mut out).map(|fragment| (fragment.last, fragment.bytes.to_vec()));
-        let second =
-            in_place.open_in_place(&mut copy).map(|fragment| (fragment.last, fragment.bytes.to_vec()));
+        let parts = |fragment: Fragment<'_>| (fragment.last, fragment.note, fragment.bytes.to_vec());
+        let first = beside.open(record, &mut out).map(parts);
+        let second = in_place.open_in_place(&mut copy).map(parts);
         assert_eq!(first, second);
         match (next, first) {
-            (Some(Sealed { last, plaintext, .. }), Ok(fragment)) => {
-                assert_eq!(fragment, (*last, plaintext.clone()));
+            (Some(Sealed { last, note, plaintext, .. }), Ok(fragment)) => {
+                assert_eq!(fragment, (*last, *note, plaintext.clone()));
                 self.opened += 1;
             }
             (None, Err(error)) => {

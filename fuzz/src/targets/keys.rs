@@ -47,7 +47,7 @@ pub(super) fn pair(suite: Suite, layout: Layout) -> [SessionKeys; 2] {
         lid: 0,
     };
     let context = Context {
-        version: 1,
+        version: secure_rdma::control::VERSION,
         client_policy: SealPolicy::Required,
         server_policy: SealPolicy::Required,
         client: end(2),

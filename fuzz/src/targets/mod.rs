@@ -7,6 +7,7 @@ mod control;
 mod datagram;
 mod fragments;
 mod keys;
+mod notes;
 mod packet;
 mod queue_pair;
 mod record;
@@ -64,6 +65,12 @@ pub(crate) const ALL: &[Target] = &[
         about: "sealed memory, tampered with where it lies",
         memory: 256 << 10,
         try_out: slots::run,
+    },
+    Target {
+        name: "notes",
+        about: "what a peer tells of its writes: read and written",
+        memory: 64 << 10,
+        try_out: notes::run,
     },
     Target {
         name: "certificate",

@@ -30,6 +30,8 @@ struct Side {
     known: [Option<u64>; SLOTS as usize],
     /// The highest number that it has used or knows of.
     clock: u64,
+    /// The highest number that it was told of.
+    told: u64,
 }
 
 pub(super) fn run(bytes: &[u8]) {
@@ -69,8 +71,7 @@ pub(super) fn run(bytes: &[u8]) {
             _ => {
                 let at = usize::from(input.u8()) % (past.len() + 1);
                 let word = past.get(at).map_or_else(|| input.u64(), |sealed| stamp(&sealed.bytes));
-                side.learn(slot, word, writers);
-                true
+                side.learn(slot, word, writers)
             }
         };
         if !goes_on {
@@ -95,7 +96,7 @@ fn may_write(who: Role, writers: Writers) -> bool {
 
 impl Side {
     const fn new(own: Role, slots: Slots) -> Self {
-        Self { own, slots, known: [None; SLOTS as usize], clock: 0 }
+        Self { own, slots, known: [None; SLOTS as usize], clock: 0, told: 0 }
     }
 
     /// Seals a slot full of `fill`; `None` if it may not.
@@ -155,12 +156,22 @@ impl Side {
         }
     }
 
-    fn learn(&mut self, slot: u32, word: u64, writers: Writers) {
-        self.slots.learn(slot, word).expect("there is such a slot");
-        if word & NUMBER != 0 && self.is_news(slot, word, writers) {
-            self.note(slot, word);
+    /// Is told of a slot; whether that can be true.
+    fn learn(&mut self, slot: u32, word: u64, writers: Writers) -> bool {
+        let number = word & NUMBER;
+        let can_be = number > self.told && author(word) != self.own && may_write(author(word), writers);
+        let note = [&slot.to_be_bytes()[..], &1_u32.to_be_bytes(), &word.to_be_bytes()].concat();
+        let result = self.slots.learn(&note);
+        assert_eq!(result.is_ok(), can_be, "{result:?}");
+        if can_be {
+            self.told = number;
+            if self.is_news(slot, word, writers) {
+                self.note(slot, word);
+            }
+            self.clock = self.clock.max(number);
+            assert_eq!(self.slots.newest(slot), self.known[slot as usize]);
         }
-        assert_eq!(self.slots.newest(slot), self.known[slot as usize]);
+        can_be
     }
 
     /// Whether the peer can have written that after what this side knows of.

@@ -14,7 +14,7 @@ use super::field::{self, Field, optional};
 use super::{DecodeError, EncodeError, Invalid, Lid, Redacted, Text, deterministic};
 
 /// The protocol version that this library speaks.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 
 /// How often a peer may want to hear from the other, in milliseconds. The lower end keeps a hostile peer from making this side
 /// send without pause.
@@ -62,7 +62,7 @@ pub enum Record {
         #[n(1)]
         text: Text<512>,
     },
-    /// First step of closing: the sender's queues have drained and it posts nothing more.
+    /// First step of closing: the sender's queues have drained, but for notes that it counts, and it posts nothing more.
     #[n(8)]
     Bye(#[n(0)] Fragments),
     /// Second step of closing: so have the peer's.
@@ -179,7 +179,7 @@ impl Hello {
     }
 }
 
-/// How many sealed fragments of messages the sender has counted in this session; both are 0 where the data path isn't sealed. Whoever
+/// How many sealed fragments, of messages and notes, the sender has counted in this session; both are 0 where the data path isn't sealed. Whoever
 /// compares them notices if the last ones were cut off: an RDMA acknowledgement can be forged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Encode, Decode)]
 #[cbor(map)]

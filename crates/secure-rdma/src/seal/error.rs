@@ -1,5 +1,6 @@
 //! Why something could not be sealed or opened.
 
+use super::slot::NoteError;
 use rustls::CipherSuite;
 
 /// Why something could not be sealed or opened.
@@ -33,6 +34,18 @@ pub enum SealError {
         /// Which slot.
         slot: u32,
     },
+    /// A slot doesn't hold what the peer has said that it wrote there. The session has to end.
+    #[error(
+        "slot {slot} of the sealed region is older than what the peer said it has written there: a WRITE was withheld though it was \
+         acknowledged, or older data was put back"
+    )]
+    Withheld {
+        /// Which slot.
+        slot: u32,
+    },
+    /// A note of the peer's can't be true. The session has to end.
+    #[error("the peer's note of what it has written into the sealed region {0}; the peer is broken")]
+    Note(NoteError),
     /// More was sealed than the counters count. The session has to end.
     #[error("this session's sealing counters are used up: open a new session")]
     Exhausted,

@@ -2,11 +2,11 @@
 //!
 //! ```text
 //! fragment = header ciphertext tag
-//! header   = last (1 bit) epoch (31 bits), big-endian
+//! header   = last (1 bit) note (1 bit) epoch (30 bits), big-endian
 //! ```
 //!
 //! The fragments of one direction are numbered from 0 on, over all epochs. The number isn't sent: both sides count. It is in the nonce,
-//! so that a fragment opens at its place alone.
+//! so that a fragment opens at its place alone. A note is a fragment of no message: it says what its sender has written into slots.
 
 mod limits;
 
@@ -27,6 +27,12 @@ pub const OVERHEAD: usize = HEADER + TAG;
 
 /// In the header: this fragment is its message's last.
 const LAST: u32 = 1 << 31;
+
+/// In the header: this fragment is a note, and no message's.
+const NOTE: u32 = 1 << 30;
+
+/// In the header: the epoch.
+const EPOCH: u32 = NOTE - 1;
 
 /// What seals the messages that this side sends.
 pub struct MessageSealer {
@@ -53,6 +59,8 @@ pub struct MessageOpener {
 pub struct Fragment<'a> {
     /// Whether its message ends with it.
     pub last: bool,
+    /// Whether it is a note and belongs to no message.
+    pub note: bool,
     /// Its plaintext.
     pub bytes: &'a mut [u8],
 }
@@ -83,7 +91,7 @@ impl MessageSealer {
         if record.len() != expected {
             return Err(SealError::Size { expected, found: record.len() });
         }
-        self.advance(last, record, |chain, number, aad, text, tag| {
+        self.advance(mark(last), record, |chain, number, aad, text, tag| {
             chain.key().seal(number, aad, plaintext, text, tag)
         })
     }
@@ -93,7 +101,17 @@ impl MessageSealer {
     /// # Errors
     /// As [`seal`](Self::seal).
     pub fn seal_in_place(&mut self, last: bool, record: &mut [u8]) -> Result<(), SealError> {
-        self.advance(last, record, |chain, number, aad, text, tag| {
+        self.advance(mark(last), record, |chain, number, aad, text, tag| {
+            chain.key().seal_in_place(number, aad, text, tag)
+        })
+    }
+
+    /// Seals `record` where it stands, as a note.
+    ///
+    /// # Errors
+    /// As [`seal`](Self::seal).
+    pub fn seal_note(&mut self, record: &mut [u8]) -> Result<(), SealError> {
+        self.advance(NOTE, record, |chain, number, aad, text, tag| {
             chain.key().seal_in_place(number, aad, text, tag)
         })
     }
@@ -101,7 +119,7 @@ impl MessageSealer {
     /// Takes the next number, and the next key if it is time, and has them used.
     fn advance(
         &mut self,
-        last: bool,
+        mark: u32,
         record: &mut [u8],
         seal: impl FnOnce(&Chain, u64, [u8; AAD], &mut [u8], &mut [u8]) -> Result<(), SealError>,
     ) -> Result<(), SealError> {
@@ -117,7 +135,7 @@ impl MessageSealer {
         self.counter = counter;
         self.used.records += 1;
         self.used.bytes = self.used.bytes.saturating_add(bytes);
-        *header = header_of(last, self.chain.epoch());
+        *header = (mark | self.chain.epoch()).to_be_bytes();
         seal(&self.chain, number, associated(self.sender, *header, number), text, tag)
     }
 
@@ -128,6 +146,9 @@ impl MessageSealer {
 }
 
 impl MessageOpener {
+    /// Where the text of a fragment begins.
+    pub const TEXT_AT: usize = HEADER;
+
     pub(super) const fn new(chain: Chain, sender: Role) -> Self {
         Self { chain, sender, counter: 0, failed: None }
     }
@@ -157,9 +178,9 @@ impl MessageOpener {
         let Some(bytes) = out.get_mut(..text.len()) else {
             return Err(SealError::Size { expected: text.len(), found });
         };
-        let last =
+        let mark =
             self.advance(*header, |chain, number, aad| chain.key().open(number, aad, text, tag, bytes))?;
-        Ok(Fragment { last, bytes })
+        Ok(Fragment { last: mark == LAST, note: mark == NOTE, bytes })
     }
 
     /// Opens `record` where it stands.
@@ -169,23 +190,33 @@ impl MessageOpener {
     pub fn open_in_place<'a>(&mut self, record: &'a mut [u8]) -> Result<Fragment<'a>, SealError> {
         self.check()?;
         let Ok((header, bytes, tag)) = split(record) else { return Err(self.fail()) };
-        let last =
+        let mark =
             self.advance(*header, |chain, number, aad| chain.key().open_in_place(number, aad, tag, bytes))?;
-        Ok(Fragment { last, bytes })
+        Ok(Fragment { last: mark == LAST, note: mark == NOTE, bytes })
+    }
+
+    /// Whether a fragment that begins with these bytes says that it is a note. Opening it proves that.
+    #[must_use]
+    pub const fn says_note(header: [u8; Self::TEXT_AT]) -> bool {
+        u32::from_be_bytes(header) & NOTE != 0
     }
 
     fn check(&self) -> Result<(), SealError> {
         self.failed.clone().map_or(Ok(()), Err)
     }
 
-    /// Has the fragment with `header` opened as the next one, with this epoch's key or the next one's; returns whether it is the last.
+    /// Has the fragment with `header` opened as the next one, with this epoch's key or the next one's; returns its mark.
     fn advance(
         &mut self,
         header: [u8; HEADER],
         open: impl FnOnce(&Chain, u64, [u8; AAD]) -> bool,
-    ) -> Result<bool, SealError> {
+    ) -> Result<u32, SealError> {
         let word = u32::from_be_bytes(header);
-        let (last, epoch) = (word & LAST != 0, word & !LAST);
+        let (mark, epoch) = (word & !EPOCH, word & EPOCH);
+        // Nobody seals a note that ends a message.
+        if mark == LAST | NOTE {
+            return Err(self.fail());
+        }
         let (number, aad) = (self.counter, associated(self.sender, header, self.counter));
         if epoch == self.chain.epoch() {
             if !open(&self.chain, number, aad) {
@@ -202,7 +233,7 @@ impl MessageOpener {
             return Err(self.fail());
         }
         self.counter = number.checked_add(1).ok_or_else(|| self.fail_with(SealError::Exhausted))?;
-        Ok(last)
+        Ok(mark)
     }
 
     fn fail(&mut self) -> SealError {
@@ -251,8 +282,9 @@ fn split(record: &mut [u8]) -> Result<Parts<'_>, SealError> {
     Ok((header, text, tag))
 }
 
-fn header_of(last: bool, epoch: u32) -> [u8; HEADER] {
-    (if last { epoch | LAST } else { epoch }).to_be_bytes()
+/// A header without its epoch, of a message's fragment.
+const fn mark(last: bool) -> u32 {
+    if last { LAST } else { 0 }
 }
 
 /// The associated data: use, sender, two zeros, header, number.

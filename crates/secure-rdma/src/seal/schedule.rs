@@ -84,8 +84,8 @@ pub(super) struct Chain {
 }
 
 impl Chain {
-    /// The last epoch: a fragment's header has 31 bits for it.
-    const LAST: u32 = (1 << 31) - 1;
+    /// The last epoch: a fragment's header has 30 bits for it.
+    const LAST: u32 = (1 << 30) - 1;
 
     /// Epoch 0 of the messages that `sender` sends.
     pub(super) fn new(session: &Secret, sender: Role) -> Result<Self, SealError> {

@@ -45,7 +45,7 @@ pub(super) fn context() -> Context {
         Endpoint { qpn, psn, gid, udp_port, lid: 0 }
     };
     Context {
-        version: 1,
+        version: crate::control::VERSION,
         client_policy: SealPolicy::Required,
         server_policy: SealPolicy::Optional,
         client: end(0x0001_2345, 0x00ab_cdef, 1, 4791),

@@ -4,6 +4,7 @@
 //! last one has an immediate. One-sided operations of a sealed session are in [`super::sealed`].
 
 use super::memory::Buffers;
+use super::notes;
 use super::sealed::{Sealing, lengthen};
 use crate::SessionError;
 use crate::control::Fragments;
@@ -31,6 +32,9 @@ const MESSAGE_COST: usize = 64;
 
 /// Completions taken at a time.
 const BATCH: usize = 16;
+
+/// Batches that are taken in at a time without waiting: the peer may go on sending.
+const HEARD: usize = 64;
 
 /// What a side has acknowledged is in the other's completion queue. If the other doesn't find it there for so long, it was cut off.
 pub(crate) const MISSING_LIMIT: Duration = Duration::from_secs(5);
@@ -69,7 +73,7 @@ pub(crate) struct DataPath {
     taken: Vec<Completion>,
     inbox: Inbox,
     /// Bytes of a message in its longest fragment.
-    fragment: usize,
+    pub(super) fragment: usize,
     /// The longest message that the peer takes.
     peer_limit: u64,
     /// Where the data path is sealed.
@@ -112,11 +116,12 @@ impl DataPath {
     pub(crate) fn new(parts: Parts) -> Result<Self, SessionError> {
         let Parts { qp, queue, channel, memory, buffers, slot_size, .. } = parts;
         let Parts { fragment, message_limit, peer_limit, keys, takes_messages, busy_poll, .. } = parts;
-        let (longest, overhead) = (fragment.min(slot_size) as usize, keys.as_ref().map_or(0, |_| OVERHEAD));
+        let (overhead, shortest) = keys.as_ref().map_or((0, 1), |_| (OVERHEAD, notes::SHORTEST));
+        let longest = fragment.min(slot_size) as usize;
         let fragment = longest
             .checked_sub(overhead)
-            .filter(|bytes| *bytes > 0)
-            .ok_or(SealError::Size { expected: overhead + 1, found: longest })?;
+            .filter(|bytes| *bytes >= shortest)
+            .ok_or(SealError::Size { expected: overhead + shortest, found: longest })?;
         let first = u64::from(buffers.receives) * u64::from(buffers.size);
         let slots = (0..u64::from(buffers.sends))
             .map(|at| memory.slice(first + at * u64::from(slot_size), slot_size))
@@ -162,6 +167,7 @@ impl DataPath {
             return Err(SessionError::MessageTooLong { len, limit, who: "the peer" });
         }
         self.check_whole()?;
+        self.tell(OPERATION).await?;
         let mut rest = message;
         loop {
             let (fragment, after) = rest.split_at(rest.len().min(self.fragment));
@@ -431,7 +437,7 @@ impl DataPath {
     }
 
     /// Waits for completions and sorts them.
-    async fn progress(&mut self) -> Result<(), SessionError> {
+    pub(super) async fn progress(&mut self) -> Result<(), SessionError> {
         // Kept in the structure, not on the stack: a cancelled wait loses nothing.
         if self.poll_for(self.busy_poll)? {
             return self.sort_taken();
@@ -456,6 +462,23 @@ impl DataPath {
         }
     }
 
+    /// Takes in what has arrived, without waiting.
+    pub(super) fn hear(&mut self) -> Result<(), SessionError> {
+        for _ in 0..HEARD {
+            let found = self.queue.poll(&mut self.taken, BATCH)?;
+            self.sort_taken()?;
+            if found == 0 {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether nothing more is received until the application takes something.
+    pub(super) const fn is_full(&self) -> bool {
+        self.inbox.held > INBOX
+    }
+
     fn sort_taken(&mut self) -> Result<(), SessionError> {
         let mut taken = core::mem::take(&mut self.taken);
         let result = taken.drain(..).try_for_each(|completion| self.sort(completion));
@@ -473,10 +496,20 @@ impl DataPath {
             self.inbox.failed.get_or_insert(completion.status);
             return Ok(());
         }
-        if !self.takes_messages {
-            return Err(self.condemn(SessionError::Overstepped { what: "sent a message" }));
-        }
         let Some(slot) = completion.slice() else { return Ok(()) };
+        let note = match &mut self.sealing {
+            Some(sealing) => sealing.take_note(&slot, completion.len as usize),
+            None => Ok(false),
+        };
+        match note {
+            Ok(false) if self.takes_messages => {}
+            Ok(false) => return Err(self.condemn(SessionError::Overstepped { what: "sent a message" })),
+            Ok(true) => {
+                self.inbox.parked.push(slot);
+                return self.unpark();
+            }
+            Err(error) => return Err(self.condemn(error)),
+        }
         let last = completion.immediate == Some(LAST);
         let taken = self.inbox.take(&slot, completion.len as usize, last, self.sealing.as_mut());
         self.inbox.parked.push(slot);
@@ -487,7 +520,7 @@ impl DataPath {
 
     /// Posts receive buffers again, unless too much waits to be taken.
     fn unpark(&mut self) -> Result<(), SessionError> {
-        if self.inbox.held > INBOX {
+        if self.is_full() {
             return Ok(());
         }
         while let Some(slot) = self.inbox.parked.pop() {

@@ -5,6 +5,7 @@
 //! | `bootstrap` | what is exchanged inside TLS until both queue pairs are in RTS |
 //! | `data` | messages and one-sided operations over the queue pair |
 //! | `sealed` | the same where the data path is sealed |
+//! | `notes` | what a side has written into slots, told to its peer |
 //! | `keeper` | the control channel afterwards: heartbeat, errors, the three-step close |
 //! | `memory` | sizes of what a session holds and offers |
 
@@ -12,6 +13,7 @@ mod bootstrap;
 mod data;
 mod keeper;
 mod memory;
+mod notes;
 mod sealed;
 
 pub use memory::Buffers;
@@ -202,7 +204,8 @@ impl Session {
     }
 
     /// Copies `len` bytes of what the client has written into its region, on the server. A slot that the client is writing is waited
-    /// for. What the client has done since, or withheld, this side can't know unless a message told it.
+    /// for. Sealed, they are no older than what the client had written before the last message that has come, or an error; what it has
+    /// written since, this side can't know before the next message, or the goodbye, tells it.
     ///
     /// # Errors
     /// This side is the client, they reach outside the region, or the session is over.
@@ -212,7 +215,13 @@ impl Session {
         self.layout.check_data(offset, len as u64)?;
         let mut bytes = Zeroizing::new(vec![0; len]);
         let result = if self.info.sealed {
-            self.data.open_local(region, offset, &mut bytes).await
+            async {
+                if let Life::PeerClosing(peer) = self.keeper.life() {
+                    self.data.hear_out(peer).await?;
+                }
+                self.data.open_local(region, offset, &mut bytes).await
+            }
+            .await
         } else {
             region.read(offset, &mut bytes).map_err(SessionError::from)
         };
@@ -412,13 +421,25 @@ impl Session {
 
     /// Closes the session in three steps, when this side's operations have completed. Messages that the peer still sends are lost.
     ///
+    /// Sealed, a server reads once more what [`read_local`](Self::read_local) has given and the client, as it then says, had written anew.
+    ///
     /// # Errors
     /// The peer didn't take part, or not everything has arrived that one side has sealed for the other; all is freed in any case.
     pub async fn close(mut self) -> Result<(), SessionError> {
-        let Self { data, keeper, .. } = &mut self;
+        let Self { data, keeper, local, .. } = &mut self;
+        let peer = match keeper.life() {
+            Life::PeerClosing(peer) => Some(peer),
+            _ => None,
+        };
         let settled = alive(keeper, async {
             data.settle("closing").await?;
-            data.check_whole()
+            data.check_whole()?;
+            if let (Some(peer), Some(region)) = (peer, &local) {
+                data.hear_out(peer).await?;
+                data.check_read(region).await?;
+            }
+            // The goodbye's counts say whether they arrived; until the peer says goodbye too, it may have no room for them.
+            data.tell("closing").await
         });
         if let Err(reason) = settled.await {
             let reason = self.verdict.get().cloned().unwrap_or(reason);
@@ -430,7 +451,7 @@ impl Session {
         let (count, counted) = watch::channel(self.data.tally());
         let farewell = Farewell { count: self.data.is_sealed().then_some(counted) };
         self.keeper.close(farewell).await;
-        let Self { data, keeper, .. } = &mut self;
+        let Self { data, keeper, local, .. } = &mut self;
         let end = async {
             if !data.is_sealed() {
                 return keeper.end().await;
@@ -441,9 +462,14 @@ impl Session {
             }
         };
         match tokio::time::timeout(CLOSE_LIMIT, end).await {
-            Ok(Life::Failed(reason)) => Err(reason),
-            Ok(_) => Ok(()),
-            Err(_) => Err(SessionError::TimedOut { step: "closing", limit: CLOSE_LIMIT }),
+            Ok(Life::Failed(reason)) => return Err(reason),
+            Ok(_) => {}
+            Err(_) => return Err(SessionError::TimedOut { step: "closing", limit: CLOSE_LIMIT }),
+        }
+        // Who said goodbye first has heard only now of what was written.
+        match local {
+            Some(region) => data.check_read(region).await,
+            None => Ok(()),
         }
     }
 

@@ -18,19 +18,19 @@ const TORN_PAUSE: Duration = STEP_LIMIT.checked_div(TORN_TIMES).unwrap();
 
 /// What seals a data path.
 pub(crate) struct Sealing {
-    keys: SessionKeys,
-    scratch: Scratch,
+    pub(super) keys: SessionKeys,
+    pub(super) scratch: Scratch,
 }
 
 /// Where sealed bytes are on their way into registered memory, or out of it. It takes memory when it is used, as far as it is used: many
 /// sessions are idle.
-struct Scratch {
+pub(super) struct Scratch {
     bytes: Vec<u8>,
     longest: usize,
 }
 
 impl Scratch {
-    fn room(&mut self, len: usize) -> Result<&mut [u8], SealError> {
+    pub(super) fn room(&mut self, len: usize) -> Result<&mut [u8], SealError> {
         if len > self.longest {
             return Err(SealError::Size { expected: len, found: self.longest });
         }
@@ -127,7 +127,7 @@ fn open_piece(
 }
 
 impl DataPath {
-    fn sealed_layout(&self) -> Result<Layout, SessionError> {
+    pub(super) fn sealed_layout(&self) -> Result<Layout, SessionError> {
         self.sealing.as_ref().and_then(Sealing::layout).ok_or(SessionError::NoRegion)
     }
 
@@ -255,6 +255,8 @@ impl DataPath {
         offset: u64,
         out: &mut [u8],
     ) -> Result<(), SessionError> {
+        // What the peer has said of its writes, if it has come.
+        self.hear()?;
         self.check()?;
         let layout = self.sealed_layout()?;
         let mut rest = out;

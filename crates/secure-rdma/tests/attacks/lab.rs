@@ -119,7 +119,8 @@ pub(crate) fn ended(who: Side, error: &SessionError) -> String {
         SessionError::Forged(SealError::Message { counter }) => format!("fragment-{counter}"),
         SessionError::Forged(SealError::Slot { slot }) => format!("slot-{slot}"),
         SessionError::Forged(SealError::RolledBack { slot }) => format!("rolled-back-{slot}"),
-        SessionError::Truncated { .. } => "cut-off".into(),
+        SessionError::Forged(SealError::Withheld { slot }) => format!("withheld-{slot}"),
+        SessionError::Truncated { opened, .. } => format!("cut-off-{opened}"),
         other => panic!("{other}"),
     };
     let words = format!("no wrong byte; the {who} ends it [^{label}]");

@@ -60,10 +60,28 @@ pub(crate) static WRITE_LOST: Attack = Attack::new(
 );
 
 pub(crate) static WRITE_WITHHELD: Attack = Attack::new(
-    "forged ACK: a WRITE withheld and acknowledged, and nobody but the server reads",
+    "forged ACK: the same, then a message, and nobody but the server reads",
     "T3",
     "every packet",
     write_withheld,
+);
+pub(crate) static WRITE_CUT_OFF: Attack = Attack::new(
+    "forged ACK: the same, then an orderly end, after which the server reads",
+    "T3",
+    "every packet",
+    write_cut_off,
+);
+pub(crate) static WRITE_MISSED: Attack = Attack::new(
+    "forged ACK: the same, then an orderly end, and the server has read before and doesn't again",
+    "T3",
+    "every packet",
+    write_missed,
+);
+pub(crate) static NOTE_CUT_OFF: Attack = Attack::new(
+    "forged ACK: the same, and what the client tells of its WRITE withheld and acknowledged too",
+    "T3",
+    "every packet",
+    note_cut_off,
 );
 
 /// Plays on both paths; `play` returns what is said of it.
@@ -374,28 +392,107 @@ fn cut_off() -> Played {
     })
 }
 
-/// What sealing can't show a reader that was told nothing: docs/sealing.md, "Rollback".
+/// A client overwrites a slot, as it believes: that WRITE is withheld, and the PSNs of what it sends later are moved up.
+async fn overwritten(path: &Path, client: &mut Session, server: &mut Session) {
+    client.write(0, &[b'A'; 4096]).await.unwrap();
+    let withheld = withhold(path, client.info(), |caught| caught.operation().is_write());
+    within(client.write(0, &[b'B'; 4096])).await.unwrap();
+    path.middle.let_pass();
+    path.middle.leave_out(client.info(), withheld.lock().unwrap().len());
+    // Nobody has told the server yet.
+    assert_eq!(within(server.read_local(0, 5)).await.unwrap(), b"AAAAA");
+}
+
 fn write_withheld() -> Played {
     both(|path, open| {
         let (mut client, mut server) = path.session();
         path.run(async {
-            client.write(0, &[b'A'; 4096]).await.unwrap();
-            withhold(path, client.info(), |caught| caught.operation().is_write());
-            within(client.write(0, &[b'B'; 4096])).await.unwrap();
-            assert_eq!(within(server.read_local(0, 5)).await.unwrap(), b"AAAAA");
+            overwritten(path, &mut client, &mut server).await;
+            client.send(b"written").await.unwrap();
+            assert_eq!(message(&mut server).await, b"written");
+            let found = within(server.read_local(0, 5)).await;
+            if open {
+                assert_eq!(found.unwrap(), b"AAAAA");
+                let (left, stayed) = goodbye(client, server).await;
+                left.unwrap();
+                stayed.unwrap();
+                return "the server's program reads what was there before, and neither side ever notices"
+                    .into();
+            }
+            let error = found.unwrap_err();
+            assert!(matches!(error, SessionError::Forged(SealError::Withheld { slot: 0 })), "{error}");
+            is_over((Side::Server, &mut server), &mut client, &error).await
+        })
+    })
+}
+
+fn write_cut_off() -> Played {
+    both(|path, open| {
+        let (mut client, mut server) = path.session();
+        path.run(async {
+            overwritten(path, &mut client, &mut server).await;
+            let read = async {
+                assert!(server.recv().await.unwrap().is_none());
+                let found = server.read_local(0, 5).await;
+                if open {
+                    server.close().await.unwrap();
+                }
+                found
+            };
+            let (left, found) = within(async { tokio::join!(client.close(), read) }).await;
+            if open {
+                assert_eq!(found.unwrap(), b"AAAAA");
+                left.unwrap();
+                return "both sides end in good order; the server's program has read what was there before"
+                    .into();
+            }
+            let error = found.unwrap_err();
+            assert!(matches!(error, SessionError::Forged(SealError::Withheld { slot: 0 })), "{error}");
+            assert_told(&error, &left.unwrap_err());
+            ended(Side::Server, &error)
+        })
+    })
+}
+
+fn write_missed() -> Played {
+    both(|path, open| {
+        let (mut client, mut server) = path.session();
+        path.run(async {
+            overwritten(path, &mut client, &mut server).await;
             let (left, stayed) = goodbye(client, server).await;
-            left.unwrap();
-            stayed.unwrap();
-        });
-        let words = "the server's program reads what was there before, and neither side notices";
-        if open {
-            words.into()
-        } else {
-            format!(
-                "**works too**: {words}. What it reads was written by the client once; that there is something newer, only the \
-                 client knows"
-            )
-        }
+            if open {
+                left.unwrap();
+                stayed.unwrap();
+                return "both sides end in good order; the server's program has read what was there before".into();
+            }
+            let error = stayed.unwrap_err();
+            assert!(matches!(error, SessionError::Forged(SealError::Withheld { slot: 0 })), "{error}");
+            assert_told(&error, &left.unwrap_err());
+            format!("the server's program, which wasn't told yet, has read older bytes of the client's; at the end, {}", ended(Side::Server, &error).trim_start_matches("no wrong byte; "))
+        })
+    })
+}
+
+fn note_cut_off() -> Played {
+    both(|path, open| {
+        let (mut client, mut server) = path.session();
+        path.run(async {
+            overwritten(path, &mut client, &mut server).await;
+            withhold(path, client.info(), Caught::is_send_to_server);
+            let (left, stayed) = goodbye(client, server).await;
+            if open {
+                left.unwrap();
+                stayed.unwrap();
+                return "a client tells of nothing; both sides end in good order".into();
+            }
+            let error = stayed.unwrap_err();
+            assert!(
+                matches!(error, SessionError::Truncated { who: "the peer", sealed: 1, opened: 0 }),
+                "{error}"
+            );
+            assert_told(&error, &left.unwrap_err());
+            ended(Side::Server, &error)
+        })
     })
 }
 
@@ -494,8 +591,25 @@ fn a_message_cut_off_at_the_end_is_missed_by_a_side_that_leaves_without_looking(
 }
 
 #[test]
-fn a_write_that_never_arrived_goes_unnoticed_by_a_reader_that_was_told_nothing() {
+fn a_write_that_never_arrived_goes_unnoticed_in_an_open_session_and_is_missed_by_the_reader_of_a_sealed_one_after_a_message()
+ {
     let _ = WRITE_WITHHELD.play();
+}
+
+#[test]
+fn a_write_that_never_arrived_goes_unnoticed_in_an_open_session_and_is_missed_by_the_reader_of_a_sealed_one_after_its_end()
+ {
+    let _ = WRITE_CUT_OFF.play();
+}
+
+#[test]
+fn a_write_that_never_arrived_goes_unnoticed_in_an_open_session_and_is_missed_at_the_end_of_a_sealed_one() {
+    let _ = WRITE_MISSED.play();
+}
+
+#[test]
+fn what_a_client_tells_of_its_writes_is_missed_when_it_never_arrived() {
+    let _ = NOTE_CUT_OFF.play();
 }
 
 #[test]

@@ -4,6 +4,7 @@
 mod allowed;
 mod club;
 mod hostile;
+mod notes;
 mod policy;
 mod posted;
 mod sealed;

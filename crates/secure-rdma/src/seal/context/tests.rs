@@ -20,7 +20,7 @@ fn changed() -> Vec<(&'static str, Context)> {
     let region =
         |name, change: &dyn Fn(&mut Region)| one(name, &|context| change(context.region.as_mut().unwrap()));
     let mut all = vec![
-        one("version", &|context| context.version = 2),
+        one("version", &|context| context.version = 3),
         one("the client's policy", &|context| context.client_policy = SealPolicy::Optional),
         one("the server's policy", &|context| context.server_policy = SealPolicy::Required),
         one("policies exchanged", &|context| {

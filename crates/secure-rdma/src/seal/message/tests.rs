@@ -156,6 +156,67 @@ fn a_hundred_thousand_fragments_pass_through_a_key_change_every_few() {
     assert!(sealer.epoch() > 100_000 / 7, "{}", sealer.epoch());
 }
 
+fn seal_note(sealer: &mut MessageSealer, text: &[u8]) -> Vec<u8> {
+    let mut record = [&[0; HEADER][..], text, &[0; TAG]].concat();
+    sealer.seal_note(&mut record).unwrap();
+    record
+}
+
+#[test]
+fn a_note_is_counted_with_the_fragments_and_no_messages() {
+    for suite in Suite::ALL {
+        let (mut sealer, mut opener) = path(suite, Limits { records: 1, bytes: u64::MAX });
+        let records = [
+            seal(&mut sealer, false, b"one"),
+            seal_note(&mut sealer, b"noted"),
+            seal(&mut sealer, true, b"two"),
+        ];
+        let expected = [(false, false, "one"), (false, true, "noted"), (true, false, "two")];
+        for (record, (last, note, text)) in records.into_iter().zip(expected) {
+            assert_eq!(MessageOpener::says_note(*record.first_chunk().unwrap()), note);
+            let mut out = [0; 10];
+            let fragment = opener.open(&record, &mut out).unwrap();
+            assert_eq!((fragment.last, fragment.note, &*fragment.bytes), (last, note, text.as_bytes()));
+        }
+        assert_eq!((sealer.count(), opener.count()), (3, 3));
+        assert_eq!((sealer.epoch(), opener.epoch()), (2, 2));
+    }
+}
+
+#[test]
+fn every_bit_of_a_note_counts_and_no_fragment_can_be_passed_off_as_one() {
+    for suite in Suite::ALL {
+        let note = seal_note(&mut path(suite, FEW).0, &[7; 32]);
+        for bit in 0..note.len() * 8 {
+            let mut forged = note.clone();
+            forged[bit / 8] ^= 1 << (bit % 8);
+            let (_, mut opener) = path(suite, FEW);
+            assert_eq!(open(&mut opener, &forged), Err(SealError::Message { counter: 0 }), "bit {bit}");
+            let (_, mut opener) = path(suite, FEW);
+            assert!(opener.open_in_place(&mut forged).is_err(), "bit {bit}");
+            assert_ended(&mut opener, 0);
+        }
+        for (last, mark) in [(false, NOTE), (true, NOTE), (true, LAST | NOTE)] {
+            let mut forged = seal(&mut path(suite, FEW).0, last, b"a message");
+            forged[..HEADER].copy_from_slice(&mark.to_be_bytes());
+            let (_, mut opener) = path(suite, FEW);
+            assert_eq!(open(&mut opener, &forged), Err(SealError::Message { counter: 0 }));
+        }
+    }
+}
+
+#[test]
+fn a_note_that_ends_a_message_is_refused_though_the_peer_sealed_it() {
+    let (mut sealer, mut opener) = path(Suite::Aes256Gcm, FEW);
+    let mut record = [0; 16 + OVERHEAD];
+    let seal = |chain: &Chain, number, aad, text: &mut [u8], tag: &mut [u8]| {
+        chain.key().seal_in_place(number, aad, text, tag)
+    };
+    sealer.advance(LAST | NOTE, &mut record, seal).unwrap();
+    assert_eq!(open(&mut opener, &record), Err(SealError::Message { counter: 0 }));
+    assert_ended(&mut opener, 0);
+}
+
 #[test]
 fn in_place_and_from_buffer_to_buffer_are_the_same() {
     for suite in Suite::ALL {
@@ -194,13 +255,13 @@ fn numbers_and_epochs_end_without_beginning_again() {
     assert_eq!(record, [0; OVERHEAD]);
 
     let (mut sealer, mut opener) = path(Suite::Aes128Gcm, Limits { records: 1, bytes: 1 });
-    sealer.parts().0.set_epoch(u32::MAX >> 1);
-    opener.parts().0.set_epoch(u32::MAX >> 1);
+    sealer.parts().0.set_epoch(u32::MAX >> 2);
+    opener.parts().0.set_epoch(u32::MAX >> 2);
     let last = seal(&mut sealer, true, b"");
     assert_eq!(sealer.seal(true, b"", &mut record), Err(SealError::Exhausted));
     open(&mut opener, &last).unwrap();
-    // An epoch after the last one can't be written: the bit above is the last-fragment flag.
-    assert!(open(&mut opener, &[0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]).is_err());
+    // An epoch after the last one can't be written: the bit above is a note's.
+    assert!(open(&mut opener, &[0xc0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]).is_err());
 }
 
 proptest! {

@@ -16,13 +16,18 @@
 //! | `stamp` | the stamp |
 //! | `stamps` | the newest stamp that this side knows of each slot |
 //! | `epochs` | the keys of one author's epochs |
+//! | `note` | what a writer tells its peer of what it has written |
+//! | `runs` | slots that were written one after the other |
 
 mod epochs;
 mod layout;
+mod note;
+mod runs;
 mod stamp;
 mod stamps;
 
 pub use layout::{Format, Layout, Piece, Writers};
+pub use note::{NOTE_ENTRY, NoteError};
 
 use core::fmt;
 
@@ -32,6 +37,7 @@ use super::schedule::peer_of;
 use super::secret::Secret;
 use crate::control::Role;
 use epochs::Epochs;
+use note::{Told, Untold};
 use stamp::Stamp;
 use stamps::Stamps;
 
@@ -47,14 +53,18 @@ const DAMAGE_LIMIT: u64 = 1 << 32;
 
 /// Seals and opens the slots of one region, at one side.
 ///
-/// After [`SealError::Slot`], [`SealError::RolledBack`] and [`SealError::Exhausted`] it gives nothing but that error: the session has to
-/// end.
+/// After [`SealError::Slot`], [`SealError::RolledBack`], [`SealError::Withheld`], [`SealError::Note`] and [`SealError::Exhausted`] it gives
+/// nothing but that error: the session has to end.
 pub struct Slots {
     layout: Layout,
     own: Role,
     /// The client's and the server's.
     authors: [Epochs; 2],
     stamps: Stamps,
+    /// What this side has written and not told the peer of.
+    untold: Untold,
+    /// What the peer has told.
+    told: Told,
     /// The highest number used or seen.
     clock: u64,
     /// Slots that weren't authentic.
@@ -84,7 +94,8 @@ impl Slots {
     /// `secrets` are those of the client's and the server's slots.
     pub(super) fn new(secrets: [Secret; 2], own: Role, layout: Layout) -> Self {
         let authors = secrets.map(|secret| Epochs::new(secret, layout.format().epoch_bits));
-        Self { layout, own, authors, stamps: Stamps::default(), clock: 0, damage: 0, failed: None }
+        let (stamps, untold, told) = (Stamps::default(), Untold::default(), Told::default());
+        Self { layout, own, authors, stamps, untold, told, clock: 0, damage: 0, failed: None }
     }
 
     /// How the region is divided.
@@ -105,6 +116,7 @@ impl Slots {
         let stamp = Stamp::new(self.own, self.clock + 1).ok_or_else(|| self.fail(SealError::Exhausted))?;
         // Before sealing: whatever becomes of it, this number is never used again.
         self.note(slot, stamp);
+        self.untold.add(slot, stamp.number());
         let (text, tag, place) = split_mut(sealed)?;
         *place = stamp.bytes();
         let aad = associated(slot, stamp);
@@ -144,54 +156,93 @@ impl Slots {
                 return Err(self.damaged(slot, attempts));
             }
         };
-        if !self.is_fresh(slot, found) {
+        if let Some(error) = self.staleness(slot, found) {
             plaintext.fill(0);
-            return Err(self.fail(SealError::RolledBack { slot }));
+            return Err(self.fail(error));
         }
-        if let Some(stamp) = found {
-            self.note(slot, stamp);
+        match found {
+            Some(stamp) => self.note(slot, stamp),
+            None => self.stamps.set_empty(slot),
         }
         Ok(())
     }
 
-    /// The newest stamp that this side knows of `slot`; `None` if it knows of none. A writer who sends it to the reader in a sealed message
-    /// makes sure that the reader takes nothing older.
+    /// The newest stamp that this side knows of `slot`, because it wrote it, opened it or was told of it; `None` if it knows of none.
     #[must_use]
     pub fn newest(&self, slot: u32) -> Option<u64> {
-        self.stamps.get(slot).map(Stamp::word)
+        let (seen, told) = (self.stamps.get(slot), self.told_of(slot));
+        match (seen, told) {
+            (Some(seen), Some(told)) if told.number() > seen.number() => Some(told.word()),
+            (seen, told) => seen.or(told).map(Stamp::word),
+        }
     }
 
-    /// Takes the peer's word, from a sealed message, that it wrote `slot` with that stamp: nothing older is opened from now on.
+    /// Whether this side has written what it hasn't told its peer of.
+    #[must_use]
+    pub const fn has_news(&self) -> bool {
+        !self.untold.is_empty()
+    }
+
+    /// Puts what this side has written since it last told into `note`, as far as there is room, in entries of [`NOTE_ENTRY`] bytes; how many
+    /// bytes they take, 0 if there is nothing to tell. It has to reach the peer, sealed, before anything else that this side says after its
+    /// writing, and after what it wrote.
+    pub fn tell(&mut self, note: &mut [u8]) -> usize {
+        self.untold.tell(self.own, note)
+    }
+
+    /// Takes a note that the peer has made with [`tell`](Self::tell) and sent sealed: nothing older is opened from now on.
     ///
     /// # Errors
-    /// [`SealError::NoSuchSlot`].
-    pub fn learn(&mut self, slot: u32, stamp: u64) -> Result<(), SealError> {
-        let slots = self.layout.slots();
-        if slot >= slots {
-            return Err(SealError::NoSuchSlot { slot, slots });
+    /// [`SealError::Note`] if it can't be true; a final error.
+    pub fn learn(&mut self, note: &[u8]) -> Result<(), SealError> {
+        if let Some(error) = &self.failed {
+            return Err(error.clone());
         }
-        if let Some(stamp) = Stamp::from_word(stamp)
-            && self.is_news(slot, stamp)
-        {
-            self.note(slot, stamp);
-        }
-        Ok(())
+        let author = peer_of(self.own);
+        let result = if self.may_write(author) {
+            self.told.take(author, &self.layout, note)
+        } else {
+            Err(NoteError::NotWriter)
+        };
+        self.clock = self.clock.max(self.told.highest());
+        result.map_err(|error| self.fail(SealError::Note(error)))
+    }
+
+    /// The first slot from `first` on of which this side has opened something older than what the peer has told since. Whoever opens it
+    /// again finds out whether it was written.
+    #[must_use]
+    pub fn outdated(&self, first: u32) -> Option<u32> {
+        self.stamps.used(first).find(|slot| {
+            let (seen, told) = (self.stamps.get(*slot), self.told.get(*slot));
+            told.is_some_and(|told| seen.is_none_or(|seen| told > seen.number()))
+        })
     }
 
     fn may_write(&self, author: Role) -> bool {
         author == Role::Client || self.layout.format().writers == Writers::Both
     }
 
-    /// Whether `found` may be in `slot` after what this side knows to have been there.
-    fn is_fresh(&self, slot: u32, found: Option<Stamp>) -> bool {
-        found == self.stamps.get(slot) || found.is_some_and(|stamp| self.is_news(slot, stamp))
+    /// The stamp that `slot` has by what the peer has told.
+    fn told_of(&self, slot: u32) -> Option<Stamp> {
+        Stamp::new(peer_of(self.own), self.told.get(slot)?)
     }
 
-    /// Whether `stamp` comes after what this side knows of `slot`. It knows all that it wrote itself, so only the peer's can.
-    fn is_news(&self, slot: u32, stamp: Stamp) -> bool {
-        let is_newer = |known: Stamp| stamp.number() > known.number();
-        let is_peers = stamp.author() == peer_of(self.own) && self.may_write(stamp.author());
-        is_peers && self.stamps.get(slot).is_none_or(is_newer)
+    /// What is wrong with it if `found` is in `slot`, after what this side has seen there and was told.
+    fn staleness(&self, slot: u32, found: Option<Stamp>) -> Option<SealError> {
+        let seen = self.stamps.get(slot);
+        if found != seen && !found.is_some_and(|stamp| self.is_news(stamp, seen)) {
+            return Some(SealError::RolledBack { slot });
+        }
+        let told = self.told_of(slot)?;
+        let is_older = found != Some(told) && !found.is_some_and(|stamp| self.is_news(stamp, Some(told)));
+        // What was told before this side saw, or wrote, something newer counts no more.
+        (is_older && seen.is_none_or(|seen| told.number() > seen.number()))
+            .then_some(SealError::Withheld { slot })
+    }
+
+    /// Whether `stamp` comes after `known`. This side knows all that it wrote itself, so only the peer's can.
+    fn is_news(&self, stamp: Stamp, known: Option<Stamp>) -> bool {
+        stamp.author() == peer_of(self.own) && known.is_none_or(|known| stamp.number() > known.number())
     }
 
     /// From now on `stamp` is the newest that this side knows of `slot`, and its next number is a higher one.

@@ -3,6 +3,9 @@
 use super::Stamp;
 use std::collections::BTreeMap;
 
+/// In the place of a stamp, of a slot that was read as never written. No stamp has the number 0.
+const EMPTY: u64 = 1 << 63;
+
 /// Slots in a page.
 const PAGE: u32 = 512;
 
@@ -17,8 +20,25 @@ impl Stamps {
     }
 
     pub(super) fn set(&mut self, slot: u32, stamp: Stamp) {
+        *self.place(slot) = stamp.word();
+    }
+
+    /// That `slot` was read, and never written before.
+    pub(super) fn set_empty(&mut self, slot: u32) {
+        *self.place(slot) = EMPTY;
+    }
+
+    fn place(&mut self, slot: u32) -> &mut u64 {
         let page = self.0.entry(slot / PAGE).or_insert_with(|| Box::new([0; PAGE as usize]));
-        page[(slot % PAGE) as usize] = stamp.word();
+        &mut page[(slot % PAGE) as usize]
+    }
+
+    /// The slots from `first` on that were read or written.
+    pub(super) fn used(&self, first: u32) -> impl Iterator<Item = u32> {
+        self.0.range(first / PAGE..).flat_map(move |(page, words)| {
+            let slots = (0..PAGE).map(move |at| page * PAGE + at).zip(words.iter());
+            slots.filter(move |(slot, word)| *slot >= first && **word != 0).map(|(slot, _)| slot)
+        })
     }
 }
 
@@ -38,6 +58,11 @@ mod tests {
         for (slot, number) in slots.into_iter().zip(1..) {
             assert_eq!(stamps.get(slot), Stamp::new(Role::Server, number));
         }
+        stamps.set_empty(2);
+        assert_eq!(stamps.get(2), None);
+        assert_eq!(stamps.used(0).collect::<Vec<_>>(), [0, 1, 2, PAGE - 1, PAGE, u32::MAX]);
+        assert_eq!(stamps.used(2).collect::<Vec<_>>(), [2, PAGE - 1, PAGE, u32::MAX]);
+        assert_eq!(stamps.used(PAGE + 1).collect::<Vec<_>>(), [u32::MAX]);
         assert_eq!(stamps.0.len(), 3, "a page for each part of the region that was touched");
     }
 }

@@ -36,6 +36,16 @@ fn zeros(layout: Layout) -> Vec<u8> {
     vec![0; layout.stride()]
 }
 
+/// All that `slots` has to tell, in one note.
+fn told(slots: &mut Slots) -> Vec<u8> {
+    assert!(slots.has_news());
+    let mut note = vec![0; 100 * NOTE_ENTRY];
+    let len = slots.tell(&mut note);
+    assert!(!slots.has_news());
+    note.truncate(len);
+    note
+}
+
 #[test]
 fn both_sides_read_what_either_wrote() {
     for suite in Suite::ALL {
@@ -141,13 +151,22 @@ fn a_reader_who_was_told_of_the_newest_stamp_takes_nothing_older() {
     let (mut client, mut server) = sides(Suite::Aes256Gcm, small());
     assert_eq!(client.newest(5), None);
     let [old, new] = [1, 2].map(|fill| seal(&mut client, 5, fill));
-    server.learn(5, client.newest(5).unwrap()).unwrap();
+    let note = told(&mut client);
+    server.learn(&note).unwrap();
+    assert_eq!(server.newest(5), client.newest(5));
     assert_eq!(open(&mut server, 5, &new), Ok(2));
-    for older in [old, zeros(small())] {
+    for older in [old.clone(), zeros(small())] {
         let (_, mut server) = sides(Suite::Aes256Gcm, small());
-        server.learn(5, client.newest(5).unwrap()).unwrap();
-        assert_eq!(open(&mut server, 5, &older), Err(SealError::RolledBack { slot: 5 }));
+        server.learn(&note).unwrap();
+        assert_eq!(open(&mut server, 5, &older), Err(SealError::Withheld { slot: 5 }));
+        assert_eq!(open(&mut server, 5, &new), Err(SealError::Withheld { slot: 5 }), "it has ended");
+        assert_eq!(server.learn(&note), Err(SealError::Withheld { slot: 5 }), "it has ended");
     }
+    // What was seen is no older than what is there: it was withheld, not rolled back.
+    let (_, mut server) = sides(Suite::Aes256Gcm, small());
+    assert_eq!(open(&mut server, 5, &old), Ok(1));
+    server.learn(&note).unwrap();
+    assert_eq!(open(&mut server, 5, &old), Err(SealError::Withheld { slot: 5 }));
 }
 
 #[test]
@@ -157,8 +176,9 @@ fn where_the_client_alone_writes_no_slot_of_the_servers_is_taken() {
     let sealed = seal(&mut writing, 5, 1);
     let (mut client, mut server) = sides(Suite::Aes256Gcm, clients());
     assert_eq!(server.seal(5, &[0; 64], &mut zeros(small())), Err(SealError::NotWriter));
-    client.learn(5, u64::MAX).unwrap();
-    assert_eq!(client.newest(5), None);
+    let note = told(&mut writing);
+    let error = SealError::Note(NoteError::NotWriter);
+    assert_eq!(sides(Suite::Aes256Gcm, clients()).0.learn(&note), Err(error));
     assert_eq!(open(&mut server, 5, &sealed), Err(SealError::Slot { slot: 5 }));
     assert_eq!(open(&mut client, 5, &sealed), Err(SealError::Slot { slot: 5 }));
     let (mut client, mut server) = sides(Suite::Aes256Gcm, clients());
@@ -168,17 +188,69 @@ fn where_the_client_alone_writes_no_slot_of_the_servers_is_taken() {
 }
 
 #[test]
-fn nobody_can_be_told_what_isnt_news() {
+fn what_was_told_counts_no_more_when_something_newer_was_seen_or_written() {
     let (mut client, mut server) = sides(Suite::Aes256Gcm, small());
-    let sealed = seal(&mut server, 5, 1);
-    assert_eq!(open(&mut client, 5, &sealed), Ok(1));
-    let known = client.newest(5);
-    // None at all, its own, one that it knows already.
-    for stamp in [0, 1 << 63, 100, known.unwrap()] {
-        client.learn(5, stamp).unwrap();
-        assert_eq!(client.newest(5), known, "{stamp:x}");
+    seal(&mut client, 5, 1);
+    let note = told(&mut client);
+    let newer = seal(&mut client, 5, 2);
+    // It comes late: the reader knows better.
+    assert_eq!(open(&mut server, 5, &newer), Ok(2));
+    server.learn(&note).unwrap();
+    assert_eq!(server.newest(5), Some(2));
+    assert_eq!(open(&mut server, 5, &newer), Ok(2));
+    // Told, and then written over with a higher number by the one who was told.
+    let (mut client, mut server) = sides(Suite::Aes256Gcm, small());
+    seal(&mut client, 5, 1);
+    server.learn(&told(&mut client)).unwrap();
+    let own = seal(&mut server, 5, 3);
+    assert_eq!(server.newest(5), Some(1 << 63 | 2));
+    assert_eq!(open(&mut server, 5, &own), Ok(3));
+    assert_eq!(open(&mut client, 5, &own), Ok(3));
+}
+
+#[test]
+fn a_slot_that_was_read_before_it_was_told_of_is_outdated_until_it_is_read_again() {
+    let (mut client, mut server) = sides(Suite::Aes256Gcm, small());
+    let old = seal(&mut client, 5, 1);
+    assert_eq!(open(&mut server, 5, &old), Ok(1));
+    server.learn(&told(&mut client)).unwrap();
+    assert_eq!(server.outdated(0), None, "it has what it was told of");
+    for slot in [2, 3] {
+        assert_eq!(open(&mut server, slot, &zeros(small())), Ok(0));
     }
-    assert_eq!(client.learn(8, 1), Err(SealError::NoSuchSlot { slot: 8, slots: 8 }));
+    assert_eq!(server.outdated(0), None, "it wasn't told of anything there");
+    let new = [2, 4, 5].map(|slot| seal(&mut client, slot, 7));
+    server.learn(&told(&mut client)).unwrap();
+    // Of slot 4 it has never read anything.
+    assert_eq!(
+        [0, 2, 3, 5, 6].map(|first| server.outdated(first)),
+        [Some(2), Some(2), Some(5), Some(5), None]
+    );
+    assert_eq!(open(&mut server, 2, &new[0]), Ok(7));
+    assert_eq!(server.outdated(0), Some(5));
+    assert_eq!(open(&mut server, 5, &new[2]), Ok(7));
+    assert_eq!(server.outdated(0), None);
+}
+
+#[test]
+fn of_what_was_told_a_slot_that_is_newer_is_taken() {
+    let (mut client, mut server) = sides(Suite::Aes256Gcm, clients());
+    seal(&mut client, 5, 1);
+    let note = told(&mut client);
+    let newer = seal(&mut client, 5, 2);
+    server.learn(&note).unwrap();
+    assert_eq!(open(&mut server, 5, &newer), Ok(2));
+    assert_eq!(open(&mut server, 4, &zeros(clients())), Ok(0), "nothing was said of it");
+}
+
+#[test]
+fn ones_own_note_that_comes_back_is_refused() {
+    let (mut client, _) = sides(Suite::Aes256Gcm, small());
+    seal(&mut client, 5, 1);
+    let error = SealError::Note(NoteError::Stamp { first: 5, stamp: 1 });
+    let note = told(&mut client);
+    assert_eq!(client.learn(&note), Err(error.clone()));
+    assert_eq!(client.seal(5, &[0; 64], &mut zeros(small())), Err(error), "it has ended");
 }
 
 #[test]
