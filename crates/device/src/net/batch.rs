@@ -116,6 +116,12 @@ impl TxBatch {
         self.close();
     }
 
+    /// Whether the packets added last leave by segmentation offload, and another one may join them.
+    #[must_use]
+    pub fn ends_with_run(&self) -> bool {
+        self.runs.last().is_some_and(|run| !run.closed && run.end - run.start > run.segment)
+    }
+
     fn close(&mut self) {
         if let Some(run) = self.runs.last_mut() {
             run.closed = true;

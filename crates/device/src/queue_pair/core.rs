@@ -12,8 +12,8 @@ use crate::queue_pair::dialogue::Dialogue;
 use crate::queue_pair::segmentation::Segmentation;
 use core::time::Duration;
 use rocev2::icrc::PseudoHeader;
-use rocev2::rc::{self, Event, PostError, RecvRequest, Refusal, SendRequest, Transition};
-use rocev2::wire::{Headers, Opcode, Operation, Packet};
+use rocev2::rc::{self, Event, PostError, RecvRequest, SendRequest, Transition};
+use rocev2::wire::{Aeth, Bth, Headers, Opcode, Packet};
 use rocev2::{Mtu, Psn, Qpn, Time};
 use std::cell::RefCell;
 use std::net::{IpAddr, SocketAddr};
@@ -28,6 +28,9 @@ const LATER: Duration = Duration::from_micros(100);
 /// Room for the longest packet: headers, payload, pad. The batch has room for the ICRC beside it.
 const LONGEST: usize = Headers::MAX_LEN + Mtu::B4096.bytes() as usize + 3;
 
+/// The length of an ACK packet. Others as short are treated alike.
+const ACK: usize = Bth::LEN + Aeth::LEN;
+
 thread_local! {
     /// The packets that this thread is about to send.
     static OUTGOING: RefCell<TxBatch> = RefCell::new(TxBatch::new());
@@ -40,14 +43,6 @@ pub(crate) struct Surroundings {
     pub(crate) deadlines: Arc<Deadlines>,
     pub(crate) events: Arc<EventQueue>,
     pub(crate) waker: Arc<Waker>,
-}
-
-impl Surroundings {
-    /// Notes that packets for that peer leave one by one from now on.
-    fn distrust_runs(&self, peer: SocketAddr) {
-        self.counters.gso_distrusted();
-        tracing::info!(%peer, "packets sent by segmentation offload don't arrive; sending them one by one");
-    }
 }
 
 /// The way to the peer.
@@ -91,12 +86,6 @@ impl Entered<'_> {
             counters.stray(Stray::WrongAddress);
         } else if let Err(refusal) = self.locked.protocol.handle_packet(now, packet, &self.core.memory) {
             counters.refused(refusal);
-            if refusal == Refusal::Duplicate
-                && let Some(path) = &mut self.locked.path
-                && path.segmentation.asked_again()
-            {
-                self.core.surroundings.distrust_runs(path.peer);
-            }
         }
     }
 }
@@ -329,28 +318,16 @@ impl QueuePairCore {
                     outgoing.commit_alone(len, path.peer);
                     continue;
                 }
-                let watched =
-                    if path.segmentation.is_on_trial() { watched(outgoing.slot(), len) } else { None };
-                let fails = match watched {
-                    Some(Watched::Ack) if path.segmentation.doubts_acks() => {
-                        outgoing.commit_alone(len, path.peer);
-                        path.segmentation.acknowledges(0);
-                        false
-                    }
-                    Some(Watched::Ack) => {
-                        path.segmentation.acknowledges(outgoing.commit(len, path.peer));
-                        false
-                    }
-                    Some(Watched::Request(psn)) => {
-                        path.segmentation.sent(psn, outgoing.commit(len, path.peer))
-                    }
-                    None => {
-                        outgoing.commit(len, path.peer);
-                        false
-                    }
-                };
-                if fails {
-                    self.surroundings.distrust_runs(path.peer);
+                if len == ACK && !outgoing.ends_with_run() {
+                    // Segmentation offload costs more than a second system call, measured, where there is a single packet to go with.
+                    outgoing.commit_alone(len, path.peer);
+                    continue;
+                }
+                let request = path.segmentation.is_on_trial().then(|| request_psn(outgoing.slot(), len)).flatten();
+                let place = outgoing.commit(len, path.peer);
+                if request.is_some_and(|psn| path.segmentation.sent(psn, place)) {
+                    self.surroundings.counters.gso_distrusted();
+                    tracing::info!(peer = %path.peer, "packets sent by segmentation offload don't arrive; sending them one by one");
                 }
             }
             flush(outgoing);
@@ -380,18 +357,11 @@ impl QueuePairCore {
     }
 }
 
-/// A packet by which one may see whether runs arrive.
-enum Watched {
-    Request(Psn),
-    Ack,
-}
-
-/// What the packet in the first `len` bytes of `slot` is.
-fn watched(slot: &[u8], len: usize) -> Option<Watched> {
+/// The PSN of the packet in the first `len` bytes of `slot`, if it is a request.
+fn request_psn(slot: &[u8], len: usize) -> Option<Psn> {
     let bth = Packet::parse(slot.get(..len)?).ok()?.headers.bth;
     match bth.opcode {
-        Opcode::Known { operation: Operation::Acknowledge, .. } => Some(Watched::Ack),
-        Opcode::Known { operation, .. } if operation.is_request() => Some(Watched::Request(bth.psn)),
+        Opcode::Known { operation, .. } if operation.is_request() => Some(bth.psn),
         _ => None,
     }
 }

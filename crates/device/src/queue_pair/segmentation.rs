@@ -5,8 +5,7 @@
 //! every packet of a run but the first, and the connection crawls from timeout to timeout. So the second packets of runs are watched:
 //! once the peer acknowledged one that was sent a single time, runs arrive. If none of the first few is, this path gets no runs.
 //!
-//! Only requests are acknowledged and so can be watched: a queue pair that does nothing but answer READs doesn't find out. An ACK that
-//! left behind a request may have been lost where the peer repeats its own request.
+//! Only requests are acknowledged and so can be watched: a queue pair that does nothing but answer READs doesn't find out.
 
 use rocev2::Psn;
 use std::net::IpAddr;
@@ -24,8 +23,6 @@ pub(crate) enum Segmentation {
         witness: Option<Psn>,
         /// How many before it had to be sent again.
         lost: u8,
-        /// How the last ACK left.
-        ack: LastAck,
     },
     /// Runs arrive.
     Works,
@@ -33,21 +30,10 @@ pub(crate) enum Segmentation {
     Fails,
 }
 
-/// How an ACK left.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum LastAck {
-    /// As the first of a run, or by itself.
-    Alone,
-    /// Behind another packet.
-    Behind,
-    /// So, and the peer seems not to have got it.
-    Missed,
-}
-
 impl Segmentation {
     /// IPv6 has no identification: nothing can be wrong with it.
     pub(crate) fn new(peer: IpAddr) -> Self {
-        if peer.is_ipv6() { Self::Works } else { Self::Trial { witness: None, lost: 0, ack: LastAck::Alone } }
+        if peer.is_ipv6() { Self::Works } else { Self::Trial { witness: None, lost: 0 } }
     }
 
     pub(crate) fn is_on_trial(self) -> bool {
@@ -56,49 +42,19 @@ impl Segmentation {
 
     /// A request packet was sent as number `place`, from 0, of its run. Returns whether this ends the trial badly.
     pub(crate) fn sent(&mut self, psn: Psn, place: usize) -> bool {
-        let Self::Trial { witness, .. } = self else { return false };
+        let Self::Trial { witness, lost } = self else { return false };
         if *witness == Some(psn) {
             *witness = None;
-            return self.lost();
+            *lost += 1;
+            if *lost == LOST {
+                *self = Self::Fails;
+                return true;
+            }
         }
         if place > 0 && witness.is_none() {
             *witness = Some(psn);
         }
         false
-    }
-
-    /// Whether the next ACK must not be in a run: it answers a request that was repeated because, it seems, the last one was.
-    pub(crate) fn doubts_acks(&self) -> bool {
-        matches!(self, Self::Trial { ack: LastAck::Missed, .. })
-    }
-
-    /// An ACK was sent as number `place`, from 0, of its run.
-    pub(crate) fn acknowledges(&mut self, place: usize) {
-        if let Self::Trial { ack, .. } = self {
-            *ack = if place > 0 { LastAck::Behind } else { LastAck::Alone };
-        }
-    }
-
-    /// The peer has repeated a request. Returns whether this ends the trial badly.
-    pub(crate) fn asked_again(&mut self) -> bool {
-        match self {
-            Self::Trial { ack, .. } if *ack == LastAck::Behind => {
-                *ack = LastAck::Missed;
-                self.lost()
-            }
-            _ => false,
-        }
-    }
-
-    /// What wasn't the first of its run didn't arrive.
-    fn lost(&mut self) -> bool {
-        let Self::Trial { lost, .. } = self else { return false };
-        *lost += 1;
-        let fails = *lost == LOST;
-        if fails {
-            *self = Self::Fails;
-        }
-        fails
     }
 
     /// Everything before `psn` was acknowledged.
@@ -163,21 +119,6 @@ mod tests {
             path.acknowledged(psn(number + 1));
         }
         assert_eq!(path, trial());
-    }
-
-    #[test]
-    fn requests_repeated_after_acks_that_left_behind_others_are_a_failure() {
-        let mut path = trial();
-        for _ in 1..LOST {
-            path.acknowledges(1);
-            assert!(!path.asked_again() && path.doubts_acks());
-            assert!(!path.asked_again(), "one ACK is lost once");
-        }
-        path.acknowledges(0);
-        assert!(!path.asked_again(), "it left by itself: something else was lost");
-        path.acknowledges(1);
-        assert!(path.asked_again());
-        assert_eq!(path, Segmentation::Fails);
     }
 
     #[test]
