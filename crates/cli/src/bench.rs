@@ -34,7 +34,7 @@ use pair::Pair;
 use progress::Progress;
 use report::{Report, Row};
 use request::Request;
-use secure_rdma::Session;
+use secure_rdma::{Buffers, Session};
 use std::sync::Arc;
 use task::Operation;
 use verbs::Device;
@@ -81,7 +81,8 @@ async fn rows(request: &Request, args: &MeasureArgs, device: &Arc<Device>) -> Re
     let pair = Pair::new(request, args, device).await?;
     let mut report: Option<Report> = None;
     for size in &request.sizes {
-        let session = pair.open().await?;
+        let buffers = if request.sealed { sealed::buffers(request, *size) } else { Buffers::DEFAULT };
+        let session = pair.open(buffers).await?;
         check_size(&session, request, *size)?;
         if report.is_none() {
             let new = Report::new(request, &session);

@@ -8,6 +8,10 @@ use std::path::PathBuf;
 /// Both ends of each contender are threads of this process, tied to the same two cores. In each round every contender takes its turn at
 /// every figure, so that whatever else the machine does hits all alike; a figure is the median of its rounds, shown with the least and
 /// the most. What is counted is what has arrived. Nothing else should run meanwhile.
+///
+/// The operations loss-write, loss-read and loss-send (together: loss) are those over a network that loses 1 % of its packets, which
+/// this program makes and which ends with it; that needs root and the programs ip, ethtool and nft. Without them it says so, and
+/// measures the rest.
 #[derive(Debug, Parser)]
 #[command(name = "compare", version)]
 pub(crate) struct Args {
@@ -20,7 +24,7 @@ pub(crate) struct Args {
     /// Only these contenders, such as udp-limit,embedded
     #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
     pub(crate) only: Vec<String>,
-    /// Only these operations, such as write,round-trip
+    /// Only these operations, such as write,round-trip,loss
     #[arg(long, value_name = "OP,...", value_delimiter = ',')]
     pub(crate) ops: Vec<String>,
     /// Write all results to this file, as JSON

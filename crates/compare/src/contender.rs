@@ -3,7 +3,7 @@
 use crate::clock::Clock;
 use crate::contenders::{quic, session, tcp, tls, udp, verbs as plain};
 use crate::credentials::Credentials;
-use crate::ends::Cores;
+use crate::ends::Place;
 use crate::failure::Failure;
 use crate::figure::Figure;
 use crate::sample::Sample;
@@ -19,7 +19,7 @@ pub(crate) trait Contender {
     fn figures(&self) -> Vec<Figure>;
 
     /// Measures one of these once, with new connections and ends, for as long as `clock` says.
-    fn run(&self, figure: Figure, clock: &Clock, cores: Cores) -> Result<Sample, Failure>;
+    fn run(&self, figure: Figure, clock: &Clock, place: Place<'_>) -> Result<Sample, Failure>;
 }
 
 /// All of them: those that are always there, and libibverbs' devices that can be used.

@@ -7,7 +7,9 @@
 //! a server, is measured with a server that is one.
 
 use crate::failure::{Failure, While};
+use crate::network::{End, Network};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::Duration;
@@ -32,6 +34,25 @@ impl Cores {
     }
 }
 
+/// Where the two ends are.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place<'a> {
+    pub(crate) cores: Cores,
+    /// The network between them; without one it is the loopback interface.
+    pub(crate) network: Option<&'a Network>,
+}
+
+impl Place<'_> {
+    /// Moves this thread, and all that it will start, to one end's core and network; returns the end's address.
+    fn take(&self, end: End) -> Result<IpAddr, Failure> {
+        tie_to(match end {
+            End::Server => self.cores.server,
+            End::Client => self.cores.client,
+        })?;
+        self.network.map_or(Ok(Ipv4Addr::LOCALHOST.into()), |network| network.enter(end))
+    }
+}
+
 /// Ties this thread, and all that it starts, to a core.
 fn tie_to(core: usize) -> Result<(), Failure> {
     let mut set = CpuSet::new();
@@ -42,11 +63,17 @@ fn tie_to(core: usize) -> Result<(), Failure> {
 /// One end's way to tell the other something, such as an address.
 #[derive(Debug)]
 pub(crate) struct Meeting<T> {
+    host: IpAddr,
     to: Sender<T>,
     from: Receiver<T>,
 }
 
 impl<T> Meeting<T> {
+    /// The address of this end.
+    pub(crate) fn host(&self) -> IpAddr {
+        self.host
+    }
+
     /// Tells the other end.
     pub(crate) fn tell(&self, what: T) {
         // Where the other end is gone, its own error says why.
@@ -64,21 +91,21 @@ impl<T> Meeting<T> {
 
 const GONE: &str = "the other end has gone";
 
-/// Runs both ends, each on its core, and returns what they return.
+/// Runs both ends, each in its place, and returns what they return.
 pub(crate) fn run<T: Send, S: Send, C: Send>(
-    cores: Cores,
+    place: Place<'_>,
     server: impl FnOnce(Meeting<T>) -> Result<S, Failure> + Send,
     client: impl FnOnce(Meeting<T>) -> Result<C, Failure> + Send,
 ) -> Result<(S, C), Failure> {
     let ((to_client, from_server), (to_server, from_client)) = (mpsc::channel(), mpsc::channel());
     thread::scope(|scope| {
         let server = scope.spawn(move || {
-            tie_to(cores.server)?;
-            server(Meeting { to: to_client, from: from_client })
+            let host = place.take(End::Server)?;
+            server(Meeting { host, to: to_client, from: from_client })
         });
         let client = scope.spawn(move || {
-            tie_to(cores.client)?;
-            client(Meeting { to: to_server, from: from_server })
+            let host = place.take(End::Client)?;
+            client(Meeting { host, to: to_server, from: from_server })
         });
         let panicked = |_| Err("it panicked; this is a bug in compare".into());
         let (server, client) = (
@@ -112,17 +139,17 @@ mod tests {
                 Ok((meeting.hear()?, here(), thread::spawn(here).join().unwrap()))
             }
         };
-        let (server, client) = run(cores, end(1), end(2)).unwrap();
+        let (server, client) = run(Place { cores, network: None }, end(1), end(2)).unwrap();
         assert_eq!(server, (2, vec![cores.server], vec![cores.server]));
         assert_eq!(client, (1, vec![cores.client], vec![cores.client]));
     }
 
     #[test]
     fn the_end_that_failed_first_is_the_one_that_is_told_of() {
-        let cores = Cores::find().unwrap();
+        let place = Place { cores: Cores::find().unwrap(), network: None };
         let waits = |meeting: Meeting<()>| meeting.hear();
         let fails = |_: Meeting<()>| -> Result<(), Failure> { Err("no luck".into()) };
-        assert_eq!(run(cores, waits, fails).unwrap_err().to_string(), "client: no luck");
-        assert_eq!(run(cores, fails, waits).unwrap_err().to_string(), "server: no luck");
+        assert_eq!(run(place, waits, fails).unwrap_err().to_string(), "client: no luck");
+        assert_eq!(run(place, fails, waits).unwrap_err().to_string(), "server: no luck");
     }
 }

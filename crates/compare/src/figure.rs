@@ -2,6 +2,9 @@
 
 use core::fmt;
 
+/// What stands for all operations over a network that loses packets.
+pub(crate) const LOSS: &str = "loss";
+
 /// An operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Op {
@@ -11,6 +14,12 @@ pub(crate) enum Op {
     Read,
     /// From the client to the server, which takes it.
     Send,
+    /// A write over a network that loses packets.
+    LossWrite,
+    /// A read over one.
+    LossRead,
+    /// A send over one.
+    LossSend,
     /// There and back, both ends looking all the time.
     RoundTrip,
     /// There and back, both ends asleep until something comes.
@@ -24,11 +33,37 @@ pub(crate) enum Op {
 }
 
 impl Op {
+    /// Those over a network that loses packets.
+    pub(crate) const LOSSY: [Self; 3] = [Self::LossWrite, Self::LossRead, Self::LossSend];
+
+    /// Whether it is one of them.
+    pub(crate) fn is_lossy(self) -> bool {
+        Self::LOSSY.contains(&self)
+    }
+
+    /// What the two ends do: they know nothing of the network.
+    pub(crate) fn done(self) -> Self {
+        match self {
+            Self::LossWrite => Self::Write,
+            Self::LossRead => Self::Read,
+            Self::LossSend => Self::Send,
+            op => op,
+        }
+    }
+
+    /// Whether somebody who asks for `name` asks for it: `loss` is all that has to do with loss.
+    pub(crate) fn is_called(self, name: &str) -> bool {
+        self.name() == name || name == LOSS && self.is_lossy()
+    }
+
     pub(crate) fn name(self) -> String {
         match self {
             Self::Write => "write".into(),
             Self::Read => "read".into(),
             Self::Send => "send".into(),
+            Self::LossWrite => "loss-write".into(),
+            Self::LossRead => "loss-read".into(),
+            Self::LossSend => "loss-send".into(),
             Self::RoundTrip => "round-trip".into(),
             Self::RoundTripAwait => "round-trip-await".into(),
             Self::Rate { queue_pairs: 1 } => "rate".into(),
@@ -42,6 +77,7 @@ impl Op {
     pub(crate) fn unit(self) -> Unit {
         match self {
             Self::Write | Self::Read | Self::Send => Unit::Gbps,
+            Self::LossWrite | Self::LossRead | Self::LossSend => Unit::Gbps,
             Self::RoundTrip | Self::RoundTripAwait => Unit::Micros,
             Self::Rate { .. } => Unit::Mops,
             Self::Connect => Unit::PerSecond,
@@ -82,6 +118,9 @@ pub(crate) struct Figure {
 /// Sizes of bandwidth.
 pub(crate) const LARGE: [usize; 2] = [64 << 10, 1 << 20];
 
+/// The size of what has to come through a network that loses packets.
+pub(crate) const LOSSY: usize = LARGE[0];
+
 /// Sizes of round trips.
 pub(crate) const SMALL: [usize; 2] = [64, 4096];
 
@@ -102,11 +141,14 @@ impl Figure {
             Op::Write => (0, 0),
             Op::Read => (0, 1),
             Op::Send => (0, 2),
-            Op::RoundTrip => (1, 0),
-            Op::RoundTripAwait => (2, 0),
-            Op::Rate { queue_pairs } => (3, queue_pairs),
-            Op::Connect => (4, 0),
-            Op::IdleMemory => (5, 0),
+            Op::LossWrite => (1, 0),
+            Op::LossRead => (1, 1),
+            Op::LossSend => (1, 2),
+            Op::RoundTrip => (2, 0),
+            Op::RoundTripAwait => (3, 0),
+            Op::Rate { queue_pairs } => (4, queue_pairs),
+            Op::Connect => (5, 0),
+            Op::IdleMemory => (6, 0),
         };
         (place.0, self.size, place.1)
     }

@@ -1,6 +1,6 @@
 //! What is compared with what, and how it should come out.
 
-use crate::figure::{Figure, LARGE, MANY, Op, SMALL, TINY};
+use crate::figure::{Figure, LARGE, LOSSY, MANY, Op, SMALL, TINY};
 use crate::report::Outcome;
 use serde::Serialize;
 
@@ -75,6 +75,11 @@ fn comparisons() -> Vec<Comparison> {
         compare((SEALED, Op::RoundTrip), (UDP, Op::RoundTrip), size, Goal::AtMost(1.5));
         compare((PLAIN, Op::RoundTripAwait), (UDP, Op::RoundTripAwait), size, Goal::AtMost(1.5));
         compare((SEALED, Op::RoundTripAwait), (UDP, Op::RoundTripAwait), size, Goal::AtMost(1.5));
+    }
+    for op in Op::LOSSY {
+        compare((PLAIN, op), ("tcp", Op::LossSend), LOSSY, Goal::AtLeast(0.5));
+        compare((SEALED, op), ("tcp", Op::LossSend), LOSSY, Goal::AtLeast(0.5));
+        compare((SEALED, op), ("quic", Op::LossSend), LOSSY, Goal::Open);
     }
     let one = Op::Rate { queue_pairs: 1 };
     for queue_pairs in [1, MANY] {

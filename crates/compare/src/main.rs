@@ -9,6 +9,7 @@
 //! | `contenders` | what is compared, one a file |
 //! | `figure` | what is measured: operations and sizes |
 //! | `clock`, `sample` | when what counts, and statistics |
+//! | `network` | a network that loses packets |
 //! | `ends` | the two ends of a measurement, each a thread on a core of its own |
 //! | `goals` | which figure is divided by which, and how that should come out |
 //! | `report`, `table`, `plot` | results as JSON, as text, and as a picture |
@@ -23,6 +24,7 @@ mod ends;
 mod failure;
 mod figure;
 mod goals;
+mod network;
 mod plot;
 mod report;
 mod runtime;
@@ -37,11 +39,12 @@ use clap::error::ErrorKind;
 use clock::Clock;
 use contender::Contender;
 use credentials::Credentials;
-use ends::Cores;
+use ends::{Cores, Place};
 use failure::{Failure, While};
-use figure::Figure;
+use figure::{Figure, LOSS};
 use indicatif::{ProgressBar, ProgressStyle};
-use report::{Failed, Outcome, Report};
+use network::Network;
+use report::{Failed, Loss, Outcome, Report};
 use sample::Sample;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -84,6 +87,10 @@ fn run(args: &Args) -> Result<bool, Failure> {
     let credentials = Arc::new(Credentials::new()?);
     let contenders = contender::all(&credentials);
     let mut turns = turns(args, &contenders);
+    let (network, loss) = lossy(&mut turns)?;
+    if let Some(loss) = &loss {
+        eprintln!("{loss}");
+    }
     if cores.client == cores.server {
         eprintln!("There is but one core, which both ends share: round trips and bandwidth will say little.");
     }
@@ -92,7 +99,7 @@ fn run(args: &Args) -> Result<bool, Failure> {
     }
     let count = u32::try_from(turns.len()).during("counting figures")? * args.rounds;
     let span = Duration::from_secs_f64(args.seconds / f64::from(count));
-    let failed = measure(args.rounds, span, cores, &mut turns);
+    let failed = measure(args.rounds, span, cores, network.as_ref(), &mut turns);
     let outcomes: Vec<_> = turns
         .iter()
         .filter_map(|Turn { contender, figure, samples }| Outcome::new(contender.name(), *figure, samples))
@@ -106,7 +113,7 @@ fn run(args: &Args) -> Result<bool, Failure> {
         eprintln!("{name}, {figure}: {error}");
     }
     if let Some(path) = &args.json {
-        let report = Report::new(args.rounds, args.seconds, &outcomes, &ratios, &failed);
+        let report = Report::new(args.rounds, args.seconds, loss.as_ref(), &outcomes, &ratios, &failed);
         let text = serde_json::to_string_pretty(&report)?;
         std::fs::write(path, text + "\n").during(format_args!("writing {}", path.display()))?;
     }
@@ -133,20 +140,19 @@ fn turns<'a>(args: &Args, contenders: &'a [Box<dyn Contender>]) -> Vec<Turn<'a>>
         }
     }
     figures.sort_by_key(Figure::order);
-    let mut ops = Vec::new();
+    let mut ops = vec![LOSS.to_owned()];
     for name in figures.iter().map(|figure| figure.op.name()) {
         if !ops.contains(&name) {
             ops.push(name);
         }
     }
     all("operation", ops, &args.ops);
-    let wanted = |list: &[String], name: &str| list.is_empty() || list.iter().any(|other| other == name);
     let mut turns = Vec::new();
     for figure in figures {
         for contender in contenders {
             if contender.figures().contains(&figure)
-                && wanted(&args.only, contender.name())
-                && wanted(&args.ops, &figure.op.name())
+                && (args.only.is_empty() || args.only.iter().any(|name| name == contender.name()))
+                && (args.ops.is_empty() || args.ops.iter().any(|name| figure.op.is_called(name)))
             {
                 turns.push(Turn { contender: contender.as_ref(), figure, samples: Vec::new() });
             }
@@ -159,8 +165,33 @@ fn turns<'a>(args: &Args, contenders: &'a [Box<dyn Contender>]) -> Vec<Turn<'a>>
     turns
 }
 
+/// The network that loses packets, where something is to be measured over one. Where there can't be one, it isn't measured.
+fn lossy(turns: &mut Vec<Turn<'_>>) -> Result<(Option<Network>, Option<Loss>), Failure> {
+    if !turns.iter().any(|turn| turn.figure.op.is_lossy()) {
+        return Ok((None, None));
+    }
+    let made = Network::new().and_then(|network| {
+        let loss = Loss::of(network.congestion_control()?);
+        Ok((network, loss))
+    });
+    match made {
+        Ok((network, loss)) => Ok((Some(network), Some(loss))),
+        Err(error) => {
+            turns.retain(|turn| !turn.figure.op.is_lossy());
+            let loss = Loss::NotMeasured { not_measured: error.to_string() };
+            if turns.is_empty() { Err(loss.to_string().into()) } else { Ok((None, Some(loss))) }
+        }
+    }
+}
+
 /// Goes round and round; returns what failed, which isn't tried again.
-fn measure(rounds: u32, span: Duration, cores: Cores, turns: &mut [Turn<'_>]) -> Vec<Failed> {
+fn measure(
+    rounds: u32,
+    span: Duration,
+    cores: Cores,
+    network: Option<&Network>,
+    turns: &mut [Turn<'_>],
+) -> Vec<Failed> {
     let progress = progress(u64::from(rounds) * turns.len() as u64);
     let mut failed: Vec<Failed> = Vec::new();
     for round in 1..=rounds {
@@ -168,7 +199,8 @@ fn measure(rounds: u32, span: Duration, cores: Cores, turns: &mut [Turn<'_>]) ->
             progress.set_message(format!("round {round}: {}, {figure}", contender.name()));
             let (name, text) = (contender.name().to_owned(), figure.to_string());
             if !failed.iter().any(|failed| failed.name == name && failed.figure == text) {
-                match sample(*contender, *figure, span, cores) {
+                let place = Place { cores, network: network.filter(|_| figure.op.is_lossy()) };
+                match sample(*contender, *figure, span, place) {
                     Ok(sample) => samples.push(sample),
                     Err(error) => {
                         let error = error.to_string();
@@ -188,10 +220,11 @@ fn sample(
     contender: &dyn Contender,
     figure: Figure,
     mut span: Duration,
-    cores: Cores,
+    place: Place<'_>,
 ) -> Result<Sample, Failure> {
     for _ in 0..TRIES {
-        let sample = contender.run(figure, &Clock::new(span), cores)?;
+        let done = Figure { op: figure.op.done(), ..figure };
+        let sample = contender.run(done, &Clock::new(span), place)?;
         if sample != Sample::default() {
             return Ok(sample);
         }

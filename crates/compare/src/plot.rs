@@ -64,7 +64,8 @@ fn panels(outcomes: &[Outcome]) -> Vec<Panel<'_>> {
             Unit::Gbps => {
                 let what = figure.to_string();
                 let (op, size) = what.split_once(' ').unwrap_or((&what, ""));
-                (format!("Bandwidth, {size}"), format!("{} {op}", outcome.name))
+                let (with, op) = op.strip_prefix("loss-").map_or(("", op), |op| (" with 1 % loss", op));
+                (format!("Bandwidth{with}, {size}"), format!("{} {op}", outcome.name))
             }
             Unit::Mops => {
                 let pairs = figure.op.name().replace("rate", "").replace('-', " ");

@@ -2,7 +2,9 @@
 
 use crate::figure::{Figure, Unit};
 use crate::goals::Ratio;
+use crate::network::{MTU, PERCENT};
 use crate::sample::{Latency, Sample, Spread};
+use core::fmt;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -53,11 +55,42 @@ pub(crate) struct Report<'a> {
     machine: Machine,
     rounds: u32,
     seconds: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    loss: Option<&'a Loss>,
     results: Vec<Entry<'a>>,
     /// The values of `goals`, by name.
     ratios: BTreeMap<&'a str, f64>,
     goals: &'a [Ratio],
     failed: &'a [Failed],
+}
+
+/// The network that loses packets, or why there is none.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
+pub(crate) enum Loss {
+    Network { percent: u32, mtu: u32, tcp_congestion_control: String },
+    NotMeasured { not_measured: String },
+}
+
+impl Loss {
+    /// One where TCP controls congestion so.
+    pub(crate) fn of(tcp_congestion_control: String) -> Self {
+        Self::Network { percent: PERCENT, mtu: MTU, tcp_congestion_control }
+    }
+}
+
+impl fmt::Display for Loss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Network { percent, mtu, tcp_congestion_control } => write!(
+                f,
+                "Loss: {percent} % of all packets in both directions of a veth pair with MTU {mtu} and without offloads; TCP has {tcp_congestion_control}."
+            ),
+            Self::NotMeasured { not_measured } => {
+                write!(f, "NOT MEASURED: what becomes of each where packets are lost: {not_measured}")
+            }
+        }
+    }
 }
 
 /// A figure that couldn't be measured, at least in one round.
@@ -111,6 +144,7 @@ impl<'a> Report<'a> {
     pub(crate) fn new(
         rounds: u32,
         seconds: f64,
+        loss: Option<&'a Loss>,
         outcomes: &'a [Outcome],
         goals: &'a [Ratio],
         failed: &'a [Failed],
@@ -136,6 +170,7 @@ impl<'a> Report<'a> {
             machine: Machine::here(),
             rounds,
             seconds,
+            loss,
             results: outcomes.iter().map(entry).collect(),
             ratios: goals.iter().map(|ratio| (ratio.name.as_str(), ratio.value)).collect(),
             goals,

@@ -3,6 +3,8 @@
 
 use serde_json::Value;
 use std::collections::BTreeSet;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::process::{Command, Output};
 
 fn compare(arguments: &[&str]) -> Output {
@@ -55,6 +57,19 @@ fn every_contender_has_every_figure_and_ratios_are_quotients_of_medians() {
         expect(name, &["connect"], &[0]);
     }
     expect("embedded-sealed", &["idle-memory"], &[0]);
+    if report["loss"]["percent"] == 1 {
+        for name in ["udp-limit", "tcp", "tls", "quic", "quic-4096", "embedded", "embedded-sealed"] {
+            expect(name, &["loss-send"], &[65536]);
+        }
+        for name in ["embedded", "embedded-sealed"] {
+            expect(name, &["loss-write", "loss-read"], &[65536]);
+        }
+        assert!(report["loss"]["tcp_congestion_control"].is_string(), "{}", report["loss"]);
+    } else {
+        let message = format!("NOT PROVED: what compare measures where packets are lost: {}", report["loss"]);
+        assert!(std::env::var("CI").as_deref() != Ok("true"), "{message}");
+        eprintln!("{message}");
+    }
     for (name, op, size) in expected {
         assert!(have.contains(&(name.into(), op.into(), size)), "{name}, {op}, {size} is missing");
     }
@@ -107,11 +122,42 @@ fn every_contender_has_every_figure_and_ratios_are_quotients_of_medians() {
     assert!(table.contains("embedded write 1 MiB / udp-limit send 1 MiB"), "{table}");
 }
 
+/// The program as somebody runs it who isn't root.
+fn compare_as_nobody(arguments: &[&str]) -> Output {
+    const NOBODY: u32 = 65534;
+    let directory = tempfile::tempdir().unwrap();
+    let program = directory.path().join("compare");
+    // Others may not be let into the directory where cargo puts it.
+    std::fs::copy(env!("CARGO_BIN_EXE_compare"), &program).unwrap();
+    std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o755)).unwrap();
+    let mut command = Command::new(program);
+    if rustix::process::geteuid().is_root() {
+        command.uid(NOBODY).gid(NOBODY);
+    }
+    command.args(arguments).output().unwrap()
+}
+
+#[test]
+fn who_may_make_no_network_is_told_what_is_not_measured_and_why() {
+    let output = compare_as_nobody(&["--seconds", "0.3", "--only", "tcp", "--ops", "rate,loss"]);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{errors}");
+    assert!(errors.contains("NOT MEASURED") && errors.contains("root"), "{errors}");
+    let table = String::from_utf8(output.stdout).unwrap();
+    assert!(table.contains("rate 64 B") && !table.contains("loss-send"), "{table}");
+
+    let output = compare_as_nobody(&["--seconds", "0.3", "--only", "tcp", "--ops", "loss"]);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "nothing else was asked for: {errors}");
+    assert!(errors.contains("NOT MEASURED") && errors.contains("root"), "{errors}");
+}
+
 #[test]
 fn wrong_usage_is_told_what_there_is() {
     for (arguments, word) in [
         (&["--only", "carrier-pigeon"][..], "udp-limit"),
         (&["--ops", "swap"], "round-trip"),
+        (&["--ops", "swap"], "loss-write"),
         (&["--only", "tcp", "--ops", "write"], "none of the contenders"),
         (&["--seconds", "0"], "0.1"),
         (&["--rounds", "4"], "5"),

@@ -9,7 +9,7 @@ use crate::trust::server_name;
 use secure_rdma::certs::Name;
 use secure_rdma::control::SealPolicy;
 use secure_rdma::tls::Trust;
-use secure_rdma::{Client, ClientConfig, Session, SessionOptions};
+use secure_rdma::{Buffers, Client, ClientConfig, Session, SessionOptions};
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,7 +26,8 @@ const HERE: &str = "localhost";
 
 /// Where the other side is, and what opens sessions with it.
 pub(crate) struct Pair {
-    client: Client,
+    device: Arc<Device>,
+    trust: Trust,
     place: Place,
     name: Name,
     here: Option<Here>,
@@ -46,9 +47,6 @@ impl Pair {
         args: &MeasureArgs,
         device: &Arc<Device>,
     ) -> Result<Self, Failure> {
-        // What is told of queue pairs in clear is sealed too.
-        let options =
-            SessionOptions { seal: SealPolicy::Required, max_message: LONGEST, ..SessionOptions::default() };
         let (place, name, here) = match &args.place {
             Some(place) => (place.clone(), server_name(args.server_name.as_ref(), place)?, None),
             None => {
@@ -61,13 +59,17 @@ impl Pair {
             Some(here) => Trust::State(here.state.path().join("certs")),
             None => args.trust.trust()?,
         };
-        let client = Client::new(Arc::clone(device), ClientConfig { trust, identity: None, options })?;
-        Ok(Self { client, place, name, here })
+        Ok(Self { device: Arc::clone(device), trust, place, name, here })
     }
 
-    /// A session with it.
-    pub(crate) async fn open(&self) -> Result<Session, Failure> {
-        Ok(self.client.connect(&self.place.host, self.place.port, &self.name).await?)
+    /// A session with it, which has these buffers.
+    pub(crate) async fn open(&self, buffers: Buffers) -> Result<Session, Failure> {
+        // What is told of queue pairs in clear is sealed too.
+        let seal = SealPolicy::Required;
+        let options = SessionOptions { seal, max_message: LONGEST, buffers, ..SessionOptions::default() };
+        let config = ClientConfig { trust: self.trust.clone(), identity: None, options };
+        let client = Client::new(Arc::clone(&self.device), config)?;
+        Ok(client.connect(&self.place.host, self.place.port, &self.name).await?)
     }
 
     /// Everything has been measured.

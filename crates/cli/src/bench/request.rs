@@ -1,8 +1,8 @@
 //! What the user asks for, checked: what can't be is wrong usage, before anything is done.
 
 use super::LONGEST;
-use super::queue_pairs;
 use super::task::{Limit, Operation, Plan};
+use super::{queue_pairs, sealed};
 use crate::args::bench::{Measure, MeasureArgs, Sealed};
 use crate::failure::Failure;
 use verbs::{Attributes, Mtu};
@@ -18,7 +18,7 @@ const BANDWIDTH_SIZE: u32 = 64 << 10;
 const LATENCY_SIZE: u32 = 2;
 const BANDWIDTH_MESSAGES: u64 = 5000;
 const LATENCY_MESSAGES: u64 = 1000;
-const DEPTH: u32 = 128;
+pub(super) const DEPTH: u32 = 128;
 
 /// What is to be measured.
 #[derive(Clone, Debug, PartialEq)]
@@ -60,12 +60,20 @@ impl Request {
                 return usage(format!("{one_at_a_time}: leave {flag} away, or measure bw"));
             }
         }
-        for (given, flag) in [
-            (args.tx_depth.is_some(), "-t"),
-            (args.bidirectional, "-b"),
-            (args.mtu.is_some(), "-m"),
-            (args.inline.is_some(), "-I"),
-        ] {
+        if sealed && operation == Operation::Read && args.tx_depth.is_some() {
+            return usage(
+                "a sealed session reads one thing after the other: leave -t away, or add --seal off",
+            );
+        }
+        if sealed && args.tx_depth.is_some_and(|depth| depth > sealed::MOST) {
+            return usage(format!(
+                "a sealed session has {} requests under way at most: give a smaller -t",
+                sealed::MOST
+            ));
+        }
+        for (given, flag) in
+            [(args.bidirectional, "-b"), (args.mtu.is_some(), "-m"), (args.inline.is_some(), "-I")]
+        {
             if given && sealed {
                 return usage(format!(
                     "{flag} is for queue pairs in clear, and this is a sealed session: leave {flag} away, or add --seal off"
@@ -113,7 +121,11 @@ impl Request {
             sizes,
             limit,
             queue_pairs: args.qp,
-            depth: if latency || sealed { 1 } else { args.tx_depth.unwrap_or(DEPTH) },
+            depth: if latency || (sealed && operation == Operation::Read) {
+                1
+            } else {
+                args.tx_depth.unwrap_or(DEPTH)
+            },
             mtu: args.mtu,
             bidirectional: args.bidirectional,
             inline: args.inline.unwrap_or(0),
@@ -146,6 +158,11 @@ impl Request {
         Ok(())
     }
 
+    /// Requests of each session, or queue pair, that are under way at a time for messages of that size.
+    pub(crate) fn depth(&self, size: u32) -> u32 {
+        queue_pairs::depth(self.depth, size, self.queue_pairs)
+    }
+
     /// What queue pairs in clear are to do for messages of that size; `mtu` if the user has none in mind.
     pub(crate) fn plan(&self, size: u32, mtu: Mtu) -> Plan {
         Plan {
@@ -155,13 +172,16 @@ impl Request {
             size,
             queue_pairs: self.queue_pairs,
             // A buffer to send from while the last one's completion hasn't been seen yet.
-            depth: if self.latency { 2 } else { queue_pairs::depth(self.depth, size, self.queue_pairs) },
+            depth: if self.latency { 2 } else { self.depth(size) },
             inline: self.inline,
             mtu: self.mtu.unwrap_or(mtu).bytes(),
             limit: self.limit,
         }
     }
 }
+
+#[cfg(test)]
+pub(super) use tests::request;
 
 #[cfg(test)]
 mod tests {
@@ -171,7 +191,7 @@ mod tests {
     use crate::args::bench::BenchCommand;
     use clap::Parser;
 
-    fn request(line: &str) -> Result<Request, Failure> {
+    pub(in crate::bench) fn request(line: &str) -> Result<Request, Failure> {
         let words = ["secure-rdma", "bench"].into_iter().chain(line.split(' '));
         let Command::Bench(args) = SecureRdma::parse_from(words).command else { panic!("{line}") };
         match args.command {
@@ -193,6 +213,12 @@ mod tests {
         assert!(!read.sealed && read.latency);
         let atomic = request("atomic bw").unwrap();
         assert_eq!((&atomic.sizes[..], atomic.sealed, atomic.depth), (&[8][..], false, 128));
+        for (line, depth) in
+            [("write bw", 128), ("send bw -t 8", 8), ("read bw", 1), ("write lat", 1), ("send bw -q 64", 8)]
+        {
+            let request = request(line).unwrap();
+            assert_eq!((request.sealed, request.depth(64 << 10)), (true, depth), "{line}");
+        }
         let all = request("send bw -a").unwrap().sizes;
         assert_eq!((all.len(), all[0], all[22]), (23, 2, 8 << 20));
     }
@@ -203,7 +229,8 @@ mod tests {
             ("atomic bw --seal on", "sealed"),
             ("atomic bw -s 16", "8 bytes"),
             ("atomic lat -a", "8 bytes"),
-            ("write bw -t 4", "--seal off"),
+            ("read bw -t 4", "--seal off"),
+            ("send bw -t 1025", "1024"),
             ("write bw -b", "--seal off"),
             ("write bw -m 1024", "--seal off"),
             ("write bw -I 64", "--seal off"),

@@ -1,4 +1,5 @@
-//! Sealed sessions: their operations as they are, each of which is waited for. Several are under way at a time only in several sessions.
+//! Sealed sessions. Of sends and writes as many are under way at a time as were asked for, where bandwidth is measured; a session reads
+//! one thing after the other.
 
 use super::pair::Pair;
 use super::progress::Progress;
@@ -8,10 +9,33 @@ use super::run::Course;
 use super::statistics::{Meter, Times};
 use super::task::{self, Limit, Operation, Reply, Task};
 use crate::failure::Failure;
-use secure_rdma::{Session, SessionError};
+use secure_rdma::{Buffers, Session, SessionError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 use tokio::task::JoinSet;
+
+/// What one request carries of a message: a fragment with its tag fills a receive buffer of the server's, which has the usual ones, but
+/// for some bytes; a write has 16 slots.
+const FRAGMENT: u32 = Buffers::DEFAULT.size - 256;
+const SLOTS: u32 = 16 << 12;
+
+/// The most buffers that a session has to send from.
+pub(super) const MOST: u32 = 1024;
+
+/// A session's buffers for messages of that size: a request has one of its own until it completes, so that their number is what can be
+/// under way at a time.
+pub(super) fn buffers(request: &Request, size: u32) -> Buffers {
+    let piece = match request.operation {
+        Operation::Send => FRAGMENT,
+        Operation::Write => SLOTS,
+        Operation::Read | Operation::Atomic => return Buffers::DEFAULT,
+    };
+    if request.latency {
+        return Buffers::DEFAULT;
+    }
+    let sends = request.depth(size).saturating_mul(size.div_ceil(piece));
+    Buffers { sends: sends.clamp(1, MOST), ..Buffers::DEFAULT }
+}
 
 /// Measures messages of one size, in `session` and as many more as it takes.
 pub(super) async fn measure(
@@ -23,7 +47,7 @@ pub(super) async fn measure(
 ) -> Result<Row, Failure> {
     let mut sessions = vec![session];
     for _ in 1..request.queue_pairs {
-        sessions.push(pair.open().await?);
+        sessions.push(pair.open(buffers(request, size)).await?);
     }
     let operation = request.operation;
     let message = vec![0x7b; size as usize];
@@ -54,20 +78,29 @@ pub(super) async fn measure(
         close(sessions).await?;
         return Row::latency(size, &times);
     }
-    let meter = Arc::new(Mutex::new(Meter::new(request.queue_pairs.into())));
+    let depth = request.depth(size);
+    let meter = Arc::new(Mutex::new(Meter::new(u64::from(depth) * u64::from(request.queue_pairs))));
     let mut under_way = JoinSet::new();
     for mut session in sessions {
         let (meter, course, message) = (Arc::clone(&meter), Arc::clone(&progress.course), message.clone());
         let limit = request.limit;
         under_way.spawn(async move {
-            let mut count = 0;
-            while !limit.reached(count, lock(&meter).elapsed()) {
-                carry_out(&mut session, operation, &message).await?;
-                count += 1;
+            let (mut posted, mut completed) = (0, 0);
+            let mut note = |until: u64| {
                 let mut meter = lock(&meter);
-                meter.completed(1);
-                course.set(meter.rate().messages);
+                if until > completed {
+                    meter.completed(until - completed);
+                    completed = until;
+                    course.set(meter.rate().messages);
+                }
+                meter.elapsed()
+            };
+            while !limit.reached(posted, note(posted.saturating_sub(depth.into()))) {
+                post(&mut session, operation, &message).await?;
+                posted += 1;
             }
+            session.flush().await?;
+            note(posted);
             Ok::<_, SessionError>(session)
         });
     }
@@ -77,7 +110,7 @@ pub(super) async fn measure(
     }
     close(sessions).await?;
     let rate = lock(&meter).rate();
-    Ok(Row::bandwidth(size, 1, rate))
+    Ok(Row::bandwidth(size, depth, rate))
 }
 
 /// Times one operation after the other: half of the round trip of a message that comes back; all of what a write or read takes.
@@ -102,6 +135,16 @@ async fn latency(
     Ok(times)
 }
 
+/// Has a send or write under way; a read is done when this is.
+async fn post(session: &mut Session, operation: Operation, message: &[u8]) -> Result<(), SessionError> {
+    match operation {
+        // It waits for a buffer, that is, until no more are under way than may be.
+        Operation::Send => session.post_send(message).await,
+        Operation::Write => session.post_write(0, message).await,
+        Operation::Read | Operation::Atomic => carry_out(session, operation, message).await,
+    }
+}
+
 async fn carry_out(session: &mut Session, operation: Operation, message: &[u8]) -> Result<(), SessionError> {
     match operation {
         Operation::Send => session.send(message).await,
@@ -122,4 +165,30 @@ async fn close(sessions: Vec<Session>) -> Result<(), Failure> {
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::request::request;
+
+    #[test]
+    fn a_session_has_a_buffer_for_each_request_that_may_be_under_way() {
+        for (line, size, sends) in [
+            ("send bw -t 5", 1, 5),
+            ("send bw -t 5", 61_440 - 256, 5),
+            ("send bw -t 5", 64 << 10, 10),
+            ("write bw -t 5", 64 << 10, 5),
+            ("write bw -t 1", (64 << 10) + 1, 2),
+            ("write bw", 64 << 10, 128),
+            ("write bw", 8 << 20, 512),
+            ("write bw -t 1024", 4096, 1024),
+            ("send bw -q 256", 8 << 20, 138),
+            ("write lat", 64 << 10, Buffers::DEFAULT.sends),
+            ("read bw", 64 << 10, Buffers::DEFAULT.sends),
+        ] {
+            let request = request(line).unwrap();
+            assert_eq!(buffers(&request, size).sends, sends, "{line}, {size} bytes");
+        }
+    }
 }

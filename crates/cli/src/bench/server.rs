@@ -2,6 +2,7 @@
 
 use super::clear::worked;
 use super::queue_pairs::{self, Connected, Prepared};
+use super::request::DEPTH;
 use super::run::Course;
 use super::task::{self, Operation, Plan, Rate, Reply, Task, Word};
 use crate::args::bench::BenchServerArgs;
@@ -13,7 +14,7 @@ use core::time::Duration;
 use secure_rdma::certs::host_names;
 use secure_rdma::control::SealPolicy;
 use secure_rdma::tls::ClientAuth;
-use secure_rdma::{Arrival, Server, ServerConfig, Session, SessionOptions};
+use secure_rdma::{Arrival, Buffers, Server, ServerConfig, Session, SessionOptions};
 use std::io;
 use std::sync::Arc;
 use tokio::task::JoinSet;
@@ -54,6 +55,8 @@ pub(super) fn run(args: &BenchServerArgs) -> Result<(), Failure> {
         options: SessionOptions {
             seal: SealPolicy::Required,
             max_message: args.region.0.max(SHORTEST),
+            // Who sends more at a time than there are receive requests is told to wait, which is slower than sending less.
+            buffers: Buffers { receives: DEPTH, ..Buffers::DEFAULT },
             ..SessionOptions::default()
         },
     };

@@ -73,6 +73,10 @@ fn the_table_has_perftests_columns_and_a_row_for_each_size() {
     assert_eq!(sizes, (1..=23).map(|power| 1 << power).collect::<Vec<_>>());
     assert!(rows.iter().all(|row| row.len() == 5 && row[1] == "4"), "{out:?}");
 
+    for operation in ["send", "write"] {
+        let out = bench(&format!("{operation} bw -a -n 6 -t 3"));
+        assert_eq!(out.len(), 2 + 23, "{out:?}");
+    }
     let out = bench("send lat -n 20");
     assert!(out[0].contains("data path: sealed, TLS13_"), "{out:?}");
     let columns: Vec<_> = out[1].split("  ").map(str::trim).filter(|column| !column.is_empty()).collect();
@@ -112,8 +116,21 @@ fn queue_pairs_depth_mtu_inline_and_both_ways_are_as_asked_for() {
             "{inline}"
         );
     }
-    let sessions = report("write bw -s 4096 -q 3 -n 20");
-    assert_eq!(result(&sessions)["iterations"], 60, "{sessions}");
+    for operation in ["send", "write"] {
+        let sessions = report(&format!("{operation} bw -s 4096 -q 3 -n 20 -t 6"));
+        let row = result(&sessions);
+        assert_eq!((&row["iterations"], &row["depth"]), (&60.into(), &6.into()), "{sessions}");
+        let usual = report(&format!("{operation} bw -s 4096 -n 300"));
+        let row = result(&usual);
+        assert_eq!((&row["iterations"], &row["depth"]), (&300.into(), &128.into()), "{usual}");
+    }
+    let sessions = report("read bw -s 4096 -q 3 -n 20");
+    let row = result(&sessions);
+    assert_eq!(
+        (&row["iterations"], &row["depth"]),
+        (&60.into(), &1.into()),
+        "one after the other: {sessions}"
+    );
     for seal in ["on", "off"] {
         let timed = report(&format!("write bw -s 4096 -D 0.1 --seal {seal}"));
         assert!(result(&timed)["iterations"].as_u64().unwrap() > 0, "{timed}");
@@ -162,7 +179,9 @@ fn a_server_elsewhere_is_believed_only_if_it_is_trusted_and_serves_one_after_the
 fn a_server_that_is_killed_in_the_middle_ends_the_benchmark() {
     let state = State::new();
     let certs = state.path();
-    for line in ["send bw -D 600 --seal off", "write lat -D 600 --seal off", "write bw -D 600"] {
+    for line in
+        ["send bw -D 600 --seal off", "write lat -D 600 --seal off", "write bw -D 600", "send bw -D 600"]
+    {
         let listen = ["bench", "server", "--listen", "127.0.0.1:0", "--certs", text(&certs)];
         let server = Program::start(SECURE_RDMA, &listen.into_iter().chain(EMBEDDED).collect::<Vec<_>>());
         let said = server.says("listening on ");
@@ -198,6 +217,8 @@ fn wrong_usage_of_a_benchmark_exits_with_2() {
         ("atomic bw --seal on", "sealed"),
         ("read lat -q 2 --seal off", "-q"),
         ("send bw -b", "--seal off"),
+        ("read bw -t 4", "--seal off"),
+        ("send bw -t 2000", "1024"),
         ("send bw nowhere:port", "nowhere:port"),
         ("server --region 1G", "256M"),
     ] {

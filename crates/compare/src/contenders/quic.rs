@@ -3,9 +3,9 @@
 use crate::clock::{Clock, Meter, Stopwatch};
 use crate::contender::Contender;
 use crate::credentials::{Credentials, NAME};
-use crate::ends::{self, Cores, Meeting};
+use crate::ends::{self, Meeting, Place};
 use crate::failure::Failure;
-use crate::figure::{Figure, LARGE, Op, SMALL, TINY};
+use crate::figure::{Figure, LARGE, LOSSY, Op, SMALL, TINY};
 use crate::runtime;
 use crate::sample::Sample;
 use core::future::Future;
@@ -13,7 +13,7 @@ use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::{
     ClientConfig, Connection, Endpoint, EndpointConfig, ServerConfig, TokioRuntime, TransportConfig, VarInt,
 };
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -55,8 +55,8 @@ impl Quic {
     }
 
     /// An endpoint, of a server if it is given what a server needs. Only within tokio.
-    fn endpoint(&self, server: Option<ServerConfig>) -> Result<Endpoint, Failure> {
-        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+    fn endpoint(&self, host: IpAddr, server: Option<ServerConfig>) -> Result<Endpoint, Failure> {
+        let socket = UdpSocket::bind((host, 0))?;
         let options = socket2::SockRef::from(&socket);
         options.set_recv_buffer_size(WINDOW as usize)?;
         options.set_send_buffer_size(WINDOW as usize)?;
@@ -67,18 +67,18 @@ impl Quic {
         Ok(Endpoint::new(config, server, socket, Arc::new(TokioRuntime))?)
     }
 
-    fn server(&self) -> Result<Endpoint, Failure> {
+    fn server(&self, host: IpAddr) -> Result<Endpoint, Failure> {
         let crypto = QuicServerConfig::try_from(self.credentials.server()?)?;
         let mut config = ServerConfig::with_crypto(Arc::new(crypto));
         config.transport_config(self.transport());
-        self.endpoint(Some(config))
+        self.endpoint(host, Some(config))
     }
 
-    fn client(&self) -> Result<(Endpoint, ClientConfig), Failure> {
+    fn client(&self, host: IpAddr) -> Result<(Endpoint, ClientConfig), Failure> {
         let crypto = QuicClientConfig::try_from(self.credentials.client()?)?;
         let mut config = ClientConfig::new(Arc::new(crypto));
         config.transport_config(self.transport());
-        Ok((self.endpoint(None)?, config))
+        Ok((self.endpoint(host, None)?, config))
     }
 
     /// The server's end of a connection: `entertain` is given the only one.
@@ -88,7 +88,7 @@ impl Quic {
         entertain: impl AsyncFnOnce(Connection) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         runtime::block_on(async {
-            let endpoint = self.server()?;
+            let endpoint = self.server(meeting.host())?;
             meeting.tell(endpoint.local_addr()?);
             let incoming = endpoint.accept().await.ok_or("the endpoint is closed")?;
             entertain(incoming.await?).await
@@ -102,12 +102,12 @@ impl Quic {
         talk: impl AsyncFnOnce(Connection) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         runtime::block_on(async {
-            let (endpoint, config) = self.client()?;
+            let (endpoint, config) = self.client(meeting.host())?;
             talk(endpoint.connect_with(config, meeting.hear()?, NAME)?.await?).await
         })
     }
 
-    fn send(&self, size: usize, clock: &Clock, cores: Cores) -> Result<Sample, Failure> {
+    fn send(&self, size: usize, clock: &Clock, place: Place<'_>) -> Result<Sample, Failure> {
         let server = |meeting: Meeting<SocketAddr>| {
             self.serve(&meeting, async |connection| {
                 let mut meter = Meter::new(clock, size);
@@ -135,10 +135,10 @@ impl Quic {
                 until(clock, giving).await
             })
         };
-        Ok(ends::run(cores, server, client)?.0)
+        Ok(ends::run(place, server, client)?.0)
     }
 
-    fn round_trip(&self, size: usize, clock: &Clock, cores: Cores) -> Result<Sample, Failure> {
+    fn round_trip(&self, size: usize, clock: &Clock, place: Place<'_>) -> Result<Sample, Failure> {
         let server = |meeting: Meeting<SocketAddr>| {
             self.serve(&meeting, async |connection| {
                 let mut message = vec![0; size];
@@ -170,7 +170,7 @@ impl Quic {
                 watch.sample()
             })
         };
-        Ok(ends::run(cores, server, client)?.1)
+        Ok(ends::run(place, server, client)?.1)
     }
 }
 
@@ -188,7 +188,7 @@ impl Contender for Quic {
     }
 
     fn figures(&self) -> Vec<Figure> {
-        let bandwidth = Figure::each(Op::Send, &LARGE);
+        let bandwidth = Figure::each(Op::Send, &LARGE).chain([Figure::new(Op::LossSend, LOSSY)]);
         if self.packet.is_some() {
             return bandwidth.collect();
         }
@@ -196,10 +196,10 @@ impl Contender for Quic {
         bandwidth.chain(Figure::each(Op::RoundTripAwait, &SMALL)).chain([rate]).collect()
     }
 
-    fn run(&self, Figure { op, size }: Figure, clock: &Clock, cores: Cores) -> Result<Sample, Failure> {
+    fn run(&self, Figure { op, size }: Figure, clock: &Clock, place: Place<'_>) -> Result<Sample, Failure> {
         match op {
-            Op::RoundTripAwait => self.round_trip(size, clock, cores),
-            _ => self.send(size, clock, cores),
+            Op::RoundTripAwait => self.round_trip(size, clock, place),
+            _ => self.send(size, clock, place),
         }
     }
 }

@@ -4,10 +4,11 @@
 mod idle;
 
 use super::tls::AT_A_TIME;
+use super::verbs::lossy;
 use crate::clock::{Clock, Meter, Stopwatch};
 use crate::contender::Contender;
 use crate::credentials::Credentials;
-use crate::ends::{self, Cores, Meeting};
+use crate::ends::{self, Meeting, Place};
 use crate::failure::Failure;
 use crate::figure::{Figure, LARGE, Op, SMALL, TINY};
 use crate::runtime;
@@ -15,7 +16,7 @@ use crate::sample::Sample;
 pub(crate) use idle::serve;
 use secure_rdma::tls::ClientAuth;
 use secure_rdma::{Arrival, Client, ClientConfig, Server, ServerConfig, Session, SessionOptions};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
@@ -45,9 +46,9 @@ impl Sealed {
         }
     }
 
-    async fn bind(&self, options: SessionOptions) -> Result<Server, Failure> {
+    async fn bind(&self, host: IpAddr, options: SessionOptions) -> Result<Server, Failure> {
         let device = Device::open(&self.device)?;
-        Ok(Server::bind(device, self.credentials.identity(), config(REGION, options)).await?)
+        Ok(Server::bind(device, self.credentials.identity(), config(host, REGION, options)).await?)
     }
 
     fn client(&self, options: SessionOptions) -> Result<Client, Failure> {
@@ -63,7 +64,7 @@ impl Sealed {
         entertain: impl AsyncFnOnce(&mut Session) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         runtime::block_on(async {
-            let mut server = self.bind(options).await?;
+            let mut server = self.bind(meeting.host(), options).await?;
             meeting.tell(server.local_addr());
             let mut session = match server.next().await {
                 Arrival::Session(session) => session,
@@ -95,7 +96,7 @@ impl Sealed {
         })
     }
 
-    fn one_sided(&self, figure: Figure, clock: &Clock, cores: Cores) -> Result<Sample, Failure> {
+    fn one_sided(&self, figure: Figure, clock: &Clock, place: Place<'_>) -> Result<Sample, Failure> {
         let Figure { op, size } = figure;
         let options = SessionOptions::default();
         let server = |meeting: Meeting<SocketAddr>| self.serve(&meeting, options, async |_| Ok(()));
@@ -124,10 +125,10 @@ impl Sealed {
                 }
             })
         };
-        Ok(ends::run(cores, server, client)?.1)
+        Ok(ends::run(place, server, client)?.1)
     }
 
-    fn send(&self, size: usize, clock: &Clock, cores: Cores) -> Result<Sample, Failure> {
+    fn send(&self, size: usize, clock: &Clock, place: Place<'_>) -> Result<Sample, Failure> {
         let options = SessionOptions::default();
         let server = |meeting: Meeting<SocketAddr>| {
             self.serve(&meeting, options, async |session| {
@@ -152,10 +153,10 @@ impl Sealed {
                 Ok(())
             })
         };
-        Ok(ends::run(cores, server, client)?.0)
+        Ok(ends::run(place, server, client)?.0)
     }
 
-    fn round_trip(&self, figure: Figure, clock: &Clock, cores: Cores) -> Result<Sample, Failure> {
+    fn round_trip(&self, figure: Figure, clock: &Clock, place: Place<'_>) -> Result<Sample, Failure> {
         let Figure { op, size } = figure;
         let busy_poll = if op == Op::RoundTrip { BUSY_POLL } else { Duration::ZERO };
         let options = SessionOptions { busy_poll, ..SessionOptions::default() };
@@ -186,14 +187,14 @@ impl Sealed {
                 }
             })
         };
-        Ok(ends::run(cores, server, client)?.1)
+        Ok(ends::run(place, server, client)?.1)
     }
 
     /// Sessions, each opened and left.
-    fn sessions(&self, clock: &Clock, cores: Cores) -> Result<Sample, Failure> {
+    fn sessions(&self, clock: &Clock, place: Place<'_>) -> Result<Sample, Failure> {
         let server = |meeting: Meeting<SocketAddr>| {
             runtime::block_on(async {
-                let mut server = self.bind(SessionOptions::default()).await?;
+                let mut server = self.bind(meeting.host(), SessionOptions::default()).await?;
                 meeting.tell(server.local_addr());
                 let welcoming = async {
                     loop {
@@ -235,14 +236,14 @@ impl Sealed {
                 }
             })
         };
-        Ok(ends::run(cores, server, client)?.1)
+        Ok(ends::run(place, server, client)?.1)
     }
 }
 
 /// What a server of these sessions offers.
-fn config(region_len: u64, options: SessionOptions) -> ServerConfig {
+fn config(host: IpAddr, region_len: u64, options: SessionOptions) -> ServerConfig {
     ServerConfig {
-        listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+        listen: SocketAddr::from((host, 0)),
         max_clients: 4096,
         max_handshakes: 256,
         region_len,
@@ -265,16 +266,17 @@ impl Contender for Sealed {
             Figure::new(Op::Connect, 0),
             Figure::new(Op::IdleMemory, 0),
         ];
-        bandwidth.into_iter().flatten().chain(round_trips.into_iter().flatten()).chain(others).collect()
+        let large = bandwidth.into_iter().flatten().chain(lossy(&self.device));
+        large.chain(round_trips.into_iter().flatten()).chain(others).collect()
     }
 
-    fn run(&self, figure: Figure, clock: &Clock, cores: Cores) -> Result<Sample, Failure> {
+    fn run(&self, figure: Figure, clock: &Clock, place: Place<'_>) -> Result<Sample, Failure> {
         match figure.op {
-            Op::Send | Op::Rate { .. } => self.send(figure.size, clock, cores),
-            Op::RoundTripAwait | Op::RoundTrip => self.round_trip(figure, clock, cores),
-            Op::Connect => self.sessions(clock, cores),
+            Op::Send | Op::Rate { .. } => self.send(figure.size, clock, place),
+            Op::RoundTripAwait | Op::RoundTrip => self.round_trip(figure, clock, place),
+            Op::Connect => self.sessions(clock, place),
             Op::IdleMemory => idle::measure(&self.device, &self.credentials),
-            Op::Write | Op::Read => self.one_sided(figure, clock, cores),
+            _ => self.one_sided(figure, clock, place),
         }
     }
 }

@@ -4,13 +4,13 @@ use super::{stream, tcp};
 use crate::clock::{Clock, Meter};
 use crate::contender::Contender;
 use crate::credentials::Credentials;
-use crate::ends::{self, Cores, Meeting};
+use crate::ends::{self, Meeting, Place};
 use crate::failure::{Failure, While};
 use crate::figure::{Figure, Op};
 use crate::runtime;
 use crate::sample::Sample;
 use rustls::{ClientConnection, ServerConnection, StreamOwned};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -51,11 +51,11 @@ impl Tls {
     }
 
     /// Handshakes, with one byte behind each by which the client knows that the server has finished too.
-    fn handshakes(&self, clock: &Clock, cores: Cores) -> Result<Sample, Failure> {
+    fn handshakes(&self, clock: &Clock, place: Place<'_>) -> Result<Sample, Failure> {
         let server = |meeting: Meeting<SocketAddr>| {
             let acceptor = TlsAcceptor::from(Arc::new(self.credentials.server()?));
             runtime::block_on(async {
-                let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+                let listener = TcpListener::bind((meeting.host(), 0)).await?;
                 meeting.tell(listener.local_addr()?);
                 let accepting = async {
                     loop {
@@ -101,7 +101,7 @@ impl Tls {
                 }
             })
         };
-        Ok(ends::run(cores, server, client)?.1)
+        Ok(ends::run(place, server, client)?.1)
     }
 }
 
@@ -114,9 +114,9 @@ impl Contender for Tls {
         tcp::figures().into_iter().chain([Figure::new(Op::Connect, 0)]).collect()
     }
 
-    fn run(&self, Figure { op, size }: Figure, clock: &Clock, cores: Cores) -> Result<Sample, Failure> {
+    fn run(&self, Figure { op, size }: Figure, clock: &Clock, place: Place<'_>) -> Result<Sample, Failure> {
         match op {
-            Op::Connect => self.handshakes(clock, cores),
+            Op::Connect => self.handshakes(clock, place),
             Op::RoundTrip => {
                 let server = |meeting| {
                     let stream = self.accept(&meeting)?;
@@ -128,12 +128,12 @@ impl Contender for Tls {
                     stream.sock.set_nonblocking(true)?;
                     stream::ping(stream, size, clock)
                 };
-                Ok(ends::run(cores, server, client)?.1)
+                Ok(ends::run(place, server, client)?.1)
             }
             _ => {
                 let server = |meeting| stream::take(self.accept(&meeting)?, size, clock);
                 let client = |meeting| stream::give(self.connect(&meeting)?, size, clock);
-                Ok(ends::run(cores, server, client)?.0)
+                Ok(ends::run(place, server, client)?.0)
             }
         }
     }

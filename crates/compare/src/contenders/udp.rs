@@ -3,15 +3,15 @@
 
 use crate::clock::{Clock, Meter, Stopwatch};
 use crate::contender::Contender;
-use crate::ends::{self, Cores, Meeting};
+use crate::ends::{self, Meeting, Place};
 use crate::failure::{Failure, While};
-use crate::figure::{Figure, LARGE, Op, SMALL, TINY};
+use crate::figure::{Figure, LARGE, LOSSY, Op, SMALL, TINY};
 use crate::runtime;
 use crate::sample::Sample;
 use crate::spin::Spin;
 use quinn_udp::{RecvMeta, Transmit, UdpSocketState};
 use std::io::{ErrorKind, IoSliceMut};
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 /// Payload of a datagram: that of a full packet of the largest path MTU of RoCE.
@@ -41,23 +41,28 @@ impl Contender for Udp {
         let polling = Figure::each(Op::RoundTrip, &SMALL);
         let waiting = Figure::each(Op::RoundTripAwait, &SMALL);
         let rate = Figure::new(Op::Rate { queue_pairs: 1 }, TINY);
-        bandwidth.chain(polling).chain(waiting).chain([rate]).collect()
+        bandwidth
+            .chain([Figure::new(Op::LossSend, LOSSY)])
+            .chain(polling)
+            .chain(waiting)
+            .chain([rate])
+            .collect()
     }
 
-    fn run(&self, figure: Figure, clock: &Clock, cores: Cores) -> Result<Sample, Failure> {
+    fn run(&self, figure: Figure, clock: &Clock, place: Place<'_>) -> Result<Sample, Failure> {
         let size = figure.size;
         match figure.op {
-            Op::Send => bandwidth(size, clock, cores),
-            Op::RoundTrip => round_trip(size, clock, cores),
-            Op::RoundTripAwait => round_trip_await(size, clock, cores),
-            _ => rate(size, clock, cores),
+            Op::Send => bandwidth(size, clock, place),
+            Op::RoundTrip => round_trip(size, clock, place),
+            Op::RoundTripAwait => round_trip_await(size, clock, place),
+            _ => rate(size, clock, place),
         }
     }
 }
 
 /// A socket connected to the other end's.
 fn connected(meeting: &Meeting<SocketAddr>) -> Result<UdpSocket, Failure> {
-    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).during("binding a UDP socket")?;
+    let socket = UdpSocket::bind((meeting.host(), 0)).during("binding a UDP socket")?;
     let options = socket2::SockRef::from(&socket);
     // The system gives what its limits allow.
     options.set_recv_buffer_size(BUFFER).during("setting a receive buffer's size")?;
@@ -74,7 +79,7 @@ fn is_vain(error: &std::io::Error) -> bool {
 }
 
 /// A stream of full datagrams, as many in each system call as there may be.
-fn bandwidth(size: usize, clock: &Clock, cores: Cores) -> Result<Sample, Failure> {
+fn bandwidth(size: usize, clock: &Clock, place: Place<'_>) -> Result<Sample, Failure> {
     let server = |meeting: Meeting<SocketAddr>| {
         let socket = connected(&meeting)?;
         let state = UdpSocketState::new((&socket).into())?;
@@ -118,11 +123,11 @@ fn bandwidth(size: usize, clock: &Clock, cores: Cores) -> Result<Sample, Failure
         }
         Ok(())
     };
-    Ok(ends::run(cores, server, client)?.0)
+    Ok(ends::run(place, server, client)?.0)
 }
 
 /// Short datagrams, one in each system call at both ends.
-fn rate(size: usize, clock: &Clock, cores: Cores) -> Result<Sample, Failure> {
+fn rate(size: usize, clock: &Clock, place: Place<'_>) -> Result<Sample, Failure> {
     let server = |meeting: Meeting<SocketAddr>| {
         let socket = connected(&meeting)?;
         let mut datagram = vec![0; size];
@@ -141,7 +146,7 @@ fn rate(size: usize, clock: &Clock, cores: Cores) -> Result<Sample, Failure> {
         }
         Ok(())
     };
-    Ok(ends::run(cores, server, client)?.0)
+    Ok(ends::run(place, server, client)?.0)
 }
 
 fn send(socket: &UdpSocket, datagram: &[u8]) -> Result<(), Failure> {
@@ -166,7 +171,7 @@ fn receive(socket: &UdpSocket, datagram: &mut [u8], clock: &Clock) -> Result<Opt
 }
 
 /// An echo, both ends looking all the time.
-fn round_trip(size: usize, clock: &Clock, cores: Cores) -> Result<Sample, Failure> {
+fn round_trip(size: usize, clock: &Clock, place: Place<'_>) -> Result<Sample, Failure> {
     let server = |meeting: Meeting<SocketAddr>| {
         let socket = connected(&meeting)?;
         let mut datagram = vec![0; size];
@@ -189,11 +194,11 @@ fn round_trip(size: usize, clock: &Clock, cores: Cores) -> Result<Sample, Failur
             }
         }
     };
-    Ok(ends::run(cores, server, client)?.1)
+    Ok(ends::run(place, server, client)?.1)
 }
 
 /// An echo by tokio.
-fn round_trip_await(size: usize, clock: &Clock, cores: Cores) -> Result<Sample, Failure> {
+fn round_trip_await(size: usize, clock: &Clock, place: Place<'_>) -> Result<Sample, Failure> {
     let server = |meeting: Meeting<SocketAddr>| {
         let socket = connected(&meeting)?;
         runtime::block_on(async {
@@ -232,5 +237,5 @@ fn round_trip_await(size: usize, clock: &Clock, cores: Cores) -> Result<Sample, 
             }
         })
     };
-    Ok(ends::run(cores, server, client)?.1)
+    Ok(ends::run(place, server, client)?.1)
 }

@@ -4,9 +4,9 @@ mod end;
 
 use crate::clock::{Clock, Meter, Stopwatch};
 use crate::contender::Contender;
-use crate::ends::{self, Cores, Meeting};
+use crate::ends::{self, Meeting, Place};
 use crate::failure::{Failure, While};
-use crate::figure::{Figure, LARGE, MANY, Op, SMALL, TINY};
+use crate::figure::{Figure, LARGE, LOSSY, MANY, Op, SMALL, TINY};
 use crate::runtime;
 use crate::sample::Sample;
 use end::{Connected, Need, Prepared, Told};
@@ -38,16 +38,16 @@ impl Verbs {
         Self { name: name.to_owned(), device: device.clone() }
     }
 
-    fn prepare(&self, need: Need) -> Result<Prepared, Failure> {
-        Prepared::new(&self.device, need)
+    fn prepare(&self, meeting: &Meeting<Told>, need: Need) -> Result<Prepared, Failure> {
+        Prepared::new(&self.device, meeting.host(), need)
     }
 
     /// WRITEs or READs: the server's program sleeps meanwhile, and the client's completions say what has arrived.
-    fn one_sided(&self, figure: Figure, clock: &Clock, cores: Cores) -> Result<Sample, Failure> {
+    fn one_sided(&self, figure: Figure, clock: &Clock, place: Place<'_>) -> Result<Sample, Failure> {
         let Figure { op, size } = figure;
         let depth = depth(size);
         let server = |meeting: Meeting<Told>| {
-            let prepared = self.prepare(Need { region: size, ..Need::default() })?;
+            let prepared = self.prepare(&meeting, Need { region: size, ..Need::default() })?;
             let connected = prepared.meet(&meeting)?;
             while !clock.over() {
                 std::thread::sleep(LOOK);
@@ -57,7 +57,8 @@ impl Verbs {
             connected.check_alive()
         };
         let client = |meeting: Meeting<Told>| {
-            let prepared = self.prepare(Need { sends: depth, send_size: size, ..Need::default() })?;
+            let prepared =
+                self.prepare(&meeting, Need { sends: depth, send_size: size, ..Need::default() })?;
             let mut end = prepared.meet(&meeting)?;
             let range = end.remote()?.range(0, size as u64)?;
             let mut meter = Meter::new(clock, size);
@@ -78,18 +79,19 @@ impl Verbs {
                 }
             }
         };
-        Ok(ends::run(cores, server, client)?.1)
+        Ok(ends::run(place, server, client)?.1)
     }
 
     /// SENDs: the server takes each, and counts.
-    fn send(&self, size: usize, clock: &Clock, cores: Cores) -> Result<Sample, Failure> {
+    fn send(&self, size: usize, clock: &Clock, place: Place<'_>) -> Result<Sample, Failure> {
         let depth = depth(size);
         let server = |meeting: Meeting<Told>| {
             let need = Need { receives: 2 * depth, receive_size: size, ..Need::default() };
             self.receive(need, &meeting, clock, size)
         };
         let client = |meeting: Meeting<Told>| {
-            let prepared = self.prepare(Need { sends: depth, send_size: size, ..Need::default() })?;
+            let prepared =
+                self.prepare(&meeting, Need { sends: depth, send_size: size, ..Need::default() })?;
             let mut end = prepared.meet(&meeting)?;
             let mut done = Vec::with_capacity(depth);
             clock.start();
@@ -102,7 +104,7 @@ impl Verbs {
             }
             Ok(())
         };
-        Ok(ends::run(cores, server, client)?.0)
+        Ok(ends::run(place, server, client)?.0)
     }
 
     /// Takes messages, with a receive request posted again for each.
@@ -113,7 +115,7 @@ impl Verbs {
         clock: &Clock,
         size: usize,
     ) -> Result<Sample, Failure> {
-        let mut end = self.prepare(need)?.meet(meeting)?;
+        let mut end = self.prepare(meeting, need)?.meet(meeting)?;
         let mut meter = Meter::new(clock, size);
         let mut done = Vec::with_capacity(need.receives);
         loop {
@@ -129,14 +131,20 @@ impl Verbs {
     }
 
     /// Short SENDs, copied when they are posted, over several queue pairs with one completion queue at each end.
-    fn rate(&self, size: usize, queue_pairs: usize, clock: &Clock, cores: Cores) -> Result<Sample, Failure> {
+    fn rate(
+        &self,
+        size: usize,
+        queue_pairs: usize,
+        clock: &Clock,
+        place: Place<'_>,
+    ) -> Result<Sample, Failure> {
         let server = |meeting: Meeting<Told>| {
             let need = Need { queue_pairs, receives: 4 * RATE_DEPTH, receive_size: size, ..Need::default() };
             self.receive(need, &meeting, clock, size)
         };
         let client = |meeting: Meeting<Told>| {
             let need = Need { queue_pairs, sends: RATE_DEPTH, inline: size, ..Need::default() };
-            let mut end = self.prepare(need)?.meet(&meeting)?;
+            let mut end = self.prepare(&meeting, need)?.meet(&meeting)?;
             let message = vec![0x5a; size];
             let mut done = Vec::with_capacity(RATE_DEPTH);
             let mut room = vec![RATE_DEPTH; queue_pairs];
@@ -158,17 +166,17 @@ impl Verbs {
             }
             Ok(())
         };
-        Ok(ends::run(cores, server, client)?.0)
+        Ok(ends::run(place, server, client)?.0)
     }
 
     /// SENDs there and back.
-    fn round_trip(&self, figure: Figure, clock: &Clock, cores: Cores) -> Result<Sample, Failure> {
+    fn round_trip(&self, figure: Figure, clock: &Clock, place: Place<'_>) -> Result<Sample, Failure> {
         let Figure { op, size } = figure;
         let waits = op == Op::RoundTripAwait;
         let need =
             Need { sends: 4, send_size: size, receives: 4, receive_size: size, waits, ..Need::default() };
         let server = |meeting: Meeting<Told>| {
-            let mut end = self.prepare(need)?.meet(&meeting)?;
+            let mut end = self.prepare(&meeting, need)?.meet(&meeting)?;
             let echo = |end: &mut Connected, completion| {
                 end.post_again(completion)?;
                 end.send_one()
@@ -188,7 +196,7 @@ impl Verbs {
             Ok(())
         };
         let client = |meeting: Meeting<Told>| {
-            let mut end = self.prepare(need)?.meet(&meeting)?;
+            let mut end = self.prepare(&meeting, need)?.meet(&meeting)?;
             let mut watch = Stopwatch::new(clock);
             if waits {
                 return runtime::block_on(async {
@@ -216,8 +224,15 @@ impl Verbs {
                 back.map_or(Ok(()), |completion| end.post_again(completion))?;
             }
         };
-        Ok(ends::run(cores, server, client)?.1)
+        Ok(ends::run(place, server, client)?.1)
     }
+}
+
+/// What a device does over a network that loses packets. One that the system has is where the system is, not in a network that this
+/// program makes.
+pub(super) fn lossy(device: &DeviceSelector) -> impl Iterator<Item = Figure> + use<> {
+    let can = matches!(device, DeviceSelector::Embedded { .. });
+    Op::LOSSY.into_iter().filter(move |_| can).map(|op| Figure::new(op, LOSSY))
 }
 
 /// Messages of that size that are under way at a time.
@@ -249,15 +264,16 @@ impl Contender for Verbs {
         let bandwidth = [Op::Write, Op::Read, Op::Send].map(|op| Figure::each(op, &LARGE));
         let round_trips = [Op::RoundTrip, Op::RoundTripAwait].map(|op| Figure::each(op, &SMALL));
         let rates = [1, MANY].map(|queue_pairs| Figure::new(Op::Rate { queue_pairs }, TINY));
-        bandwidth.into_iter().flatten().chain(round_trips.into_iter().flatten()).chain(rates).collect()
+        let large = bandwidth.into_iter().flatten().chain(lossy(&self.device));
+        large.chain(round_trips.into_iter().flatten()).chain(rates).collect()
     }
 
-    fn run(&self, figure: Figure, clock: &Clock, cores: Cores) -> Result<Sample, Failure> {
+    fn run(&self, figure: Figure, clock: &Clock, place: Place<'_>) -> Result<Sample, Failure> {
         match figure.op {
-            Op::Send => self.send(figure.size, clock, cores),
-            Op::RoundTrip | Op::RoundTripAwait => self.round_trip(figure, clock, cores),
-            Op::Rate { queue_pairs } => self.rate(figure.size, queue_pairs, clock, cores),
-            _ => self.one_sided(figure, clock, cores),
+            Op::Send => self.send(figure.size, clock, place),
+            Op::RoundTrip | Op::RoundTripAwait => self.round_trip(figure, clock, place),
+            Op::Rate { queue_pairs } => self.rate(figure.size, queue_pairs, clock, place),
+            _ => self.one_sided(figure, clock, place),
         }
     }
 }

@@ -9,6 +9,7 @@ use crate::sample::Sample;
 use secure_rdma::certs::Store;
 use secure_rdma::{Arrival, Client, ClientConfig, Server, SessionOptions};
 use std::io::{BufRead, BufReader, Write};
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use verbs::{Device, DeviceSelector};
@@ -83,8 +84,12 @@ pub(crate) fn serve(device: &DeviceSelector, state: &Path) -> Result<(), Failure
     });
     runtime::block_on(async {
         let identity = Store::open(state)?.ensure_server(&[Credentials::name()?])?;
-        let mut server =
-            Server::bind(Device::open(device)?, &identity, config(REGION, SessionOptions::default())).await?;
+        let mut server = Server::bind(
+            Device::open(device)?,
+            &identity,
+            config(Ipv4Addr::LOCALHOST.into(), REGION, SessionOptions::default()),
+        )
+        .await?;
         let mut out = std::io::stdout();
         writeln!(out, "{}", server.local_addr().port())?;
         let mut sessions = Vec::new();

@@ -5,7 +5,7 @@ use crate::clock::Clock;
 use crate::ends::Meeting;
 use crate::failure::Failure;
 use std::collections::VecDeque;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use verbs::{
     Access, AsyncChannel, Completion, CompletionChannel, CompletionQueue, Device, DeviceSelector, Gid,
@@ -13,9 +13,6 @@ use verbs::{
     QueuePair, QueuePairLimits, ReadyToSend, ReceiveOptions, RecvRequest, RemoteRegion, SendOptions,
     SendRequest, Slice, State,
 };
-
-/// Both ends are on this host.
-const HOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// perftest's values: 67 ms, 7 retries, waiting for receive requests without end.
 const SEND: SendOptions = SendOptions { timeout: 14, retry_count: 7, rnr_retry: 7, max_rd_atomic: READS };
@@ -83,9 +80,9 @@ pub(super) struct Prepared {
 }
 
 impl Prepared {
-    pub(super) fn new(device: &DeviceSelector, need: Need) -> Result<Self, Failure> {
+    pub(super) fn new(device: &DeviceSelector, host: IpAddr, need: Need) -> Result<Self, Failure> {
         let device = Device::open(device)?;
-        let gid = device.gid_for(HOST)?;
+        let gid = device.gid_for(host)?;
         let domain = device.protection_domain()?;
         let channel = if need.waits { Some(device.completion_channel()?) } else { None };
         let capacity = need.queue_pairs * (need.sends + need.receives);
