@@ -4,7 +4,7 @@
 //! last one has an immediate. One-sided operations of a sealed session are in [`super::sealed`].
 
 use super::memory::Buffers;
-use super::sealed::{Sealing, lengthen};
+use super::sealed::{Sealing, make_room, move_to};
 use crate::SessionError;
 use crate::control::Fragments;
 use crate::seal::{OVERHEAD, SealError, SessionKeys};
@@ -43,6 +43,8 @@ struct Inbox {
     /// The message whose last fragment hasn't come yet.
     partial: Vec<u8>,
     messages: VecDeque<Vec<u8>>,
+    /// The length of the message that came last: the next one is often as long.
+    previous: usize,
     /// Bytes in `messages`, and [`MESSAGE_COST`] for each.
     held: usize,
     /// Receive buffers that aren't posted while too much is held.
@@ -124,6 +126,7 @@ impl DataPath {
         let inbox = Inbox {
             partial: Vec::new(),
             messages: VecDeque::new(),
+            previous: 0,
             held: 0,
             parked: Vec::new(),
             limit: usize::try_from(message_limit).unwrap_or(usize::MAX),
@@ -508,17 +511,22 @@ impl Inbox {
     ) -> Result<(), SessionError> {
         let start = self.partial.len();
         let last = match sealing {
-            Some(sealing) => sealing.open_message(slot, len, &mut self.partial)?,
+            Some(sealing) => sealing.open_message(slot, len, &mut self.partial, self.previous)?,
             None => {
                 self.check(start + len)?;
-                lengthen(&mut self.partial, len);
-                DataPath::empty(slot, &mut self.partial[start..])?;
+                make_room(&mut self.partial, len, if last { 0 } else { self.previous });
+                slot.append_to(0, len, &mut self.partial)?;
                 last
             }
         };
         let end = self.partial.len();
         self.check(end)?;
         if last {
+            if self.partial.capacity() > 2 * end {
+                // More was expected. A message that waits takes little more memory than it counts for.
+                move_to(&mut self.partial, end);
+            }
+            self.previous = end;
             self.held += end + MESSAGE_COST;
             self.messages.push_back(core::mem::take(&mut self.partial));
         }
