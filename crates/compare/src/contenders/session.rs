@@ -14,7 +14,7 @@ use crate::runtime;
 use crate::sample::Sample;
 pub(crate) use idle::serve;
 use secure_rdma::tls::ClientAuth;
-use secure_rdma::{Arrival, Client, ClientConfig, Server, ServerConfig, Session, SessionOptions};
+use secure_rdma::{Arrival, Buffers, Client, ClientConfig, Server, ServerConfig, Session, SessionOptions};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -25,7 +25,10 @@ use verbs::{Device, DeviceSelector};
 const REGION: u64 = 1 << 20;
 
 /// Bytes that a session has under way at most: its buffers to send from.
-const UNDER_WAY: usize = 8 << 16;
+const UNDER_WAY: usize = (Buffers::DEFAULT.sends as usize) << 16;
+
+/// Short messages that are posted at a time.
+const RATE_LIST: usize = 64;
 
 /// How long one looks before one sleeps, where round trips are polled for.
 const BUSY_POLL: Duration = Duration::from_millis(1);
@@ -127,7 +130,8 @@ impl Sealed {
         Ok(ends::run(cores, server, client)?.1)
     }
 
-    fn send(&self, size: usize, clock: &Clock, cores: Cores) -> Result<Sample, Failure> {
+    /// Messages, posted one by one or in lists of so many.
+    fn send(&self, size: usize, list: usize, clock: &Clock, cores: Cores) -> Result<Sample, Failure> {
         let options = SessionOptions::default();
         let server = |meeting: Meeting<SocketAddr>| {
             self.serve(&meeting, options, async |session| {
@@ -147,7 +151,7 @@ impl Sealed {
                 let message = vec![0x5a; size];
                 clock.start();
                 while !clock.over() {
-                    session.post_send(&message).await?;
+                    session.post_sends(std::iter::repeat_n(&message[..], list)).await?;
                 }
                 Ok(())
             })
@@ -270,7 +274,8 @@ impl Contender for Sealed {
 
     fn run(&self, figure: Figure, clock: &Clock, cores: Cores) -> Result<Sample, Failure> {
         match figure.op {
-            Op::Send | Op::Rate { .. } => self.send(figure.size, clock, cores),
+            Op::Send => self.send(figure.size, 1, clock, cores),
+            Op::Rate { .. } => self.send(figure.size, RATE_LIST, clock, cores),
             Op::RoundTripAwait | Op::RoundTrip => self.round_trip(figure, clock, cores),
             Op::Connect => self.sessions(clock, cores),
             Op::IdleMemory => idle::measure(&self.device, &self.credentials),
