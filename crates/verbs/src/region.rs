@@ -119,6 +119,11 @@ impl Registered {
         self.memory.mapping().read(at, out).map_err(|_| self.outside(offset, out.len() as u64))
     }
 
+    fn append_to(&self, offset: u64, len: usize, out: &mut Vec<u8>) -> Result<(), SliceError> {
+        let at = self.place(offset, len as u64)?;
+        self.memory.mapping().append_to(at, len, out).map_err(|_| self.outside(offset, len as u64))
+    }
+
     fn write(&self, offset: u64, data: &[u8]) -> Result<(), SliceError> {
         let at = self.place(offset, data.len() as u64)?;
         self.memory.mapping().write(at, data).map_err(|_| self.outside(offset, data.len() as u64))
@@ -182,6 +187,15 @@ impl Slice {
     pub fn read(&self, offset: u32, out: &mut [u8]) -> Result<(), SliceError> {
         self.check(offset, out.len() as u64)?;
         self.registered.read(self.offset + u64::from(offset), out)
+    }
+
+    /// Copies `len` bytes from `offset` of the slice to the end of `out`, which grows by them.
+    ///
+    /// # Errors
+    /// They reach outside the capacity; `out` is then as it was.
+    pub fn append_to(&self, offset: u32, len: usize, out: &mut Vec<u8>) -> Result<(), SliceError> {
+        self.check(offset, len as u64)?;
+        self.registered.append_to(self.offset + u64::from(offset), len, out)
     }
 
     /// Copies `data` to `offset` of the slice.

@@ -177,8 +177,9 @@ impl SendRequest {
         (work, Kept { number, id: self.id, kind, len: brought, slices })
     }
 
-    /// Its slices, when it wasn't taken.
-    pub(crate) fn into_slices(self) -> Slices {
+    /// Its slices, when it wasn't posted.
+    #[must_use]
+    pub fn into_slices(self) -> SmallVec<[Slice; 1]> {
         match self.payload {
             Payload::Inline(_) => Slices::new(),
             Payload::Slices(slices) => slices,

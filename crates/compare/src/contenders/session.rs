@@ -15,7 +15,7 @@ use crate::runtime;
 use crate::sample::Sample;
 pub(crate) use idle::serve;
 use secure_rdma::tls::ClientAuth;
-use secure_rdma::{Arrival, Client, ClientConfig, Server, ServerConfig, Session, SessionOptions};
+use secure_rdma::{Arrival, Buffers, Client, ClientConfig, Server, ServerConfig, Session, SessionOptions};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -26,7 +26,10 @@ use verbs::{Device, DeviceSelector};
 const REGION: u64 = 1 << 20;
 
 /// Bytes that a session has under way at most: its buffers to send from.
-const UNDER_WAY: usize = 8 << 16;
+const UNDER_WAY: usize = (Buffers::DEFAULT.sends as usize) << 16;
+
+/// Short messages that are posted at a time.
+const RATE_LIST: usize = 64;
 
 /// How long one looks before one sleeps, where round trips are polled for.
 const BUSY_POLL: Duration = Duration::from_millis(1);
@@ -128,7 +131,8 @@ impl Sealed {
         Ok(ends::run(place, server, client)?.1)
     }
 
-    fn send(&self, size: usize, clock: &Clock, place: Place<'_>) -> Result<Sample, Failure> {
+    /// Messages, posted one by one or in lists of so many.
+    fn send(&self, size: usize, list: usize, clock: &Clock, place: Place<'_>) -> Result<Sample, Failure> {
         let options = SessionOptions::default();
         let server = |meeting: Meeting<SocketAddr>| {
             self.serve(&meeting, options, async |session| {
@@ -148,7 +152,7 @@ impl Sealed {
                 let message = vec![0x5a; size];
                 clock.start();
                 while !clock.over() {
-                    session.post_send(&message).await?;
+                    session.post_sends(std::iter::repeat_n(&message[..], list)).await?;
                 }
                 Ok(())
             })
@@ -272,7 +276,8 @@ impl Contender for Sealed {
 
     fn run(&self, figure: Figure, clock: &Clock, place: Place<'_>) -> Result<Sample, Failure> {
         match figure.op {
-            Op::Send | Op::Rate { .. } => self.send(figure.size, clock, place),
+            Op::Send => self.send(figure.size, 1, clock, place),
+            Op::Rate { .. } => self.send(figure.size, RATE_LIST, clock, place),
             Op::RoundTripAwait | Op::RoundTrip => self.round_trip(figure, clock, place),
             Op::Connect => self.sessions(clock, place),
             Op::IdleMemory => idle::measure(&self.device, &self.credentials),

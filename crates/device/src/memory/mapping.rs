@@ -143,6 +143,21 @@ impl Mapping {
         Ok(())
     }
 
+    /// Copies `len` bytes from `offset` on to the end of `out`, which grows by them; what is there already isn't written first.
+    ///
+    /// # Errors
+    /// [`OutOfBounds::Range`]; then `out` is as it was.
+    pub fn append_to(&self, offset: usize, len: usize, out: &mut Vec<u8>) -> Result<(), OutOfBounds> {
+        let at = self.locate(offset, len)?;
+        out.reserve(len);
+        // SAFETY: as in `read`; the bytes are `out`'s own.
+        unsafe { copy::load_new(&mut out.spare_capacity_mut()[..len], at) };
+        let grown = out.len() + len;
+        // SAFETY: there is capacity for `len` bytes more, and all of them have just been initialised.
+        unsafe { out.set_len(grown) };
+        Ok(())
+    }
+
     /// One byte, with acquire ordering: what was written before it by a [`write`](Self::write) that it ended is visible afterwards.
     ///
     /// # Errors

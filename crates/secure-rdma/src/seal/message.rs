@@ -20,7 +20,7 @@ use super::schedule::Chain;
 use crate::control::Role;
 
 /// Bytes of the header.
-const HEADER: usize = 4;
+pub(crate) const HEADER: usize = 4;
 
 /// How many bytes longer a sealed fragment is than its plaintext.
 pub const OVERHEAD: usize = HEADER + TAG;
@@ -199,6 +199,31 @@ impl MessageOpener {
     #[must_use]
     pub const fn says_note(header: [u8; Self::TEXT_AT]) -> bool {
         u32::from_be_bytes(header) & NOTE != 0
+    }
+
+    /// Whether a fragment with this header says of itself that it is its message's last. Opening it shows whether that is true.
+    pub(crate) const fn claims_last(header: [u8; HEADER]) -> bool {
+        u32::from_be_bytes(header) & LAST != 0
+    }
+
+    /// Opens the fragment of which `text` is what lies between header and tag, where that stands; whether it is its message's last.
+    /// A note is none.
+    ///
+    /// # Errors
+    /// Final, and nothing of the fragment is in `text`.
+    pub(crate) fn open_parts(
+        &mut self,
+        header: [u8; HEADER],
+        text: &mut [u8],
+        tag: &[u8; TAG],
+    ) -> Result<bool, SealError> {
+        self.check()?;
+        if Self::says_note(header) {
+            return Err(self.fail());
+        }
+        let mark =
+            self.advance(header, |chain, number, aad| chain.key().open_in_place(number, aad, tag, text))?;
+        Ok(mark == LAST)
     }
 
     fn check(&self) -> Result<(), SealError> {

@@ -5,7 +5,7 @@
 
 use super::memory::Buffers;
 use super::notes;
-use super::sealed::{Sealing, lengthen};
+use super::sealed::{Sealing, make_room, move_to};
 use crate::SessionError;
 use crate::control::Fragments;
 use crate::seal::{OVERHEAD, SealError, SessionKeys};
@@ -30,6 +30,9 @@ const INBOX: usize = 1 << 20;
 /// What a message that waits to be taken counts for beside its bytes: many short ones take memory too.
 const MESSAGE_COST: usize = 64;
 
+/// Fragments are posted together until they have so many bytes: longer ones gain nothing by it, and wait meanwhile.
+const TOGETHER: usize = 16 << 10;
+
 /// Completions taken at a time.
 const BATCH: usize = 16;
 
@@ -47,6 +50,8 @@ struct Inbox {
     /// The message whose last fragment hasn't come yet.
     partial: Vec<u8>,
     messages: VecDeque<Vec<u8>>,
+    /// The length of the message that came last: the next one is often as long.
+    previous: usize,
     /// Bytes in `messages`, and [`MESSAGE_COST`] for each.
     held: usize,
     /// Receive buffers that aren't posted while too much is held.
@@ -129,6 +134,7 @@ impl DataPath {
         let inbox = Inbox {
             partial: Vec::new(),
             messages: VecDeque::new(),
+            previous: 0,
             held: 0,
             parked: Vec::new(),
             limit: usize::try_from(message_limit).unwrap_or(usize::MAX),
@@ -159,37 +165,85 @@ impl DataPath {
         &self.qp
     }
 
-    /// Sends a message; waits for nothing but free buffers.
-    pub(crate) async fn post_send(&mut self, message: &[u8]) -> Result<(), SessionError> {
+    /// Sends messages; waits for nothing but free buffers. What is short is posted together, as far as there are buffers.
+    pub(crate) async fn post_sends<'a>(
+        &mut self,
+        messages: impl IntoIterator<Item = &'a [u8]>,
+    ) -> Result<(), SessionError> {
         const OPERATION: &str = "send";
-        if message.len() as u64 > self.peer_limit {
-            let (len, limit) = (message.len() as u64, self.peer_limit);
-            return Err(SessionError::MessageTooLong { len, limit, who: "the peer" });
-        }
         self.check_whole()?;
-        self.tell(OPERATION).await?;
-        let mut rest = message;
-        loop {
-            let (fragment, after) = rest.split_at(rest.len().min(self.fragment));
-            let last = after.is_empty();
-            let slot = self.slot(OPERATION).await?;
-            // From here to posting there is no `await`: the peer expects the next what was sealed next.
-            let request = match &mut self.sealing {
-                Some(sealing) => match sealing.seal_message(last, fragment) {
-                    Ok(sealed) => SendRequest::send([Self::fill(slot, sealed)?]),
-                    Err(error) => return Err(self.condemn(error.into())),
-                },
-                None => {
-                    let request = SendRequest::send([Self::fill(slot, fragment)?]);
-                    if last { request.immediate(LAST) } else { request }
-                }
+        let mut messages = messages.into_iter();
+        // What is left of the message whose turn it is.
+        let mut rest = self.next_to_send(&mut messages)?;
+        if rest.is_some() {
+            self.tell(OPERATION).await?;
+        }
+        while let Some(message) = rest {
+            self.take_finished();
+            let mut free = match self.slots.pop() {
+                Some(slot) => Some(slot),
+                // Whoever is woken for each short one alone is woken more often than anything is done.
+                None if message.len() < TOGETHER => Some(self.half_of_the_slots(OPERATION).await?),
+                None => Some(self.slot(OPERATION).await?),
             };
-            self.post(request)?;
-            self.midway = !last;
-            if last {
-                return Ok(());
+            // From here to posting there is no `await`: the peer expects the next what was sealed next.
+            let (mut requests, mut bytes, mut refused) = (Vec::new(), 0, None);
+            while let Some(message) = rest
+                && bytes < TOGETHER
+                && let Some(slot) = free.take().or_else(|| self.slots.pop())
+            {
+                let (fragment, after) = message.split_at(message.len().min(self.fragment));
+                let last = after.is_empty();
+                requests.push(self.fragment_request(slot, fragment, last)?);
+                self.midway = !last;
+                bytes += fragment.len();
+                rest = Some(after);
+                if last {
+                    match self.next_to_send(&mut messages) {
+                        Ok(next) => rest = next,
+                        Err(error) => {
+                            // Those before it are sent.
+                            (rest, refused) = (None, Some(error));
+                        }
+                    }
+                }
             }
-            rest = after;
+            self.post_list(requests)?;
+            refused.map_or(Ok(()), Err)?;
+        }
+        Ok(())
+    }
+
+    /// The next of `messages`, unless the peer doesn't take so long ones.
+    fn next_to_send<'a>(
+        &self,
+        messages: &mut impl Iterator<Item = &'a [u8]>,
+    ) -> Result<Option<&'a [u8]>, SessionError> {
+        match messages.next() {
+            Some(message) if message.len() as u64 > self.peer_limit => {
+                let (len, limit) = (message.len() as u64, self.peer_limit);
+                Err(SessionError::MessageTooLong { len, limit, who: "the peer" })
+            }
+            next => Ok(next),
+        }
+    }
+
+    /// What sends a fragment, sealed if that is agreed on, from `slot`.
+    fn fragment_request(
+        &mut self,
+        slot: Slice,
+        fragment: &[u8],
+        last: bool,
+    ) -> Result<SendRequest, SessionError> {
+        match &mut self.sealing {
+            Some(sealing) => match sealing.seal_message(last, fragment) {
+                Ok(sealed) => Ok(SendRequest::send([Self::fill(slot, sealed)?])),
+                Err(error) => Err(self.condemn(error.into())),
+            },
+            None => {
+                let request = SendRequest::send([Self::fill(slot, fragment)?]);
+                Ok(if last { request.immediate(LAST) } else { request })
+            }
         }
     }
 
@@ -400,6 +454,49 @@ impl DataPath {
         }
     }
 
+    /// Posts several requests, which share system calls if they are short.
+    fn post_list(&mut self, requests: Vec<SendRequest>) -> Result<(), SessionError> {
+        let mut requests = requests.into_iter();
+        let mut taken = 0;
+        let mut counted = requests.by_ref().inspect(|_| taken += 1);
+        match self.qp.post_send_list(&mut counted) {
+            Ok(()) => {
+                self.outstanding += taken;
+                Ok(())
+            }
+            Err(mut error) => {
+                // The last one that was looked at wasn't taken.
+                self.outstanding += taken.saturating_sub(1);
+                self.slots.extend(error.slices.drain(..));
+                self.slots.extend(requests.flat_map(SendRequest::into_slices));
+                let error = SessionError::from(error);
+                // What was sealed and isn't sent would be missed.
+                Err(if self.is_sealed() { self.condemn(error) } else { error })
+            }
+        }
+    }
+
+    /// A slot, when at most half of them are under way.
+    async fn half_of_the_slots(&mut self, operation: &'static str) -> Result<Slice, SessionError> {
+        loop {
+            let slot = self.finish(operation).await?;
+            if self.outstanding <= self.slots.len() + 1 {
+                return Ok(slot);
+            }
+            self.slots.push(slot);
+        }
+    }
+
+    /// Takes back the slots of requests that have succeeded.
+    fn take_finished(&mut self) {
+        while self.finished.front().is_some_and(|completion| completion.status == Status::Success)
+            && let Some(mut completion) = self.finished.pop_front()
+        {
+            self.outstanding -= 1;
+            self.slots.extend(completion.slice());
+        }
+    }
+
     /// A free slot; waits for one if need be.
     pub(super) async fn slot(&mut self, operation: &'static str) -> Result<Slice, SessionError> {
         match self.slots.pop() {
@@ -483,7 +580,8 @@ impl DataPath {
         let mut taken = core::mem::take(&mut self.taken);
         let result = taken.drain(..).try_for_each(|completion| self.sort(completion));
         self.taken = taken;
-        result
+        result?;
+        self.unpark()
     }
 
     fn sort(&mut self, mut completion: Completion) -> Result<(), SessionError> {
@@ -514,8 +612,7 @@ impl DataPath {
         let taken = self.inbox.take(&slot, completion.len as usize, last, self.sealing.as_mut());
         self.inbox.parked.push(slot);
         // What comes after it would be taken for its continuation.
-        taken.map_err(|error| self.condemn(error))?;
-        self.unpark()
+        taken.map_err(|error| self.condemn(error))
     }
 
     /// Posts receive buffers again, unless too much waits to be taken.
@@ -541,17 +638,22 @@ impl Inbox {
     ) -> Result<(), SessionError> {
         let start = self.partial.len();
         let last = match sealing {
-            Some(sealing) => sealing.open_message(slot, len, &mut self.partial)?,
+            Some(sealing) => sealing.open_message(slot, len, &mut self.partial, self.previous)?,
             None => {
                 self.check(start + len)?;
-                lengthen(&mut self.partial, len);
-                DataPath::empty(slot, &mut self.partial[start..])?;
+                make_room(&mut self.partial, len, if last { 0 } else { self.previous });
+                slot.append_to(0, len, &mut self.partial)?;
                 last
             }
         };
         let end = self.partial.len();
         self.check(end)?;
         if last {
+            if self.partial.capacity() > 2 * end {
+                // More was expected. A message that waits takes little more memory than it counts for.
+                move_to(&mut self.partial, end);
+            }
+            self.previous = end;
             self.held += end + MESSAGE_COST;
             self.messages.push_back(core::mem::take(&mut self.partial));
         }

@@ -21,7 +21,7 @@ pub struct Buffers {
 impl Buffers {
     /// Messages in pieces of 15 full packets of the largest path MTU, which one segmented send carries (2^16 bytes with the packets'
     /// headers are too many for one); twice as many receive buffers as a peer with these settings sends at a time.
-    pub const DEFAULT: Self = Self { size: 15 * 4096, receives: 16, sends: 8 };
+    pub const DEFAULT: Self = Self { size: 15 * 4096, receives: 32, sends: 16 };
 
     /// These, each brought into its range.
     pub(super) fn in_range(self) -> Self {

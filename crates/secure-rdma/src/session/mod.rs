@@ -264,11 +264,23 @@ impl Session {
     /// It is longer than the peer takes, the server takes none from this client, or the session is over. An earlier one that failed may be
     /// told of here.
     pub async fn post_send(&mut self, message: &[u8]) -> Result<(), SessionError> {
+        self.post_sends([message]).await
+    }
+
+    /// Sends messages as [`post_send`](Self::post_send) does, one after the other. On the embedded device those that are short share
+    /// system calls, which makes many times as many messages a second.
+    ///
+    /// # Errors
+    /// One is longer than the peer takes: those before it are sent, that one and those after it aren't. Others as `post_send`'s.
+    pub async fn post_sends<'a>(
+        &mut self,
+        messages: impl IntoIterator<Item = &'a [u8]>,
+    ) -> Result<(), SessionError> {
         if self.local.is_none() {
             self.may(Access::SEND)?;
         }
         let Self { data, keeper, .. } = self;
-        let result = alive(keeper, data.post_send(message)).await;
+        let result = alive(keeper, data.post_sends(messages)).await;
         self.judge(result)
     }
 
@@ -297,6 +309,8 @@ impl Session {
                 Life::Open => {}
             }
             tokio::select! {
+                // What has arrived already needs nothing else to be looked at.
+                biased;
                 message = data.recv() => break message.map(Some),
                 _ = keeper.change() => {}
             }

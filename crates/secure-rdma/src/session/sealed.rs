@@ -7,7 +7,7 @@ use super::STEP_LIMIT;
 use super::data::DataPath;
 use crate::SessionError;
 use crate::control::Fragments;
-use crate::seal::{Attempts, Layout, OVERHEAD, Piece, SealError, SessionKeys, Slots};
+use crate::seal::{Attempts, HEADER, Layout, MessageOpener, OVERHEAD, Piece, SealError, SessionKeys, Slots};
 use std::time::Duration;
 use verbs::{MemoryRegion, RemoteRegion, SendRequest, Slice};
 use zeroize::{Zeroize, Zeroizing};
@@ -59,18 +59,29 @@ impl Sealing {
         Ok(record)
     }
 
-    /// Opens the fragment of `len` bytes that `slot` holds behind what is in `message`; whether it is the message's last.
+    /// Opens the fragment of `len` bytes that `slot` holds behind what is in `message`; whether it is the message's last. If it isn't,
+    /// the whole message is expected to take `expected` bytes.
     pub(super) fn open_message(
         &mut self,
         slot: &Slice,
         len: usize,
         message: &mut Vec<u8>,
+        expected: usize,
     ) -> Result<bool, SessionError> {
-        let record = self.scratch.room(len)?;
-        DataPath::empty(slot, record)?;
+        let opener = &mut self.keys.opener;
+        let Some(text) = len.checked_sub(OVERHEAD) else {
+            // It is the opener's to say what that means.
+            return Ok(opener.open_in_place(&mut [0; OVERHEAD][..len])?.last);
+        };
+        // Each byte is copied once, out of memory that others write to; what is opened is the copy, where it stays.
+        let (mut header, mut tag) = ([0; HEADER], [0; OVERHEAD - HEADER]);
+        let place = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
+        slot.read(0, &mut header)?;
+        slot.read(place(HEADER + text), &mut tag)?;
         let start = message.len();
-        lengthen(message, len.saturating_sub(OVERHEAD));
-        Ok(self.keys.opener.open(record, &mut message[start..])?.last)
+        make_room(message, text, if MessageOpener::claims_last(header) { 0 } else { expected });
+        slot.append_to(place(HEADER), text, message)?;
+        Ok(opener.open_parts(header, &mut message[start..], &tag)?)
     }
 
     /// The slots, and room for so many bytes of them.
@@ -90,16 +101,22 @@ impl Sealing {
     }
 }
 
-/// Makes `message` longer, by so many zeros. Where it has to be moved for that, nothing is left behind at its old place.
-pub(super) fn lengthen(message: &mut Vec<u8>, by: usize) {
+/// Makes room for so many bytes more in `message`, and for `expected` in all. Where it has to be moved for that, nothing is left behind at
+/// its old place.
+pub(super) fn make_room(message: &mut Vec<u8>, by: usize, expected: usize) {
     let len = message.len() + by;
     if len > message.capacity() {
-        let mut moved = Vec::with_capacity(len.max(2 * message.capacity()));
-        moved.extend_from_slice(message);
-        message.zeroize();
-        *message = moved;
+        move_to(message, len.max(expected).max(2 * message.capacity()));
     }
-    message.resize(len, 0);
+}
+
+/// Moves `message` to where there is room for `capacity` bytes.
+pub(super) fn move_to(message: &mut Vec<u8>, capacity: usize) {
+    let mut moved = Vec::with_capacity(capacity);
+    moved.extend_from_slice(message);
+    // As a slice: of a vector each byte is wiped by itself.
+    message.as_mut_slice().zeroize();
+    *message = moved;
 }
 
 /// The text of one slot, wiped when it is dropped.

@@ -43,6 +43,44 @@ async fn posted_messages_and_writes_arrive_in_the_order_in_which_they_were_poste
 }
 
 #[tokio::test]
+async fn lists_of_messages_arrive_whole_and_in_order_whatever_their_lengths() {
+    for (at_server, at_client) in [(Buffers::DEFAULT, Buffers::DEFAULT), (SMALLEST, SMALLEST)] {
+        for seal in [Off, Required] {
+            let (_world, mut client, mut server) = session(seal, at_server, at_client).await;
+            // Short ones that go together, long ones between them, and many more than there are buffers.
+            let lengths = |number: usize| [number % 7, 64, 0, 16 << 10, 64, 100_000 + number, 1];
+            let messages: Vec<_> = (0..60).flat_map(lengths).map(bytes).collect();
+            let post = async {
+                client.post_sends([] as [&[u8]; 0]).await.unwrap();
+                client.post_sends(messages.iter().map(Vec::as_slice)).await.unwrap();
+                client.flush().await.unwrap();
+            };
+            let take = async {
+                for (at, message) in messages.iter().enumerate() {
+                    assert!(server.recv().await.unwrap().as_ref() == Some(message), "the one at {at}");
+                }
+            };
+            tokio::join!(post, take);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_message_that_is_too_long_ends_its_list_and_not_the_session() {
+    for seal in [Off, Required] {
+        let (_world, mut client, mut server) = session(seal, Buffers::DEFAULT, Buffers::DEFAULT).await;
+        let long = bytes((1 << 20) + 1);
+        let posted = client.post_sends([&b"first"[..], b"second", &long, b"not sent"]).await;
+        assert!(matches!(posted, Err(SessionError::MessageTooLong { len, .. }) if len == long.len() as u64));
+        client.post_send(b"afterwards").await.unwrap();
+        client.flush().await.unwrap();
+        for message in [&b"first"[..], b"second", b"afterwards"] {
+            assert_eq!(server.recv().await.unwrap().as_deref(), Some(message));
+        }
+    }
+}
+
+#[tokio::test]
 async fn messages_of_every_length_fit_buffers_of_any_size() {
     for (at_server, at_client) in
         [(SMALLEST, Buffers::DEFAULT), (Buffers::DEFAULT, SMALLEST), (SMALLEST, SMALLEST)]

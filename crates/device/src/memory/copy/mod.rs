@@ -10,6 +10,8 @@
 //! never seen torn.
 #![allow(unsafe_code)]
 
+use core::mem::MaybeUninit;
+
 #[cfg(any(test, miri, not(target_arch = "x86_64")))]
 mod portable;
 #[cfg(all(target_arch = "x86_64", not(miri)))]
@@ -36,6 +38,18 @@ pub(super) unsafe fn store(dst: *mut u8, src: &[u8]) {
 /// `src` must be valid for reads of `dst.len()` bytes until this returns, and no exclusive Rust reference to those bytes may
 /// exist. Others may access them at the same time, as in [`store`].
 pub(super) unsafe fn load(dst: &mut [u8], src: *const u8) {
+    let (start, len) = (dst.as_mut_ptr().cast::<MaybeUninit<u8>>(), dst.len());
+    // SAFETY: these are the bytes of `dst`, borrowed for as long, and all that is ever put there are bytes of `src`.
+    let dst = unsafe { core::slice::from_raw_parts_mut(start, len) };
+    // SAFETY: the caller's promise, handed on.
+    unsafe { load_new(dst, src) }
+}
+
+/// Copies from the shared memory at `src` into all of `dst`, where nothing needs to have been before: afterwards all of it is initialised.
+///
+/// # Safety
+/// As for [`load`].
+pub(super) unsafe fn load_new(dst: &mut [MaybeUninit<u8>], src: *const u8) {
     // SAFETY: the caller's promise, handed on.
     unsafe { imp::load(dst, src) }
 }

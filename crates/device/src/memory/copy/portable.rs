@@ -3,6 +3,7 @@
 //! The compilers behind Rust order racing atomics of different sizes byte by byte; the language itself hasn't yet said that two
 //! such accesses may race. x86_64 doesn't depend on it.
 
+use core::mem::MaybeUninit;
 use core::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 use super::last_word;
@@ -65,23 +66,24 @@ unsafe fn store_last(at: *mut u8, word: &[u8]) {
     }
 }
 
-/// See [`super::load`].
+/// See [`super::load_new`].
 ///
 /// # Safety
 /// As there.
-pub(super) unsafe fn load(dst: &mut [u8], src: *const u8) {
+pub(super) unsafe fn load(dst: &mut [MaybeUninit<u8>], src: *const u8) {
     let mut done = 0;
     while let Some(rest) = dst.get_mut(done..).filter(|rest| !rest.is_empty()) {
         let at = src.wrapping_add(done).cast_mut();
         match rest.first_chunk_mut::<WORD>() {
             Some(word) if at.addr().is_multiple_of(WORD) => {
                 // SAFETY: `at` is aligned and eight bytes from it lie inside the source.
-                *word = unsafe { AtomicU64::from_ptr(at.cast()) }.load(Ordering::Relaxed).to_ne_bytes();
+                let bytes = unsafe { AtomicU64::from_ptr(at.cast()) }.load(Ordering::Relaxed).to_ne_bytes();
+                *word = bytes.map(MaybeUninit::new);
                 done += WORD;
             }
             _ => {
                 // SAFETY: `at` lies inside the source.
-                rest[0] = unsafe { AtomicU8::from_ptr(at) }.load(Ordering::Relaxed);
+                rest[0] = MaybeUninit::new(unsafe { AtomicU8::from_ptr(at) }.load(Ordering::Relaxed));
                 done += 1;
             }
         }

@@ -1,7 +1,8 @@
 use core::cell::UnsafeCell;
+use core::mem::MaybeUninit;
 
 type Store = unsafe fn(*mut u8, &[u8]);
-type Load = unsafe fn(&mut [u8], *const u8);
+type Load = unsafe fn(&mut [MaybeUninit<u8>], *const u8);
 
 /// Every way of copying that this build has.
 const COPIES: &[(&str, Store, Load)] = &[
@@ -40,9 +41,11 @@ fn every_length_at_every_alignment_arrives_whole_and_touches_nothing_beside_it()
                 let start = memory.as_ptr().cast::<u8>().cast_mut().wrapping_add(offset);
                 // SAFETY: 24 bytes more than `len` are there.
                 unsafe { store(start, &private) };
-                let mut back = vec![0x55; len + 2];
+                let mut back = vec![MaybeUninit::new(0x55); len + 2];
                 // SAFETY: as above.
                 unsafe { load(&mut back[1..=len], start) };
+                // SAFETY: they were initialised from the beginning.
+                let back: Vec<u8> = back.iter().map(|byte| unsafe { byte.assume_init() }).collect();
                 assert_eq!(back[1..=len], private, "{name}, {len} bytes at +{offset}");
                 assert_eq!((back[0], back[len + 1]), (0x55, 0x55));
 

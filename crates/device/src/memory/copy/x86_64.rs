@@ -2,6 +2,7 @@
 //! later store (Intel SDM, "Fast-String Operation and Out-of-Order Stores"), so that a plain store is a release store.
 
 use core::arch::asm;
+use core::mem::MaybeUninit;
 
 use super::last_word;
 
@@ -31,13 +32,13 @@ pub(super) unsafe fn store(dst: *mut u8, src: &[u8]) {
     unsafe { copy_last(dst.wrapping_add(body), src.as_ptr().wrapping_add(body)) };
 }
 
-/// See [`super::load`].
+/// See [`super::load_new`].
 ///
 /// # Safety
 /// As there.
-pub(super) unsafe fn load(dst: &mut [u8], src: *const u8) {
+pub(super) unsafe fn load(dst: &mut [MaybeUninit<u8>], src: *const u8) {
     // SAFETY: the caller's promise; `dst` is exclusive and as long as the copy.
-    unsafe { copy(dst.as_mut_ptr(), src, dst.len()) }
+    unsafe { copy(dst.as_mut_ptr().cast(), src, dst.len()) }
 }
 
 /// Copies `len` bytes in any order.

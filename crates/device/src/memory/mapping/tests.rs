@@ -45,6 +45,22 @@ fn an_access_that_reaches_outside_touches_no_byte() {
 }
 
 #[test]
+fn bytes_are_appended_behind_what_is_there() {
+    let mapping = Mapping::new(5000).unwrap();
+    mapping.write(10, &[7; 4980]).unwrap();
+    let mut out = vec![1, 2];
+    mapping.append_to(10, 3, &mut out).unwrap();
+    assert_eq!(out, [1, 2, 7, 7, 7]);
+    mapping.append_to(9, 4982, &mut out).unwrap();
+    assert_eq!((out.len(), out[5], out[6], out[4985], out[4986]), (4987, 0, 7, 7, 0));
+
+    let error = OutOfBounds::Range { offset: 4999, len: 2, size: 5000 };
+    assert_eq!(mapping.append_to(4999, 2, &mut out), Err(error));
+    mapping.append_to(5000, 0, &mut out).unwrap();
+    assert_eq!(out.len(), 4987, "as it was");
+}
+
+#[test]
 fn an_atomic_needs_an_aligned_address() {
     let mapping = Mapping::new(100).unwrap();
     assert_eq!(mapping.load_u64(4), Err(OutOfBounds::Misaligned { offset: 4 }));
