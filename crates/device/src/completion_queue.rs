@@ -6,7 +6,7 @@ use crate::port::Port;
 use rocev2::Qpn;
 use rocev2::rc::Completion;
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
 /// A completion with the queue pair that it belongs to.
@@ -54,6 +54,8 @@ pub(crate) struct QueueCore {
     ring: Mutex<Ring>,
     /// 0, or what an [`Arm`] says.
     armed: AtomicU8,
+    /// An event is due, for the next [`QueueCore::ring`].
+    due: AtomicBool,
     channel: Option<Arc<CompletionChannel>>,
     /// Where packets for its queue pairs arrive: what a poll drains.
     ports: RwLock<Vec<Arc<Port>>>,
@@ -67,6 +69,7 @@ impl QueueCore {
             capacity,
             ring: Mutex::new(ring),
             armed: AtomicU8::new(0),
+            due: AtomicBool::new(false),
             channel,
             ports: RwLock::default(),
         }
@@ -93,31 +96,38 @@ impl QueueCore {
         }
     }
 
-    /// Adds an entry and rings the channel if it is armed for it.
+    /// Adds an entry. The channel, if it is armed for it, is rung by [`Self::ring`], which has to follow.
     pub(crate) fn push(&self, entry: WorkCompletion) -> Result<(), Overflow> {
         {
             let mut ring = crate::lock(&self.ring);
             if ring.overflowed || ring.entries.len() >= self.capacity {
                 ring.overflowed = true;
                 drop(ring);
-                self.ring_channel(true);
+                self.notice(true);
                 return Err(Overflow { capacity: self.capacity });
             }
             ring.entries.push_back(entry);
         }
         let completion = &entry.completion;
-        self.ring_channel(completion.solicited || completion.status != rocev2::rc::Status::Success);
+        self.notice(completion.solicited || completion.status != rocev2::rc::Status::Success);
         Ok(())
     }
 
-    fn ring_channel(&self, solicited: bool) {
+    fn notice(&self, solicited: bool) {
         let wanted = match self.armed.load(Ordering::SeqCst) {
             armed if armed == Arm::Any as u8 => true,
             armed if armed == Arm::Solicited as u8 => solicited,
             _ => false,
         };
-        if wanted
-            && self.armed.swap(0, Ordering::SeqCst) != 0
+        if wanted && self.armed.swap(0, Ordering::SeqCst) != 0 {
+            self.due.store(true, Ordering::SeqCst);
+        }
+    }
+
+    /// Rings the channel if an event is due.
+    pub(crate) fn ring(&self) {
+        if self.due.load(Ordering::SeqCst)
+            && self.due.swap(false, Ordering::SeqCst)
             && let Some(channel) = &self.channel
         {
             channel.notify(self.number);
@@ -243,17 +253,21 @@ mod tests {
     fn arming_is_one_shot_and_knows_solicited_events() {
         let channel = Arc::new(CompletionChannel::new().unwrap());
         let queue = QueueCore::new(9, 10, Some(Arc::clone(&channel)));
-        queue.push(entry(1, true)).unwrap();
+        let push = |entry| {
+            queue.push(entry).unwrap();
+            queue.ring();
+        };
+        push(entry(1, true));
         assert_eq!(channel.try_event(), None, "not armed");
         queue.arm(Arm::Solicited);
-        queue.push(entry(2, false)).unwrap();
+        push(entry(2, false));
         assert_eq!(channel.try_event(), None, "not solicited");
-        queue.push(entry(3, true)).unwrap();
-        queue.push(entry(4, true)).unwrap();
+        push(entry(3, true));
+        push(entry(4, true));
         assert_eq!(channel.try_event(), Some(9));
         assert_eq!(channel.try_event(), None, "one event for one arming");
         queue.arm(Arm::Any);
-        queue.push(entry(5, false)).unwrap();
+        push(entry(5, false));
         assert_eq!(channel.try_event(), Some(9));
         assert_eq!(channel.try_event(), None);
     }

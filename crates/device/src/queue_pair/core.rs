@@ -10,6 +10,7 @@ use crate::net::TxBatch;
 use crate::port::Port;
 use crate::queue_pair::dialogue::Dialogue;
 use crate::queue_pair::segmentation::Segmentation;
+use core::ops::{Deref, DerefMut};
 use core::time::Duration;
 use rocev2::icrc::PseudoHeader;
 use rocev2::rc::{self, Event, PostError, RecvRequest, SendRequest, Transition};
@@ -68,6 +69,38 @@ pub(crate) struct QueuePairCore {
     recv_queue: Arc<QueueCore>,
     surroundings: Surroundings,
     locked: Mutex<Locked>,
+}
+
+/// A queue pair, locked. Whoever waits for its completions is woken when it no longer is: a thread that is woken before would have to
+/// wait for the lock, and be woken again.
+struct Guard<'a> {
+    // In this order: what is declared first is dropped first.
+    locked: MutexGuard<'a, Locked>,
+    _rings: Rings<'a>,
+}
+
+/// Rings the completion channels when it is dropped.
+struct Rings<'a>(&'a QueuePairCore);
+
+impl Drop for Rings<'_> {
+    fn drop(&mut self) {
+        self.0.send_queue.ring();
+        self.0.recv_queue.ring();
+    }
+}
+
+impl Deref for Guard<'_> {
+    type Target = Locked;
+
+    fn deref(&self) -> &Locked {
+        &self.locked
+    }
+}
+
+impl DerefMut for Guard<'_> {
+    fn deref_mut(&mut self) -> &mut Locked {
+        &mut self.locked
+    }
 }
 
 /// A queue pair, locked to take packets that came one way.
@@ -129,6 +162,14 @@ impl QueuePairCore {
         Self { qpn, memory, send_queue, recv_queue, surroundings, locked: Mutex::new(locked) }
     }
 
+    fn lock(&self) -> Guard<'_> {
+        self.guard(crate::lock(&self.locked))
+    }
+
+    fn guard<'a>(&'a self, locked: MutexGuard<'a, Locked>) -> Guard<'a> {
+        Guard { locked, _rings: Rings(self) }
+    }
+
     pub(crate) fn qpn(&self) -> Qpn {
         self.qpn
     }
@@ -156,7 +197,7 @@ impl QueuePairCore {
             self.send_queue.add_port(&path.port);
             self.recv_queue.add_port(&path.port);
         }
-        let mut locked = crate::lock(&self.locked);
+        let mut locked = self.lock();
         self.acknowledge(&mut locked, now);
         locked.protocol.modify(transition)?;
         if path.is_some() {
@@ -167,7 +208,7 @@ impl QueuePairCore {
     }
 
     pub(crate) fn post_send(&self, now: Time, request: SendRequest<Buffers>) -> Result<(), PostError> {
-        let mut locked = crate::lock(&self.locked);
+        let mut locked = self.lock();
         locked.protocol.post_send(request)?;
         locked.answered(now);
         self.carry_on(&mut locked, now);
@@ -180,7 +221,7 @@ impl QueuePairCore {
         now: Time,
         requests: impl Iterator<Item = SendRequest<Buffers>>,
     ) -> Result<(), PostError> {
-        let mut locked = crate::lock(&self.locked);
+        let mut locked = self.lock();
         let mut result = Ok(());
         for request in requests {
             result = locked.protocol.post_send(request);
@@ -194,7 +235,7 @@ impl QueuePairCore {
     }
 
     pub(crate) fn post_recv(&self, now: Time, request: RecvRequest<Buffers>) -> Result<(), PostError> {
-        let mut locked = crate::lock(&self.locked);
+        let mut locked = self.lock();
         locked.protocol.post_recv(request)?;
         self.carry_on(&mut locked, now);
         Ok(())
@@ -213,13 +254,13 @@ impl QueuePairCore {
 
     /// Sends what is to be sent and hands out what has completed.
     pub(crate) fn turn(&self, now: Time) {
-        self.carry_on(&mut crate::lock(&self.locked), now);
+        self.carry_on(&mut self.lock(), now);
     }
 
     /// The same for a thread that polls: it sees what has completed first, and may answer it. Returns whether it has to
     /// [`Self::settle`] before it looks for packets again.
     pub(crate) fn turn_for_poller(&self, now: Time) -> bool {
-        let mut locked = crate::lock(&self.locked);
+        let mut locked = self.lock();
         let received = self.deliver(&mut locked);
         if received {
             locked.asked(now);
@@ -230,7 +271,7 @@ impl QueuePairCore {
 
     /// Acknowledges what the program, after all, has not answered.
     pub(crate) fn settle(&self, now: Time) {
-        self.acknowledge(&mut crate::lock(&self.locked), now);
+        self.acknowledge(&mut self.lock(), now);
     }
 
     fn acknowledge(&self, locked: &mut Locked, now: Time) {
@@ -245,8 +286,8 @@ impl QueuePairCore {
     /// Doesn't wait for a thread that is at work on it, since the two would go on waiting for each other: asks again later.
     pub(crate) fn is_due(&self, now: Time, deadline: Time) -> bool {
         let mut locked = match self.locked.try_lock() {
-            Ok(locked) => locked,
-            Err(TryLockError::Poisoned(error)) => error.into_inner(),
+            Ok(locked) => self.guard(locked),
+            Err(TryLockError::Poisoned(error)) => self.guard(error.into_inner()),
             Err(TryLockError::WouldBlock) => {
                 self.surroundings.deadlines.add(now + LATER, self.qpn);
                 return false;
@@ -264,14 +305,14 @@ impl QueuePairCore {
 
     /// Does what is due.
     pub(crate) fn handle_timeout(&self, now: Time) {
-        let mut locked = crate::lock(&self.locked);
+        let mut locked = self.lock();
         locked.protocol.handle_timeout(now);
         self.carry_on(&mut locked, now);
     }
 
     /// Ends the queue pair: it neither sends nor remembers anything from here on.
     pub(crate) fn destroy(&self, now: Time) {
-        let mut locked = crate::lock(&self.locked);
+        let mut locked = self.lock();
         // What the program has received was received: the peer shall know.
         self.acknowledge(&mut locked, now);
         // RESET is allowed from every state.

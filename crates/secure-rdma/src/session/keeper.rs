@@ -117,7 +117,10 @@ impl Keeper {
                 let _ = task.writer.send_within(&Record::Error { code: kind.into(), text }, STEP_LIMIT).await;
             }
             let _ = task.writer.shutdown_within(STEP_LIMIT).await;
-            task.life.send_replace(end);
+            let Task { reader, writer, life, .. } = task;
+            // Who hears of the end may rely on it that TLS's secrets are wiped.
+            drop((reader, writer));
+            life.send_replace(end);
         });
         Self { wishes, life }
     }
