@@ -11,10 +11,11 @@
 //! | `queue_pair`, `queue_table` | queue pairs, by random number |
 //! | `completion_queue`, `channel`, `events` | what programs wait for |
 //! | `port`, [`net`] | sockets, addresses, GIDs; from datagram to queue pair |
-//! | `helper`, `deadlines` | the thread for what nobody polls, and for time |
+//! | `helper`, `attention`, `deadlines` | the thread for what nobody polls, who looks at which socket, and time |
 //! | `counters` | every refused packet by its reason |
 //!
-//! Locks are taken in one order: a port's receive lock, then a queue pair's, then those of completion queues, deadlines and events.
+//! Locks are taken in one order: a port's receive lock, its list of unsettled queue pairs, a queue pair's lock, then those of
+//! completion queues, deadlines and events.
 //! There is no lock that two queue pairs need to exchange data, except where they share a completion queue.
 #![deny(unsafe_code)]
 

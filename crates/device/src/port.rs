@@ -10,7 +10,7 @@ use rocev2::wire::Packet;
 use rocev2::{Mtu, Qpn, Time};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, TryLockError};
+use std::sync::{Arc, Mutex, TryLockError, Weak};
 use std::time::Duration;
 
 /// Partition membership is the top bit; the rest must be the default partition's (IBA 10.9.1).
@@ -38,7 +38,8 @@ pub(crate) struct Port {
 #[derive(Default)]
 struct Unsettled {
     some: AtomicBool,
-    queue_pairs: Mutex<Vec<Arc<QueuePairCore>>>,
+    /// Weak, since a queue pair's completion queues hold this port, and nobody may come to settle.
+    queue_pairs: Mutex<Vec<Weak<QueuePairCore>>>,
 }
 
 /// What only the thread that empties the socket needs.
@@ -115,7 +116,7 @@ impl Port {
             if self.attention.is_watched() {
                 queue_pair.turn(now);
             } else if queue_pair.turn_for_poller(now) {
-                crate::lock(&self.unsettled.queue_pairs).push(Arc::clone(queue_pair));
+                crate::lock(&self.unsettled.queue_pairs).push(Arc::downgrade(queue_pair));
                 self.unsettled.some.store(true, Ordering::SeqCst);
             }
         });
@@ -129,7 +130,8 @@ impl Port {
     pub(crate) fn settle(&self, clock: impl Fn() -> Time) {
         if self.unsettled.some.load(Ordering::SeqCst) && self.unsettled.some.swap(false, Ordering::SeqCst) {
             let now = clock();
-            for queue_pair in crate::lock(&self.unsettled.queue_pairs).drain(..) {
+            for queue_pair in crate::lock(&self.unsettled.queue_pairs).drain(..).filter_map(|it| it.upgrade())
+            {
                 queue_pair.settle(now);
             }
         }

@@ -284,9 +284,10 @@ fn an_ack_does_not_wait_for_a_program_that_turns_away() {
 }
 
 #[test]
-fn a_program_that_ends_its_queue_pair_has_acknowledged_what_it_received() {
+fn a_program_that_ends_its_queue_pair_has_acknowledged_what_it_received_and_keeps_no_port() {
     for _ in 0..10 {
         let [a, b] = pair(Mtu::B1024, ["127.81.0.1", "127.81.0.2"]);
+        assert_eq!(b.device.bind_gid(0).unwrap().1, rocev2::UDP_PORT, "the last one's is free again");
         (0..200).for_each(|_| round_trip(&a, &b, 64));
         b.post_recv(64);
         a.post(SendOperation::Send, 64);
