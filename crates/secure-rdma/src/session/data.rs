@@ -12,8 +12,9 @@ use crate::seal::{OVERHEAD, SealError, SessionKeys};
 use core::convert::Infallible;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use verbs::{
     AsyncChannel, Completion, CompletionKind, CompletionQueue, MemoryRegion, QueuePair, ReadyToSend,
     RecvRequest, RemoteRegion, SendRequest, Slice, Status,
@@ -35,9 +36,6 @@ const TOGETHER: usize = 16 << 10;
 
 /// Completions taken at a time.
 const BATCH: usize = 16;
-
-/// Batches that are taken in at a time without waiting: the peer may go on sending.
-const HEARD: usize = 64;
 
 /// What a side has acknowledged is in the other's completion queue. If the other doesn't find it there for so long, it was cut off.
 pub(crate) const MISSING_LIMIT: Duration = Duration::from_secs(5);
@@ -87,6 +85,10 @@ pub(crate) struct DataPath {
     takes_messages: bool,
     /// Whether a message has been sent in part: whoever was sending it was cancelled, or is at it.
     midway: bool,
+    /// How many receive buffers there are.
+    receives: usize,
+    /// A note came last.
+    noted: bool,
     /// Why nothing may be used any more that comes over it.
     broken: Option<SessionError>,
     /// How long a thread looks for completions before it sleeps.
@@ -156,6 +158,8 @@ impl DataPath {
             sealing: keys.map(|keys| Sealing::new(keys, slot_size.max(buffers.size))),
             takes_messages,
             midway: false,
+            receives: usize::try_from(buffers.receives).unwrap_or(usize::MAX),
+            noted: false,
             broken: None,
             busy_poll,
         })
@@ -187,7 +191,7 @@ impl DataPath {
                 None => Some(self.slot(OPERATION).await?),
             };
             // From here to posting there is no `await`: the peer expects the next what was sealed next.
-            let (mut requests, mut bytes, mut refused) = (Vec::new(), 0, None);
+            let (mut requests, mut bytes, mut whole, mut refused) = (Vec::new(), 0, true, None);
             while let Some(message) = rest
                 && bytes < TOGETHER
                 && let Some(slot) = free.take().or_else(|| self.slots.pop())
@@ -195,7 +199,7 @@ impl DataPath {
                 let (fragment, after) = message.split_at(message.len().min(self.fragment));
                 let last = after.is_empty();
                 requests.push(self.fragment_request(slot, fragment, last)?);
-                self.midway = !last;
+                whole = last;
                 bytes += fragment.len();
                 rest = Some(after);
                 if last {
@@ -208,7 +212,10 @@ impl DataPath {
                     }
                 }
             }
+            // Where only some of them are taken, nobody knows which.
+            self.midway = true;
             self.post_list(requests)?;
+            self.midway = !whole;
             refused.map_or(Ok(()), Err)?;
         }
         Ok(())
@@ -266,6 +273,7 @@ impl DataPath {
                 Err(_) => Ok(None),
             };
         }
+        let deadline = Instant::now() + MISSING_LIMIT;
         loop {
             if let Some(message) = self.next_message()? {
                 return Ok(Some(message));
@@ -273,14 +281,23 @@ impl DataPath {
             if self.fragments().opened == peer.sealed {
                 return Ok(None);
             }
-            // An acknowledgement can be forged: what the peer takes for delivered may never have come.
-            match tokio::time::timeout(MISSING_LIMIT, self.progress()).await {
-                Ok(result) => result?,
-                Err(_) => {
-                    let (sealed, opened) = (peer.sealed, self.fragments().opened);
-                    let who = "the peer";
-                    return Err(self.condemn(SessionError::Truncated { who, sealed, opened }));
-                }
+            self.progress_of(peer, deadline).await?;
+        }
+    }
+
+    /// The same as [`Self::progress`] until `deadline`: what `peer` has sealed, and this side hasn't opened by then, is missing.
+    pub(super) async fn progress_of(
+        &mut self,
+        peer: Fragments,
+        deadline: Instant,
+    ) -> Result<(), SessionError> {
+        // An acknowledgement can be forged: what the peer takes for delivered may never have come.
+        match by(deadline, self.progress()).await {
+            Some(result) => result,
+            None => {
+                let (sealed, opened) = (peer.sealed, self.fragments().opened);
+                let who = "the peer";
+                Err(self.condemn(SessionError::Truncated { who, sealed, opened }))
             }
         }
     }
@@ -508,14 +525,14 @@ impl DataPath {
     /// Waits for the oldest outstanding request and returns its slot.
     pub(super) async fn finish(&mut self, operation: &'static str) -> Result<Slice, SessionError> {
         // What the peer sends meanwhile doesn't extend it.
-        let deadline = tokio::time::Instant::now() + STALL_LIMIT;
+        let deadline = Instant::now() + STALL_LIMIT;
         let mut completion = loop {
             if let Some(completion) = self.finished.pop_front() {
                 break completion;
             }
-            tokio::time::timeout_at(deadline, self.progress())
+            by(deadline, self.progress())
                 .await
-                .map_err(|_| SessionError::TimedOut { step: operation, limit: STALL_LIMIT })??;
+                .ok_or(SessionError::TimedOut { step: operation, limit: STALL_LIMIT })??;
         };
         self.outstanding -= 1;
         let slot = completion.slice().ok_or(SessionError::Closed)?;
@@ -535,6 +552,13 @@ impl DataPath {
 
     /// Waits for completions and sorts them.
     pub(super) async fn progress(&mut self) -> Result<(), SessionError> {
+        // A peer that sends without pause must not keep this thread from its other tasks. Notes take the longest, and nobody has to take
+        // them before the next ones come.
+        if core::mem::take(&mut self.noted) {
+            tokio::task::yield_now().await;
+        } else {
+            tokio::task::coop::consume_budget().await;
+        }
         // Kept in the structure, not on the stack: a cancelled wait loses nothing.
         if self.poll_for(self.busy_poll)? {
             return self.sort_taken();
@@ -559,9 +583,9 @@ impl DataPath {
         }
     }
 
-    /// Takes in what has arrived, without waiting.
+    /// Takes in what has arrived, without waiting. That is no more than there were receive buffers; the peer may go on sending.
     pub(super) fn hear(&mut self) -> Result<(), SessionError> {
-        for _ in 0..HEARD {
+        for _ in 0..=self.receives / BATCH {
             let found = self.queue.poll(&mut self.taken, BATCH)?;
             self.sort_taken()?;
             if found == 0 {
@@ -603,6 +627,7 @@ impl DataPath {
             Ok(false) if self.takes_messages => {}
             Ok(false) => return Err(self.condemn(SessionError::Overstepped { what: "sent a message" })),
             Ok(true) => {
+                self.noted = true;
                 self.inbox.parked.push(slot);
                 return self.unpark();
             }
@@ -625,6 +650,14 @@ impl DataPath {
         }
         Ok(())
     }
+}
+
+/// What becomes of `future` until `deadline`. Looks at the clock even if `future` never has to wait.
+async fn by<T>(deadline: Instant, future: impl Future<Output = T>) -> Option<T> {
+    if Instant::now() >= deadline {
+        return None;
+    }
+    tokio::time::timeout_at(deadline, future).await.ok()
 }
 
 impl Inbox {

@@ -219,7 +219,7 @@ impl Session {
                 if let Life::PeerClosing(peer) = self.keeper.life() {
                     self.data.hear_out(peer).await?;
                 }
-                self.data.open_local(region, offset, &mut bytes).await
+                self.data.open_local(region, offset, &mut bytes, sealed::TORN_TIMES).await
             }
             .await
         } else {
@@ -513,11 +513,24 @@ impl Session {
         result
     }
 
-    /// Waits until the control channel says that the session is over, or about to be; returns why if it failed.
+    /// Waits until the control channel says that the session is over, or about to be; returns why if it failed. Messages that come
+    /// meanwhile wait for [`Self::recv`].
     pub async fn ended(&mut self) -> Option<SessionError> {
-        match self.keeper.change().await {
-            Life::Failed(reason) => Some(reason),
-            _ => None,
+        loop {
+            let Self { data, keeper, .. } = self;
+            // The peer may need room for what it has to tell before it can say goodbye.
+            let listens = data.is_sealed() && !data.is_full();
+            let result = tokio::select! {
+                biased;
+                life = keeper.change() => return match life {
+                    Life::Failed(reason) => Some(reason),
+                    _ => None,
+                },
+                result = data.progress(), if listens => result,
+            };
+            if let Err(error) = self.judge(result) {
+                return Some(error);
+            }
         }
     }
 

@@ -8,7 +8,7 @@ use super::sealed::Sealing;
 use crate::SessionError;
 use crate::control::Fragments;
 use crate::seal::{MessageOpener, NOTE_ENTRY, NoteError, OVERHEAD, SealError, Slots};
-use tokio::time::timeout;
+use tokio::time::Instant;
 use verbs::{MemoryRegion, SendRequest, Slice};
 use zeroize::Zeroizing;
 
@@ -38,7 +38,12 @@ impl Sealing {
         }
         let record = self.scratch.room(len)?;
         DataPath::empty(slot, record)?;
-        let note = self.keys.opener.open_in_place(record)?.bytes;
+        let fragment = self.keys.opener.open_in_place(record)?;
+        if !fragment.note {
+            // It said otherwise a moment ago.
+            return Err(SealError::Message { counter: self.keys.opener.count() }.into());
+        }
+        let note = fragment.bytes;
         match &mut self.keys.slots {
             Some(slots) => slots.learn(note)?,
             None => return Err(SealError::Note(NoteError::NoRegion).into()),
@@ -73,14 +78,14 @@ impl DataPath {
     }
 
     /// Opens once more what this side's program has read and the peer, as it has told, has written since, in `region`: a program that
-    /// read too early, and never again, would not find out that a write was withheld.
+    /// read too early, and never again, would not find out that a write was withheld. The peer has said goodbye: it is writing nothing.
     pub(crate) async fn check_read(&mut self, region: &MemoryRegion) -> Result<(), SessionError> {
         let outdated = |path: &Self, first| path.sealing.as_ref()?.keys.slots.as_ref()?.outdated(first);
         let mut first = 0;
         while let Some(slot) = outdated(self, first) {
             let payload = self.sealed_layout()?.payload();
             let mut text = Zeroizing::new(vec![0; payload]);
-            self.open_local(region, u64::from(slot) * payload as u64, &mut text).await?;
+            self.open_local(region, u64::from(slot) * payload as u64, &mut text, 0).await?;
             first = slot.saturating_add(1);
             // There may be many of them.
             tokio::task::yield_now().await;
@@ -90,15 +95,10 @@ impl DataPath {
 
     /// Takes in what the peer has sent before it said goodbye, unless too much waits to be taken by the program.
     pub(crate) async fn hear_out(&mut self, peer: Fragments) -> Result<(), SessionError> {
+        let deadline = Instant::now() + MISSING_LIMIT;
         while self.is_sealed() && self.fragments().opened < peer.sealed && !self.is_full() {
             self.check()?;
-            match timeout(MISSING_LIMIT, self.progress()).await {
-                Ok(result) => result?,
-                Err(_) => {
-                    let (sealed, opened) = (peer.sealed, self.fragments().opened);
-                    return Err(self.condemn(SessionError::Truncated { who: "the peer", sealed, opened }));
-                }
-            }
+            self.progress_of(peer, deadline).await?;
         }
         Ok(())
     }

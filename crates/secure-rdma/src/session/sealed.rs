@@ -13,7 +13,7 @@ use verbs::{MemoryRegion, RemoteRegion, SendRequest, Slice};
 use zeroize::{Zeroize, Zeroizing};
 
 /// How long a slot that is being written may stay torn: as long as a step may take. A packet that was lost is sent again within that.
-const TORN_TIMES: u32 = 1000;
+pub(super) const TORN_TIMES: u32 = 1000;
 const TORN_PAUSE: Duration = STEP_LIMIT.checked_div(TORN_TIMES).unwrap();
 
 /// What seals a data path.
@@ -265,12 +265,13 @@ impl DataPath {
     }
 
     /// Opens `out.len()` bytes from `offset` of the plaintext of the slots in this side's own `region`. A slot that the peer is writing
-    /// is waited for.
+    /// is read so many times more.
     pub(crate) async fn open_local(
         &mut self,
         region: &MemoryRegion,
         offset: u64,
         out: &mut [u8],
+        times: u32,
     ) -> Result<(), SessionError> {
         // What the peer has said of its writes, if it has come.
         self.hear()?;
@@ -279,7 +280,7 @@ impl DataPath {
         let mut rest = out;
         for piece in layout.pieces(offset, rest.len() as u64)? {
             let here = rest.split_off_mut(..piece.len).unwrap_or_default();
-            let mut attempts = Attempts::again(TORN_TIMES);
+            let mut attempts = Attempts::again(times);
             loop {
                 let Some(sealing) = &mut self.sealing else { return Err(SessionError::NoRegion) };
                 let (slots, sealed) = sealing.slots(layout.stride())?;
