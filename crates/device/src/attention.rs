@@ -1,6 +1,7 @@
 //! Who looks at a socket: threads of the application that poll, or the helper.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use rocev2::Time;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// What is known of a socket's lookers.
 #[derive(Debug)]
@@ -9,12 +10,14 @@ pub(crate) struct Attention {
     polled: AtomicBool,
     /// Whether the helper is woken by packets. Otherwise it looks in now and then.
     watched: AtomicBool,
+    /// When the helper last asked, in nanoseconds.
+    asked: AtomicU64,
 }
 
 impl Attention {
     /// Nobody has polled: the helper watches.
     pub(crate) fn new() -> Self {
-        Self { polled: AtomicBool::new(false), watched: AtomicBool::new(true) }
+        Self { polled: AtomicBool::new(false), watched: AtomicBool::new(true), asked: AtomicU64::new(0) }
     }
 
     /// Somebody looks at the socket, and will again.
@@ -25,8 +28,14 @@ impl Attention {
         }
     }
 
+    /// When the helper last asked whether somebody polled.
+    pub(crate) fn asked(&self) -> Time {
+        Time::from_nanos(self.asked.load(Ordering::Relaxed))
+    }
+
     /// Whether somebody polled since the last call, or since somebody last [waited](Self::waits).
-    pub(crate) fn take_polled(&self) -> bool {
+    pub(crate) fn take_polled(&self, now: Time) -> bool {
+        self.asked.store(now.as_nanos(), Ordering::Relaxed);
         self.polled.swap(false, Ordering::SeqCst)
     }
 

@@ -197,7 +197,7 @@ impl CompletionQueue {
                     if !armed {
                         port.attention().polled();
                     }
-                    self.inner.poll_port(port);
+                    self.inner.poll_port(port, &self.core);
                 });
                 self.core.take(out, max)
             }

@@ -141,9 +141,9 @@ impl Inner {
         port.progress(&self.table, &self.surroundings.counters, || self.now())
     }
 
-    /// The same for a thread that polls a completion queue.
-    pub(crate) fn poll_port(&self, port: &Port) {
-        port.poll(&self.table, &self.surroundings.counters, || self.now());
+    /// The same for a thread that polls `queue`.
+    pub(crate) fn poll_port(&self, port: &Port, queue: &QueueCore) {
+        port.poll(queue, &self.table, &self.surroundings.counters, || self.now());
     }
 
     /// Whoever polled is about to wait for a completion channel.

@@ -143,8 +143,15 @@ fn run(waker: &Waker, device: &Weak<Inner>) {
         }
         let Some(device) = device.upgrade() else { return };
         let (mut looks_in, mut busy) = (false, false);
+        let now = device.now();
         device.each_port(|port| {
-            if !port.attention().take_polled() {
+            let attention = port.attention();
+            if !attention.is_watched() && now.since(attention.asked()) < LOOK_IN {
+                // Awake for another reason. Whoever polls must have had the time to do so again.
+                looks_in = true;
+                return;
+            }
+            if !attention.take_polled(now) {
                 waker.watch(port, true);
                 match device.progress_port(port) {
                     Some(true) => arrived = Some(Instant::now()),
@@ -155,7 +162,8 @@ fn run(waker: &Waker, device: &Weak<Inner>) {
                 // Somebody else takes these packets: no need to be woken for them.
                 waker.watch(port, false);
             }
-            looks_in |= !port.attention().is_watched();
+            port.settle_overdue(|| device.now());
+            looks_in |= !attention.is_watched();
         });
         if busy {
             // The socket stays ready meanwhile: without this, the helper would go round and round. Where it shares a core with the

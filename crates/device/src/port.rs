@@ -1,6 +1,7 @@
 //! A port: one local address with its socket, and what arrives there.
 
 use crate::attention::Attention;
+use crate::completion_queue::QueueCore;
 use crate::counters::{Counters, Stray};
 use crate::net::{Datagram, Gid, Received, RecvBuffers, Socket};
 use crate::queue_pair::QueuePairCore;
@@ -108,12 +109,25 @@ impl Port {
         self.take(table, counters, &clock, |queue_pair, now| queue_pair.turn(now))
     }
 
-    /// The same for a thread that polls a completion queue, and may answer what it gets before it polls again.
-    pub(crate) fn poll(&self, table: &QueueTable, counters: &Counters, clock: impl Fn() -> Time) {
-        self.settle(&clock);
+    /// The same for a thread that polls `queue`, and may answer what it gets there before it polls again.
+    pub(crate) fn poll(
+        &self,
+        queue: &QueueCore,
+        table: &QueueTable,
+        counters: &Counters,
+        clock: impl Fn() -> Time,
+    ) {
+        // Others' programs may be about to answer.
+        self.settle_if(&clock, |queue_pair, now| {
+            let own = queue_pair.receives_into(queue);
+            if own {
+                queue_pair.settle(now);
+            }
+            own || queue_pair.settle_overdue(now)
+        });
         self.take(table, counters, &clock, |queue_pair, now| {
             // Unless the helper looks in, nobody would settle for a program that stops polling.
-            if self.attention.is_watched() {
+            if self.attention.is_watched() || !queue_pair.receives_into(queue) {
                 queue_pair.turn(now);
             } else if queue_pair.turn_for_poller(now) {
                 crate::lock(&self.unsettled.queue_pairs).push(Arc::downgrade(queue_pair));
@@ -128,11 +142,25 @@ impl Port {
 
     /// Acknowledges what programs were given and have not answered.
     pub(crate) fn settle(&self, clock: impl Fn() -> Time) {
+        self.settle_if(clock, |queue_pair, now| {
+            queue_pair.settle(now);
+            true
+        });
+    }
+
+    /// The same, but leaves out what was given a moment ago.
+    pub(crate) fn settle_overdue(&self, clock: impl Fn() -> Time) {
+        self.settle_if(clock, QueuePairCore::settle_overdue);
+    }
+
+    /// Goes through the unsettled queue pairs; `settle` says which no longer are.
+    fn settle_if(&self, clock: impl Fn() -> Time, mut settle: impl FnMut(&QueuePairCore, Time) -> bool) {
         if self.unsettled.some.load(Ordering::SeqCst) && self.unsettled.some.swap(false, Ordering::SeqCst) {
             let now = clock();
-            for queue_pair in crate::lock(&self.unsettled.queue_pairs).drain(..).filter_map(|it| it.upgrade())
-            {
-                queue_pair.settle(now);
+            let mut queue_pairs = crate::lock(&self.unsettled.queue_pairs);
+            queue_pairs.retain(|it| it.upgrade().is_some_and(|queue_pair| !settle(&queue_pair, now)));
+            if !queue_pairs.is_empty() {
+                self.unsettled.some.store(true, Ordering::SeqCst);
             }
         }
     }

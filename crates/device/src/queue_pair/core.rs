@@ -14,7 +14,7 @@ use core::ops::{Deref, DerefMut};
 use core::time::Duration;
 use rocev2::icrc::PseudoHeader;
 use rocev2::rc::{self, Event, PostError, RecvRequest, SendRequest, Transition};
-use rocev2::wire::{Aeth, Bth, Headers, Opcode, Packet};
+use rocev2::wire::{Aeth, Bth, Headers, Opcode, Operation, Packet};
 use rocev2::{Mtu, Psn, Qpn, Time};
 use std::cell::RefCell;
 use std::net::{IpAddr, SocketAddr};
@@ -29,7 +29,7 @@ const LATER: Duration = Duration::from_micros(100);
 /// Room for the longest packet: headers, payload, pad. The batch has room for the ICRC beside it.
 const LONGEST: usize = Headers::MAX_LEN + Mtu::B4096.bytes() as usize + 3;
 
-/// The length of an ACK packet. Others as short are treated alike.
+/// The length of an ACK packet.
 const ACK: usize = Bth::LEN + Aeth::LEN;
 
 thread_local! {
@@ -269,9 +269,24 @@ impl QueuePairCore {
         received
     }
 
+    /// Whether its receive requests complete there.
+    pub(crate) fn receives_into(&self, queue: &QueueCore) -> bool {
+        core::ptr::eq(&*self.recv_queue, queue)
+    }
+
     /// Acknowledges what the program, after all, has not answered.
     pub(crate) fn settle(&self, now: Time) {
         self.acknowledge(&mut self.lock(), now);
+    }
+
+    /// The same if it might have answered long ago. Returns whether there is nothing left to settle.
+    pub(crate) fn settle_overdue(&self, now: Time) -> bool {
+        let mut locked = self.lock();
+        let overdue = locked.dialogue.is_overdue(now);
+        if overdue {
+            self.acknowledge(&mut locked, now);
+        }
+        overdue
     }
 
     fn acknowledge(&self, locked: &mut Locked, now: Time) {
@@ -326,7 +341,8 @@ impl QueuePairCore {
         }
         let more = self.transmit(locked, now);
         self.deliver(locked);
-        let wanted = if more { Some(now) } else { locked.protocol.poll_timeout() };
+        // Others get their turn in between.
+        let wanted = if more { Some(now + Duration::from_nanos(1)) } else { locked.protocol.poll_timeout() };
         if let Some(at) = wanted
             && locked.announced.is_none_or(|announced| at < announced)
         {
@@ -359,7 +375,7 @@ impl QueuePairCore {
                     outgoing.commit_alone(len, path.peer);
                     continue;
                 }
-                if len == ACK && !outgoing.ends_with_run() {
+                if len == ACK && !outgoing.ends_with_run() && is_ack(outgoing.slot()) {
                     // Segmentation offload costs more than a second system call, measured, where there is a single packet to go with.
                     outgoing.commit_alone(len, path.peer);
                     continue;
@@ -396,6 +412,12 @@ impl QueuePairCore {
         }
         received
     }
+}
+
+/// Whether the packet of [`ACK`] bytes in `slot` is one.
+fn is_ack(slot: &[u8]) -> bool {
+    let packet = slot.get(..ACK).and_then(|bytes| Packet::parse(bytes).ok());
+    packet.is_some_and(|packet| packet.headers.bth.opcode == Opcode::rc(Operation::Acknowledge))
 }
 
 /// The PSN of the packet in the first `len` bytes of `slot`, if it is a request.

@@ -34,6 +34,11 @@ impl Dialogue {
         }
     }
 
+    /// Whether a program that answers promptly would have answered. There may be nothing to answer.
+    pub(crate) fn is_overdue(&self, now: Time) -> bool {
+        self.asked.is_none_or(|asked| now.since(asked) > PROMPT)
+    }
+
     /// The program looks for more. Returns whether it has left a message unanswered.
     pub(crate) fn unanswered(&mut self) -> bool {
         let unanswered = self.asked.take().is_some();
@@ -67,6 +72,8 @@ mod tests {
         dialogue.asked(NOW);
         dialogue.answered(NOW + PROMPT + Duration::from_nanos(1));
         assert!(!dialogue.asked(NOW));
+        assert!(!dialogue.is_overdue(NOW + PROMPT));
+        assert!(dialogue.is_overdue(NOW + PROMPT + Duration::from_nanos(1)));
     }
 
     #[test]
