@@ -174,6 +174,10 @@ impl CompletionQueue {
     /// Moves up to `max` completions to the end of `out` and returns how many. On the embedded device, where there are none yet, it
     /// looks at the network itself, so that a thread that polls needs no other.
     ///
+    /// There, a message that this returns may not be acknowledged yet, if the program promptly answered the last one: its
+    /// acknowledgement leaves behind the answer, or when the program polls or arms the queue again or drops the queue pair, or after
+    /// about a millisecond. A process that ends before has to drop its queue pairs, or the peer doesn't learn that it got the message.
+    ///
     /// # Errors
     /// The embedded device's queue overflowed; that a libibverbs one did, only [`Event::CompletionQueueOverflow`](crate::Event) tells.
     pub fn poll(&self, out: &mut Vec<Completion>, max: usize) -> Result<usize, Error> {
