@@ -25,6 +25,9 @@ use verbs::{Device, DeviceSelector};
 /// Bytes of the memory that each client has on its server.
 const REGION: u64 = 1 << 20;
 
+/// Buffers where lists of short messages are posted.
+const FOR_LISTS: Buffers = Buffers { receives: 32, sends: 16, ..Buffers::DEFAULT };
+
 /// Bytes that a session has under way at most: its buffers to send from.
 const UNDER_WAY: usize = (Buffers::DEFAULT.sends as usize) << 16;
 
@@ -133,7 +136,8 @@ impl Sealed {
 
     /// Messages, posted one by one or in lists of so many.
     fn send(&self, size: usize, list: usize, clock: &Clock, place: Place<'_>) -> Result<Sample, Failure> {
-        let options = SessionOptions::default();
+        let buffers = if list > 1 { FOR_LISTS } else { Buffers::DEFAULT };
+        let options = SessionOptions { buffers, ..SessionOptions::default() };
         let server = |meeting: Meeting<SocketAddr>| {
             self.serve(&meeting, options, async |session| {
                 let mut meter = Meter::new(clock, size);
