@@ -44,12 +44,13 @@ async fn posted_messages_and_writes_arrive_in_the_order_in_which_they_were_poste
 
 #[tokio::test]
 async fn lists_of_messages_arrive_whole_and_in_order_whatever_their_lengths() {
-    for (at_server, at_client) in [(Buffers::DEFAULT, Buffers::DEFAULT), (SMALLEST, SMALLEST)] {
+    // The smallest take a round trip for every 256 bytes.
+    for (buffers, times) in [(Buffers::DEFAULT, 60), (SMALLEST, 4)] {
         for seal in [Off, Required] {
-            let (_world, mut client, mut server) = session(seal, at_server, at_client).await;
+            let (_world, mut client, mut server) = session(seal, buffers, buffers).await;
             // Short ones that go together, long ones between them, and many more than there are buffers.
             let lengths = |number: usize| [number % 7, 64, 0, 16 << 10, 64, 100_000 + number, 1];
-            let messages: Vec<_> = (0..60).flat_map(lengths).map(bytes).collect();
+            let messages: Vec<_> = (0..times).flat_map(lengths).map(bytes).collect();
             let post = async {
                 client.post_sends([] as [&[u8]; 0]).await.unwrap();
                 client.post_sends(messages.iter().map(Vec::as_slice)).await.unwrap();
