@@ -112,7 +112,8 @@ impl SendRequest {
         self
     }
 
-    /// Success isn't reported; the slices come back with the next completion of this queue.
+    /// Success isn't reported; the slices come back with the next completion of this queue. The embedded device asks the peer for an
+    /// acknowledgement only now and then where nothing is reported, which is the fastest way to send short messages.
     #[must_use]
     pub fn unsignaled(mut self) -> Self {
         self.signaled = false;

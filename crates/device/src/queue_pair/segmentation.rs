@@ -40,7 +40,7 @@ impl Segmentation {
         matches!(self, Self::Trial { .. })
     }
 
-    /// A request packet was sent as number `place`, from 0, of its run. Returns whether this ends the trial badly.
+    /// A request packet that asks for an acknowledgement was sent as number `place`, from 0, of its run. Returns whether this ends the trial badly.
     pub(crate) fn sent(&mut self, psn: Psn, place: usize) -> bool {
         let Self::Trial { witness, lost } = self else { return false };
         if *witness == Some(psn) {

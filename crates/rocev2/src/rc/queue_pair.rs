@@ -302,6 +302,12 @@ impl<M: Memory> QueuePair<M> {
         self.ack_waits = wait;
     }
 
+    /// Whether all that it owes its peer is an ACK.
+    #[must_use]
+    pub fn owes_only_an_ack(&self) -> bool {
+        self.responder.owes_only_an_ack()
+    }
+
     /// Writes the next packet, BTH to pad, into `out` (which must hold a full packet: path MTU + [`crate::wire::Headers::MAX_LEN`]
     /// + 3 bytes) and returns its length, or `None` when nothing is to be sent now. Answers and requests take turns.
     pub fn poll_transmit(&mut self, now: Time, memory: &M, out: &mut [u8]) -> Option<usize> {

@@ -105,11 +105,15 @@ pub(super) struct Requester<B> {
     told_of: Option<u64>,
     /// Nothing was heard: one packet at a time until it is clear what was lost.
     probing: bool,
+    /// One past the last packet that asked for an answer. As long as the peer has acknowledged that far, its silence means nothing.
+    asked_to: u64,
     /// What the packets since the last one that asked for an ACK cost the window.
     unasked: u64,
+    /// Requests that ended since then.
+    unasked_requests: usize,
 
     timers: Timers,
-    /// When the peer last showed a sign of life, or was last known to have nothing to answer.
+    /// When the peer last showed a sign of life, or was last known to owe no answer.
     heard: Time,
     /// How often the retransmission timer rang since then.
     unanswered: u32,
@@ -144,7 +148,9 @@ impl<B> Requester<B> {
             recover: 0,
             told_of: None,
             probing: false,
+            asked_to: 0,
             unasked: 0,
+            unasked_requests: 0,
             timers: Timers::default(),
             heard: Time::ZERO,
             unanswered: 0,
@@ -235,6 +241,14 @@ impl<B> Requester<B> {
             self.hear(now);
         }
         if self.timers.take_expired(Timer::Retransmit, now) && self.acknowledged < self.sent {
+            if !self.awaits_answer() {
+                // Nobody was asked. The first packet, sent again, asks, and there's nothing to make of the silence before.
+                self.hear(now);
+                self.probing = true;
+                self.go_back();
+                self.arm_retransmit(now);
+                return;
+            }
             self.counters.timeouts += 1;
             self.unanswered += 1;
             // Time alone proves nothing: this side may have slept, with the answers waiting in its socket.
@@ -273,6 +287,11 @@ impl<B> Requester<B> {
         self.ack_timeout.map(|timeout| timeout * (u32::from(self.retry_count) + 1))
     }
 
+    /// Whether the peer owes an answer.
+    fn awaits_answer(&self) -> bool {
+        self.acknowledged < self.asked_to
+    }
+
     /// Notes a sign of life.
     fn hear(&mut self, now: Time) {
         self.heard = now;
@@ -301,6 +320,7 @@ impl<B> Requester<B> {
         self.cursor = 0;
         self.in_flight = 0;
         self.unasked = 0;
+        self.unasked_requests = 0;
         self.round_trip.retransmitted();
     }
 

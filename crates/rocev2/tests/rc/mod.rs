@@ -10,6 +10,7 @@ mod rng;
 mod workload;
 mod world;
 
+mod asking;
 mod congestion;
 mod errors;
 mod hostile;

@@ -1,6 +1,6 @@
 //! The next request packet.
 
-use super::{Asked, Requester};
+use super::{Asked, Pending, Requester};
 use crate::Time;
 use crate::rc::completion::{Event, Status};
 use crate::rc::memory::{AtomicOperation, Memory};
@@ -8,6 +8,7 @@ use crate::rc::request::SendOperation;
 use crate::rc::timing::Timer;
 use crate::rc::window::PACKET_COST;
 use crate::wire::{AtomicEth, Bth, Headers, Opcode, Operation, Reth};
+use core::time::Duration;
 use std::collections::VecDeque;
 
 /// An ACK is asked for at least once in this share of the window, so that one part of a long message is on its way while the other
@@ -16,6 +17,9 @@ const SHARE: u64 = 2;
 
 /// And at least once in so many full packets, however large the window is; rxe asks every 64.
 const ACK_EVERY: u64 = 32;
+
+/// And when nothing was heard for so long: before the requester [asks again](Requester::arm_retransmit) for want of an answer.
+const ASK_AFTER: Duration = Duration::from_micros(500);
 
 /// What the next packet is about, before its headers are made.
 struct Plan {
@@ -26,7 +30,8 @@ struct Plan {
     fresh: bool,
     /// Whether it is the request's last packet.
     last: bool,
-    /// Whether it asks for an ACK: at a message's end, now and then within it, and wherever the sender must wait for one.
+    /// Whether it asks for an ACK: at the end of a message whose completion is reported, now and then before, and wherever the sender
+    /// must wait for one.
     asks: bool,
 }
 
@@ -50,7 +55,7 @@ impl<B> Requester<B> {
             }
             return None;
         }
-        let plan = self.plan()?;
+        let plan = self.plan(now)?;
         let written = self.write_packet(&plan, memory, out);
         let Some(len) = written else {
             if let Some(pending) = self.queue.get_mut(self.cursor) {
@@ -63,7 +68,7 @@ impl<B> Requester<B> {
     }
 
     /// Decides whether something may be sent now, and how much.
-    fn plan(&mut self) -> Option<Plan> {
+    fn plan(&mut self, now: Time) -> Option<Plan> {
         let pending = self.queue.get(self.cursor)?;
         let fresh = self.next == self.sent;
         let begins = fresh && self.next == pending.first;
@@ -100,8 +105,19 @@ impl<B> Requester<B> {
         }
         let last = self.next + numbers == pending.end();
         let waits = self.probing || self.in_flight + cost + full > self.window.size();
-        let asks = last || waits || self.unasked + cost >= (self.window.size() / SHARE).min(ACK_EVERY * full);
+        let asks = (last && self.wants_to_know(pending, now))
+            || waits
+            || self.unasked + cost >= (self.window.size() / SHARE).min(ACK_EVERY * full);
         Some(Plan { numbers, cost, fresh, last, asks })
+    }
+
+    /// Whether the end of `pending` is worth an answer: its completion is reported, or its place in the queue is needed soon, or nothing
+    /// was heard for a while, and silence would cost a packet more. Network cards choose as well (`log_ack_req_freq` of an mlx5 queue pair).
+    fn wants_to_know(&self, pending: &Pending<B>, now: Time) -> bool {
+        pending.request.signaled
+            || pending.request.operation.is_read_or_atomic()
+            || (self.unasked_requests + 1) * 2 >= self.capacity
+            || (self.acknowledged < self.sent && now.since(self.heard) >= ASK_AFTER)
     }
 
     /// Writes the packet; `None` if the request's buffers don't serve.
@@ -161,7 +177,9 @@ impl<B> Requester<B> {
     fn account(&mut self, now: Time, plan: &Plan) {
         let Some(pending) = self.queue.get(self.cursor) else { return };
         let answered_with_data = pending.request.operation.is_read_or_atomic();
-        if self.acknowledged == self.sent {
+        let asks = plan.asks || answered_with_data;
+        let first_to_ask = asks && !self.awaits_answer();
+        if first_to_ask || self.acknowledged == self.sent {
             // Nothing was awaited until now: silence counts from here.
             self.hear(now);
         }
@@ -169,20 +187,28 @@ impl<B> Requester<B> {
             if answered_with_data {
                 self.asked.push_back(Asked { first: self.next, last: self.next + plan.numbers - 1 });
             }
-            if plan.asks || answered_with_data {
+            if asks {
                 self.round_trip.sent(self.next, now);
             }
         } else {
             self.counters.retransmitted += 1;
         }
-        self.unasked = if plan.asks { 0 } else { self.unasked + plan.cost };
+        if asks {
+            (self.unasked, self.unasked_requests) = (0, 0);
+        } else {
+            self.unasked += plan.cost;
+            self.unasked_requests += usize::from(plan.last);
+        }
         self.next += plan.numbers;
+        if asks {
+            self.asked_to = self.asked_to.max(self.next);
+        }
         self.sent = self.sent.max(self.next);
         self.in_flight += plan.cost;
         if plan.last {
             self.cursor += 1;
         }
-        if !self.timers.is_set(Timer::Retransmit) {
+        if first_to_ask || !self.timers.is_set(Timer::Retransmit) {
             self.arm_retransmit(now);
         }
     }

@@ -1,0 +1,143 @@
+//! When a requester asks for an ACK, and what it makes of silence where it hasn't.
+
+use super::lone::{Lone, Out};
+use super::world::Options;
+use rocev2::rc::{Limits, SendOperation, State, Status};
+use rocev2::wire::Operation as O;
+use std::time::Duration;
+
+/// A queue pair with room for so many send requests.
+fn with_room_for(max_send_requests: usize) -> Lone {
+    let options = Options::default();
+    Lone::new(&Options { limits: Limits { max_send_requests, ..options.limits }, ..options })
+}
+
+/// Posts a short SEND whose completion isn't reported.
+fn post_quietly(lone: &mut Lone, id: u64) {
+    lone.try_post(id, SendOperation::Send, 64, false).expect("the request is taken");
+}
+
+/// Which of the packets ask for an ACK, by their numbers.
+fn asking(sent: &[Out]) -> Vec<i32> {
+    sent.iter().filter(|out| out.headers.bth.ack_req).map(|out| out.number).collect()
+}
+
+#[test]
+fn only_what_is_reported_asks_for_an_ack() {
+    let mut lone = with_room_for(64);
+    for id in 0..5 {
+        lone.try_post(id, SendOperation::Send, 64, id == 3).expect("the request is taken");
+    }
+    assert_eq!(asking(&lone.sent()), [3]);
+    assert_eq!(lone.ack(3), Ok(()));
+    assert_eq!(lone.outcome(), [(3, Status::Success)]);
+    assert_eq!(lone.qp.snapshot().send_outstanding, 1);
+}
+
+#[test]
+fn a_queue_that_fills_with_what_is_not_reported_asks_for_an_ack_in_time() {
+    let mut lone = with_room_for(8);
+    for id in 0..8 {
+        post_quietly(&mut lone, id);
+    }
+    assert_eq!(asking(&lone.sent()), [3, 7]);
+    assert_eq!(lone.ack(3), Ok(()));
+    for id in 8..12 {
+        post_quietly(&mut lone, id);
+    }
+    assert_eq!(asking(&lone.sent()), [11]);
+    assert_eq!(lone.qp.snapshot().requester.retransmitted, 0);
+}
+
+#[test]
+fn a_queue_of_one_asks_each_time() {
+    let mut lone = with_room_for(1);
+    for id in 0..3 {
+        post_quietly(&mut lone, id);
+        let number = i32::try_from(id).expect("a small number");
+        assert_eq!(asking(&lone.sent()), [number]);
+        assert_eq!(lone.ack(number), Ok(()));
+    }
+}
+
+#[test]
+fn a_slow_stream_of_what_is_not_reported_asks_before_silence_does() {
+    let mut lone = with_room_for(1000);
+    let mut asked = Vec::new();
+    for id in 0..40 {
+        post_quietly(&mut lone, id);
+        let numbers = asking(&lone.sent());
+        for &number in &numbers {
+            assert_eq!(lone.ack(number), Ok(()));
+        }
+        asked.extend(numbers);
+        lone.wait(Duration::from_micros(100));
+        lone.qp.handle_timeout(lone.now);
+    }
+    assert_eq!(asked, [5, 11, 17, 23, 29, 35], "an ACK each 600 µs");
+    assert_eq!(lone.qp.snapshot().requester.retransmitted, 0);
+}
+
+#[test]
+fn silence_that_nobody_asked_to_end_is_no_loss() {
+    let mut lone = with_room_for(64);
+    for id in 0..3 {
+        post_quietly(&mut lone, id);
+    }
+    assert_eq!(asking(&lone.sent()), []);
+    assert!(lone.time_out());
+    // One packet, sent again, asks for all.
+    let again = lone.sent();
+    assert_eq!((again.iter().map(|out| out.number).collect::<Vec<_>>(), asking(&again)), (vec![0], vec![0]));
+    assert_eq!(lone.qp.snapshot().requester.timeouts, 0);
+    assert_eq!(lone.ack(2), Ok(()));
+    assert_eq!(lone.sent(), []);
+    assert_eq!(lone.qp.snapshot().send_outstanding, 0);
+    assert_eq!(lone.qp.poll_timeout(), None, "nothing is awaited any more");
+}
+
+#[test]
+fn what_was_lost_and_asked_for_nothing_is_sent_again() {
+    let mut lone = with_room_for(64);
+    for id in 0..3 {
+        post_quietly(&mut lone, id);
+    }
+    assert_eq!(lone.sent().len(), 3);
+    assert!(lone.time_out());
+    assert_eq!(lone.sent_brief(), [(O::SendOnly, 0)]);
+    // It alone arrives; the others were lost as well.
+    assert_eq!(lone.ack(0), Ok(()));
+    assert_eq!(lone.sent_brief(), [(O::SendOnly, 1), (O::SendOnly, 2)]);
+    assert!(lone.time_out());
+    assert_eq!(lone.ack(2), Ok(()));
+    assert_eq!(lone.qp.snapshot().send_outstanding, 0);
+}
+
+#[test]
+fn a_peer_that_has_gone_is_noticed_where_nothing_was_asked() {
+    let mut lone = with_room_for(64);
+    post_quietly(&mut lone, 0);
+    let begun = lone.now;
+    assert_eq!(lone.sent().len(), 1);
+    while lone.qp.state() == State::ReadyToSend {
+        assert!(lone.time_out(), "it goes on asking");
+        lone.sent();
+    }
+    assert_eq!(lone.outcome(), [(0, Status::RetryExceeded)]);
+    assert!(lone.now.since(begun) < Duration::from_secs(60));
+}
+
+#[test]
+fn an_ack_that_is_asked_for_has_all_its_time() {
+    let mut lone = with_room_for(64);
+    post_quietly(&mut lone, 0);
+    lone.sent();
+    let silence = lone.qp.poll_timeout().expect("it will ask");
+    // Just before, something else asks.
+    lone.now = silence;
+    lone.post(1, SendOperation::Send, 64);
+    assert_eq!(asking(&lone.sent()), [1]);
+    lone.qp.handle_timeout(silence);
+    assert_eq!(lone.sent(), [], "the answer can't have come yet");
+    assert!(lone.qp.poll_timeout().is_some_and(|at| at > silence));
+}
