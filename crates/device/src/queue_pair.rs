@@ -106,7 +106,7 @@ impl QueuePair {
     /// # Errors
     /// The request wasn't taken.
     pub fn post_recv(&self, request: RecvRequest<Buffers>) -> Result<(), PostError> {
-        self.core.post_recv(self.inner.now(), request)
+        self.core.post_recv(request)
     }
 }
 

@@ -22,7 +22,7 @@ const DEPTH: [usize; 2] = [4, 16];
 /// The same of each queue pair where messages are short.
 const RATE_DEPTH: usize = 64;
 
-/// Of short messages, every so many is reported to the sender.
+/// Where only the receiver's program counts, every so many messages are reported to the sender.
 const SIGNAL: usize = 16;
 
 /// How long one looks for completions before one looks at the clock.
@@ -65,13 +65,10 @@ impl Verbs {
             let mut done = Vec::with_capacity(depth);
             clock.start();
             loop {
-                while let Some(slice) = end.free.pop() {
-                    let request = match op {
-                        Op::Read => SendRequest::read([slice], range),
-                        _ => SendRequest::write([slice], range),
-                    };
-                    end.queue_pairs[0].post_send(request)?;
-                }
+                end.queue_pairs[0].post_send_list(end.free.drain(..).map(|slice| match op {
+                    Op::Read => SendRequest::read([slice], range),
+                    _ => SendRequest::write([slice], range),
+                }))?;
                 let count = end.look(&mut done)?;
                 end.free.extend(done.drain(..).filter_map(|mut completion| completion.slice()));
                 if count > 0 && !meter.arrived(count * size) || clock.over() {
@@ -96,9 +93,8 @@ impl Verbs {
             let mut done = Vec::with_capacity(depth);
             clock.start();
             while !clock.over() {
-                while let Some(slice) = end.free.pop() {
-                    end.queue_pairs[0].post_send(SendRequest::send([slice]))?;
-                }
+                let requests = end.free.drain(..).map(|slice| SendRequest::send([slice]));
+                end.queue_pairs[0].post_send_list(requests)?;
                 end.look_until(&mut done, clock)?;
                 end.free.extend(done.drain(..).filter_map(|mut completion| completion.slice()));
             }
@@ -173,8 +169,14 @@ impl Verbs {
     fn round_trip(&self, figure: Figure, clock: &Clock, place: Place<'_>) -> Result<Sample, Failure> {
         let Figure { op, size } = figure;
         let waits = op == Op::RoundTripAwait;
-        let need =
-            Need { sends: 4, send_size: size, receives: 4, receive_size: size, waits, ..Need::default() };
+        let need = Need {
+            sends: 2 * SIGNAL,
+            send_size: size,
+            receives: 4,
+            receive_size: size,
+            waits,
+            ..Need::default()
+        };
         let server = |meeting: Meeting<Told>| {
             let mut end = self.prepare(&meeting, need)?.meet(&meeting)?;
             let echo = |end: &mut Connected, completion| {

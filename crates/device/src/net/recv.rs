@@ -19,6 +19,8 @@ const BATCH: usize = 1 << 16;
 pub struct RecvBuffers {
     bytes: Box<[u8]>,
     meta: [RecvMeta; BATCHES],
+    /// The last call brought something.
+    flowing: bool,
 }
 
 /// A datagram as it arrived.
@@ -36,7 +38,8 @@ impl RecvBuffers {
     /// Memory for one system call: half a mebibyte.
     #[must_use]
     pub fn new() -> Self {
-        Self { bytes: vec![0; BATCHES * BATCH].into(), meta: [RecvMeta::default(); BATCHES] }
+        let bytes = vec![0; BATCHES * BATCH].into();
+        Self { bytes, meta: [RecvMeta::default(); BATCHES], flowing: false }
     }
 }
 
@@ -51,6 +54,7 @@ impl Default for RecvBuffers {
 pub struct Received<'a> {
     meta: &'a [RecvMeta],
     bytes: &'a [u8],
+    full: bool,
 }
 
 impl<'a> Received<'a> {
@@ -68,31 +72,36 @@ impl<'a> Received<'a> {
         self.meta.is_empty()
     }
 
-    /// Whether every batch was used, so that more may be waiting. Otherwise the socket was empty at that moment, and asking again
-    /// would be a system call for nothing.
+    /// Whether more is likely to wait. Otherwise the socket was empty at that moment, or a single datagram came after a pause, and
+    /// asking again would be a system call for nothing.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.meta.len() == BATCHES
+        self.full
     }
 }
 
 impl Socket {
     /// Receives once. Errors are counted, not reported: on a UDP socket they concern datagrams sent earlier.
+    ///
+    /// Where nothing came the last time, it looks for one batch only: what comes after a pause is mostly a single datagram, which
+    /// somebody waits for, and to prepare for more, and find that there's none, takes as long as to receive it.
     pub fn recv<'a>(&self, buffers: &'a mut RecvBuffers) -> Received<'a> {
-        let RecvBuffers { bytes, meta } = buffers;
+        let RecvBuffers { bytes, meta, flowing } = buffers;
+        let most = if *flowing { BATCHES } else { 1 };
         let mut free = bytes.chunks_exact_mut(BATCH);
         let mut slices: [_; BATCHES] =
             core::array::from_fn(|_| IoSliceMut::new(free.next().unwrap_or_default()));
-        let batches = self.receive(&mut slices, meta);
+        let batches = self.receive(&mut slices[..most], &mut meta[..most]);
         let meta = &meta[..batches];
-        if batches > 0 {
-            let datagrams =
-                meta.iter().map(|meta| meta.len.div_ceil(meta.stride.max(1)).max(1)).sum::<usize>();
-            let total = meta.iter().map(|meta| meta.len).sum::<usize>();
-            add(&self.counters().datagrams_received, datagrams as u64);
-            add(&self.counters().bytes_received, total as u64);
+        *flowing = batches > 0;
+        if batches == 0 {
+            return Received { meta, bytes, full: false };
         }
-        Received { meta, bytes }
+        let datagrams = meta.iter().map(|meta| meta.len.div_ceil(meta.stride.max(1)).max(1)).sum::<usize>();
+        let total = meta.iter().map(|meta| meta.len).sum::<usize>();
+        add(&self.counters().datagrams_received, datagrams as u64);
+        add(&self.counters().bytes_received, total as u64);
+        Received { meta, bytes, full: batches == most && datagrams > 1 }
     }
 }
 

@@ -1,6 +1,6 @@
 //! One end: a device with queue pairs, from making them to their completions.
 
-use super::{LOOK, check, fill};
+use super::{LOOK, SIGNAL, check, fill};
 use crate::clock::Clock;
 use crate::ends::Meeting;
 use crate::failure::Failure;
@@ -149,6 +149,7 @@ impl Prepared {
             queue: self.queue,
             channel: self.channel,
             free: self.free,
+            sent: 0,
             arrived: VecDeque::new(),
             taken: Vec::new(),
             remote,
@@ -193,6 +194,8 @@ pub(super) struct Connected {
     channel: Option<Arc<CompletionChannel>>,
     /// Buffers to send from.
     pub(super) free: Vec<Slice>,
+    /// Messages that were sent one by one.
+    sent: usize,
     /// Messages of which nobody knows yet.
     arrived: VecDeque<Completion>,
     taken: Vec<Completion>,
@@ -243,10 +246,13 @@ impl Connected {
         Ok(queue_pair.post_recv(RecvRequest::new([slice]))?)
     }
 
-    /// Sends a message of the size that was asked for.
+    /// Sends a message of the size that was asked for; every `SIGNAL`th is reported.
     pub(super) fn send_one(&mut self) -> Result<(), Failure> {
         let slice = self.free.pop().ok_or("more messages are under way than there are buffers")?;
-        Ok(self.queue_pairs[0].post_send(SendRequest::send([slice]))?)
+        self.sent += 1;
+        let request = SendRequest::send([slice]);
+        let reported = self.sent.is_multiple_of(SIGNAL);
+        Ok(self.queue_pairs[0].post_send(if reported { request } else { request.unsignaled() })?)
     }
 
     /// The channel, for tokio.
@@ -284,7 +290,7 @@ impl Connected {
 
     /// Buffers that were sent become free, messages wait to be taken.
     fn sort(&mut self, clock: &Clock) -> Result<(), Failure> {
-        for mut completion in self.taken.drain(..) {
+        for completion in self.taken.drain(..) {
             if clock.over() {
                 continue;
             }
@@ -292,7 +298,8 @@ impl Connected {
             if completion.kind.is_recv() {
                 self.arrived.push_back(completion);
             } else {
-                self.free.extend(completion.slice());
+                let released = completion.released.into_iter().flat_map(|released| released.slices);
+                self.free.extend(completion.slices.into_iter().chain(released));
             }
         }
         Ok(())

@@ -6,13 +6,18 @@ use super::super::{SendFailure, sys::SocketOption};
 use super::*;
 
 /// Stands in for the ICRC: says which identification the packet was sealed for.
+fn id_alone(_: &[u8], id: u16) -> u32 {
+    id.into()
+}
+
+/// The same where it is sealed once more.
 fn id_as_icrc(_: &[u8], _: SocketAddr, id: u16) -> u32 {
     id.into()
 }
 
 fn commit(batch: &mut TxBatch, to: SocketAddr, len: usize, fill: u8) {
     batch.slot()[..len].fill(fill);
-    batch.commit(len, to);
+    batch.commit(len, to, id_alone);
 }
 
 /// What arrives of packets of these lengths, filled with 0, 1, 2, …, together with the sealed identification.
@@ -99,9 +104,11 @@ fn packets_for_two_destinations_reach_each_its_own_in_order() {
     let mut batch = TxBatch::new();
     let (to_b, to_c) = (b.local_addr(), c.local_addr());
     for (to, fill) in [(to_b, 0), (to_b, 1), (to_c, 0), (to_b, 2), (to_c, 1), (to_c, 2)] {
-        commit(&mut batch, to, 100, fill);
+        let offset = if to == to_b { 0 } else { 0x100 };
+        batch.slot()[..100].fill(fill);
+        batch.commit(100, to, |_, id| u32::from(id) + offset);
     }
-    batch.flush(&a, |_, to, id| if to == to_b { u32::from(id) } else { u32::from(id) + 0x100 });
+    batch.flush(&a, |_, to, _| unreachable!("what goes to {to} is segmented"));
     assert_eq!(receive(&b, 3), expected(&[(100, 0), (100, 1), (100, 0)]));
     let trailers: Vec<_> = receive(&c, 3).into_iter().map(|(_, bytes)| bytes[100..].to_vec()).collect();
     assert_eq!(trailers, [[0, 1, 0, 0], [0, 1, 0, 0], [1, 1, 0, 0]]);
@@ -156,6 +163,19 @@ fn a_full_batch_says_so_takes_more_and_keeps_its_memory() {
     }
     batch.flush(&a, id_as_icrc);
     assert_eq!(receive(&b, 2 * FULL / SLOT).len(), 2 * FULL / SLOT);
+}
+
+#[test]
+fn a_batch_is_full_behind_whole_runs() {
+    let (a, b) = pair(loopbacks()[0]);
+    let mut batch = TxBatch::new();
+    let mut packets = 0;
+    while !batch.is_full() {
+        commit(&mut batch, b.local_addr(), 4108, 1);
+        packets += 1;
+    }
+    batch.flush(&a, id_as_icrc);
+    assert_eq!((packets, count(&a, "send_calls")), (30, 2));
 }
 
 #[test]

@@ -134,16 +134,18 @@ fn on_the_wire_df_is_set_and_the_identification_is_the_place_in_the_system_call(
     let mut next = 0_u16;
     let mut send = |lengths: &[usize]| {
         let first = next;
+        let mut sealed_for = BTreeMap::new();
+        let mut seal = |packet: &[u8], id| {
+            sealed_for.insert([packet[0], packet[1]], id);
+            0
+        };
         for (&len, number) in lengths.iter().zip(first..) {
             next = number + 1;
             batch.slot()[..2].copy_from_slice(&number.to_be_bytes());
-            batch.commit(len, to);
+            batch.commit(len, to, &mut seal);
         }
-        let mut sealed_for = Vec::new();
-        batch.flush(&a, |_, _, id| {
-            sealed_for.push(id);
-            0
-        });
+        batch.flush(&a, |packet, _, id| seal(packet, id));
+        let sealed_for: Vec<_> = sealed_for.into_values().collect();
         let wire = capture(&mut packets, to.port(), first..next);
         assert!(wire.values().all(|fields| fields.dont_fragment && !fields.fragment), "{wire:?}");
         let ids: Vec<_> = wire.values().map(|fields| fields.id).collect();
