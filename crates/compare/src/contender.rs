@@ -1,7 +1,7 @@
 //! What takes part.
 
 use crate::clock::Clock;
-use crate::contenders::{quic, session, tcp, tls, udp, verbs as plain};
+use crate::contenders::{quic, roce_socket, session, tcp, tls, udp, verbs as plain};
 use crate::credentials::Credentials;
 use crate::ends::Place;
 use crate::failure::Failure;
@@ -26,6 +26,7 @@ pub(crate) trait Contender {
 pub(crate) fn all(credentials: &Arc<Credentials>) -> Vec<Box<dyn Contender>> {
     let mut contenders: Vec<Box<dyn Contender>> = vec![
         Box::new(udp::Udp),
+        Box::new(roce_socket::RoceSocket),
         Box::new(tcp::Tcp),
         Box::new(tls::Tls::new(credentials)),
         Box::new(quic::Quic::as_it_comes(credentials)),

@@ -91,6 +91,7 @@ fn capital(text: &str) -> String {
 fn colour(name: &str) -> RGBColor {
     match name {
         "udp-limit" => RGBColor(0x9a, 0xa5, 0xb1),
+        "roce-socket" => RGBColor(0x6b, 0x78, 0x86),
         "tcp" => RGBColor(0x4c, 0x8b, 0xd6),
         "tls" => RGBColor(0x2f, 0x5f, 0xa8),
         name if name.starts_with("quic") => RGBColor(0xe0, 0x9f, 0x3e),

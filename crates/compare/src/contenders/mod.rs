@@ -1,6 +1,7 @@
 //! The contenders, one a file.
 
 pub(crate) mod quic;
+pub(crate) mod roce_socket;
 pub(crate) mod session;
 pub(crate) mod stream;
 pub(crate) mod tcp;

@@ -83,8 +83,7 @@ impl TxBatch {
     /// doesn't fit, it is time too: a part of one would take a system call of its own.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        let complete = |run: &Run| !run.takes(run.segment, run.to);
-        self.end >= FULL || (self.end + MAX_RUN > FULL && self.runs.last().is_some_and(complete))
+        self.end >= FULL || (self.end + MAX_RUN > FULL && self.runs.last().is_some_and(Run::is_complete))
     }
 
     /// Room for the next packet: [`MAX_PACKET`](Self::MAX_PACKET) bytes, with whatever earlier packets left there. What is written
@@ -192,6 +191,12 @@ impl Run {
             && bytes.is_multiple_of(self.segment)
             && bytes / self.segment < MAX_SEGMENTS
             && bytes + len <= MAX_RUN
+    }
+
+    /// Whether it has as many datagrams of its length as a run may have.
+    fn is_complete(&self) -> bool {
+        let bytes = self.end - self.start;
+        bytes / self.segment >= MAX_SEGMENTS || bytes + self.segment > MAX_RUN
     }
 }
 

@@ -386,7 +386,8 @@ impl QueuePairCore {
                 }
                 let request = path.segmentation.is_on_trial().then(|| request_psn(outgoing.slot(), len)).flatten();
                 let place = outgoing.commit(len, path.peer, icrc);
-                if request.is_some_and(|psn| path.segmentation.sent(psn, place)) {
+                let losses = protocol.losses();
+                if request.is_some_and(|psn| path.segmentation.sent(psn, place, losses)) {
                     self.surroundings.counters.gso_distrusted();
                     tracing::info!(peer = %path.peer, "packets sent by segmentation offload don't arrive; sending them one by one");
                 }
@@ -424,11 +425,11 @@ fn is_ack(slot: &[u8]) -> bool {
     packet.is_some_and(|packet| packet.headers.bth.opcode == Opcode::rc(Operation::Acknowledge))
 }
 
-/// The PSN of the packet in the first `len` bytes of `slot`, if it is a request that asks for an acknowledgement.
+/// The PSN of the packet in the first `len` bytes of `slot`, if it is a request.
 fn request_psn(slot: &[u8], len: usize) -> Option<Psn> {
     let bth = Packet::parse(slot.get(..len)?).ok()?.headers.bth;
     match bth.opcode {
-        Opcode::Known { operation, .. } if operation.is_request() && bth.ack_req => Some(bth.psn),
+        Opcode::Known { operation, .. } if operation.is_request() => Some(bth.psn),
         _ => None,
     }
 }

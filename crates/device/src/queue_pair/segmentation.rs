@@ -19,8 +19,8 @@ const LOST: u8 = 6;
 pub(crate) enum Segmentation {
     /// Nothing yet.
     Trial {
-        /// A packet that isn't the first of its run, sent once.
-        witness: Option<Psn>,
+        /// A packet that isn't the first of its run, sent once, and how many losses the queue pair had noticed by then.
+        witness: Option<(Psn, u64)>,
         /// How many before it had to be sent again.
         lost: u8,
     },
@@ -40,11 +40,14 @@ impl Segmentation {
         matches!(self, Self::Trial { .. })
     }
 
-    /// A request packet that asks for an acknowledgement was sent as number `place`, from 0, of its run. Returns whether this ends the trial badly.
-    pub(crate) fn sent(&mut self, psn: Psn, place: usize) -> bool {
+    /// A request packet was sent as number `place`, from 0, of its run, by a queue pair that has noticed so many `losses`. Returns whether
+    /// this ends the trial badly.
+    pub(crate) fn sent(&mut self, psn: Psn, place: usize, losses: u64) -> bool {
         let Self::Trial { witness, lost } = self else { return false };
-        if *witness == Some(psn) {
-            *witness = None;
+        if let Some((_, before)) = witness.take_if(|(witness, _)| *witness == psn)
+            // Otherwise it was sent again to ask for an acknowledgement, or because the peer wasn't ready.
+            && losses > before
+        {
             *lost += 1;
             if *lost == LOST {
                 *self = Self::Fails;
@@ -52,14 +55,14 @@ impl Segmentation {
             }
         }
         if place > 0 && witness.is_none() {
-            *witness = Some(psn);
+            *witness = Some((psn, losses));
         }
         false
     }
 
     /// Everything before `psn` was acknowledged.
     pub(crate) fn acknowledged(&mut self, psn: Psn) {
-        if let Self::Trial { witness: Some(witness), .. } = self
+        if let Self::Trial { witness: Some((witness, _)), .. } = self
             && witness.is_before(psn)
         {
             *self = Self::Works;
@@ -84,7 +87,7 @@ mod tests {
     fn a_packet_acknowledged_from_within_a_run_is_proof() {
         let mut path = trial();
         for number in 0..5 {
-            assert!(!path.sent(psn(number), number as usize));
+            assert!(!path.sent(psn(number), number as usize, 0));
         }
         path.acknowledged(psn(1));
         assert!(path.is_on_trial(), "the first of a run proves nothing");
@@ -98,7 +101,7 @@ mod tests {
         let mut runs = 0;
         while path.is_on_trial() {
             for place in 0..4 {
-                path.sent(psn(runs + place), place as usize);
+                path.sent(psn(runs + place), place as usize, u64::from(runs));
             }
             runs += 1;
             path.acknowledged(psn(runs));
@@ -114,8 +117,19 @@ mod tests {
     fn single_packets_prove_nothing() {
         let mut path = trial();
         for number in 0..1000 {
-            path.sent(psn(number), 0);
-            path.sent(psn(number), 0);
+            path.sent(psn(number), 0, 0);
+            path.sent(psn(number), 0, 0);
+            path.acknowledged(psn(number + 1));
+        }
+        assert_eq!(path, trial());
+    }
+
+    #[test]
+    fn a_packet_that_is_sent_again_without_a_loss_speaks_for_neither() {
+        let mut path = trial();
+        for number in 0..1000 {
+            path.sent(psn(number), 1, 7);
+            path.sent(psn(number), 0, 7);
             path.acknowledged(psn(number + 1));
         }
         assert_eq!(path, trial());

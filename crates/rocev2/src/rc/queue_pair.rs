@@ -161,6 +161,12 @@ impl<M: Memory> QueuePair<M> {
         self.requester.unacknowledged()
     }
 
+    /// How often request packets or their answers were lost, or seemed to be. One loss may count several times.
+    #[must_use]
+    pub fn losses(&self) -> u64 {
+        self.requester.losses()
+    }
+
     /// Makes a state transition.
     ///
     /// # Errors

@@ -121,6 +121,8 @@ pub(super) struct Requester<B> {
     draining: bool,
     /// Set once the connection can't go on; the queue pair goes to the error state.
     failed: bool,
+    /// How often something was lost, or seemed to be.
+    losses: u64,
     pub(super) counters: RequesterCounters,
 }
 
@@ -157,6 +159,7 @@ impl<B> Requester<B> {
             rnr_left: 0,
             draining: false,
             failed: false,
+            losses: 0,
             counters: RequesterCounters::default(),
         }
     }
@@ -217,6 +220,10 @@ impl<B> Requester<B> {
         self.psn(self.acknowledged)
     }
 
+    pub(super) fn losses(&self) -> u64 {
+        self.losses
+    }
+
     /// Requests that have not completed.
     pub(super) fn outstanding(&self) -> usize {
         self.queue.len()
@@ -250,6 +257,7 @@ impl<B> Requester<B> {
                 return;
             }
             self.counters.timeouts += 1;
+            self.losses += 1;
             self.unanswered += 1;
             // Time alone proves nothing: this side may have slept, with the answers waiting in its socket.
             let tried = self.unanswered > u32::from(self.retry_count);
@@ -326,6 +334,7 @@ impl<B> Requester<B> {
 
     /// Shrinks the window, once for each flight.
     fn note_loss(&mut self) {
+        self.losses += 1;
         if self.acknowledged >= self.recover && self.acknowledged < self.sent {
             self.window.lost();
             self.recover = self.sent;
