@@ -172,7 +172,7 @@ impl Sealed {
             self.serve(&meeting, options, async |session| {
                 loop {
                     match session.recv().await {
-                        Ok(Some(message)) => session.send(&message).await?,
+                        Ok(Some(message)) => session.post_send(&message).await?,
                         Ok(None) => return Ok(()),
                         Err(_) if clock.over() => return Ok(()),
                         Err(error) => return Err(error.into()),
@@ -187,7 +187,7 @@ impl Sealed {
                 clock.start();
                 loop {
                     let begun = Instant::now();
-                    session.send(&message).await?;
+                    session.post_send(&message).await?;
                     session.recv().await?.ok_or("the server has left")?;
                     if !watch.back(begun) {
                         return watch.sample();
