@@ -524,15 +524,10 @@ impl DataPath {
 
     /// Waits for the oldest outstanding request and returns its slot.
     pub(super) async fn finish(&mut self, operation: &'static str) -> Result<Slice, SessionError> {
-        // What the peer sends meanwhile doesn't extend it.
-        let deadline = Instant::now() + STALL_LIMIT;
-        let mut completion = loop {
-            if let Some(completion) = self.finished.pop_front() {
-                break completion;
-            }
-            by(deadline, self.progress())
-                .await
-                .ok_or(SessionError::TimedOut { step: operation, limit: STALL_LIMIT })??;
+        let mut completion = match self.finished.pop_front() {
+            Some(completion) => completion,
+            // In a box, as all that sleeps: an operation's future is moved several times before it is begun, and most never come here.
+            None => Box::pin(self.next_finished(operation)).await?,
         };
         self.outstanding -= 1;
         let slot = completion.slice().ok_or(SessionError::Closed)?;
@@ -550,6 +545,20 @@ impl DataPath {
         Err(SessionError::Operation { operation, status: completion.status })
     }
 
+    /// Waits for the completion of the oldest outstanding request.
+    async fn next_finished(&mut self, operation: &'static str) -> Result<Completion, SessionError> {
+        // What the peer sends meanwhile doesn't extend it.
+        let deadline = Instant::now() + STALL_LIMIT;
+        loop {
+            if let Some(completion) = self.finished.pop_front() {
+                return Ok(completion);
+            }
+            by(deadline, self.progress())
+                .await
+                .ok_or(SessionError::TimedOut { step: operation, limit: STALL_LIMIT })??;
+        }
+    }
+
     /// Waits for completions and sorts them.
     pub(super) async fn progress(&mut self) -> Result<(), SessionError> {
         // A peer that sends without pause must not keep this thread from its other tasks. Notes take the longest, and nobody has to take
@@ -563,7 +572,7 @@ impl DataPath {
         if self.poll_for(self.busy_poll)? {
             return self.sort_taken();
         }
-        self.channel.completions(&self.queue, &mut self.taken, BATCH).await?;
+        Box::pin(self.channel.completions(&self.queue, &mut self.taken, BATCH)).await?;
         self.sort_taken()
     }
 
