@@ -116,14 +116,18 @@ impl Sealed {
                 let mut under_way = (UNDER_WAY / size).max(1);
                 clock.start();
                 loop {
-                    match op {
-                        Op::Read => drop(session.read(0, size).await?),
-                        _ if under_way > 0 => {
-                            under_way -= 1;
-                            session.post_write(0, &bytes).await?;
-                            continue;
-                        }
-                        _ => session.post_write(0, &bytes).await?,
+                    let is_read = op == Op::Read;
+                    if is_read {
+                        session.post_read(0, size).await?;
+                    } else {
+                        session.post_write(0, &bytes).await?;
+                    }
+                    if under_way > 0 {
+                        under_way -= 1;
+                        continue;
+                    }
+                    if is_read {
+                        drop(session.next_read().await?);
                     }
                     if !meter.arrived(size) {
                         return meter.sample();
