@@ -4,7 +4,9 @@
 //! cargo run --release -p secure-rdma --example sealing_cost
 //! ```
 //!
-//! Figures depend on the machine and on what else it does; the ratios less so.
+//! Rounds of both take turns: in clear, sealed, in clear, and so on. Figures are medians of the rounds; a ratio is the median of those
+//! that two rounds following each other have, with the least and the most. Figures depend on the machine and on what else it does; the
+//! ratios less so.
 
 use secure_rdma::certs::{Name, Store};
 use secure_rdma::control::SealPolicy;
@@ -15,11 +17,14 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 use verbs::{Device, DeviceSelector};
 
-/// Each figure is the best of so many rounds.
-const ROUNDS: usize = 5;
+/// How often each is measured.
+const ROUNDS: usize = 9;
 
 /// How long an operation is repeated in a round.
-const ROUND: Duration = Duration::from_millis(400);
+const ROUND: Duration = Duration::from_millis(250);
+
+/// Reads under way at a time, where there are several: with 16 slots each, as many as there are buffers.
+const READS: usize = 8;
 
 /// How long a thread looks for completions, where it does.
 const BUSY_POLL: Duration = Duration::from_micros(200);
@@ -28,11 +33,12 @@ const BUSY_POLL: Duration = Duration::from_micros(200);
 const LARGE: usize = 64 << 10;
 const SMALL: usize = 4096;
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq)]
 enum What {
     Write,
     PostedWrites,
     Read,
+    PostedReads,
     Send,
     PostedSends,
     PingPong,
@@ -45,33 +51,54 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let mut sealed = pair(SealPolicy::Required, Duration::ZERO).await?;
     let mut busy_open = pair(SealPolicy::Off, BUSY_POLL).await?;
     let mut busy_sealed = pair(SealPolicy::Required, BUSY_POLL).await?;
-    println!("{:<24}{:>14}{:>14}{:>18}", "", "in clear", "sealed", "sealed / in clear");
+    println!("{:<24}{:>14}{:>14}   sealed / in clear (least-most)", "", "in clear", "sealed");
     for (name, what, busy) in [
-        ("write, 64 KiB", What::Write, false),
         ("writes, several posted", What::PostedWrites, false),
-        ("read, 64 KiB", What::Read, false),
-        ("send, 64 KiB", What::Send, false),
         ("sends, several posted", What::PostedSends, false),
+        ("reads, several posted", What::PostedReads, false),
+        ("write, 64 KiB", What::Write, false),
+        ("send, 64 KiB", What::Send, false),
+        ("read, 64 KiB", What::Read, false),
         ("ping-pong, 4 KiB", What::PingPong, false),
         ("ping-pong, busy polling", What::PingPong, true),
     ] {
-        let mut best = [Duration::MAX; 2];
-        for _ in 0..ROUNDS {
-            let pairs = if busy { [&mut busy_open, &mut busy_sealed] } else { [&mut open, &mut sealed] };
-            for (pair, best) in pairs.into_iter().zip(&mut best) {
-                *best = (*best).min(pair.time(what).await?);
+        let (open, sealed) = if busy { (&mut busy_open, &mut busy_sealed) } else { (&mut open, &mut sealed) };
+        let mut rounds = [const { Vec::new() }; 3];
+        // The first round is for warming up.
+        for round in 0..=ROUNDS {
+            let [open, sealed] = [open.time(what).await?, sealed.time(what).await?];
+            if round > 0 {
+                let ratio = if what == What::PingPong { sealed / open } else { open / sealed };
+                for (values, value) in rounds.iter_mut().zip([open, sealed, ratio]) {
+                    values.push(value);
+                }
             }
         }
-        let [clear, sealed] = best.map(|time| time.as_secs_f64());
-        if matches!(what, What::PingPong) {
-            let ratio = sealed / clear;
-            println!("{name:<24}{:>11.1} us{:>11.1} us{ratio:>18.2}", clear * 1e6, sealed * 1e6);
-        } else {
-            let rate = |seconds: f64| LARGE as f64 * 8e-9 / seconds;
-            println!("{name:<24}{:>9.2} Gb/s{:>9.2} Gb/s{:>18.2}", rate(clear), rate(sealed), clear / sealed);
-        }
+        let [open, sealed, ratio] = rounds.map(Spread::of);
+        let shown = |seconds: f64| match what {
+            What::PingPong => format!("{:.1} us", seconds * 1e6),
+            _ => format!("{:.2} Gb/s", LARGE as f64 * 8e-9 / seconds),
+        };
+        let Spread { median, least, most } = ratio;
+        let [open, sealed] = [open, sealed].map(|times| shown(times.median));
+        println!("{name:<24}{open:>14}{sealed:>14}   {median:.2} ({least:.2}-{most:.2})");
     }
     Ok(())
+}
+
+/// How far values lie apart.
+struct Spread {
+    median: f64,
+    least: f64,
+    most: f64,
+}
+
+impl Spread {
+    fn of(mut values: Vec<f64>) -> Self {
+        values.sort_by(f64::total_cmp);
+        let at = |place: usize| values.get(place).copied().unwrap_or(f64::NAN);
+        Self { median: at(values.len() / 2), least: at(0), most: at(values.len().saturating_sub(1)) }
+    }
 }
 
 /// A session whose server echoes short messages and drops the others.
@@ -101,7 +128,7 @@ impl Pair {
         tokio::spawn(async move {
             let Arrival::Session(mut session) = server.next().await else { return };
             while let Ok(Some(message)) = session.recv().await {
-                if message.len() <= SMALL && session.send(&message).await.is_err() {
+                if message.len() <= SMALL && session.post_send(&message).await.is_err() {
                     return;
                 }
             }
@@ -112,25 +139,33 @@ impl Pair {
         Ok(Self { client, _state: state })
     }
 
-    /// How long one such operation takes on average.
-    async fn time(&mut self, what: What) -> Result<Duration, Box<dyn Error>> {
+    /// How many seconds one such operation takes on average.
+    async fn time(&mut self, what: What) -> Result<f64, Box<dyn Error>> {
         let (large, small) = (vec![0x5a; LARGE], vec![0x5a; SMALL]);
-        let (begin, mut times) = (Instant::now(), 0);
+        let (begin, mut times) = (Instant::now(), 0_usize);
         while begin.elapsed() < ROUND {
             match what {
                 What::Write => self.client.write(0, &large).await?,
                 What::PostedWrites => self.client.post_write(0, &large).await?,
                 What::Read => drop(self.client.read(0, LARGE).await?),
+                What::PostedReads => {
+                    self.client.post_read(0, LARGE).await?;
+                    // The first ones are taken when as many more were posted.
+                    if times >= READS {
+                        drop(self.client.next_read().await?);
+                    }
+                }
                 What::Send => self.client.send(&large).await?,
                 What::PostedSends => self.client.post_send(&large).await?,
                 What::PingPong => {
-                    self.client.send(&small).await?;
+                    self.client.post_send(&small).await?;
                     self.client.recv().await?;
                 }
             }
             times += 1;
         }
         self.client.flush().await?;
-        Ok(begin.elapsed() / times)
+        while self.client.next_read().await?.is_some() {}
+        Ok(begin.elapsed().as_secs_f64() / times as f64)
     }
 }

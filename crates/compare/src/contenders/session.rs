@@ -116,14 +116,18 @@ impl Sealed {
                 let mut under_way = (UNDER_WAY / size).max(1);
                 clock.start();
                 loop {
-                    match op {
-                        Op::Read => drop(session.read(0, size).await?),
-                        _ if under_way > 0 => {
-                            under_way -= 1;
-                            session.post_write(0, &bytes).await?;
-                            continue;
-                        }
-                        _ => session.post_write(0, &bytes).await?,
+                    let is_read = op == Op::Read;
+                    if is_read {
+                        session.post_read(0, size).await?;
+                    } else {
+                        session.post_write(0, &bytes).await?;
+                    }
+                    if under_way > 0 {
+                        under_way -= 1;
+                        continue;
+                    }
+                    if is_read {
+                        drop(session.next_read().await?);
                     }
                     if !meter.arrived(size) {
                         return meter.sample();
@@ -172,7 +176,7 @@ impl Sealed {
             self.serve(&meeting, options, async |session| {
                 loop {
                     match session.recv().await {
-                        Ok(Some(message)) => session.send(&message).await?,
+                        Ok(Some(message)) => session.post_send(&message).await?,
                         Ok(None) => return Ok(()),
                         Err(_) if clock.over() => return Ok(()),
                         Err(error) => return Err(error.into()),
@@ -187,7 +191,7 @@ impl Sealed {
                 clock.start();
                 loop {
                     let begun = Instant::now();
-                    session.send(&message).await?;
+                    session.post_send(&message).await?;
                     session.recv().await?.ok_or("the server has left")?;
                     if !watch.back(begun) {
                         return watch.sample();

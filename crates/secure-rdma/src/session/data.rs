@@ -1,10 +1,11 @@
 //! The data path: a queue pair, its buffers, and what they carry.
 //!
 //! A message travels as fragments of at most the peer's receive size, each one SEND. So messages of any length fit buffers of any size, and an empty message is one empty fragment. Sealed, a fragment says itself whether it is its message's last; in clear the
-//! last one has an immediate. One-sided operations of a sealed session are in [`super::sealed`].
+//! last one has an immediate. READs are in [`super::reads`], writes of a sealed session in [`super::sealed`].
 
 use super::memory::Buffers;
 use super::notes;
+use super::reads::Reads;
 use super::sealed::{Sealing, make_room, move_to};
 use crate::SessionError;
 use crate::control::Fragments;
@@ -75,6 +76,8 @@ pub(crate) struct DataPath {
     finished: VecDeque<Completion>,
     taken: Vec<Completion>,
     inbox: Inbox,
+    /// What was asked to be read.
+    pub(super) reads: Reads,
     /// Bytes of a message in its longest fragment.
     pub(super) fragment: usize,
     /// The longest message that the peer takes.
@@ -153,6 +156,7 @@ impl DataPath {
             finished: VecDeque::new(),
             taken: Vec::new(),
             inbox,
+            reads: Reads::default(),
             fragment,
             peer_limit,
             sealing: keys.map(|keys| Sealing::new(keys, slot_size.max(buffers.size))),
@@ -183,7 +187,7 @@ impl DataPath {
             self.tell(OPERATION).await?;
         }
         while let Some(message) = rest {
-            self.take_finished();
+            self.take_finished()?;
             let mut free = match self.slots.pop() {
                 Some(slot) => Some(slot),
                 // Whoever is woken for each short one alone is woken more often than anything is done.
@@ -348,6 +352,7 @@ impl DataPath {
     pub(super) fn condemn(&mut self, reason: SessionError) -> SessionError {
         self.inbox.forget();
         self.inbox.partial.zeroize();
+        self.reads.forget();
         self.broken.get_or_insert(reason).clone()
     }
 
@@ -361,7 +366,8 @@ impl DataPath {
         self.broken.clone().map_or(Ok(()), Err)
     }
 
-    /// Writes `data` to `remote`, in pieces of a slot, several under way at a time; waits for nothing but free buffers.
+    /// Writes `data` to `remote`, in pieces of a slot, several under way at a time; waits for nothing but free buffers, and for what is
+    /// being read there.
     pub(crate) async fn post_write(
         &mut self,
         remote: &RemoteRegion,
@@ -370,45 +376,13 @@ impl DataPath {
     ) -> Result<(), SessionError> {
         const OPERATION: &str = "write";
         self.check()?;
+        self.let_reads_pass(remote, offset..offset.saturating_add(data.len() as u64)).await?;
         let mut at = offset;
         for piece in data.chunks(self.slot_size as usize) {
             let range = remote.range(at, piece.len() as u64)?;
             let slot = self.slot(OPERATION).await?;
             self.post(SendRequest::write([Self::fill(slot, piece)?], range))?;
             at += piece.len() as u64;
-        }
-        Ok(())
-    }
-
-    /// Reads `out.len()` bytes of `remote`, in pieces of a slot, several under way at a time.
-    pub(crate) async fn read(
-        &mut self,
-        remote: &RemoteRegion,
-        offset: u64,
-        out: &mut [u8],
-    ) -> Result<(), SessionError> {
-        const OPERATION: &str = "read";
-        remote.range(offset, out.len() as u64)?;
-        self.settle(OPERATION).await?;
-        let size = self.slot_size as usize;
-        let (mut asked, mut got) = (0, 0);
-        while got < out.len() {
-            let left = out.len() - asked;
-            if left > 0
-                && let Some(mut slot) = self.slots.pop()
-            {
-                let len = left.min(size);
-                slot.set_len(u32::try_from(len).unwrap_or(u32::MAX))?;
-                self.post(SendRequest::read([slot], remote.range(offset + asked as u64, len as u64)?))?;
-                asked += len;
-            } else {
-                // Completions come in the order of the requests.
-                let slot = self.finish(OPERATION).await?;
-                let end = out.len().min(got + size);
-                Self::empty(&slot, &mut out[got..end])?;
-                self.slots.push(slot);
-                got = end;
-            }
         }
         Ok(())
     }
@@ -505,12 +479,46 @@ impl DataPath {
     }
 
     /// Takes back the slots of requests that have succeeded.
-    fn take_finished(&mut self) {
+    fn take_finished(&mut self) -> Result<(), SessionError> {
         while self.finished.front().is_some_and(|completion| completion.status == Status::Success)
-            && let Some(mut completion) = self.finished.pop_front()
+            && let Some(completion) = self.finished.pop_front()
         {
-            self.outstanding -= 1;
-            self.slots.extend(completion.slice());
+            let slot = self.take_back("request", completion)?;
+            self.slots.push(slot);
+        }
+        Ok(())
+    }
+
+    /// Takes back the slot of a request that has ended, and what it has read.
+    fn take_back(
+        &mut self,
+        operation: &'static str,
+        mut completion: Completion,
+    ) -> Result<Slice, SessionError> {
+        self.outstanding -= 1;
+        let slot = completion.slice().ok_or(SessionError::Closed)?;
+        let (kind, status) = (completion.kind, completion.status);
+        let read = match kind {
+            CompletionKind::Read => self.read_ended(&slot, status),
+            _ => Ok(()),
+        };
+        // It may be another one's that was posted before.
+        let operation = match kind {
+            CompletionKind::Send => "send",
+            CompletionKind::Write => "write",
+            CompletionKind::Read => "read",
+            _ => operation,
+        };
+        let result = match status {
+            Status::Success => read,
+            status => Err(SessionError::Operation { operation, status }),
+        };
+        match result {
+            Ok(()) => Ok(slot),
+            Err(error) => {
+                self.slots.push(slot);
+                Err(error)
+            }
         }
     }
 
@@ -522,32 +530,28 @@ impl DataPath {
         }
     }
 
-    /// Waits for the oldest outstanding request and returns its slot.
+    /// Waits for the oldest outstanding request and returns its slot. What it has read is where it belongs.
     pub(super) async fn finish(&mut self, operation: &'static str) -> Result<Slice, SessionError> {
+        let completion = match self.finished.pop_front() {
+            Some(completion) => completion,
+            // In a box, as all that sleeps: an operation's future is moved several times before it is begun, and most never come here.
+            None => Box::pin(self.next_finished(operation)).await?,
+        };
+        self.take_back(operation, completion)
+    }
+
+    /// Waits for the completion of the oldest outstanding request.
+    async fn next_finished(&mut self, operation: &'static str) -> Result<Completion, SessionError> {
         // What the peer sends meanwhile doesn't extend it.
         let deadline = Instant::now() + STALL_LIMIT;
-        let mut completion = loop {
+        loop {
             if let Some(completion) = self.finished.pop_front() {
-                break completion;
+                return Ok(completion);
             }
             by(deadline, self.progress())
                 .await
                 .ok_or(SessionError::TimedOut { step: operation, limit: STALL_LIMIT })??;
-        };
-        self.outstanding -= 1;
-        let slot = completion.slice().ok_or(SessionError::Closed)?;
-        if completion.status == Status::Success {
-            return Ok(slot);
         }
-        self.slots.push(slot);
-        // It may be another one's that was posted before.
-        let operation = match completion.kind {
-            CompletionKind::Send => "send",
-            CompletionKind::Write => "write",
-            CompletionKind::Read => "read",
-            _ => operation,
-        };
-        Err(SessionError::Operation { operation, status: completion.status })
     }
 
     /// Waits for completions and sorts them.
@@ -563,7 +567,7 @@ impl DataPath {
         if self.poll_for(self.busy_poll)? {
             return self.sort_taken();
         }
-        self.channel.completions(&self.queue, &mut self.taken, BATCH).await?;
+        Box::pin(self.channel.completions(&self.queue, &mut self.taken, BATCH)).await?;
         self.sort_taken()
     }
 

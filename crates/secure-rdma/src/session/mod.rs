@@ -5,6 +5,7 @@
 //! | `bootstrap` | what is exchanged inside TLS until both queue pairs are in RTS |
 //! | `data` | messages and one-sided operations over the queue pair |
 //! | `sealed` | the same where the data path is sealed |
+//! | `reads` | what is being read, several at a time |
 //! | `notes` | what a side has written into slots, told to its peer |
 //! | `keeper` | the control channel afterwards: heartbeat, errors, the three-step close |
 //! | `memory` | sizes of what a session holds and offers |
@@ -14,6 +15,7 @@ mod data;
 mod keeper;
 mod memory;
 mod notes;
+mod reads;
 mod sealed;
 
 pub use memory::Buffers;
@@ -23,7 +25,7 @@ pub(crate) use bootstrap::{Local, Offer, as_client, as_server};
 use crate::SessionError;
 use crate::control::{Access, HEARTBEAT_MS, Record, SealPolicy};
 use crate::guests::Guest;
-use crate::seal::Limits;
+use crate::seal::{Layout, Limits};
 use crate::tls::Negotiated;
 use core::fmt;
 use data::DataPath;
@@ -355,18 +357,48 @@ impl Session {
     /// # Errors
     /// They reach outside the region, the server doesn't allow this client to read, or the session is over.
     pub async fn read(&mut self, offset: u64, len: usize) -> Result<Vec<u8>, SessionError> {
+        let (region, layout) = self.readable(offset, len)?;
+        let Self { data, keeper, .. } = self;
+        let result = alive(keeper, data.read(&region, offset, len, layout)).await;
+        Ok(core::mem::take(&mut *self.judge(result)?))
+    }
+
+    /// Reads as [`read`](Self::read) does, and waits only until that is asked for: several reads can be under way at a time, and other
+    /// operations between them. [`next_read`](Self::next_read) gives what was read, in the order in which it was posted; until then that
+    /// takes memory, though none of the buffers.
+    ///
+    /// It finds what was posted to be written before, and nothing that is posted afterwards: a write to the same place waits for it. A
+    /// message doesn't.
+    ///
+    /// If this is cancelled, nothing was posted.
+    ///
+    /// # Errors
+    /// As `read`'s. An earlier operation that failed may be told of here.
+    pub async fn post_read(&mut self, offset: u64, len: usize) -> Result<(), SessionError> {
+        let (region, layout) = self.readable(offset, len)?;
+        let Self { data, keeper, .. } = self;
+        let result = alive(keeper, data.post_read(&region, offset, len, layout)).await;
+        self.judge(result)
+    }
+
+    /// What the oldest read has brought of those that were [posted](Self::post_read) and not taken; `None` if there is none. Cancelling
+    /// loses nothing.
+    ///
+    /// # Errors
+    /// It failed, something else that was posted did, or the session is over.
+    pub async fn next_read(&mut self) -> Result<Option<Vec<u8>>, SessionError> {
+        let Self { data, keeper, .. } = self;
+        let result = alive(keeper, data.next_read()).await;
+        self.judge(result)
+    }
+
+    /// The region where this client may read these bytes, and how it is divided if it is sealed.
+    fn readable(&self, offset: u64, len: usize) -> Result<(RemoteRegion, Option<Layout>), SessionError> {
         let region = self.remote_region().ok_or(SessionError::NoRegion)?;
         self.may(Access::READ)?;
         self.layout.check_data(offset, len as u64)?;
-        let mut bytes = Zeroizing::new(vec![0; len]);
-        let Self { data, keeper, info, .. } = self;
-        let result = if info.sealed {
-            alive(keeper, data.read_sealed(&region, offset, &mut bytes)).await
-        } else {
-            alive(keeper, data.read(&region, offset, &mut bytes)).await
-        };
-        self.judge(result)?;
-        Ok(core::mem::take(&mut *bytes))
+        let layout = if self.info.sealed { Some(self.data.sealed_layout()?) } else { None };
+        Ok((region, layout))
     }
 
     /// Adds to a counter of this client's region, wrapping; returns what it held. **In clear**, whatever else is sealed.
@@ -427,10 +459,8 @@ impl Session {
     ) -> Result<Vec<u8>, SessionError> {
         let Self { data, keeper, .. } = self;
         region.range(offset, len as u64)?;
-        let mut bytes = vec![0; len];
-        let result = alive(keeper, data.read(region, offset, &mut bytes)).await;
-        self.judge(result)?;
-        Ok(bytes)
+        let result = alive(keeper, data.read(region, offset, len, None)).await;
+        Ok(core::mem::take(&mut *self.judge(result)?))
     }
 
     /// Closes the session in three steps, when this side's operations have completed. Messages that the peer still sends are lost.

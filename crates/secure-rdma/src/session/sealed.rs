@@ -5,6 +5,7 @@
 
 use super::STEP_LIMIT;
 use super::data::DataPath;
+use super::reads::place;
 use crate::SessionError;
 use crate::control::Fragments;
 use crate::seal::{Attempts, HEADER, Layout, MessageOpener, OVERHEAD, Piece, SealError, SessionKeys, Slots};
@@ -85,7 +86,7 @@ impl Sealing {
     }
 
     /// The slots, and room for so many bytes of them.
-    fn slots(&mut self, len: usize) -> Result<(&mut Slots, &mut [u8]), SessionError> {
+    pub(super) fn slots(&mut self, len: usize) -> Result<(&mut Slots, &mut [u8]), SessionError> {
         let Self { keys, scratch } = self;
         Ok((keys.slots.as_mut().ok_or(SessionError::NoRegion)?, scratch.room(len)?))
     }
@@ -127,7 +128,7 @@ fn text(layout: &Layout) -> Text {
 }
 
 /// Opens `sealed`, which came from the place of the piece's slot, and puts the piece into `out`, which is as long.
-fn open_piece(
+pub(super) fn open_piece(
     slots: &mut Slots,
     piece: Piece,
     sealed: &[u8],
@@ -148,7 +149,8 @@ impl DataPath {
         self.sealing.as_ref().and_then(Sealing::layout).ok_or(SessionError::NoRegion)
     }
 
-    /// Writes `data` to `offset` of the plaintext of `remote`'s slots; waits for nothing but free buffers, and what has to be read before.
+    /// Writes `data` to `offset` of the plaintext of `remote`'s slots; waits for nothing but free buffers, what has to be read before, and
+    /// what is being read there.
     /// Where this side may not read there, what is in a slot is known only as long as it hasn't written it.
     pub(crate) async fn post_write_sealed(
         &mut self,
@@ -163,19 +165,20 @@ impl DataPath {
         // What is in the slots of which only a part is written: at most the first and the last one.
         let mut edges: Vec<(u32, Text)> = Vec::new();
         for Piece { slot, .. } in pieces()?.filter(|piece| !piece.whole) {
-            let mut whole = text(&layout);
             let start = u64::from(slot) * layout.payload() as u64;
             if !may_read {
                 if self.sealing.as_ref().is_some_and(|sealing| sealing.has_written(slot)) {
                     return Err(SessionError::PartOfSlot);
                 }
-                edges.push((slot, whole));
+                edges.push((slot, text(&layout)));
                 continue;
             }
-            self.read_sealed(remote, start, &mut whole).await?;
-            edges.push((slot, whole));
+            edges.push((slot, self.read(remote, start, layout.payload(), Some(layout)).await?));
         }
         self.check()?;
+        // What is read is compared with what this side has written last.
+        let (at, len) = place(Some(&layout), &(offset..offset.saturating_add(data.len() as u64)));
+        self.let_reads_pass(remote, at..at + len).await?;
         let (mut pieces, mut rest) = (pieces()?.peekable(), data);
         while let Some(first) = pieces.peek().map(|piece| piece.slot) {
             let buffer = self.slot(OPERATION).await?;
@@ -207,59 +210,6 @@ impl DataPath {
             }
             let range = remote.range(layout.place(first), staged.into())?;
             self.post(SendRequest::write([buffer], range))?;
-        }
-        Ok(())
-    }
-
-    /// Reads `out.len()` bytes from `offset` of the plaintext of `remote`'s slots, several buffers of them under way at a time.
-    pub(crate) async fn read_sealed(
-        &mut self,
-        remote: &RemoteRegion,
-        offset: u64,
-        out: &mut [u8],
-    ) -> Result<(), SessionError> {
-        const OPERATION: &str = "read";
-        let layout = self.sealed_layout()?;
-        let stride = layout.stride();
-        let mut pieces = layout.pieces(offset, out.len() as u64)?;
-        let Some(end) = (offset + out.len() as u64).checked_sub(1).filter(|_| !out.is_empty()) else {
-            return self.settle(OPERATION).await;
-        };
-        self.settle(OPERATION).await?;
-        let payload = layout.payload() as u64;
-        let number = |at: u64| u32::try_from(at / payload).map_err(|_| SessionError::NoRegion);
-        let (mut asked, mut got, end) = (number(offset)?, number(offset)?, number(end)?.saturating_add(1));
-        let at_a_time = u32::try_from(self.slot_size as usize / stride).unwrap_or(1).max(1);
-        let mut rest = out;
-        while got < end {
-            if asked < end
-                && let Some(mut buffer) = self.slots.pop()
-            {
-                let count = at_a_time.min(end - asked);
-                let len = count as usize * stride;
-                buffer.set_len(u32::try_from(len).unwrap_or(u32::MAX))?;
-                let range = remote.range(layout.place(asked), len as u64)?;
-                self.post(SendRequest::read([buffer], range))?;
-                asked += count;
-                continue;
-            }
-            // Completions come in the order of the requests.
-            let buffer = self.finish(OPERATION).await?;
-            let count = at_a_time.min(end - got);
-            let Some(sealing) = &mut self.sealing else { return Err(SessionError::NoRegion) };
-            let (slots, sealed) = sealing.slots(stride)?;
-            let mut from = 0;
-            for piece in pieces.by_ref().take(count as usize) {
-                buffer.read(from, sealed)?;
-                from += u32::try_from(stride).unwrap_or(u32::MAX);
-                let here = rest.split_off_mut(..piece.len).unwrap_or_default();
-                // This side's writes are done, and nobody else writes.
-                if let Err(error) = open_piece(slots, piece, sealed, here, &mut Attempts::once()) {
-                    return Err(self.condemn(error.into()));
-                }
-            }
-            self.slots.push(buffer);
-            got += count;
         }
         Ok(())
     }

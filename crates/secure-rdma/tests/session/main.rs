@@ -7,6 +7,7 @@ mod hostile;
 mod notes;
 mod policy;
 mod posted;
+mod reads;
 mod sealed;
 mod tampering;
 #[allow(dead_code, reason = "each test program uses a part of it")]

@@ -103,6 +103,22 @@ async fn a_part_of_a_slot_is_not_written_over_what_was_tampered_with() {
     assert!(matches!(error, SessionError::Forged(SealError::Slot { slot: 0 })), "{error}");
 }
 
+/// What came before the forgery isn't delivered any more either, nor what comes behind it.
+#[tokio::test]
+async fn posted_reads_end_with_the_first_slot_that_was_tampered_with() {
+    let (_world, mut client, mut server) = session().await;
+    client.write(0, &bytes(5 * 4096)).await.unwrap();
+    flip(server.region().unwrap(), 2 * STRIDE);
+    for slot in 0..5 {
+        client.post_read(slot * 4096, 4096).await.unwrap();
+    }
+    let error = client.flush().await.unwrap_err();
+    assert!(matches!(error, SessionError::Forged(SealError::Slot { slot: 2 })), "{error}");
+    let again = client.next_read().await.unwrap_err();
+    assert_eq!(again.to_string(), error.to_string());
+    is_over(&mut client, &mut server, &error).await;
+}
+
 /// Two clients of one server: the slots of the one are put into the other's region.
 #[tokio::test]
 async fn slots_of_another_client_are_refused() {
