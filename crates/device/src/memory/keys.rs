@@ -98,8 +98,16 @@ impl KeySpace {
         if used.len() / KEYS_PER_REGION >= self.limit {
             return Err(RegisterError::TooMany { limit: self.limit });
         }
-        let lkey = unused(|key| used.contains(&key))?;
-        let rkey = unused(|key| key == lkey || used.contains(&key))?;
+        let (lkey, rkey) = loop {
+            // Both in one call of the operating system: that costs most of what a key does.
+            let mut bytes = [[0; 4]; KEYS_PER_REGION];
+            getrandom::fill(bytes.as_flattened_mut()).map_err(RegisterError::Random)?;
+            let [lkey, rkey] = bytes.map(u32::from_ne_bytes);
+            let is_free = |key| key != 0 && !used.contains(&key);
+            if lkey != rkey && is_free(lkey) && is_free(rkey) {
+                break (lkey, rkey);
+            }
+        };
         used.extend([lkey, rkey]);
         let key = |value| Key { value, space: Arc::clone(self) };
         Ok((key(lkey), key(rkey)))
@@ -107,16 +115,6 @@ impl KeySpace {
 
     fn used(&self) -> MutexGuard<'_, HashSet<u32>> {
         self.used.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// A random key that isn't taken.
-fn unused(is_taken: impl Fn(u32) -> bool) -> Result<u32, RegisterError> {
-    loop {
-        let key = getrandom::u32().map_err(RegisterError::Random)?;
-        if key != 0 && !is_taken(key) {
-            return Ok(key);
-        }
     }
 }
 

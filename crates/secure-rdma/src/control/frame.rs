@@ -86,8 +86,8 @@ impl Inbound {
     }
 }
 
-/// The frame that is being sent. Its state is here, so that dropping the future that writes never leaves half a frame behind: the
-/// next one goes on where it stopped.
+/// The frames that are being sent: mostly one. Their state is here, so that dropping the future that writes never leaves half a frame
+/// behind: the next one goes on where it stopped.
 #[derive(Debug)]
 pub(super) struct Outbound {
     /// Erased when it has gone out.
@@ -100,9 +100,24 @@ impl Outbound {
         Self { frame: empty(), sent: 0 }
     }
 
-    /// Makes `record` the frame to send. Only after the last one went out.
-    pub(super) fn put(&mut self, record: &Record) -> Result<(), EncodeError> {
+    /// Makes `records` the frames to send, all or, if one can't be encoded, none. Only after the last ones went out.
+    pub(super) fn put(&mut self, records: &[Record]) -> Result<(), EncodeError> {
         debug_assert!(self.frame.is_empty(), "the last frame is still under way");
+        // Room for all of them first, so that none is moved and left behind.
+        let room = records.len() * (HEADER + LARGEST);
+        if self.frame.capacity() < room {
+            self.frame = Zeroizing::new(Vec::with_capacity(room));
+        }
+        for record in records {
+            if let Err(error) = self.push(record) {
+                clear(&mut self.frame);
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    fn push(&mut self, record: &Record) -> Result<(), EncodeError> {
         let bytes = record.encode()?;
         let length = u32::try_from(bytes.len()).map_err(|_| EncodeError::Cbor("too long".into()))?;
         self.frame.extend_from_slice(&length.to_be_bytes());
@@ -120,7 +135,7 @@ impl Outbound {
         self.sent += count;
     }
 
-    /// The frame went out whole.
+    /// The frames went out whole.
     pub(super) fn finish(&mut self) {
         self.sent = 0;
         clear(&mut self.frame);

@@ -98,14 +98,14 @@ where
     const SLOT: u32 = 64 << 10;
     const SEALED_SLOT: u32 = SLOT / Format::DEFAULT.payload * Format::DEFAULT.stride();
     let mut steps = Steps { control, peer: tls::Peer::Server };
-    steps.say("greeting the server", &hello(Role::Client, local.options)).await?;
+    steps.say("greeting the server", &[hello(Role::Client, local.options)]).await?;
     let hello = steps.hello(Role::Server).await?;
     let sealed = agree(local.options.seal, hello.seal)?;
     let least = if sealed { SEALED_SLOT } else { SLOT };
     let slot_size = least.max(local.options.buffers.in_range().size);
     let prepared = Prepared::new(&local, PeerRights::default(), slot_size)?;
     let own = prepared.endpoint();
-    steps.say("describing the queue pair", &Record::Endpoint(own.clone())).await?;
+    steps.say("describing the queue pair", &[Record::Endpoint(own.clone())]).await?;
     let endpoint = steps.endpoint(&local).await?;
     let region = match steps.next("waiting for the region").await? {
         Record::Region(region) => region,
@@ -122,7 +122,7 @@ where
         None => None,
     };
     let connected = prepared.connect(&local, &endpoint, &hello, keys, true)?;
-    steps.say("announcing the queue pair", &Record::Ready).await?;
+    steps.say("announcing the queue pair", &[Record::Ready]).await?;
     Ok(connected.open(steps.control, &local, &hello, layout(&region, slots), None, None))
 }
 
@@ -188,7 +188,7 @@ impl<T: AsyncRead + AsyncWrite + Exporter + Unpin> Steps<T> {
         let offer = offer?;
         let place =
             offer.places.try_acquire_owned().map_err(|_| SessionError::Full { max: offer.max_clients })?;
-        self.say("greeting the client", &hello(Role::Server, local.options)).await?;
+        self.say("greeting the client", &[hello(Role::Server, local.options)]).await?;
         // Not before this side has told its own: then both know what they can't agree on.
         let sealed = agree(local.options.seal, peer_hello.seal)?;
         let endpoint = self.endpoint(local).await?;
@@ -214,9 +214,9 @@ impl<T: AsyncRead + AsyncWrite + Exporter + Unpin> Steps<T> {
         let takes_messages = offer.allowed.allows(Access::SEND);
         let connected = prepared.connect(local, &endpoint, &peer_hello, keys, takes_messages)?;
         let layout = layout(&described, slots);
-        for record in [Record::Endpoint(own), Record::Region(described), Record::Ready] {
-            self.say("describing the queue pair", &record).await?;
-        }
+        // Nothing comes between them: one write, and one wake-up of the client.
+        let records = [Record::Endpoint(own), Record::Region(described), Record::Ready];
+        self.say("describing the queue pair", &records).await?;
         self.ready().await?;
         Ok(Served { connected, hello: peer_hello, layout, region, place })
     }
@@ -230,8 +230,8 @@ impl<T: AsyncRead + AsyncWrite + Exporter + Unpin> Steps<T> {
         }
     }
 
-    async fn say(&mut self, step: &'static str, record: &Record) -> Result<(), SessionError> {
-        match self.control.send_within(record, STEP_LIMIT).await {
+    async fn say(&mut self, step: &'static str, records: &[Record]) -> Result<(), SessionError> {
+        match self.control.send_all_within(records, STEP_LIMIT).await {
             Ok(()) => Ok(()),
             // Before it closed the connection the peer may have said why.
             Err(error @ ControlError::Io(_)) => match self.next(step).await {

@@ -1,4 +1,6 @@
-use tokio::io::{DuplexStream, duplex};
+use core::pin::Pin;
+use core::task::{Context, Poll};
+use tokio::io::{DuplexStream, ReadBuf, duplex};
 use tokio::time::{sleep, timeout};
 
 use super::*;
@@ -21,6 +23,12 @@ fn long_record() -> Record {
     Record::Error { code: ErrorKind::Internal.into(), text: Text::lossy(&"x".repeat(512)) }
 }
 
+/// A record that no peer takes.
+fn empty_region() -> Record {
+    let (rkey, access) = (Redacted::new(0), Access::NONE);
+    Record::Region(Region { addr: 0, rkey, len: 0, data_len: 0, counters_len: 0, access })
+}
+
 #[tokio::test]
 async fn records_arrive_in_order_and_the_end_is_clean() {
     let (a, b) = duplex(64);
@@ -38,6 +46,56 @@ async fn records_arrive_in_order_and_the_end_is_clean() {
     }
     assert!(matches!(b.recv().await, Err(ControlError::Closed)));
     sender.await.unwrap();
+}
+
+/// Like a socket that takes everything, and counts how often it is given something.
+struct Counting {
+    writes: usize,
+    bytes: Vec<u8>,
+}
+
+impl AsyncRead for Counting {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        _: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Poll::Pending
+    }
+}
+
+impl AsyncWrite for Counting {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        self.writes += 1;
+        self.bytes.extend_from_slice(bytes);
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[tokio::test]
+async fn records_that_are_sent_together_are_one_write_of_whole_frames_or_none() {
+    let records = [Record::Ping { n: 1 }, long_record(), Record::Ready];
+    let mut channel = ControlChannel::new(Counting { writes: 0, bytes: Vec::new() });
+    channel.send_all_within(&records, SECOND).await.unwrap();
+    let frames = records.each_ref().map(frame).concat();
+    assert_eq!((channel.get_ref().writes, &channel.get_ref().bytes), (1, &frames));
+    let result = channel.send_all_within(&[Record::Ready, empty_region()], SECOND).await;
+    assert!(matches!(result, Err(ControlError::Encode(_))), "{result:?}");
+    assert_eq!(channel.get_ref().bytes, frames, "nothing of a list with a wrong record");
+    channel.send(&Record::Ready).await.unwrap();
+    assert_eq!(channel.get_ref().bytes, [frames, frame(&Record::Ready)].concat());
 }
 
 #[tokio::test]
@@ -197,15 +255,7 @@ async fn a_dropped_send_leaves_no_half_frame_behind() {
 #[tokio::test]
 async fn a_record_that_the_peer_would_refuse_is_not_sent() {
     let (mut channel, peer) = channel();
-    let nothing = Region {
-        addr: 0,
-        rkey: Redacted::new(0),
-        len: 0,
-        data_len: 0,
-        counters_len: 0,
-        access: Access::NONE,
-    };
-    assert!(matches!(channel.send(&Record::Region(nothing)).await, Err(ControlError::Encode(_))));
+    assert!(matches!(channel.send(&empty_region()).await, Err(ControlError::Encode(_))));
     channel.send(&Record::Ready).await.unwrap();
     assert_eq!(ControlChannel::new(peer).recv().await.unwrap(), Record::Ready);
 }
@@ -300,11 +350,11 @@ fn failing(kind: std::io::ErrorKind) -> impl AsyncRead + AsyncWrite + Unpin {
 
     impl AsyncRead for Failing {
         fn poll_read(
-            self: std::pin::Pin<&mut Self>,
-            _: &mut std::task::Context<'_>,
-            _: &mut tokio::io::ReadBuf<'_>,
-        ) -> std::task::Poll<std::io::Result<()>> {
-            std::task::Poll::Ready(Err(self.0.into()))
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            _: &mut ReadBuf<'_>,
+        ) -> Poll<std::io::Result<()>> {
+            Poll::Ready(Err(self.0.into()))
         }
     }
 
