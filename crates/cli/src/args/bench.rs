@@ -76,7 +76,7 @@ pub(crate) struct MeasureArgs {
     #[arg(short, long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..=256))]
     pub(crate) qp: u32,
     /// Requests of each queue pair, or sealed session, under way at a time; fewer where their buffers would take too much memory (bw;
-    /// not for a sealed read, since a session reads one thing after the other; a sealed session has 1024 at most) [default: 128]
+    /// a sealed session has 1024 at most) [default: 128]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=16_384))]
     pub(crate) tx_depth: Option<u32>,
     /// Path MTU: 256, 512, 1024, 2048 or 4096 (in clear; a session has the largest that both sides have) [default: the largest that both sides have]
@@ -89,7 +89,7 @@ pub(crate) struct MeasureArgs {
     /// is sealed is copied into registered memory in any case) [default: 0]
     #[arg(short = 'I', long = "inline_size", value_name = "BYTES")]
     pub(crate) inline: Option<u32>,
-    /// Whether the data path is sealed. -m, -b and -I are for queue pairs in clear; so is -t of a read. Of a sealed write, what doesn't
+    /// Whether the data path is sealed. -m, -b and -I are for queue pairs in clear. Of a sealed write, what doesn't
     /// fill slots of 4096 bytes is read before, and such writes go one after the other [default: on; off for atomics, which can't be
     /// sealed]
     #[arg(long, value_name = "WHETHER")]

@@ -60,11 +60,6 @@ impl Request {
                 return usage(format!("{one_at_a_time}: leave {flag} away, or measure bw"));
             }
         }
-        if sealed && operation == Operation::Read && args.tx_depth.is_some() {
-            return usage(
-                "a sealed session reads one thing after the other: leave -t away, or add --seal off",
-            );
-        }
         if sealed && args.tx_depth.is_some_and(|depth| depth > sealed::MOST) {
             return usage(format!(
                 "a sealed session has {} requests under way at most: give a smaller -t",
@@ -121,11 +116,7 @@ impl Request {
             sizes,
             limit,
             queue_pairs: args.qp,
-            depth: if latency || (sealed && operation == Operation::Read) {
-                1
-            } else {
-                args.tx_depth.unwrap_or(DEPTH)
-            },
+            depth: if latency { 1 } else { args.tx_depth.unwrap_or(DEPTH) },
             mtu: args.mtu,
             bidirectional: args.bidirectional,
             inline: args.inline.unwrap_or(0),
@@ -213,9 +204,13 @@ mod tests {
         assert!(!read.sealed && read.latency);
         let atomic = request("atomic bw").unwrap();
         assert_eq!((&atomic.sizes[..], atomic.sealed, atomic.depth), (&[8][..], false, 128));
-        for (line, depth) in
-            [("write bw", 128), ("send bw -t 8", 8), ("read bw", 1), ("write lat", 1), ("send bw -q 64", 8)]
-        {
+        for (line, depth) in [
+            ("write bw", 128),
+            ("send bw -t 8", 8),
+            ("read bw -t 9", 9),
+            ("write lat", 1),
+            ("send bw -q 64", 8),
+        ] {
             let request = request(line).unwrap();
             assert_eq!((request.sealed, request.depth(64 << 10)), (true, depth), "{line}");
         }
@@ -229,8 +224,8 @@ mod tests {
             ("atomic bw --seal on", "sealed"),
             ("atomic bw -s 16", "8 bytes"),
             ("atomic lat -a", "8 bytes"),
-            ("read bw -t 4", "--seal off"),
             ("send bw -t 1025", "1024"),
+            ("read bw -t 1025", "1024"),
             ("write bw -b", "--seal off"),
             ("write bw -m 1024", "--seal off"),
             ("write bw -I 64", "--seal off"),

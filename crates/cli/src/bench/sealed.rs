@@ -1,5 +1,4 @@
-//! Sealed sessions. Of sends and writes as many are under way at a time as were asked for, where bandwidth is measured; a session reads
-//! one thing after the other.
+//! Sealed sessions, with as many requests under way at a time as were asked for, where bandwidth is measured.
 
 use super::pair::Pair;
 use super::progress::Progress;
@@ -15,7 +14,7 @@ use std::time::Instant;
 use tokio::task::JoinSet;
 
 /// What one request carries of a message: a fragment with its tag fills a receive buffer of the server's, which has the usual ones, but
-/// for some bytes; a write has 16 slots.
+/// for some bytes; a write or a read has 16 slots.
 const FRAGMENT: u32 = Buffers::DEFAULT.size - 256;
 const SLOTS: u32 = 16 << 12;
 
@@ -27,8 +26,8 @@ pub(super) const MOST: u32 = 1024;
 pub(super) fn buffers(request: &Request, size: u32) -> Buffers {
     let piece = match request.operation {
         Operation::Send => FRAGMENT,
-        Operation::Write => SLOTS,
-        Operation::Read | Operation::Atomic => return Buffers::DEFAULT,
+        Operation::Write | Operation::Read => SLOTS,
+        Operation::Atomic => return Buffers::DEFAULT,
     };
     if request.latency {
         return Buffers::DEFAULT;
@@ -98,7 +97,11 @@ pub(super) async fn measure(
             while !limit.reached(posted, note(posted.saturating_sub(depth.into()))) {
                 post(&mut session, operation, &message).await?;
                 posted += 1;
+                if operation == Operation::Read && posted >= depth.into() {
+                    session.next_read().await?;
+                }
             }
+            while session.next_read().await?.is_some() {}
             session.flush().await?;
             note(posted);
             Ok::<_, SessionError>(session)
@@ -135,13 +138,14 @@ async fn latency(
     Ok(times)
 }
 
-/// Has a send or write under way; a read is done when this is.
+/// Has an operation under way.
 async fn post(session: &mut Session, operation: Operation, message: &[u8]) -> Result<(), SessionError> {
     match operation {
         // It waits for a buffer, that is, until no more are under way than may be.
         Operation::Send => session.post_send(message).await,
         Operation::Write => session.post_write(0, message).await,
-        Operation::Read | Operation::Atomic => carry_out(session, operation, message).await,
+        Operation::Read => session.post_read(0, message.len()).await,
+        Operation::Atomic => carry_out(session, operation, message).await,
     }
 }
 
@@ -185,7 +189,8 @@ mod tests {
             ("write bw -t 1024", 4096, 1024),
             ("send bw -q 256", 8 << 20, 138),
             ("write lat", 64 << 10, Buffers::DEFAULT.sends),
-            ("read bw", 64 << 10, Buffers::DEFAULT.sends),
+            ("read bw -t 5", 128 << 10, 10),
+            ("read lat", 64 << 10, Buffers::DEFAULT.sends),
         ] {
             let request = request(line).unwrap();
             assert_eq!(buffers(&request, size).sends, sends, "{line}, {size} bytes");
