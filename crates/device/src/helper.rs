@@ -89,8 +89,11 @@ impl Waker {
     fn watch(&self, port: &Port, on: bool) {
         let _watching = crate::lock(&self.watching);
         if port.attention().set_watched(on) != on {
-            // A socket that can't be watched is looked at every time the helper wakes.
-            let _ = if on { self.add(port) } else { self.remove(port) };
+            let changed = if on { self.add(port) } else { self.remove(port) };
+            if on && changed.is_err() {
+                // The system has no memory for it. The helper looks in then, and tries again.
+                port.attention().set_watched(false);
+            }
         }
     }
 

@@ -17,10 +17,10 @@ use std::time::Duration;
 /// Partition membership is the top bit; the rest must be the default partition's (IBA 10.9.1).
 const PARTITION: u16 = 0x7fff;
 
-/// Times that one call empties the socket at most, so that a flood can't hold a caller for ever.
+/// Times that one call takes from the socket at most, so that a flood can't hold a caller for ever.
 const ROUNDS: usize = 16;
 
-/// How long to leave another thread alone that is emptying the socket.
+/// How long to leave another thread alone that is at the socket.
 pub(crate) const BUSY: Duration = Duration::from_micros(50);
 
 /// One local address of the device, bound.
@@ -29,7 +29,7 @@ pub(crate) struct Port {
     gid: Gid,
     mtu: Mtu,
     receive: Mutex<Receiving>,
-    /// How often somebody has emptied the socket.
+    /// How often somebody has found the socket empty, or left it so.
     emptied: AtomicU64,
     attention: Attention,
     unsettled: Unsettled,
@@ -43,7 +43,7 @@ struct Unsettled {
     queue_pairs: Mutex<Vec<Weak<QueuePairCore>>>,
 }
 
-/// What only the thread that empties the socket needs.
+/// What only the thread that takes from the socket needs.
 struct Receiving {
     buffers: RecvBuffers,
     intake: Intake,
@@ -97,7 +97,7 @@ impl Port {
         &self.attention
     }
 
-    /// Takes what has arrived and carries on the queue pairs concerned, unless another thread is at it: then `None`, otherwise whether
+    /// Takes what has arrived, or the first of it, and carries on the queue pairs concerned, unless another thread is at it: then `None`, otherwise whether
     /// something had arrived.
     pub(crate) fn progress(
         &self,
@@ -179,9 +179,10 @@ impl Port {
             Err(TryLockError::WouldBlock) => return None,
         };
         let Receiving { buffers, intake } = &mut *receiving;
-        let mut found = false;
+        let (mut found, mut emptied) = (false, false);
         for _ in 0..ROUNDS {
             let received = self.socket.recv(buffers);
+            emptied = received.is_all();
             if received.is_empty() {
                 break;
             }
@@ -197,19 +198,25 @@ impl Port {
                 break;
             }
         }
-        self.emptied.fetch_add(1, Ordering::Release);
+        if emptied {
+            self.emptied.fetch_add(1, Ordering::Release);
+        }
         Some(found)
     }
 
-    /// The same, but returns only when everything that has arrived so far is taken, by whomever: another thread may have it in its
+    /// Returns only when everything that has arrived so far is taken, by whomever: another thread may have it in its
     /// hands, and be stopped there by the operating system for longer than any peer may be silent.
     pub(crate) fn catch_up(&self, table: &QueueTable, counters: &Counters, clock: impl Fn() -> Time) {
         // What that thread had begun before it may have looked too early.
         let enough = self.emptied.load(Ordering::Acquire) + 2;
-        while self.progress(table, counters, &clock).is_none()
-            && self.emptied.load(Ordering::Acquire) < enough
-        {
-            std::thread::sleep(BUSY);
+        let mut taken = 0;
+        // A flood doesn't hold it for ever.
+        while self.emptied.load(Ordering::Acquire) < enough && taken < ROUNDS {
+            match self.progress(table, counters, &clock) {
+                Some(false) => return,
+                Some(true) => taken += 1,
+                None => std::thread::sleep(BUSY),
+            }
         }
     }
 }

@@ -54,7 +54,8 @@ impl Default for RecvBuffers {
 pub struct Received<'a> {
     meta: &'a [RecvMeta],
     bytes: &'a [u8],
-    full: bool,
+    /// How many batches there was room for.
+    room: usize,
 }
 
 impl<'a> Received<'a> {
@@ -72,11 +73,16 @@ impl<'a> Received<'a> {
         self.meta.is_empty()
     }
 
-    /// Whether more is likely to wait. Otherwise the socket was empty at that moment, or a single datagram came after a pause, and
-    /// asking again would be a system call for nothing.
+    /// Whether more is likely to wait: there was room for no further batch, and what came isn't a single datagram after a pause.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.full
+        !self.is_all() && self.meta.iter().any(|meta| self.room > 1 || meta.len > meta.stride)
+    }
+
+    /// Whether the socket was empty at that moment.
+    #[must_use]
+    pub fn is_all(&self) -> bool {
+        self.meta.len() < self.room
     }
 }
 
@@ -87,21 +93,21 @@ impl Socket {
     /// somebody waits for, and to prepare for more, and find that there's none, takes as long as to receive it.
     pub fn recv<'a>(&self, buffers: &'a mut RecvBuffers) -> Received<'a> {
         let RecvBuffers { bytes, meta, flowing } = buffers;
-        let most = if *flowing { BATCHES } else { 1 };
+        let room = if *flowing { BATCHES } else { 1 };
         let mut free = bytes.chunks_exact_mut(BATCH);
         let mut slices: [_; BATCHES] =
             core::array::from_fn(|_| IoSliceMut::new(free.next().unwrap_or_default()));
-        let batches = self.receive(&mut slices[..most], &mut meta[..most]);
+        let batches = self.receive(&mut slices[..room], &mut meta[..room]);
         let meta = &meta[..batches];
         *flowing = batches > 0;
-        if batches == 0 {
-            return Received { meta, bytes, full: false };
+        if batches > 0 {
+            let datagrams =
+                meta.iter().map(|meta| meta.len.div_ceil(meta.stride.max(1)).max(1)).sum::<usize>();
+            let total = meta.iter().map(|meta| meta.len).sum::<usize>();
+            add(&self.counters().datagrams_received, datagrams as u64);
+            add(&self.counters().bytes_received, total as u64);
         }
-        let datagrams = meta.iter().map(|meta| meta.len.div_ceil(meta.stride.max(1)).max(1)).sum::<usize>();
-        let total = meta.iter().map(|meta| meta.len).sum::<usize>();
-        add(&self.counters().datagrams_received, datagrams as u64);
-        add(&self.counters().bytes_received, total as u64);
-        Received { meta, bytes, full: batches == most && datagrams > 1 }
+        Received { meta, bytes, room }
     }
 }
 

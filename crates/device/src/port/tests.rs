@@ -88,3 +88,25 @@ fn a_peer_whose_answer_is_in_a_stopped_threads_hands_is_not_given_up() {
 
     assert_eq!(a.next().completion.status, Status::Success);
 }
+
+#[test]
+fn who_catches_up_takes_everything_after_a_pause_too() {
+    let [a, b] = [End::new(), End::new()];
+    a.connect(&b);
+    let inner = a.device.inner();
+    let port = inner.port(a.gid_index).unwrap();
+    // Where nothing came the last time, one is looked for.
+    a.queue.poll(&mut Vec::new(), 1).unwrap();
+    {
+        let _nobody_takes_them = crate::lock(&port.receive);
+        let other = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        for len in [30, 60] {
+            other.send_to(&[1; 60][..len], port.local()).unwrap();
+        }
+        // Somebody polls: the helper leaves the socket alone.
+        port.attention().polled();
+    }
+    port.catch_up(&inner.table, &inner.surroundings.counters, || inner.now());
+    let counters = a.device.counters();
+    assert_eq!(counters.into_iter().find(|(name, _)| *name == "datagrams_received").unwrap().1, 2);
+}

@@ -161,7 +161,7 @@ impl<M: Memory> QueuePair<M> {
         self.requester.unacknowledged()
     }
 
-    /// How often request packets or their answers were lost, or seemed to be. One loss may count several times.
+    /// How often request packets or their answers seemed to be lost. One loss may count several times.
     #[must_use]
     pub fn losses(&self) -> u64 {
         self.requester.losses()

@@ -111,6 +111,10 @@ pub(super) struct Requester<B> {
     unasked: u64,
     /// Requests that ended since then.
     unasked_requests: usize,
+    /// A packet is to be repeated that asks for an ACK.
+    asking: bool,
+    /// How far the answer to such a packet reaches if nothing was lost.
+    reach: Option<u64>,
 
     timers: Timers,
     /// When the peer last showed a sign of life, or was last known to owe no answer.
@@ -121,7 +125,7 @@ pub(super) struct Requester<B> {
     draining: bool,
     /// Set once the connection can't go on; the queue pair goes to the error state.
     failed: bool,
-    /// How often something was lost, or seemed to be.
+    /// How often something seemed to be lost.
     losses: u64,
     pub(super) counters: RequesterCounters,
 }
@@ -153,6 +157,8 @@ impl<B> Requester<B> {
             asked_to: 0,
             unasked: 0,
             unasked_requests: 0,
+            asking: false,
+            reach: None,
             timers: Timers::default(),
             heard: Time::ZERO,
             unanswered: 0,
@@ -249,10 +255,8 @@ impl<B> Requester<B> {
         }
         if self.timers.take_expired(Timer::Retransmit, now) && self.acknowledged < self.sent {
             if !self.awaits_answer() {
-                // Nobody was asked. The first packet, sent again, asks, and there's nothing to make of the silence before.
-                self.hear(now);
-                self.probing = true;
-                self.go_back();
+                // Nobody was asked: there's nothing to make of the silence, but to ask.
+                self.asking = true;
                 self.arm_retransmit(now);
                 return;
             }
@@ -295,7 +299,7 @@ impl<B> Requester<B> {
         self.ack_timeout.map(|timeout| timeout * (u32::from(self.retry_count) + 1))
     }
 
-    /// Whether the peer owes an answer.
+    /// Whether the peer owes an answer to something that asked for one.
     fn awaits_answer(&self) -> bool {
         self.acknowledged < self.asked_to
     }
@@ -313,8 +317,11 @@ impl<B> Requester<B> {
             return false;
         }
         self.told_of = Some(self.acknowledged);
+        self.losses += 1;
         self.note_loss();
         self.hear(now);
+        // What had asked was dropped with the rest.
+        self.asked_to = self.acknowledged;
         // It is there, and dropped what came behind.
         self.probing = false;
         self.go_back();
@@ -327,14 +334,13 @@ impl<B> Requester<B> {
         self.next = self.acknowledged;
         self.cursor = 0;
         self.in_flight = 0;
-        self.unasked = 0;
-        self.unasked_requests = 0;
+        (self.unasked, self.unasked_requests) = (0, 0);
+        self.reach = None;
         self.round_trip.retransmitted();
     }
 
     /// Shrinks the window, once for each flight.
     fn note_loss(&mut self) {
-        self.losses += 1;
         if self.acknowledged >= self.recover && self.acknowledged < self.sent {
             self.window.lost();
             self.recover = self.sent;

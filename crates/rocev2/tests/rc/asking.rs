@@ -1,9 +1,10 @@
 //! When a requester asks for an ACK, and what it makes of silence where it hasn't.
 
-use super::lone::{Lone, Out};
+use super::lone::{Lone, OWN, Out, SEQUENCE_ERROR};
 use super::world::Options;
-use rocev2::rc::{Limits, SendOperation, State, Status};
-use rocev2::wire::Operation as O;
+use rocev2::Psn;
+use rocev2::rc::{Limits, SendOperation, State, Status, Transition};
+use rocev2::wire::{Bth, Headers, Opcode, Operation as O, Syndrome};
 use std::time::Duration;
 
 /// A queue pair with room for so many send requests.
@@ -141,4 +142,115 @@ fn an_ack_that_is_asked_for_has_all_its_time() {
     lone.qp.handle_timeout(silence);
     assert_eq!(lone.sent(), [], "the answer can't have come yet");
     assert!(lone.qp.poll_timeout().is_some_and(|at| at > silence));
+}
+
+/// Of a slow stream over a path of 50 ms: how often each message was sent again.
+fn repetitions(signaled: bool) -> Vec<u64> {
+    let mut lone = with_room_for(64);
+    let mut again = Vec::new();
+    for id in 0..20 {
+        let before = lone.qp.snapshot().requester.retransmitted;
+        lone.try_post(id, SendOperation::Send, 64, signaled).expect("the request is taken");
+        let mut answer = None;
+        loop {
+            if lone.sent().iter().any(|out| out.headers.bth.ack_req) {
+                answer = answer.or(Some(lone.now + Duration::from_millis(50)));
+            }
+            match answer {
+                Some(answer) if lone.qp.poll_timeout().is_none_or(|at| at >= answer) => {
+                    lone.now = answer;
+                    break;
+                }
+                _ => assert!(lone.time_out(), "it asks some time"),
+            }
+        }
+        assert_eq!(lone.ack(i32::try_from(id).expect("a small number")), Ok(()));
+        lone.wait(Duration::from_millis(500));
+        again.push(lone.qp.snapshot().requester.retransmitted - before);
+    }
+    again
+}
+
+#[test]
+fn the_round_trip_of_a_long_path_is_learnt_from_what_asks() {
+    assert!(repetitions(true)[2..].iter().all(|&again| again == 0));
+    assert!(
+        repetitions(false)[2..].iter().all(|&again| again == 1),
+        "once, to ask: {:?}",
+        repetitions(false)
+    );
+}
+
+#[test]
+fn who_waits_for_the_window_has_asked() {
+    let mut lone = Lone::new(&Options { rd_atomic: 1, ..Options::default() });
+    lone.try_post(0, SendOperation::Write(Lone::REMOTE), 20_000, false).expect("the request is taken");
+    // Its first piece takes all of the window.
+    lone.post(1, SendOperation::Read(Lone::REMOTE), 1 << 19);
+    assert_ne!(asking(&lone.sent()), []);
+}
+
+#[test]
+fn who_waits_for_a_window_that_has_shrunk_has_asked() {
+    let mut lone = Lone::new(&Options::default());
+    for id in 0..20 {
+        lone.try_post(id, SendOperation::Write(Lone::REMOTE), 1024, false).expect("the request is taken");
+    }
+    assert_eq!(asking(&lone.sent()), []);
+    for _ in 0..2 {
+        let congestion = Headers::new(Bth::new(Opcode::Cnp, OWN, Psn::truncate(0)));
+        assert_eq!(lone.handle(&congestion, &[]), Ok(()));
+    }
+    lone.post(99, SendOperation::Send, 1024);
+    assert_eq!(asking(&lone.sent()), [0]);
+}
+
+#[test]
+fn who_drains_asks_when_all_has_left() {
+    let mut lone = with_room_for(64);
+    post_quietly(&mut lone, 0);
+    assert_eq!(asking(&lone.sent()), []);
+    lone.qp.modify(Transition::Drain).expect("it may drain");
+    assert_eq!(asking(&lone.sent()), [0]);
+    assert_eq!(lone.sent(), [], "once");
+}
+
+/// Two messages that ask for nothing, and one that does, since the last word of the peer is long ago.
+fn asked_by_the_third(lone: &mut Lone) {
+    post_quietly(lone, 0);
+    post_quietly(lone, 1);
+    assert_eq!(asking(&lone.sent()), []);
+    lone.wait(Duration::from_micros(600));
+    post_quietly(lone, 2);
+    assert_eq!(asking(&lone.sent()), [2]);
+}
+
+#[test]
+fn what_asked_before_a_loss_is_not_awaited_behind_it() {
+    for refusal in [SEQUENCE_ERROR, Syndrome::RnrNak { timer: 1 }] {
+        // 1 ms without an answer that was asked for ends the connection.
+        let mut lone = Lone::new(&Options { timeout: 8, retry_count: 0, ..Options::default() });
+        asked_by_the_third(&mut lone);
+        assert_eq!(lone.nak(0, refusal), Ok(()));
+        if refusal != SEQUENCE_ERROR {
+            assert!(lone.time_out(), "it waits as long as the peer wants");
+        }
+        let again = lone.sent();
+        assert_eq!((again.len(), asking(&again)), (3, vec![]), "{refusal:?}");
+        assert!(lone.time_out());
+        assert_eq!(asking(&lone.sent()), [0], "{refusal:?}");
+        assert_eq!((lone.outcome(), lone.qp.state()), (vec![], State::ReadyToSend), "{refusal:?}");
+        assert_eq!(lone.qp.snapshot().requester.timeouts, 0, "{refusal:?}");
+    }
+}
+
+#[test]
+fn a_message_behind_silence_leaves_at_once() {
+    let mut lone = with_room_for(64);
+    post_quietly(&mut lone, 0);
+    lone.sent();
+    assert!(lone.time_out());
+    assert_eq!(asking(&lone.sent()), [0]);
+    lone.post(1, SendOperation::Send, 64);
+    assert_eq!(asking(&lone.sent()), [1]);
 }

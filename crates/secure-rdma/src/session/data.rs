@@ -179,6 +179,7 @@ impl DataPath {
         messages: impl IntoIterator<Item = &'a [u8]>,
     ) -> Result<(), SessionError> {
         const OPERATION: &str = "send";
+        self.reads.begin();
         self.check_whole()?;
         let mut messages = messages.into_iter();
         // What is left of the message whose turn it is.
@@ -260,6 +261,7 @@ impl DataPath {
 
     /// The next message; waits for it as long as it takes.
     pub(crate) async fn recv(&mut self) -> Result<Vec<u8>, SessionError> {
+        self.reads.begin();
         loop {
             if let Some(message) = self.next_message()? {
                 return Ok(message);
@@ -375,6 +377,7 @@ impl DataPath {
         data: &[u8],
     ) -> Result<(), SessionError> {
         const OPERATION: &str = "write";
+        self.reads.begin();
         self.check()?;
         self.let_reads_pass(remote, offset..offset.saturating_add(data.len() as u64)).await?;
         let mut at = offset;
@@ -406,6 +409,7 @@ impl DataPath {
 
     /// Waits until nothing is outstanding. An operation that was cancelled may have left something.
     pub(crate) async fn settle(&mut self, operation: &'static str) -> Result<(), SessionError> {
+        self.reads.begin();
         self.check()?;
         while self.outstanding > 0 {
             let slot = self.finish(operation).await?;

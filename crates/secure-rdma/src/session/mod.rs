@@ -333,7 +333,8 @@ impl Session {
     }
 
     /// Writes as [`write`](Self::write) does, and waits only until the bytes are out of the caller's hands, and for what it has to read
-    /// before: several writes can be under way at a time. A read, and a message, finds them written; [`flush`](Self::flush) waits for all.
+    /// before: several writes can be under way at a time. What was posted to be read from the same place comes first, and is waited for. A
+    /// read, and a message, finds them written; [`flush`](Self::flush) waits for all.
     ///
     /// # Errors
     /// They don't fit the region, or the session is over. An earlier one that failed may be told of here.

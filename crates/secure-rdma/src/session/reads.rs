@@ -1,5 +1,5 @@
-//! READs, of which several may be under way, between writes and messages. What arrives goes into memory of this side's own at once: no
-//! registered buffer waits for somebody to take what is in it.
+//! READs, of which several may be under way, between writes and messages. What has arrived goes into memory of this side's own as soon as
+//! any operation looks: no registered buffer waits for somebody to take what is in it.
 //!
 //! A reliable connection carries out requests in their order, so a READ finds what was written before it. What comes after a READ isn't
 //! held back by it: its data may be fetched late, or once more if the answer was lost. So a write to the same place waits until the data
@@ -35,6 +35,8 @@ struct Read {
     addresses: Range<u64>,
     /// Those that are here.
     text: Zeroizing<Vec<u8>>,
+    /// Its requests are those behind so many.
+    from: u64,
     /// It is done when so many requests have ended.
     until: u64,
     whose: Whose,
@@ -45,7 +47,7 @@ struct Read {
 /// Who takes what was read.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Whose {
-    /// The operation that is under way. Where another one begins, this one was cancelled.
+    /// The operation that is under way. Where another one begins, whatever it does, this one was cancelled.
     Operation,
     /// The program, when it asks for the next one.
     Program,
@@ -58,16 +60,13 @@ impl Reads {
         self.queue.clear();
     }
 
-    /// A new operation begins: one that was cancelled takes nothing any more.
-    fn begin(&mut self) {
-        if let Some(read) = self.queue.back_mut()
-            && read.whose == Whose::Operation
-        {
-            read.whose = Whose::Nobody;
-            read.text = Zeroizing::default();
-        }
-        while self.queue.front().is_some_and(|read| read.whose == Whose::Nobody && read.until <= self.ended) {
-            self.queue.pop_front();
+    /// A new operation begins, whatever it does: one that was cancelled takes nothing any more.
+    pub(super) fn begin(&mut self) {
+        let Some(read) = self.queue.back_mut().filter(|read| read.whose == Whose::Operation) else { return };
+        read.whose = Whose::Nobody;
+        read.text = Zeroizing::default();
+        if read.until <= self.ended || read.until == read.from {
+            self.queue.pop_back();
         }
     }
 
@@ -87,7 +86,7 @@ impl Read {
             Some(layout) => (layout.payload() as u64, (u64::from(buffer) / layout.stride() as u64).max(1)),
             None => (1, buffer.into()),
         };
-        ((at / unit + units) * unit).min(self.bytes.end) - at
+        (at / unit).saturating_add(units).saturating_mul(unit).min(self.bytes.end) - at
     }
 
     /// Takes the next part, which is in `slot`.
@@ -156,12 +155,14 @@ impl DataPath {
         loop {
             self.check()?;
             self.reads.begin();
-            let Some(until) = self.reads.queue.front().map(|read| read.until) else { return Ok(None) };
+            let mine = |read: &Read| read.whose == Whose::Program;
+            let Some(at) = self.reads.queue.iter().position(mine) else { return Ok(None) };
+            let Some(until) = self.reads.queue.get(at).map(|read| read.until) else { return Ok(None) };
             if until > self.reads.ended {
                 self.reads_end(until).await?;
                 continue;
             }
-            let Some(mut read) = self.reads.queue.pop_front() else { return Ok(None) };
+            let Some(mut read) = self.reads.queue.remove(at) else { return Ok(None) };
             return match read.failed {
                 Some(status) => Err(SessionError::Operation { operation: OPERATION, status }),
                 None => Ok(Some(core::mem::take(&mut *read.text))),
@@ -186,11 +187,14 @@ impl DataPath {
         // They end in their order.
         let at = self.reads.queue.partition_point(|read| read.until <= number);
         let Some(read) = self.reads.queue.get_mut(at) else { return Ok(()) };
-        if status != Status::Success {
-            read.failed.get_or_insert(status);
+        if read.whose == Whose::Nobody {
+            if read.until == self.reads.ended {
+                self.reads.queue.remove(at);
+            }
             return Ok(());
         }
-        if read.whose == Whose::Nobody {
+        if status != Status::Success {
+            read.failed.get_or_insert(status);
             return Ok(());
         }
         read.take(slot, self.slot_size, self.sealing.as_mut()).map_err(|error| self.condemn(error))
@@ -214,19 +218,21 @@ impl DataPath {
             layout,
             addresses: start..start.wrapping_add(sealed_len),
             text: Zeroizing::new(Vec::with_capacity(len)),
+            from: self.reads.posted,
             until: self.reads.posted,
             whose: Whose::Operation,
             failed: None,
         });
         let mut at = offset;
         while at < bytes.end {
-            let mut slot = self.slot(OPERATION).await?;
             // A session that was condemned meanwhile has forgotten what was asked for.
-            let Some(read) = self.reads.queue.back_mut() else { return Err(SessionError::Closed) };
+            let Some(read) = self.reads.queue.back() else { return Err(SessionError::Closed) };
             let end = at + read.part(at, self.slot_size);
             let (from, sealed_len) = place(layout.as_ref(), &(at..end));
+            let range = remote.range(from, sealed_len)?;
+            let mut slot = self.slot(OPERATION).await?;
             slot.set_len(u32::try_from(sealed_len).unwrap_or(u32::MAX))?;
-            self.post(SendRequest::read([slot], remote.range(from, sealed_len)?))?;
+            self.post(SendRequest::read([slot], range))?;
             self.reads.posted += 1;
             if let Some(read) = self.reads.queue.back_mut() {
                 read.until = self.reads.posted;
@@ -243,5 +249,53 @@ impl DataPath {
             self.slots.push(slot);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(reads: &mut Reads, requests: u64, whose: Whose) {
+        let from = reads.posted;
+        reads.posted += requests;
+        let text = Zeroizing::new(vec![1]);
+        let (bytes, addresses, until) = (0..1, 0..1, reads.posted);
+        reads.queue.push_back(Read {
+            bytes,
+            layout: None,
+            addresses,
+            text,
+            from,
+            until,
+            whose,
+            failed: None,
+        });
+    }
+
+    #[test]
+    fn of_a_cancelled_read_nothing_stays_when_the_next_operation_begins() {
+        let mut reads = Reads::default();
+        asked(&mut reads, 1, Whose::Program);
+        for requests in [0, 1, 0] {
+            asked(&mut reads, requests, Whose::Operation);
+            reads.begin();
+            reads.begin();
+            assert!(reads.queue.iter().skip(1).all(|read| read.text.is_empty()));
+        }
+        assert_eq!(reads.queue.len(), 2, "what the program wants, and what is still on its way");
+        reads.ended = reads.posted;
+        asked(&mut reads, 0, Whose::Operation);
+        reads.begin();
+        assert_eq!(reads.queue.front().map(|read| read.text.len()), Some(1));
+    }
+
+    #[test]
+    fn the_last_part_of_the_largest_region_is_a_part() {
+        let end = u64::MAX;
+        let (bytes, addresses, text) = (end - 100..end, 0..0, Zeroizing::default());
+        let whose = Whose::Program;
+        let read = Read { bytes, layout: None, addresses, text, from: 0, until: 0, whose, failed: None };
+        assert_eq!(read.part(end - 100, 1 << 16), 100);
     }
 }

@@ -160,6 +160,7 @@ impl DataPath {
         may_read: bool,
     ) -> Result<(), SessionError> {
         const OPERATION: &str = "write";
+        self.reads.begin();
         let layout = self.sealed_layout()?;
         let pieces = || layout.pieces(offset, data.len() as u64);
         // What is in the slots of which only a part is written: at most the first and the last one.

@@ -185,9 +185,16 @@ impl<B> Requester<B> {
         self.rnr_left = self.rnr_retry;
         // Whoever goes on is ready.
         self.timers.stop(Timer::RnrWait);
+        if self.reach.take().is_some_and(|reach| until < reach) {
+            // The answer tells of everything that the peer has.
+            self.losses += 1;
+            self.note_loss();
+            self.go_back();
+        }
         // If the probe alone is acknowledged, it had been lost, and everything behind it is of no use. If more is, only the answer
         // had been lost, or was late. Then the rest is perhaps on its way, so the next packet is another probe, not the flight.
         if self.probing && until == from + 1 && until < self.sent {
+            self.losses += 1;
             self.note_loss();
         }
         self.probing &= until > from + 1 && until < self.sent;
@@ -230,6 +237,8 @@ impl<B> Requester<B> {
         self.hear(now);
         self.probing = false;
         self.go_back();
+        // What had asked was dropped with the rest.
+        self.asked_to = self.acknowledged;
         self.timers.stop(Timer::Retransmit);
         self.timers.set(Timer::RnrWait, now + rnr_delay(timer));
         Ok(())

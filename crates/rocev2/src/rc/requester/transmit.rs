@@ -23,6 +23,9 @@ const ASK_AFTER: Duration = Duration::from_micros(500);
 
 /// What the next packet is about, before its headers are made.
 struct Plan {
+    /// The request, as its place in the queue, and the packet's number.
+    request: usize,
+    at: u64,
     /// Sequence numbers that it uses up: one, or for a READ one for each response packet.
     numbers: u64,
     cost: u64,
@@ -47,15 +50,27 @@ impl<B> Requester<B> {
         if self.failed || self.timers.is_set(Timer::RnrWait) {
             return None;
         }
-        let pending = self.queue.get(self.cursor)?;
+        if core::mem::take(&mut self.asking)
+            && let Some(len) = self.ask(now, memory, out)
+        {
+            return Some(len);
+        }
+        let Some(pending) = self.queue.get(self.cursor) else {
+            // All has left. Who drains wants to know when it has arrived.
+            return if self.draining { self.ask(now, memory, out) } else { None };
+        };
         if let Some(status) = pending.fault {
             // Everything before it must have its own end first; and a queue that drains begins nothing.
-            if self.cursor == 0 && (self.has_begun(pending) || !self.draining) {
+            if self.cursor > 0 {
+                return self.ask(now, memory, out);
+            }
+            if self.has_begun(pending) || !self.draining {
                 self.fail(status, events);
             }
             return None;
         }
-        let plan = self.plan(now)?;
+        // Whatever holds it up ends with an answer.
+        let Some(plan) = self.plan(now) else { return self.ask(now, memory, out) };
         let written = self.write_packet(&plan, memory, out);
         let Some(len) = written else {
             if let Some(pending) = self.queue.get_mut(self.cursor) {
@@ -108,7 +123,32 @@ impl<B> Requester<B> {
         let asks = (last && self.wants_to_know(pending, now))
             || waits
             || self.unasked + cost >= (self.window.size() / SHARE).min(ACK_EVERY * full);
-        Some(Plan { numbers, cost, fresh, last, asks })
+        Some(Plan { request: self.cursor, at: self.next, numbers, cost, fresh, last, asks })
+    }
+
+    /// Repeats the first packet that isn't acknowledged, to ask for an ACK; nothing if an answer is awaited already. Nothing else waits
+    /// for that answer: that it wasn't asked for until now says nothing about the path.
+    fn ask<M: Memory<Buffers = B>>(&mut self, now: Time, memory: &M, out: &mut [u8]) -> Option<usize> {
+        if self.acknowledged == self.sent || self.awaits_answer() {
+            return None;
+        }
+        let last = self.queue.front()?.end() == self.acknowledged + 1;
+        let (request, at, numbers) = (0, self.acknowledged, 1);
+        let plan = Plan { request, at, numbers, cost: 0, fresh: false, last, asks: true };
+        let Some(len) = self.write_packet(&plan, memory, out) else {
+            // Its buffers have gone: whoever sends it again in the usual way says so.
+            self.go_back();
+            return None;
+        };
+        self.counters.retransmitted += 1;
+        self.asked_to = at + 1;
+        self.reach = Some(self.sent);
+        (self.unasked, self.unasked_requests) = (0, 0);
+        // The packet's first copy asked for nothing: an answer is one to this.
+        self.round_trip.sent(at, now);
+        self.hear(now);
+        self.arm_retransmit(now);
+        Some(len)
     }
 
     /// Whether the end of `pending` is worth an answer: its completion is reported, or its place in the queue is needed soon, or nothing
@@ -127,15 +167,15 @@ impl<B> Requester<B> {
         memory: &M,
         out: &mut [u8],
     ) -> Option<usize> {
-        let pending = self.queue.get(self.cursor)?;
+        let pending = self.queue.get(plan.request)?;
         let request = &pending.request;
-        let first = self.next == pending.first;
+        let first = plan.at == pending.first;
         let last = plan.last;
-        let offset = pending.offset(self.next, self.mtu);
-        let end = pending.offset(self.next + plan.numbers, self.mtu);
+        let offset = pending.offset(plan.at, self.mtu);
+        let end = pending.offset(plan.at + plan.numbers, self.mtu);
 
         let mut bth =
-            Bth::new(Opcode::rc(operation(request.operation, first, last)), self.peer, self.psn(self.next));
+            Bth::new(Opcode::rc(operation(request.operation, first, last)), self.peer, self.psn(plan.at));
         bth.ack_req = plan.asks;
         // Only what completes a receive request can wake anybody (rxe: init_req_packet).
         bth.solicited = last
