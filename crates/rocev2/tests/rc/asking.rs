@@ -1,11 +1,14 @@
 //! When a requester asks for an ACK, and what it makes of silence where it hasn't.
 
-use super::lone::{Lone, OWN, Out, SEQUENCE_ERROR};
+use super::lone::{ACK, Lone, OWN, Out, SEQUENCE_ERROR, small};
 use super::world::Options;
 use rocev2::Psn;
-use rocev2::rc::{Limits, SendOperation, State, Status, Transition};
+use rocev2::rc::{Limits, Refusal, SendOperation, State, Status, Transition};
 use rocev2::wire::{Bth, Headers, Opcode, Operation as O, Syndrome};
 use std::time::Duration;
+
+/// Payload of a full packet.
+const FULL: [u8; 256] = [7; 256];
 
 /// A queue pair with room for so many send requests.
 fn with_room_for(max_send_requests: usize) -> Lone {
@@ -253,4 +256,20 @@ fn a_message_behind_silence_leaves_at_once() {
     assert_eq!(asking(&lone.sent()), [0]);
     lone.post(1, SendOperation::Send, 64);
     assert_eq!(asking(&lone.sent()), [1]);
+}
+
+#[test]
+fn a_read_that_is_about_to_be_sent_again_is_not_asked_for_otherwise() {
+    let mut lone = Lone::new(&small());
+    lone.post(0, SendOperation::Read(Lone::REMOTE), 1000);
+    assert_eq!(lone.sent_brief(), [(O::ReadRequest, 0)]);
+    // The first answer was lost; silence rings before the repetition has left.
+    let second = Lone::response(O::ReadResponseMiddle, 1, ACK);
+    assert_eq!(lone.handle(&second, &FULL), Err(Refusal::ResponseGap));
+    assert!(lone.time_out());
+    let again = lone.sent();
+    assert_eq!(
+        again.iter().map(|out| out.headers.reth.map(|reth| reth.len)).collect::<Vec<_>>(),
+        [Some(1000)]
+    );
 }

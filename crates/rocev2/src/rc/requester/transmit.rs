@@ -126,10 +126,12 @@ impl<B> Requester<B> {
         Some(Plan { request: self.cursor, at: self.next, numbers, cost, fresh, last, asks })
     }
 
-    /// Repeats the first packet that isn't acknowledged, to ask for an ACK; nothing if an answer is awaited already. Nothing else waits
-    /// for that answer: that it wasn't asked for until now says nothing about the path.
+    /// Repeats the first packet that isn't acknowledged, to ask for an ACK; nothing if an answer is awaited already, or that packet is about
+    /// to be sent again anyway. It is one of a SEND or WRITE: others ask always. Nothing else waits for the answer: that it wasn't asked for
+    /// until now says nothing about the path.
     fn ask<M: Memory<Buffers = B>>(&mut self, now: Time, memory: &M, out: &mut [u8]) -> Option<usize> {
-        if self.acknowledged == self.sent || self.awaits_answer() {
+        let in_flight = self.acknowledged < self.next;
+        if !in_flight || self.awaits_answer() {
             return None;
         }
         let last = self.queue.front()?.end() == self.acknowledged + 1;
