@@ -97,8 +97,8 @@ impl Port {
         &self.attention
     }
 
-    /// Takes what has arrived, or the first of it, and carries on the queue pairs concerned, unless another thread is at it: then `None`, otherwise whether
-    /// something had arrived.
+    /// Takes what has arrived, or the first of it, and carries on the queue pairs concerned, unless another thread is at it: then `None`,
+    /// otherwise whether something had arrived.
     pub(crate) fn progress(
         &self,
         table: &QueueTable,

@@ -317,7 +317,6 @@ impl<B> Requester<B> {
             return false;
         }
         self.told_of = Some(self.acknowledged);
-        self.losses += 1;
         self.note_loss();
         self.hear(now);
         // What had asked was dropped with the rest.
@@ -339,8 +338,14 @@ impl<B> Requester<B> {
         self.round_trip.retransmitted();
     }
 
-    /// Shrinks the window, once for each flight.
+    /// Notes that something seems to be lost, and shrinks the window.
     fn note_loss(&mut self) {
+        self.losses += 1;
+        self.shrink_window();
+    }
+
+    /// Shrinks the window, once for each flight.
+    fn shrink_window(&mut self) {
         if self.acknowledged >= self.recover && self.acknowledged < self.sent {
             self.window.lost();
             self.recover = self.sent;

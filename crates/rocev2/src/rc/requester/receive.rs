@@ -113,7 +113,7 @@ impl<B> Requester<B> {
     /// Takes a congestion notification: the fabric asks for less.
     pub(in crate::rc) fn handle_congestion(&mut self) {
         self.counters.congestion_notifications += 1;
-        self.note_loss();
+        self.shrink_window();
     }
 
     /// The sequence number of an answer that may be awaited: sent, and not yet acknowledged.
@@ -187,14 +187,12 @@ impl<B> Requester<B> {
         self.timers.stop(Timer::RnrWait);
         if self.reach.take().is_some_and(|reach| until < reach) {
             // The answer tells of everything that the peer has.
-            self.losses += 1;
             self.note_loss();
             self.go_back();
         }
         // If the probe alone is acknowledged, it had been lost, and everything behind it is of no use. If more is, only the answer
         // had been lost, or was late. Then the rest is perhaps on its way, so the next packet is another probe, not the flight.
         if self.probing && until == from + 1 && until < self.sent {
-            self.losses += 1;
             self.note_loss();
         }
         self.probing &= until > from + 1 && until < self.sent;
