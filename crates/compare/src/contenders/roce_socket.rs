@@ -2,11 +2,11 @@
 //! checked. Nothing is acknowledged or sent again. What it takes more than bare UDP is the price of such packets, what the device takes more
 //! than it that of the protocol.
 
-use crate::clock::{Clock, Stopwatch};
+use crate::clock::{Clock, Meter, Stopwatch};
 use crate::contender::Contender;
 use crate::ends::{self, Meeting, Place};
 use crate::failure::{Failure, While};
-use crate::figure::{Figure, Op, SMALL};
+use crate::figure::{Figure, LARGE, Op, SMALL};
 use crate::sample::Sample;
 use crate::spin::Spin;
 use device::net::{RecvBuffers, Socket, TxBatch};
@@ -14,7 +14,11 @@ use rocev2::icrc::PseudoHeader;
 use rocev2::wire::{Bth, Opcode, Operation};
 use rocev2::{Psn, Qpn};
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::time::Instant;
+
+/// Payload of a full packet.
+const PATH_MTU: usize = 4096;
 
 pub(crate) struct RoceSocket;
 
@@ -24,11 +28,14 @@ impl Contender for RoceSocket {
     }
 
     fn figures(&self) -> Vec<Figure> {
-        Figure::each(Op::RoundTrip, &SMALL).collect()
+        Figure::each(Op::Send, &LARGE).chain(Figure::each(Op::RoundTrip, &SMALL)).collect()
     }
 
     fn run(&self, figure: Figure, clock: &Clock, place: Place<'_>) -> Result<Sample, Failure> {
-        round_trip(figure.size, clock, place)
+        match figure.op {
+            Op::Send => bandwidth(figure.size, clock, place),
+            _ => round_trip(figure.size, clock, place),
+        }
     }
 }
 
@@ -53,17 +60,28 @@ impl End {
         Ok(Self { socket, peer, pseudo_headers, batch, buffers, payload })
     }
 
-    fn send(&mut self) {
+    /// Adds a packet with that part of the payload.
+    fn put(&mut self, part: Range<usize>) {
         let bth = Bth::new(Opcode::rc(Operation::SendOnly), Qpn::truncate(1), Psn::truncate(1));
+        let payload = &self.payload[part];
         let mut header = [0; Bth::LEN];
         bth.encode(&mut header);
         let (front, rest) = self.batch.slot().split_at_mut(header.len());
         front.copy_from_slice(&header);
-        let len = header.len() + self.payload.len();
-        rest[..self.payload.len()].copy_from_slice(&self.payload);
+        rest[..payload.len()].copy_from_slice(payload);
         let pseudo_header = &self.pseudo_headers[0];
+        let len = Bth::LEN + payload.len();
         self.batch.commit(len, self.peer, |packet, id| pseudo_header.icrc(id, packet));
+    }
+
+    fn flush(&mut self) {
+        let pseudo_header = &self.pseudo_headers[0];
         self.batch.flush(&self.socket, |packet, _, id| pseudo_header.icrc(id, packet));
+    }
+
+    fn send(&mut self) {
+        self.put(0..self.payload.len());
+        self.flush();
     }
 
     /// Waits for a packet; false when time is up.
@@ -78,6 +96,48 @@ impl End {
         }
         Ok(false)
     }
+}
+
+/// A stream of packets of the largest path MTU, from one region of `size` bytes into another.
+fn bandwidth(size: usize, clock: &Clock, place: Place<'_>) -> Result<Sample, Failure> {
+    let server = |meeting: Meeting<SocketAddr>| {
+        let mut end = End::meet(&meeting, size)?;
+        let (mut meter, mut spin, mut at) = (Meter::new(clock, size), Spin::default(), 0);
+        loop {
+            let mut bytes = 0;
+            for datagram in end.socket.recv(&mut end.buffers).datagrams() {
+                let verified = end.pseudo_headers[1].verify(datagram.index, datagram.bytes)?;
+                let payload = &verified.packet[Bth::LEN..];
+                end.payload[at..][..payload.len()].copy_from_slice(payload);
+                at = (at + payload.len()) % size;
+                bytes += payload.len();
+            }
+            if bytes > 0 {
+                spin = Spin::default();
+                if !meter.arrived(bytes) {
+                    return meter.sample();
+                }
+            } else if clock.over() {
+                return meter.sample();
+            } else {
+                spin.pause();
+            }
+        }
+    };
+    let client = |meeting: Meeting<SocketAddr>| {
+        let mut end = End::meet(&meeting, size)?;
+        clock.start();
+        while !clock.over() {
+            for at in (0..size).step_by(PATH_MTU) {
+                end.put(at..at + PATH_MTU);
+                if end.batch.is_full() {
+                    end.flush();
+                }
+            }
+        }
+        Ok(())
+    };
+    Ok(ends::run(place, server, client)?.0)
 }
 
 /// An echo, both ends looking all the time.

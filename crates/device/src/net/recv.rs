@@ -8,6 +8,7 @@ use quinn_udp::RecvMeta;
 
 use super::Socket;
 use super::counters::add;
+use super::sys::Batch;
 
 /// Batches that one system call takes at most.
 const BATCHES: usize = 8;
@@ -19,8 +20,30 @@ const BATCH: usize = 1 << 16;
 pub struct RecvBuffers {
     bytes: Box<[u8]>,
     meta: [RecvMeta; BATCHES],
-    /// The last call brought something.
-    flowing: bool,
+    /// What the last call brought.
+    pace: Pace,
+}
+
+/// How datagrams come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pace {
+    /// The last call found nothing.
+    Paused,
+    /// It found a single datagram after a pause.
+    Single,
+    /// It found several, or one right after others.
+    Flowing,
+}
+
+impl Pace {
+    /// What it is after a call that brought so many.
+    fn after(self, datagrams: usize) -> Self {
+        match datagrams {
+            0 => Self::Paused,
+            1 if self == Self::Paused => Self::Single,
+            _ => Self::Flowing,
+        }
+    }
 }
 
 /// A datagram as it arrived.
@@ -39,7 +62,7 @@ impl RecvBuffers {
     #[must_use]
     pub fn new() -> Self {
         let bytes = vec![0; BATCHES * BATCH].into();
-        Self { bytes, meta: [RecvMeta::default(); BATCHES], flowing: false }
+        Self { bytes, meta: [RecvMeta::default(); BATCHES], pace: Pace::Paused }
     }
 }
 
@@ -89,20 +112,27 @@ impl<'a> Received<'a> {
 impl Socket {
     /// Receives once. Errors are counted, not reported: on a UDP socket they concern datagrams sent earlier.
     ///
-    /// Where nothing came the last time, it looks for one batch only: what comes after a pause is mostly a single datagram, which
+    /// Unless more than one came the last times, it looks for one batch only: what comes after a pause is mostly a single datagram, which
     /// somebody waits for, and to prepare for more, and find that there's none, takes as long as to receive it.
     pub fn recv<'a>(&self, buffers: &'a mut RecvBuffers) -> Received<'a> {
-        let RecvBuffers { bytes, meta, flowing } = buffers;
-        let room = if *flowing { BATCHES } else { 1 };
-        let mut free = bytes.chunks_exact_mut(BATCH);
-        let mut slices: [_; BATCHES] =
-            core::array::from_fn(|_| IoSliceMut::new(free.next().unwrap_or_default()));
-        let batches = self.receive(&mut slices[..room], &mut meta[..room]);
+        let RecvBuffers { bytes, meta, pace } = buffers;
+        let (batches, room) = if *pace == Pace::Flowing {
+            let mut free = bytes.chunks_exact_mut(BATCH);
+            let mut slices: [_; BATCHES] =
+                core::array::from_fn(|_| IoSliceMut::new(free.next().unwrap_or_default()));
+            (self.receive(&mut slices, meta), BATCHES)
+        } else {
+            let batch = self.receive_one(&mut bytes[..BATCH]);
+            if let Some(Batch { len, stride, from }) = batch {
+                (meta[0].len, meta[0].stride, meta[0].addr) = (len, stride, from);
+            }
+            (usize::from(batch.is_some()), 1)
+        };
         let meta = &meta[..batches];
-        *flowing = batches > 0;
-        if batches > 0 {
-            let datagrams =
-                meta.iter().map(|meta| meta.len.div_ceil(meta.stride.max(1)).max(1)).sum::<usize>();
+        let datagrams =
+            meta.iter().map(|meta| meta.len.div_ceil(meta.stride.max(1)).max(1)).sum::<usize>();
+        *pace = pace.after(datagrams);
+        if datagrams > 0 {
             let total = meta.iter().map(|meta| meta.len).sum::<usize>();
             add(&self.counters().datagrams_received, datagrams as u64);
             add(&self.counters().bytes_received, total as u64);

@@ -14,7 +14,7 @@ use socket2::{Domain, Protocol, Type};
 
 use super::counters::{NetCounters, SendFailure, add};
 use super::gid::is_unicast;
-use super::sys::SocketOption;
+use super::sys::{self, Batch, SocketOption};
 
 /// What the send and receive buffers should hold, in bytes: the system gives what its limits allow (`net.core.rmem_max`,
 /// `net.core.wmem_max`), or all of it to a process with CAP_NET_ADMIN.
@@ -201,18 +201,23 @@ impl Socket {
 
     /// Receives into as many of `buffers` as there is something for; 0 if there is nothing.
     pub(super) fn receive(&self, buffers: &mut [IoSliceMut<'_>], meta: &mut [RecvMeta]) -> usize {
-        match self.state.recv((&self.socket).into(), buffers, meta) {
-            Ok(count) => {
-                add(&self.counters.receive_calls, 1);
-                count
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+        self.received(self.state.recv((&self.socket).into(), buffers, meta)).unwrap_or(0)
+    }
+
+    /// Receives into `buffer`, if there is something.
+    pub(super) fn receive_one(&self, buffer: &mut [u8]) -> Option<Batch> {
+        self.received(sys::receive(&self.socket, buffer))
+    }
+
+    fn received<T>(&self, result: io::Result<T>) -> Option<T> {
+        let counter = match &result {
+            Ok(_) => &self.counters.receive_calls,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
             // An error that a datagram sent earlier has caused; nothing says which.
-            Err(_) => {
-                add(&self.counters.receive_errors, 1);
-                0
-            }
-        }
+            Err(_) => &self.counters.receive_errors,
+        };
+        add(counter, 1);
+        result.ok()
     }
 
     /// Sends one datagram.

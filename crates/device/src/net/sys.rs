@@ -2,7 +2,10 @@
 #![allow(unsafe_code)]
 
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd};
+
+use socket2::{SockAddr, SockAddrStorage};
 
 /// An integer socket option.
 #[derive(Debug, Clone, Copy)]
@@ -48,6 +51,58 @@ impl SocketOption {
         };
         if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }
+}
+
+/// What one [`receive`] brought.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Batch {
+    /// Bytes, of all its datagrams.
+    pub(super) len: usize,
+    /// Bytes of each datagram; the last may have fewer.
+    pub(super) stride: usize,
+    /// Who sent it.
+    pub(super) from: SocketAddr,
+}
+
+/// The only control message that the options of a device's socket ask for: UDP_GRO, how long each datagram of a batch is.
+#[repr(C)]
+struct Stride {
+    header: libc::cmsghdr,
+    bytes: libc::c_int,
+}
+
+/// Receives a datagram into `buffer`, or several in one piece where the system has put them together.
+///
+/// quinn-udp's call does the same for up to 32 of them, and prepares for as many, which takes longer than to find that nothing is there.
+pub(super) fn receive(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<Batch> {
+    // SAFETY: all zeros are a valid `cmsghdr`, which has only integers.
+    let mut stride = Stride { header: unsafe { core::mem::zeroed() }, bytes: 0 };
+    let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+    let receive = |name: *mut SockAddrStorage, name_len: *mut libc::socklen_t| {
+        // SAFETY: all zeros are a valid `msghdr`, one without parts.
+        let mut message: libc::msghdr = unsafe { core::mem::zeroed() };
+        message.msg_name = name.cast();
+        // SAFETY: `try_init` has put the storage's size there.
+        message.msg_namelen = unsafe { name_len.read() };
+        message.msg_iov = &raw mut part;
+        message.msg_iovlen = 1;
+        message.msg_control = (&raw mut stride).cast();
+        message.msg_controllen = size_of::<Stride>();
+        // SAFETY: the descriptor is open while it is borrowed. All that the message points to lives, is as long as the message says, and
+        // is exclusive.
+        let len = unsafe { libc::recvmsg(socket.as_fd().as_raw_fd(), &raw mut message, 0) };
+        let len = usize::try_from(len).map_err(|_| io::Error::last_os_error())?;
+        // SAFETY: as above.
+        unsafe { name_len.write(message.msg_namelen) };
+        Ok(len)
+    };
+    // SAFETY: `receive` fails, or leaves the address and its size that the system has given.
+    let (len, from) = unsafe { SockAddr::try_init(receive) }?;
+    let from = from.as_socket().ok_or(io::ErrorKind::InvalidData)?;
+    let is_stride =
+        (stride.header.cmsg_level, stride.header.cmsg_type) == (libc::SOL_UDP, libc::UDP_GRO);
+    let stride = if is_stride { usize::try_from(stride.bytes).ok() } else { None };
+    Ok(Batch { len, stride: stride.unwrap_or(len), from })
 }
 
 /// The MTU of the network interface with that name. `socket` may be any socket.
