@@ -146,8 +146,8 @@ impl QueueCore {
     pub(crate) fn take(&self, out: &mut Vec<WorkCompletion>, max: usize) -> Result<usize, Overflow> {
         let mut ring = crate::lock(&self.ring);
         let count = ring.entries.len().min(max);
-        if count == 0 && ring.overflowed && max > 0 {
-            return Err(Overflow { capacity: self.capacity });
+        if count == 0 {
+            return if ring.overflowed && max > 0 { Err(Overflow { capacity: self.capacity }) } else { Ok(0) };
         }
         out.extend(ring.entries.drain(..count));
         Ok(count)
