@@ -26,7 +26,8 @@ pub(crate) trait Contender {
 pub(crate) fn all(credentials: &Arc<Credentials>) -> Vec<Box<dyn Contender>> {
     let mut contenders: Vec<Box<dyn Contender>> = vec![
         Box::new(udp::Udp),
-        Box::new(roce_socket::RoceSocket),
+        Box::new(roce_socket::RoceSocket::Plain),
+        Box::new(roce_socket::RoceSocket::Sealed),
         Box::new(tcp::Tcp),
         Box::new(tls::Tls::new(credentials)),
         Box::new(quic::Quic::as_it_comes(credentials)),

@@ -49,6 +49,7 @@ fn comparisons() -> Vec<Comparison> {
     const PLAIN: &str = "embedded";
     const SEALED: &str = "embedded-sealed";
     const UDP: &str = "udp-limit";
+    const SOCKET: &str = "roce-socket";
     let mut all = Vec::new();
     let mut compare = |of: (&'static str, Op), to: (&'static str, Op), size, goal| {
         let [of, to] = [of, to].map(|(name, op)| (name, Figure::new(op, size)));
@@ -61,6 +62,8 @@ fn comparisons() -> Vec<Comparison> {
             compare((PLAIN, op), (PLAIN, Op::Write), size, Goal::AtLeast(0.9));
         }
         for op in [Op::Write, Op::Send] {
+            compare((SOCKET, op), (UDP, Op::Send), size, Goal::Open);
+            compare((PLAIN, op), (SOCKET, op), size, Goal::Open);
             compare((SEALED, op), (UDP, Op::Send), size, Goal::AtLeast(0.6));
             compare((SEALED, op), ("tcp", Op::Send), size, Goal::AtLeast(1.2));
             compare((SEALED, op), ("tls", Op::Send), size, Goal::AtLeast(1.5));
@@ -69,8 +72,11 @@ fn comparisons() -> Vec<Comparison> {
             compare((SEALED, op), (PLAIN, op), size, Goal::Open);
         }
         compare((SEALED, Op::Read), (PLAIN, Op::Read), size, Goal::Open);
+        compare(("roce-socket-sealed", Op::Send), (UDP, Op::Send), size, Goal::Open);
+        compare((SEALED, Op::Send), ("roce-socket-sealed", Op::Send), size, Goal::Open);
     }
     for size in SMALL {
+        compare((SOCKET, Op::RoundTrip), (UDP, Op::RoundTrip), size, Goal::Open);
         compare((PLAIN, Op::RoundTrip), (UDP, Op::RoundTrip), size, Goal::AtMost(1.3));
         compare((SEALED, Op::RoundTrip), (UDP, Op::RoundTrip), size, Goal::AtMost(1.5));
         compare((PLAIN, Op::RoundTripAwait), (UDP, Op::RoundTripAwait), size, Goal::AtMost(1.5));

@@ -1,40 +1,53 @@
-//! The embedded device's socket with nothing above it but what each RoCEv2 packet needs: a copy of its payload, and an ICRC made and
+//! The embedded device's socket with nothing above it but what each RoCEv2 packet needs: headers, a copy of its payload, and an ICRC, made and
 //! checked. Nothing is acknowledged or sent again. What it takes more than bare UDP is the price of such packets, what the device takes more
-//! than it that of the protocol.
+//! than it that of the protocol. The same sealed: AES-256-GCM besides, as sessions seal their messages.
 
-use crate::clock::{Clock, Meter, Stopwatch};
+mod round_trip;
+mod stream;
+
+use crate::clock::Clock;
 use crate::contender::Contender;
-use crate::ends::{self, Meeting, Place};
+use crate::ends::{Meeting, Place};
 use crate::failure::{Failure, While};
 use crate::figure::{Figure, LARGE, Op, SMALL};
 use crate::sample::Sample;
-use crate::spin::Spin;
 use device::net::{RecvBuffers, Socket, TxBatch};
 use rocev2::icrc::PseudoHeader;
-use rocev2::wire::{Bth, Opcode, Operation};
+use rocev2::wire::{Bth, Headers, Opcode, Operation, Packet};
 use rocev2::{Psn, Qpn};
 use std::net::SocketAddr;
-use std::ops::Range;
-use std::time::Instant;
+use stream::Stream;
 
-/// Payload of a full packet.
-const PATH_MTU: usize = 4096;
-
-pub(crate) struct RoceSocket;
+pub(crate) enum RoceSocket {
+    Plain,
+    Sealed,
+}
 
 impl Contender for RoceSocket {
     fn name(&self) -> &'static str {
-        "roce-socket"
+        match self {
+            Self::Plain => "roce-socket",
+            Self::Sealed => "roce-socket-sealed",
+        }
     }
 
     fn figures(&self) -> Vec<Figure> {
-        Figure::each(Op::Send, &LARGE).chain(Figure::each(Op::RoundTrip, &SMALL)).collect()
+        match self {
+            Self::Plain => {
+                let streams = [Op::Write, Op::Send].into_iter().flat_map(|op| Figure::each(op, &LARGE));
+                streams.chain(Figure::each(Op::RoundTrip, &SMALL)).collect()
+            }
+            Self::Sealed => Figure::each(Op::Send, &LARGE).collect(),
+        }
     }
 
     fn run(&self, figure: Figure, clock: &Clock, place: Place<'_>) -> Result<Sample, Failure> {
-        match figure.op {
-            Op::Send => bandwidth(figure.size, clock, place),
-            _ => round_trip(figure.size, clock, place),
+        let Figure { op, size } = figure;
+        match (self, op) {
+            (Self::Plain, Op::RoundTrip) => round_trip::run(size, clock, place),
+            (Self::Plain, Op::Write) => Stream::Write.run(size, clock, place),
+            (Self::Plain, _) => Stream::Send.run(size, clock, place),
+            (Self::Sealed, _) => Stream::Sealed.run(size, clock, place),
         }
     }
 }
@@ -47,31 +60,24 @@ struct End {
     pseudo_headers: [PseudoHeader; 2],
     batch: TxBatch,
     buffers: RecvBuffers,
-    payload: Vec<u8>,
 }
 
 impl End {
-    fn meet(meeting: &Meeting<SocketAddr>, size: usize) -> Result<Self, Failure> {
+    fn meet(meeting: &Meeting<SocketAddr>) -> Result<Self, Failure> {
         let socket = Socket::bind(SocketAddr::new(meeting.host(), 0)).during("binding a UDP socket")?;
         meeting.tell(socket.local_addr());
         let (own, peer) = (socket.local_addr(), meeting.hear()?);
         let pseudo_headers = [PseudoHeader::new(own, peer)?, PseudoHeader::new(peer, own)?];
-        let (batch, buffers, payload) = (TxBatch::new(), RecvBuffers::new(), vec![0x5a; size]);
-        Ok(Self { socket, peer, pseudo_headers, batch, buffers, payload })
+        Ok(Self { socket, peer, pseudo_headers, batch: TxBatch::new(), buffers: RecvBuffers::new() })
     }
 
-    /// Adds a packet with that part of the payload.
-    fn put(&mut self, part: Range<usize>) {
-        let bth = Bth::new(Opcode::rc(Operation::SendOnly), Qpn::truncate(1), Psn::truncate(1));
-        let payload = &self.payload[part];
-        let mut header = [0; Bth::LEN];
-        bth.encode(&mut header);
-        let (front, rest) = self.batch.slot().split_at_mut(header.len());
-        front.copy_from_slice(&header);
-        rest[..payload.len()].copy_from_slice(payload);
-        let pseudo_header = &self.pseudo_headers[0];
-        let len = Bth::LEN + payload.len();
+    /// Adds a packet to those that are sent next.
+    fn put(&mut self, headers: &Headers, payload: &[u8]) -> Result<(), Failure> {
+        let frame = headers.frame(self.batch.slot(), payload.len())?;
+        frame.payload.copy_from_slice(payload);
+        let (len, pseudo_header) = (frame.len, &self.pseudo_headers[0]);
         self.batch.commit(len, self.peer, |packet, id| pseudo_header.icrc(id, packet));
+        Ok(())
     }
 
     fn flush(&mut self) {
@@ -79,87 +85,19 @@ impl End {
         self.batch.flush(&self.socket, |packet, _, id| pseudo_header.icrc(id, packet));
     }
 
-    fn send(&mut self) {
-        self.put(0..self.payload.len());
-        self.flush();
-    }
-
-    /// Waits for a packet; false when time is up.
-    fn receive(&mut self, clock: &Clock) -> Result<bool, Failure> {
-        let mut spin = Spin::default();
-        while !clock.over() {
-            if let Some(datagram) = self.socket.recv(&mut self.buffers).datagrams().next() {
-                self.pseudo_headers[1].verify(datagram.index, datagram.bytes)?;
-                return Ok(true);
-            }
-            spin.pause();
+    /// Takes the packets that have arrived; how many there were.
+    fn take(&mut self, mut each: impl FnMut(Packet<'_>)) -> Result<usize, Failure> {
+        let mut count = 0;
+        for datagram in self.socket.recv(&mut self.buffers).datagrams() {
+            let verified = self.pseudo_headers[1].verify(datagram.index, datagram.bytes)?;
+            each(Packet::parse(verified.packet)?);
+            count += 1;
         }
-        Ok(false)
+        Ok(count)
     }
 }
 
-/// A stream of packets of the largest path MTU, from one region of `size` bytes into another.
-fn bandwidth(size: usize, clock: &Clock, place: Place<'_>) -> Result<Sample, Failure> {
-    let server = |meeting: Meeting<SocketAddr>| {
-        let mut end = End::meet(&meeting, size)?;
-        let (mut meter, mut spin, mut at) = (Meter::new(clock, size), Spin::default(), 0);
-        loop {
-            let mut bytes = 0;
-            for datagram in end.socket.recv(&mut end.buffers).datagrams() {
-                let verified = end.pseudo_headers[1].verify(datagram.index, datagram.bytes)?;
-                let payload = &verified.packet[Bth::LEN..];
-                end.payload[at..][..payload.len()].copy_from_slice(payload);
-                at = (at + payload.len()) % size;
-                bytes += payload.len();
-            }
-            if bytes > 0 {
-                spin = Spin::default();
-                if !meter.arrived(bytes) {
-                    return meter.sample();
-                }
-            } else if clock.over() {
-                return meter.sample();
-            } else {
-                spin.pause();
-            }
-        }
-    };
-    let client = |meeting: Meeting<SocketAddr>| {
-        let mut end = End::meet(&meeting, size)?;
-        clock.start();
-        while !clock.over() {
-            for at in (0..size).step_by(PATH_MTU) {
-                end.put(at..at + PATH_MTU);
-                if end.batch.is_full() {
-                    end.flush();
-                }
-            }
-        }
-        Ok(())
-    };
-    Ok(ends::run(place, server, client)?.0)
-}
-
-/// An echo, both ends looking all the time.
-fn round_trip(size: usize, clock: &Clock, place: Place<'_>) -> Result<Sample, Failure> {
-    let server = |meeting: Meeting<SocketAddr>| {
-        let mut end = End::meet(&meeting, size)?;
-        while end.receive(clock)? {
-            end.send();
-        }
-        Ok(())
-    };
-    let client = |meeting: Meeting<SocketAddr>| {
-        let mut end = End::meet(&meeting, size)?;
-        let mut watch = Stopwatch::new(clock);
-        clock.start();
-        loop {
-            let begun = Instant::now();
-            end.send();
-            if !end.receive(clock)? || !watch.back(begun) {
-                return watch.sample();
-            }
-        }
-    };
-    Ok(ends::run(place, server, client)?.1)
+/// The headers that all operations have.
+fn headers(operation: Operation) -> Headers {
+    Headers::new(Bth::new(Opcode::rc(operation), Qpn::truncate(1), Psn::truncate(1)))
 }
