@@ -147,7 +147,11 @@ impl QueueCore {
         let mut ring = crate::lock(&self.ring);
         let count = ring.entries.len().min(max);
         if count == 0 {
-            return if ring.overflowed && max > 0 { Err(Overflow { capacity: self.capacity }) } else { Ok(0) };
+            return if ring.overflowed && max > 0 {
+                Err(Overflow { capacity: self.capacity })
+            } else {
+                Ok(0)
+            };
         }
         out.extend(ring.entries.drain(..count));
         Ok(count)

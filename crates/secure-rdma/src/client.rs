@@ -61,6 +61,11 @@ impl Client {
     /// # Errors
     /// It can't be reached, isn't who it should be, or refuses.
     pub async fn connect(&self, host: &str, port: u16, server_name: &Name) -> Result<Session, SessionError> {
+        // In a box: whoever spawns this moves it several times, and it is large.
+        Box::pin(self.meet(host, port, server_name)).await
+    }
+
+    async fn meet(&self, host: &str, port: u16, server_name: &Name) -> Result<Session, SessionError> {
         let since = Instant::now();
         let (stream, peer) = reach(host, port).await?;
         let address =

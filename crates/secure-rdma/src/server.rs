@@ -219,7 +219,8 @@ impl Host {
                 continue;
             };
             let host = Arc::clone(&self);
-            tokio::spawn(async move {
+            // In a box: tokio moves a task several times, and this one is large.
+            tokio::spawn(Box::pin(async move {
                 let arrival = match host.shake_hands(stream, peer, since).await {
                     Ok(session) => Arrival::Session(Box::new(session)),
                     Err(error) => Arrival::Refused { peer, error },
@@ -227,7 +228,7 @@ impl Host {
                 drop(place);
                 // Where nobody takes arrivals any more, the session ends here.
                 let _ = host.arrivals.send(arrival).await;
-            });
+            }));
         }
     }
 

@@ -129,8 +129,7 @@ impl Socket {
             (usize::from(batch.is_some()), 1)
         };
         let meta = &meta[..batches];
-        let datagrams =
-            meta.iter().map(|meta| meta.len.div_ceil(meta.stride.max(1)).max(1)).sum::<usize>();
+        let datagrams = meta.iter().map(|meta| meta.len.div_ceil(meta.stride.max(1)).max(1)).sum::<usize>();
         *pace = pace.after(datagrams);
         if datagrams > 0 {
             let total = meta.iter().map(|meta| meta.len).sum::<usize>();

@@ -99,8 +99,7 @@ pub(super) fn receive(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<Batch>
     // SAFETY: `receive` fails, or leaves the address and its size that the system has given.
     let (len, from) = unsafe { SockAddr::try_init(receive) }?;
     let from = from.as_socket().ok_or(io::ErrorKind::InvalidData)?;
-    let is_stride =
-        (stride.header.cmsg_level, stride.header.cmsg_type) == (libc::SOL_UDP, libc::UDP_GRO);
+    let is_stride = (stride.header.cmsg_level, stride.header.cmsg_type) == (libc::SOL_UDP, libc::UDP_GRO);
     let stride = if is_stride { usize::try_from(stride.bytes).ok() } else { None };
     Ok(Batch { len, stride: stride.unwrap_or(len), from })
 }

@@ -15,7 +15,7 @@ pub use limits::Limits;
 use core::fmt;
 
 use super::SealError;
-use super::key::{AAD, TAG, Use};
+use super::key::{AAD, Key, TAG, Use};
 use super::schedule::Chain;
 use crate::control::Role;
 
@@ -91,8 +91,8 @@ impl MessageSealer {
         if record.len() != expected {
             return Err(SealError::Size { expected, found: record.len() });
         }
-        self.advance(mark(last), record, |chain, number, aad, text, tag| {
-            chain.key().seal(number, aad, plaintext, text, tag)
+        self.advance(mark(last), record, |key, number, aad, text, tag| {
+            key.seal(number, aad, plaintext, text, tag)
         })
     }
 
@@ -101,8 +101,8 @@ impl MessageSealer {
     /// # Errors
     /// As [`seal`](Self::seal).
     pub fn seal_in_place(&mut self, last: bool, record: &mut [u8]) -> Result<(), SealError> {
-        self.advance(mark(last), record, |chain, number, aad, text, tag| {
-            chain.key().seal_in_place(number, aad, text, tag)
+        self.advance(mark(last), record, |key, number, aad, text, tag| {
+            key.seal_in_place(number, aad, text, tag)
         })
     }
 
@@ -111,9 +111,7 @@ impl MessageSealer {
     /// # Errors
     /// As [`seal`](Self::seal).
     pub fn seal_note(&mut self, record: &mut [u8]) -> Result<(), SealError> {
-        self.advance(NOTE, record, |chain, number, aad, text, tag| {
-            chain.key().seal_in_place(number, aad, text, tag)
-        })
+        self.advance(NOTE, record, |key, number, aad, text, tag| key.seal_in_place(number, aad, text, tag))
     }
 
     /// Takes the next number, and the next key if it is time, and has them used.
@@ -121,7 +119,7 @@ impl MessageSealer {
         &mut self,
         mark: u32,
         record: &mut [u8],
-        seal: impl FnOnce(&Chain, u64, [u8; AAD], &mut [u8], &mut [u8]) -> Result<(), SealError>,
+        seal: impl FnOnce(&Key, u64, [u8; AAD], &mut [u8], &mut [u8]) -> Result<(), SealError>,
     ) -> Result<(), SealError> {
         let (header, text, tag) = split(record)?;
         let number = self.counter;
@@ -136,7 +134,7 @@ impl MessageSealer {
         self.used.records += 1;
         self.used.bytes = self.used.bytes.saturating_add(bytes);
         *header = (mark | self.chain.epoch()).to_be_bytes();
-        seal(&self.chain, number, associated(self.sender, *header, number), text, tag)
+        seal(self.chain.key()?, number, associated(self.sender, *header, number), text, tag)
     }
 
     #[cfg(test)]
@@ -178,8 +176,7 @@ impl MessageOpener {
         let Some(bytes) = out.get_mut(..text.len()) else {
             return Err(SealError::Size { expected: text.len(), found });
         };
-        let mark =
-            self.advance(*header, |chain, number, aad| chain.key().open(number, aad, text, tag, bytes))?;
+        let mark = self.advance(*header, |key, number, aad| key.open(number, aad, text, tag, bytes))?;
         Ok(Fragment { last: mark == LAST, note: mark == NOTE, bytes })
     }
 
@@ -190,8 +187,7 @@ impl MessageOpener {
     pub fn open_in_place<'a>(&mut self, record: &'a mut [u8]) -> Result<Fragment<'a>, SealError> {
         self.check()?;
         let Ok((header, bytes, tag)) = split(record) else { return Err(self.fail()) };
-        let mark =
-            self.advance(*header, |chain, number, aad| chain.key().open_in_place(number, aad, tag, bytes))?;
+        let mark = self.advance(*header, |key, number, aad| key.open_in_place(number, aad, tag, bytes))?;
         Ok(Fragment { last: mark == LAST, note: mark == NOTE, bytes })
     }
 
@@ -221,8 +217,7 @@ impl MessageOpener {
         if Self::says_note(header) {
             return Err(self.fail());
         }
-        let mark =
-            self.advance(header, |chain, number, aad| chain.key().open_in_place(number, aad, tag, text))?;
+        let mark = self.advance(header, |key, number, aad| key.open_in_place(number, aad, tag, text))?;
         Ok(mark == LAST)
     }
 
@@ -234,7 +229,7 @@ impl MessageOpener {
     fn advance(
         &mut self,
         header: [u8; HEADER],
-        open: impl FnOnce(&Chain, u64, [u8; AAD]) -> bool,
+        open: impl FnOnce(&Key, u64, [u8; AAD]) -> bool,
     ) -> Result<u32, SealError> {
         let word = u32::from_be_bytes(header);
         let (mark, epoch) = (word & !EPOCH, word & EPOCH);
@@ -244,13 +239,15 @@ impl MessageOpener {
         }
         let (number, aad) = (self.counter, associated(self.sender, header, self.counter));
         if epoch == self.chain.epoch() {
-            if !open(&self.chain, number, aad) {
+            let opened = self.chain.key().map(|key| open(key, number, aad));
+            if !opened.map_err(|error| self.fail_with(error))? {
                 return Err(self.fail());
             }
         } else if Some(epoch) == self.chain.epoch().checked_add(1) {
             // The old key goes only when the new one has proved that the peer has changed too.
-            let next = self.chain.next().map_err(|error| self.fail_with(error))?;
-            if !open(&next, number, aad) {
+            let mut next = self.chain.next().map_err(|error| self.fail_with(error))?;
+            let opened = next.key().map(|key| open(key, number, aad));
+            if !opened.map_err(|error| self.fail_with(error))? {
                 return Err(self.fail());
             }
             self.chain = next;

@@ -79,7 +79,8 @@ pub(super) const fn peer_of(role: Role) -> Role {
 /// The keys of one direction's messages, epoch after epoch.
 pub(super) struct Chain {
     secret: Secret,
-    key: Key,
+    /// Once it was used: many sessions exchange no messages.
+    key: Option<Key>,
     epoch: u32,
 }
 
@@ -93,11 +94,7 @@ impl Chain {
             Role::Client => b"c message",
             Role::Server => b"s message",
         };
-        Self::of(session.derive(label, b"")?, 0)
-    }
-
-    fn of(secret: Secret, epoch: u32) -> Result<Self, SealError> {
-        Ok(Self { key: Key::of(&secret)?, secret, epoch })
+        Ok(Self { secret: session.derive(label, b"")?, key: None, epoch: 0 })
     }
 
     /// The epoch after this one; one-way, as TLS's application traffic secrets are (RFC 8446, section 7.2).
@@ -105,11 +102,14 @@ impl Chain {
         if self.epoch == Self::LAST {
             return Err(SealError::Exhausted);
         }
-        Self::of(self.secret.derive(b"next", b"")?, self.epoch + 1)
+        Ok(Self { secret: self.secret.derive(b"next", b"")?, key: None, epoch: self.epoch + 1 })
     }
 
-    pub(super) const fn key(&self) -> &Key {
-        &self.key
+    pub(super) fn key(&mut self) -> Result<&Key, SealError> {
+        if self.key.is_none() {
+            self.key = Some(Key::of(&self.secret)?);
+        }
+        self.key.as_ref().ok_or(SealError::Library)
     }
 
     pub(super) const fn epoch(&self) -> u32 {

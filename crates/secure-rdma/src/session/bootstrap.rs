@@ -2,16 +2,17 @@
 //!
 //! ```text
 //!   client                                            server
-//!   Hello     ───────────────────────────────────────▶
-//!             ◀───────────────────────────────────────  Hello
-//!   versions and sealing policies agree                 versions and sealing policies agree
 //!   queue pair in INIT, receives posted
-//!   Endpoint  ───────────────────────────────────────▶  keys; queue pair INIT → RTR → RTS, receives posted
+//!   Hello, Endpoint  ────────────────────────────────▶  versions and sealing policies agree
+//!             ◀───────────────────────────────────────  Hello
+//!   versions and sealing policies agree                 keys; queue pair INIT → RTR → RTS, receives posted
 //!             ◀───────────────────────────────────────  Endpoint, Region, Ready
 //!   keys; RTR → RTS
 //!   Ready     ───────────────────────────────────────▶  session open
 //!   session open
 //! ```
+//!
+//! What stands in one line is one write: a wake-up of the other side less.
 //!
 //! Each side draws the PSN that it will send with (`sq_psn`) itself and tells it to the other, whose `rq_psn` it becomes. The types
 //! [`OwnPsn`] and [`PeerPsn`] keep the two apart.
@@ -98,14 +99,15 @@ where
     const SLOT: u32 = 64 << 10;
     const SEALED_SLOT: u32 = SLOT / Format::DEFAULT.payload * Format::DEFAULT.stride();
     let mut steps = Steps { control, peer: tls::Peer::Server };
-    steps.say("greeting the server", &[hello(Role::Client, local.options)]).await?;
+    // Of what the server answers, nothing changes what it is told of the queue pair.
+    let slot_size = |least: u32| least.max(local.options.buffers.in_range().size);
+    let prepared = Prepared::new(&local, PeerRights::default(), slot_size(SEALED_SLOT))?;
+    let own = prepared.endpoint();
+    let records = [hello(Role::Client, local.options), Record::Endpoint(own.clone())];
+    steps.say("greeting the server", &records).await?;
     let hello = steps.hello(Role::Server).await?;
     let sealed = agree(local.options.seal, hello.seal)?;
-    let least = if sealed { SEALED_SLOT } else { SLOT };
-    let slot_size = least.max(local.options.buffers.in_range().size);
-    let prepared = Prepared::new(&local, PeerRights::default(), slot_size)?;
-    let own = prepared.endpoint();
-    steps.say("describing the queue pair", &[Record::Endpoint(own.clone())]).await?;
+    let prepared = Prepared { slot_size: slot_size(if sealed { SEALED_SLOT } else { SLOT }), ..prepared };
     let endpoint = steps.endpoint(&local).await?;
     let region = match steps.next("waiting for the region").await? {
         Record::Region(region) => region,

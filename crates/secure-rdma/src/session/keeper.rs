@@ -106,7 +106,8 @@ impl Keeper {
     {
         let (wishes, wanted) = mpsc::channel(1);
         let (set_life, life) = watch::channel(Life::Open);
-        tokio::spawn(async move {
+        // In a box: tokio moves a task several times, with the TLS connection that is in this one.
+        tokio::spawn(Box::pin(async move {
             let (reader, writer) = control.into_split();
             let mut task =
                 Task { reader, writer, wanted, life: set_life, timing, heard: Instant::now(), pings: 0 };
@@ -121,7 +122,7 @@ impl Keeper {
             // Who hears of the end may rely on it that TLS's secrets are wiped.
             drop((reader, writer));
             life.send_replace(end);
-        });
+        }));
         Self { wishes, life }
     }
 

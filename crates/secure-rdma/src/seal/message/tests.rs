@@ -209,9 +209,8 @@ fn every_bit_of_a_note_counts_and_no_fragment_can_be_passed_off_as_one() {
 fn a_note_that_ends_a_message_is_refused_though_the_peer_sealed_it() {
     let (mut sealer, mut opener) = path(Suite::Aes256Gcm, FEW);
     let mut record = [0; 16 + OVERHEAD];
-    let seal = |chain: &Chain, number, aad, text: &mut [u8], tag: &mut [u8]| {
-        chain.key().seal_in_place(number, aad, text, tag)
-    };
+    let seal =
+        |key: &Key, number, aad, text: &mut [u8], tag: &mut [u8]| key.seal_in_place(number, aad, text, tag);
     sealer.advance(LAST | NOTE, &mut record, seal).unwrap();
     assert_eq!(open(&mut opener, &record), Err(SealError::Message { counter: 0 }));
     assert_ended(&mut opener, 0);
