@@ -13,7 +13,8 @@ use end::{Connected, Need, Prepared, Told};
 use std::time::{Duration, Instant};
 use verbs::{Completion, DeviceSelector, SendRequest, Slice, Status};
 
-/// Bytes that are under way at a time where bandwidth is measured: they, and the packets made of them, stay in a core's second-level cache.
+/// Bytes that are under way at a time where bandwidth is measured, unless messages are long: they, and the packets made of them, stay in a
+/// core's second-level cache.
 const UNDER_WAY: usize = 1 << 19;
 
 /// Messages that are under way at a time, at least, and at most.

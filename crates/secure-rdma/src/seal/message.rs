@@ -101,9 +101,7 @@ impl MessageSealer {
     /// # Errors
     /// As [`seal`](Self::seal).
     pub fn seal_in_place(&mut self, last: bool, record: &mut [u8]) -> Result<(), SealError> {
-        self.advance(mark(last), record, |key, number, aad, text, tag| {
-            key.seal_in_place(number, aad, text, tag)
-        })
+        self.advance(mark(last), record, Key::seal_in_place)
     }
 
     /// Seals `record` where it stands, as a note.
@@ -111,7 +109,7 @@ impl MessageSealer {
     /// # Errors
     /// As [`seal`](Self::seal).
     pub fn seal_note(&mut self, record: &mut [u8]) -> Result<(), SealError> {
-        self.advance(NOTE, record, |key, number, aad, text, tag| key.seal_in_place(number, aad, text, tag))
+        self.advance(NOTE, record, Key::seal_in_place)
     }
 
     /// Takes the next number, and the next key if it is time, and has them used.

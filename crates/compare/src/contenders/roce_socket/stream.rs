@@ -1,4 +1,5 @@
-//! Messages in one direction, in packets of the largest path MTU, from one memory into another.
+//! Messages in one direction, in packets of the largest path MTU, from one memory into another. Nothing is held back for a slower receiver, and
+//! only what arrives counts, as with bare UDP.
 
 use super::{End, headers};
 use crate::clock::{Clock, Meter};
@@ -89,9 +90,9 @@ impl Stream {
     /// Takes a packet; how many bytes of messages are there because of it.
     fn arrived(self, memory: &mut Memory, packet: &Packet<'_>) -> usize {
         let Opcode::Known { operation, .. } = packet.headers.bth.opcode else { return 0 };
-        memory.put(packet.payload, operation.is_first_or_only());
+        let bytes = memory.put(packet.payload, operation.is_first_or_only());
         match self {
-            Self::Send | Self::Write => packet.payload.len(),
+            Self::Send | Self::Write => bytes,
             Self::Sealed if operation.is_last_or_only() => memory.open(),
             Self::Sealed => 0,
         }
@@ -123,15 +124,16 @@ impl Memory {
         Ok(Self { bytes: vec![0; size], end: 0, key: key()? })
     }
 
-    /// Puts a packet's payload behind that of the one before, as far as there is room: packets may have been lost.
-    fn put(&mut self, payload: &[u8], first: bool) {
+    /// Puts a packet's payload behind that of the one before, and returns how many bytes that were: none where there is no room, since
+    /// the first packet of a message was lost.
+    fn put(&mut self, payload: &[u8], first: bool) -> usize {
         if first {
             self.end = 0;
         }
-        if let Some(place) = self.bytes.get_mut(self.end..self.end + payload.len()) {
-            place.copy_from_slice(payload);
-            self.end += payload.len();
-        }
+        let Some(place) = self.bytes.get_mut(self.end..self.end + payload.len()) else { return 0 };
+        place.copy_from_slice(payload);
+        self.end += payload.len();
+        payload.len()
     }
 
     /// Opens the fragment that has arrived; the length of its text, or 0 if packets of it are missing.
