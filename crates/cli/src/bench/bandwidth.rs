@@ -82,11 +82,12 @@ impl Connected {
         Ok(rate)
     }
 
-    /// Posts as much as may be under way.
+    /// Posts as much as may be under way, in one list: on the embedded device short messages then share system calls.
     fn post(&mut self, lane: usize, count: &mut Count, inline: Option<&[u8]>) -> Result<(), Failure> {
         let Plan { operation, size, depth, limit, .. } = self.plan;
         // At a quarter of the depth, so that there is always something to do while something is reported.
         let signal = u64::from(SIGNAL.min(depth.div_ceil(4)));
+        let mut requests = Vec::new();
         while count.posted - count.completed < u64::from(depth) && !limit.reached_by_number(count.posted) {
             let number = count.posted + 1;
             let remote = self.lanes[lane].remote;
@@ -101,10 +102,10 @@ impl Connected {
             };
             let reported = number.is_multiple_of(signal) || limit.reached_by_number(number);
             let request = if reported { request } else { request.unsignaled() };
-            self.lanes[lane].queue_pair.post_send(request).map_err(|error| refused(&error))?;
+            requests.push(request);
             count.posted = number;
         }
-        Ok(())
+        self.lanes[lane].queue_pair.post_send_list(requests).map_err(|error| refused(&error))
     }
 }
 

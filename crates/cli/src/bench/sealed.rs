@@ -95,8 +95,9 @@ pub(super) async fn measure(
                 meter.elapsed()
             };
             while !limit.reached(posted, note(posted.saturating_sub(depth.into()))) {
-                post(&mut session, operation, &message).await?;
-                posted += 1;
+                let list = list(operation, depth, limit, posted);
+                post(&mut session, operation, &message, list).await?;
+                posted += list;
                 if operation == Operation::Read && posted >= depth.into() {
                     session.next_read().await?;
                 }
@@ -138,11 +139,27 @@ async fn latency(
     Ok(times)
 }
 
-/// Has an operation under way.
-async fn post(session: &mut Session, operation: Operation, message: &[u8]) -> Result<(), SessionError> {
+/// How many operations are posted together: messages in lists, as in clear, since short ones then share system calls.
+fn list(operation: Operation, depth: u32, limit: Limit, posted: u64) -> u64 {
+    let most = if operation == Operation::Send { u64::from(depth.div_ceil(4)) } else { 1 };
+    match limit {
+        Limit::Messages(limit) => most.min(limit.saturating_sub(posted)).max(1),
+        Limit::Time(_) => most,
+    }
+}
+
+/// Has an operation under way, or so many messages.
+async fn post(
+    session: &mut Session,
+    operation: Operation,
+    message: &[u8],
+    list: u64,
+) -> Result<(), SessionError> {
     match operation {
-        // It waits for a buffer, that is, until no more are under way than may be.
-        Operation::Send => session.post_send(message).await,
+        // It waits for buffers, that is, until no more are under way than may be.
+        Operation::Send => {
+            session.post_sends(std::iter::repeat_n(message, usize::try_from(list).unwrap_or(1))).await
+        }
         Operation::Write => session.post_write(0, message).await,
         Operation::Read => session.post_read(0, message.len()).await,
         Operation::Atomic => carry_out(session, operation, message).await,
