@@ -5,12 +5,12 @@ pub(crate) mod bench;
 use crate::place::Place;
 use crate::size::Size;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use rdma_verbs::DeviceSelector;
 use secure_rdma::certs::{Fingerprint, Name};
 use secure_rdma::control::SealPolicy;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use verbs::DeviceSelector;
 
 pub(crate) use bench::BenchArgs;
 

@@ -32,12 +32,12 @@ use crate::runtime::{self, Interruption};
 use crate::{logging, output};
 use pair::Pair;
 use progress::Progress;
+use rdma_verbs::Device;
 use report::{Report, Row};
 use request::Request;
 use secure_rdma::{Buffers, Session};
 use std::sync::Arc;
 use task::Operation;
-use verbs::Device;
 
 /// The longest message that is measured, in bytes.
 pub(crate) const LONGEST: u64 = 256 << 20;

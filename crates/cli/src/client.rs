@@ -11,12 +11,12 @@ use crate::runtime::{self, Interruption};
 use crate::trust::server_name;
 use crate::{logging, output};
 use input::Lines;
+use rdma_verbs::Device;
 use secure_rdma::certs::Name;
 use secure_rdma::control::Access;
 use secure_rdma::{Client, ClientConfig, Session, SessionError, SessionInfo, SessionOptions};
 use std::io::{self, IsTerminal};
 use talk::{Talk, Turn};
-use verbs::Device;
 
 pub(crate) fn run(args: ClientArgs) -> Result<(), Failure> {
     logging::start(args.verbose);

@@ -16,6 +16,7 @@ use crate::runtime::{self, Interruption};
 use crate::trust::server_name;
 use crate::{logging, output};
 use client::{Devices, Participant, Stage};
+use rdma_verbs::{Device, DeviceSelector};
 use report::Report;
 use secure_rdma::SessionOptions;
 use secure_rdma::certs::{Name, Store};
@@ -25,7 +26,6 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::task::JoinSet;
-use verbs::{Device, DeviceSelector};
 
 pub(crate) fn run(args: &DemoArgs) -> Result<(), Failure> {
     if args.connect.is_none() && args.trust.is_given() {

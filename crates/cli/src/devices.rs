@@ -3,9 +3,9 @@
 use crate::args::DevicesArgs;
 use crate::failure::Failure;
 use crate::{logging, output};
+use rdma_verbs::{Attributes, Device, DeviceSelector, GidEntry};
 use serde::Serialize;
 use std::collections::BTreeMap;
-use verbs::{Attributes, Device, DeviceSelector, GidEntry};
 
 /// What `--json` prints.
 #[derive(Debug, Serialize)]
@@ -63,7 +63,7 @@ struct Limits {
 
 pub(crate) fn run(args: &DevicesArgs) -> Result<(), Failure> {
     logging::start(false);
-    let devices: Vec<_> = verbs::devices().iter().map(entry).collect();
+    let devices: Vec<_> = rdma_verbs::devices().iter().map(entry).collect();
     if args.json {
         return output::json(&Document { devices });
     }
@@ -75,7 +75,7 @@ fn entry(selector: &DeviceSelector) -> Entry {
     Entry { name: selector.to_string(), state }
 }
 
-fn describe(selector: &DeviceSelector) -> Result<State, verbs::Error> {
+fn describe(selector: &DeviceSelector) -> Result<State, rdma_verbs::Error> {
     let device = Device::open(selector)?;
     let counters = device.counters().into_iter().map(|(name, count)| (name.into_owned(), count));
     Ok(State::Usable {

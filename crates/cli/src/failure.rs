@@ -13,7 +13,7 @@ pub(crate) enum Failure {
     #[error(transparent)]
     Certificates(#[from] CertsError),
     #[error("RDMA device: {0}")]
-    Device(#[from] verbs::Error),
+    Device(#[from] rdma_verbs::Error),
     #[error("{what}: {source}")]
     System { what: &'static str, source: io::Error },
     /// The user asked for what can't be.

@@ -5,6 +5,7 @@ use crate::echo::{self, Echoed};
 use crate::failure::Failure;
 use crate::runtime::{self, Hangup, Interruption};
 use crate::{logging, output};
+use rdma_verbs::Device;
 use secure_rdma::certs::{CertsError, Identity, Name, Store, Timestamp, host_names};
 use secure_rdma::control::Access;
 use secure_rdma::tls::{ClientAuth, ClientTrust};
@@ -17,7 +18,6 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
-use verbs::Device;
 
 /// The TCP port of the control channel.
 pub(crate) const PORT: u16 = 4433;

@@ -7,8 +7,8 @@ use crate::ends::Place;
 use crate::failure::Failure;
 use crate::figure::Figure;
 use crate::sample::Sample;
+use rdma_verbs::DeviceSelector;
 use std::sync::Arc;
-use verbs::DeviceSelector;
 
 /// Something that moves bytes from one end to the other.
 pub(crate) trait Contender {
@@ -33,9 +33,9 @@ pub(crate) fn all(credentials: &Arc<Credentials>) -> Vec<Box<dyn Contender>> {
         Box::new(quic::Quic::as_it_comes(credentials)),
         Box::new(quic::Quic::with_large_packets(credentials)),
     ];
-    for device in verbs::devices().into_iter().rev() {
+    for device in rdma_verbs::devices().into_iter().rev() {
         let name = match &device {
-            DeviceSelector::Named { name, .. } if verbs::Device::open(&device).is_ok() => name.clone(),
+            DeviceSelector::Named { name, .. } if rdma_verbs::Device::open(&device).is_ok() => name.clone(),
             DeviceSelector::Embedded { .. } => "embedded".to_owned(),
             // Without an active port, say.
             _ => continue,

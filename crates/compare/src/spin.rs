@@ -1,6 +1,6 @@
 //! Waiting without sleeping.
 
-/// How often one looks before one lets others have the core: as `verbs::CompletionQueue::spin` does.
+/// How often one looks before one lets others have the core: as `rdma_verbs::CompletionQueue::spin` does.
 const POLLS: u32 = 64;
 
 /// Between two looks in vain.

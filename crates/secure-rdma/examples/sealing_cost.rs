@@ -8,6 +8,7 @@
 //! that two rounds following each other have, with the least and the most. Figures depend on the machine and on what else it does; the
 //! ratios less so.
 
+use rdma_verbs::{Device, DeviceSelector};
 use secure_rdma::certs::{Name, Store};
 use secure_rdma::control::SealPolicy;
 use secure_rdma::tls::{ClientAuth, Trust};
@@ -15,7 +16,6 @@ use secure_rdma::{Arrival, Client, ClientConfig, Server, ServerConfig, Session, 
 use std::error::Error;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
-use verbs::{Device, DeviceSelector};
 
 /// How often each is measured.
 const ROUNDS: usize = 9;

@@ -5,12 +5,12 @@ use crate::certs::{Identity, Name};
 use crate::control::ControlChannel;
 use crate::session::{Local, STEP_LIMIT, Session, SessionOptions, as_client};
 use crate::tls::{ClientTls, Trust};
+use rdma_verbs::Device;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::{Instant, timeout};
-use verbs::Device;
 
 /// Whom a client trusts, who it is, and what it wants of its sessions.
 #[derive(Clone, Debug)]

@@ -4,10 +4,10 @@ use crate::certs::{Fingerprint, SubjectNames};
 use crate::control::{ControlError, ErrorCode, ErrorKind, Invalid, SealPolicy, Text};
 use crate::seal::SealError;
 use crate::tls::TlsError;
+use rdma_verbs::Status;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
-use verbs::Status;
 
 /// Why a session didn't come to be, or came to an end.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -215,7 +215,7 @@ pub enum SessionError {
     },
     /// The device refused.
     #[error("RDMA device: {0}")]
-    Device(std::sync::Arc<verbs::Error>),
+    Device(std::sync::Arc<rdma_verbs::Error>),
     /// The system refused.
     #[error("{what}: {reason}")]
     System {
@@ -287,21 +287,21 @@ impl From<SealError> for SessionError {
     }
 }
 
-impl From<verbs::Error> for SessionError {
-    fn from(error: verbs::Error) -> Self {
+impl From<rdma_verbs::Error> for SessionError {
+    fn from(error: rdma_verbs::Error) -> Self {
         Self::Device(error.into())
     }
 }
 
-impl From<verbs::PostError> for SessionError {
-    fn from(error: verbs::PostError) -> Self {
+impl From<rdma_verbs::PostError> for SessionError {
+    fn from(error: rdma_verbs::PostError) -> Self {
         Self::System { what: "posting a work request", reason: error.to_string() }
     }
 }
 
-impl From<verbs::SliceError> for SessionError {
-    fn from(error: verbs::SliceError) -> Self {
-        Self::Device(verbs::Error::from(error).into())
+impl From<rdma_verbs::SliceError> for SessionError {
+    fn from(error: rdma_verbs::SliceError) -> Self {
+        Self::Device(rdma_verbs::Error::from(error).into())
     }
 }
 

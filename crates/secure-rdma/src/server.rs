@@ -7,6 +7,7 @@ use crate::guests::{Grant, Guests};
 use crate::session::{Local, Offer, STEP_LIMIT, Session, SessionOptions, as_server};
 use crate::tls::{ClientAuth, Rules, ServerTls, Shown, TlsError};
 use core::fmt;
+use rdma_verbs::Device;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +15,6 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
-use verbs::Device;
 
 /// What a server offers, and its limits.
 #[derive(Clone, Debug)]

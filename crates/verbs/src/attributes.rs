@@ -26,7 +26,7 @@ pub struct Attributes {
 impl Attributes {
     /// The embedded device's.
     pub(crate) const EMBEDDED: Self = {
-        let device::Attributes {
+        let rocev2_device::Attributes {
             max_qp,
             max_qp_wr,
             max_sge,
@@ -35,7 +35,7 @@ impl Attributes {
             max_mr,
             max_message,
             max_rd_atomic,
-        } = device::ATTRIBUTES;
+        } = rocev2_device::ATTRIBUTES;
         Self {
             max_qp,
             max_qp_wr,

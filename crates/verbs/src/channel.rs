@@ -14,12 +14,12 @@ pub struct CompletionChannel {
 }
 
 enum Side {
-    Embedded(Arc<device::CompletionChannel>),
+    Embedded(Arc<rocev2_device::CompletionChannel>),
     Ibv(Arc<ibv::completion::Channel>),
 }
 
 impl CompletionChannel {
-    pub(crate) fn embedded(channel: Arc<device::CompletionChannel>) -> Self {
+    pub(crate) fn embedded(channel: Arc<rocev2_device::CompletionChannel>) -> Self {
         Self { side: Side::Embedded(channel) }
     }
 
@@ -27,7 +27,7 @@ impl CompletionChannel {
         Self { side: Side::Ibv(Arc::new(channel)) }
     }
 
-    pub(crate) fn side_embedded(&self) -> Option<&Arc<device::CompletionChannel>> {
+    pub(crate) fn side_embedded(&self) -> Option<&Arc<rocev2_device::CompletionChannel>> {
         match &self.side {
             Side::Embedded(channel) => Some(channel),
             Side::Ibv(_) => None,

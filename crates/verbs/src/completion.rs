@@ -4,14 +4,14 @@ use crate::channel::CompletionChannel;
 use crate::request::{Kept, Slices};
 use crate::status::Status;
 use crate::{Error, Slice, ibv};
-use device::WorkCompletion;
 use rocev2::Qpn;
 use rocev2::rc::CompletionKind;
+use rocev2_device::WorkCompletion;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-pub use device::Arm;
+pub use rocev2_device::Arm;
 
 /// How often [`CompletionQueue::spin`] polls before it lets others have the core between two polls: some tens of microseconds, in
 /// which a peer with a core of its own answers.
@@ -117,7 +117,7 @@ pub struct CompletionQueue {
 
 enum Side {
     Embedded {
-        queue: device::CompletionQueue,
+        queue: rocev2_device::CompletionQueue,
         /// Reused from poll to poll.
         scratch: Mutex<Vec<WorkCompletion>>,
     },
@@ -125,7 +125,10 @@ enum Side {
 }
 
 impl CompletionQueue {
-    pub(crate) fn embedded(queue: device::CompletionQueue, channel: Option<&Arc<CompletionChannel>>) -> Self {
+    pub(crate) fn embedded(
+        queue: rocev2_device::CompletionQueue,
+        channel: Option<&Arc<CompletionChannel>>,
+    ) -> Self {
         Self::new(Side::Embedded { queue, scratch: Mutex::default() }, channel)
     }
 
@@ -137,7 +140,7 @@ impl CompletionQueue {
         Self { side, channel: channel.cloned(), queue_pairs: Mutex::default() }
     }
 
-    pub(crate) fn side_embedded(&self) -> Option<&device::CompletionQueue> {
+    pub(crate) fn side_embedded(&self) -> Option<&rocev2_device::CompletionQueue> {
         match &self.side {
             Side::Embedded { queue, .. } => Some(queue),
             Side::Ibv(_) => None,

@@ -28,8 +28,9 @@ pub fn devices() -> Vec<DeviceSelector> {
 /// Whether this host has that address.
 #[must_use]
 pub fn is_own_address(address: IpAddr) -> bool {
-    let own = |interface: &device::net::Interface| interface.address == address;
-    address.is_loopback() || device::net::interfaces().is_ok_and(|interfaces| interfaces.iter().any(own))
+    let own = |interface: &rocev2_device::net::Interface| interface.address == address;
+    address.is_loopback()
+        || rocev2_device::net::interfaces().is_ok_and(|interfaces| interfaces.iter().any(own))
 }
 
 /// An open device, and of a libibverbs one the port that is used.
@@ -39,7 +40,7 @@ pub struct Device {
 }
 
 enum Side {
-    Embedded(device::Device),
+    Embedded(rocev2_device::Device),
     Ibv(Arc<Context>),
 }
 
@@ -56,7 +57,8 @@ impl Device {
                 None => Self::open(&DeviceSelector::Embedded { address: None, port: None }),
             },
             DeviceSelector::Embedded { address, port } => {
-                let embedded = device::Device::open(device::Config { address: *address, port: *port })?;
+                let embedded =
+                    rocev2_device::Device::open(rocev2_device::Config { address: *address, port: *port })?;
                 Ok(Arc::new(Self { side: Side::Embedded(embedded), name: selector.clone() }))
             }
             DeviceSelector::Named { name, port, gid_index } => {
@@ -132,7 +134,7 @@ impl Device {
                 let index = device.gid_index(address)?;
                 device.bind_gid(index)?;
                 let entry = self.gids().into_iter().nth(index);
-                entry.ok_or(Error::Embedded(device::DeviceError::GidIndex { index, count: index }))
+                entry.ok_or(Error::Embedded(rocev2_device::DeviceError::GidIndex { index, count: index }))
             }
             Side::Ibv(context) => context.gid_for(address),
         }
@@ -225,7 +227,7 @@ impl Device {
     }
 }
 
-fn embedded_gid((index, entry): (usize, device::GidEntry)) -> GidEntry {
+fn embedded_gid((index, entry): (usize, rocev2_device::GidEntry)) -> GidEntry {
     let unbound = SocketAddr::new(entry.address, rocev2::UDP_PORT);
     GidEntry {
         index,

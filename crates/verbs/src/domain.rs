@@ -14,7 +14,7 @@ pub struct ProtectionDomain {
 }
 
 pub(crate) enum Side {
-    Embedded(device::ProtectionDomain),
+    Embedded(rocev2_device::ProtectionDomain),
     Ibv(Arc<ibv::memory::Domain>),
 }
 

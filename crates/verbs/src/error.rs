@@ -12,7 +12,7 @@ use std::net::IpAddr;
 pub enum Error {
     /// The embedded device refused.
     #[error(transparent)]
-    Embedded(#[from] device::DeviceError),
+    Embedded(#[from] rocev2_device::DeviceError),
     /// libibverbs is needed and can't be used.
     #[error(
         "{asked} is a device of libibverbs, but {reason}; or use --device embedded, which needs no library"
@@ -21,7 +21,7 @@ pub enum Error {
         /// The device that was asked for.
         asked: String,
         /// What the loader said.
-        reason: &'static verbs_sys::LoadError,
+        reason: &'static rdma_verbs_sys::LoadError,
     },
     /// libibverbs works, but the kernel has no RDMA device at all.
     #[error(
@@ -130,13 +130,13 @@ pub enum Error {
     },
     /// No memory for a region.
     #[error(transparent)]
-    Mapping(#[from] device::memory::MappingError),
+    Mapping(#[from] rocev2_device::memory::MappingError),
     /// Rights that no region may have together.
     #[error(transparent)]
-    Access(#[from] device::memory::AccessError),
+    Access(#[from] rocev2_device::memory::AccessError),
     /// The completion queue overflowed.
     #[error(transparent)]
-    Overflow(#[from] device::Overflow),
+    Overflow(#[from] rocev2_device::Overflow),
     /// Things of two devices were put together.
     #[error("{0} belongs to another device: what is used together must be made by one device")]
     Mixed(&'static str),

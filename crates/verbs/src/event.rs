@@ -1,8 +1,8 @@
 //! Asynchronous events.
 
-use device::DeviceEvent;
 use rocev2::Qpn;
 use rocev2::rc::AsyncEvent;
+use rocev2_device::DeviceEvent;
 
 /// An asynchronous event and what it concerns (`ibv_get_async_event(3)`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

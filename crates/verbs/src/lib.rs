@@ -56,6 +56,6 @@ pub use request::{RecvRequest, SendRequest};
 pub use selector::{DeviceSelector, SelectorError};
 pub use status::Status;
 
-pub use ::device::Gid;
 pub use rocev2::rc::{AsyncEvent, CompletionKind, PeerRights, State};
 pub use rocev2::{Mtu, Psn, Qpn, UDP_PORT};
+pub use rocev2_device::Gid;

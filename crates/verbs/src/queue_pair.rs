@@ -9,9 +9,9 @@ use crate::request::{Kept, RecvRequest, SendRequest, Work};
 use crate::{Attributes, Error, Gid, PostError, PostReason, ibv};
 use core::fmt;
 use core::marker::PhantomData;
-use device::Buffers;
 use rocev2::rc::{self, InitAttributes, PeerRights, ReceiveAttributes, SendAttributes, State, Transition};
 use rocev2::{Mtu, Qpn};
+use rocev2_device::Buffers;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
@@ -35,7 +35,7 @@ impl QueuePairLimits {
             if asked <= limit {
                 Ok(())
             } else {
-                Err(Error::Embedded(device::DeviceError::Limit { what, asked, limit }))
+                Err(Error::Embedded(rocev2_device::DeviceError::Limit { what, asked, limit }))
             }
         };
         within("elements of a scatter/gather list", self.max_sge, limits.max_sge)?;
@@ -206,7 +206,7 @@ impl fmt::Debug for Breaker {
 }
 
 pub(crate) enum Side {
-    Embedded(device::QueuePair),
+    Embedded(rocev2_device::QueuePair),
     Ibv(ibv::queue_pair::QueuePair),
 }
 
@@ -301,7 +301,7 @@ impl QueuePair<Init> {
                     max_dest_rd_atomic: options.max_dest_rd_atomic,
                     min_rnr_timer: options.min_rnr_timer,
                 };
-                let path = device::PathAttributes {
+                let path = rocev2_device::PathAttributes {
                     gid_index: options.gid_index,
                     peer_gid: peer.gid,
                     peer_port: peer.udp_port,

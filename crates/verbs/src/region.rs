@@ -2,16 +2,16 @@
 
 use crate::{SliceError, ibv};
 use core::fmt;
-use device::memory::Mapping;
 use rocev2::rc::RemoteAddress;
+use rocev2_device::memory::Mapping;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-pub use device::memory::Access;
+pub use rocev2_device::memory::Access;
 
 /// Registered memory of either kind of device.
 pub(crate) enum Memory {
-    Embedded(device::MemoryRegion),
+    Embedded(rocev2_device::MemoryRegion),
     Ibv(ibv::memory::Region),
 }
 
@@ -225,12 +225,12 @@ impl Slice {
     }
 
     /// For a work request of an embedded device, with `len` of its bytes; `None` if the region is another device's.
-    pub(crate) fn embedded_element(&self, len: u32) -> Option<device::Element> {
+    pub(crate) fn embedded_element(&self, len: u32) -> Option<rocev2_device::Element> {
         match &self.registered.memory {
             Memory::Embedded(memory) => {
                 let region = Arc::clone(memory.region());
                 let va = region.addr().wrapping_add(self.offset);
-                Some(device::Element { region, va, len })
+                Some(rocev2_device::Element { region, va, len })
             }
             Memory::Ibv(_) => None,
         }

@@ -4,13 +4,13 @@
 mod common;
 
 use common::{End, PATIENCE, Setup, connect, connect_with, pattern};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
-use verbs::{
+use rdma_verbs::{
     Access, Arm, AsyncEvent, CompletionKind, Draining, Error, Event, Mtu, OwnPsn, PeerRights, PostReason,
     Psn, QueuePair, QueuePairLimits, ReceiveOptions, RecvRequest, SendRequest, State, Status,
 };
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 const SIZES: [u32; 8] = [0, 1, 63, 4095, 4096, 4097, 65_536, 1 << 20];
 
@@ -207,7 +207,7 @@ fn a_foreign_key_is_refused_and_ends_the_connection() {
 
 #[test]
 fn a_peer_that_is_gone_is_noticed() {
-    let send = verbs::SendOptions { timeout: 10, retry_count: 2, ..Setup::default().send };
+    let send = rdma_verbs::SendOptions { timeout: 10, retry_count: 2, ..Setup::default().send };
     let (mut a, b) = connect(&Setup { send, ..Setup::default() });
     let remote = b.memory.remote().range(0, 1).unwrap();
     drop(b);
@@ -480,7 +480,7 @@ fn a_queue_pair_gets_ready_while_its_queue_is_polled_and_its_packets_arrive() {
 #[test]
 fn a_breaker_ends_a_connection_from_another_thread_and_outlives_it() {
     // Soft-RoCE takes 7 retries for as many as it takes (rxe: check_ack, retry_cnt).
-    let send = verbs::SendOptions { timeout: 10, retry_count: 2, ..Setup::default().send };
+    let send = rdma_verbs::SendOptions { timeout: 10, retry_count: 2, ..Setup::default().send };
     let (mut a, mut b) = connect(&Setup { send, receives: 1, ..Setup::default() });
     let breaker = b.qp().breaker();
     let again = breaker.clone();

@@ -12,10 +12,10 @@ mod rng;
 
 use common::{PATIENCE, Setup, connect_all};
 use flow::Flow;
+use rdma_verbs::{Mtu, SendOptions, State};
 use rng::Rng;
 use std::thread::yield_now;
 use std::time::Instant;
-use verbs::{Mtu, SendOptions, State};
 
 /// Operations of each direction of each connection.
 const OPERATIONS: u64 = 150;

@@ -1,7 +1,7 @@
 //! GIDs, names and fingerprints: what is read is written as what reads the same.
 
 use crate::input::Input;
-use device::Gid;
+use rocev2_device::Gid;
 use secure_rdma::certs::{Fingerprint, Name};
 
 pub(super) fn run(bytes: &[u8]) {

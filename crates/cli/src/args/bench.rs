@@ -81,7 +81,7 @@ pub(crate) struct MeasureArgs {
     pub(crate) tx_depth: Option<u32>,
     /// Path MTU: 256, 512, 1024, 2048 or 4096 (in clear; a session has the largest that both sides have) [default: the largest that both sides have]
     #[arg(short, long, value_name = "MTU", value_parser = mtu)]
-    pub(crate) mtu: Option<verbs::Mtu>,
+    pub(crate) mtu: Option<rdma_verbs::Mtu>,
     /// Both sides at once; the sum is shown (bw, in clear; the server of a sealed session only takes and sends back)
     #[arg(short, long)]
     pub(crate) bidirectional: bool,
@@ -139,8 +139,8 @@ fn seconds(text: &str) -> Result<Duration, &'static str> {
     seconds.map(Duration::from_secs_f64).ok_or("give a number of seconds from 0.01 to 86400")
 }
 
-fn mtu(text: &str) -> Result<verbs::Mtu, &'static str> {
-    text.parse().ok().and_then(verbs::Mtu::from_bytes).ok_or("give 256, 512, 1024, 2048 or 4096")
+fn mtu(text: &str) -> Result<rdma_verbs::Mtu, &'static str> {
+    text.parse().ok().and_then(rdma_verbs::Mtu::from_bytes).ok_or("give 256, 512, 1024, 2048 or 4096")
 }
 
 fn region(text: &str) -> Result<Size, String> {

@@ -5,8 +5,8 @@ use super::run::{BATCH, Course, Patience, refused};
 use super::statistics::Meter;
 use super::task::{Limit, Operation, Plan, Rate};
 use crate::failure::Failure;
+use rdma_verbs::SendRequest;
 use std::sync::atomic::Ordering;
-use verbs::SendRequest;
 
 /// Of so many requests, one is reported when it succeeds; the others come back with it.
 const SIGNAL: u32 = 16;
@@ -91,7 +91,7 @@ impl Connected {
         while count.posted - count.completed < u64::from(depth) && !limit.reached_by_number(count.posted) {
             let number = count.posted + 1;
             let remote = self.lanes[lane].remote;
-            let range = || remote.range(0, size.into()).map_err(verbs::Error::from);
+            let range = || remote.range(0, size.into()).map_err(rdma_verbs::Error::from);
             let request = match (operation, inline) {
                 (Operation::Send, Some(bytes)) => SendRequest::send_inline(bytes),
                 (Operation::Write, Some(bytes)) => SendRequest::write_inline(bytes, range()?),

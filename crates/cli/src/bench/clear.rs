@@ -8,11 +8,11 @@ use super::run::Course;
 use super::statistics::Times;
 use super::task::{self, Plan, Rate, Reply, Task, Word};
 use crate::failure::Failure;
+use rdma_verbs::Device;
 use secure_rdma::Session;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::{JoinError, JoinHandle};
-use verbs::Device;
 
 /// How often one looks whether something has ended.
 const TICK: Duration = Duration::from_millis(2);

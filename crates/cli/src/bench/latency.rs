@@ -8,9 +8,9 @@ use super::run::{BATCH, Course, POLLS, Patience, refused};
 use super::statistics::Times;
 use super::task::{Operation, Plan};
 use crate::failure::Failure;
+use rdma_verbs::{Completion, SendRequest};
 use std::sync::atomic::Ordering;
 use std::time::Instant;
-use verbs::{Completion, SendRequest};
 
 /// There is but one.
 const LANE: usize = 0;
@@ -96,7 +96,7 @@ impl<'a> Game<'a> {
         }
         let size = self.end.plan.size;
         let remote = self.end.lanes[LANE].remote;
-        let range = || remote.range(0, size.into()).map_err(verbs::Error::from);
+        let range = || remote.range(0, size.into()).map_err(rdma_verbs::Error::from);
         let request = match (operation, &mut self.inline) {
             (Operation::Send, Some(bytes)) => SendRequest::send_inline(bytes),
             (Operation::Write, Some(bytes)) => {
@@ -108,7 +108,7 @@ impl<'a> Game<'a> {
             (Operation::Send, None) => SendRequest::send([self.end.free(LANE)?]),
             (Operation::Write, None) => {
                 let mut slice = self.end.free(LANE)?;
-                slice.write(size - 1, &[mark]).map_err(verbs::Error::from)?;
+                slice.write(size - 1, &[mark]).map_err(rdma_verbs::Error::from)?;
                 SendRequest::write([slice], range()?)
             }
             (Operation::Read, _) => SendRequest::read([self.end.free(LANE)?], range()?),
@@ -146,7 +146,7 @@ impl<'a> Game<'a> {
                 }
                 Operation::Write => {
                     let mut last = [0];
-                    self.end.lanes[LANE].region.read(place, &mut last).map_err(verbs::Error::from)?;
+                    self.end.lanes[LANE].region.read(place, &mut last).map_err(rdma_verbs::Error::from)?;
                     if last == [mark] {
                         return Ok(true);
                     }

@@ -6,6 +6,7 @@ use crate::args::bench::MeasureArgs;
 use crate::failure::Failure;
 use crate::place::Place;
 use crate::trust::server_name;
+use rdma_verbs::Device;
 use secure_rdma::certs::Name;
 use secure_rdma::control::SealPolicy;
 use secure_rdma::tls::Trust;
@@ -16,7 +17,6 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, ChildStdout, Command};
-use verbs::Device;
 
 /// How long a server that is started here may take until it listens.
 const START: Duration = Duration::from_secs(30);

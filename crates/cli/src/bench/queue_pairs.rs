@@ -2,14 +2,14 @@
 
 use super::task::{End, Ends, Operation, Plan};
 use crate::failure::Failure;
-use secure_rdma::SessionInfo;
-use std::net::IpAddr;
-use std::sync::Arc;
-use verbs::{
+use rdma_verbs::{
     Access, CompletionQueue, Device, Gid, Init, MemoryRegion, OwnPsn, Peer, PeerPsn, PeerRights,
     ProtectionDomain, QueuePair, QueuePairLimits, ReadyToSend, ReceiveOptions, RecvRequest, RemoteRegion,
     SendOptions, Slice,
 };
+use secure_rdma::SessionInfo;
+use std::net::IpAddr;
+use std::sync::Arc;
 
 /// Bytes of buffers that one side may take for one measurement.
 pub(crate) const MEMORY: u64 = 1 << 30;
@@ -171,14 +171,14 @@ fn slices(
         return Ok(Vec::new());
     }
     let region = domain.register(count * size as usize, Access::LOCAL_WRITE)?;
-    let slice = |at: u64| Ok(region.slice(at * u64::from(size), size).map_err(verbs::Error::from)?);
+    let slice = |at: u64| Ok(region.slice(at * u64::from(size), size).map_err(rdma_verbs::Error::from)?);
     let slices = (0..count as u64).map(slice).collect();
     memory.push(region);
     slices
 }
 
 fn filled(mut slice: Slice) -> Result<Slice, Failure> {
-    slice.fill(&vec![CONTENT; slice.capacity() as usize]).map_err(verbs::Error::from)?;
+    slice.fill(&vec![CONTENT; slice.capacity() as usize]).map_err(rdma_verbs::Error::from)?;
     Ok(slice)
 }
 

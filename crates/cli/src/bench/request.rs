@@ -5,7 +5,7 @@ use super::task::{Limit, Operation, Plan};
 use super::{queue_pairs, sealed};
 use crate::args::bench::{Measure, MeasureArgs, Sealed};
 use crate::failure::Failure;
-use verbs::{Attributes, Mtu};
+use rdma_verbs::{Attributes, Mtu};
 
 /// Bytes of an atomic operation.
 const WORD: u32 = 8;

@@ -3,14 +3,14 @@
 use super::queue_pairs::Connected;
 use super::task::Limit;
 use crate::failure::Failure;
+use rdma_verbs::{Completion, RecvRequest, Slice, Status};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
-use verbs::{Completion, RecvRequest, Slice, Status};
 
 /// How long one looks for completions before one looks whether it is time to end.
 const LOOK: Duration = Duration::from_millis(5);
 
-/// How often one looks before one lets others have the core, as `verbs::CompletionQueue::spin` does.
+/// How often one looks before one lets others have the core, as `rdma_verbs::CompletionQueue::spin` does.
 pub(super) const POLLS: u32 = 64;
 
 /// Completions that are taken at a time.
@@ -128,7 +128,7 @@ impl Connected {
 }
 
 /// A request that the device didn't take.
-pub(super) fn refused(error: &verbs::PostError) -> Failure {
+pub(super) fn refused(error: &rdma_verbs::PostError) -> Failure {
     Failure::Other(format!("posting a request: {error}"))
 }
 

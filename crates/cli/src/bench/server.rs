@@ -11,6 +11,7 @@ use crate::runtime::{self, Interruption};
 use crate::server::{canonical, default_listen, take_ports};
 use crate::{logging, output};
 use core::time::Duration;
+use rdma_verbs::Device;
 use secure_rdma::certs::host_names;
 use secure_rdma::control::SealPolicy;
 use secure_rdma::tls::ClientAuth;
@@ -18,7 +19,6 @@ use secure_rdma::{Arrival, Buffers, Server, ServerConfig, Session, SessionOption
 use std::io;
 use std::sync::Arc;
 use tokio::task::JoinSet;
-use verbs::Device;
 
 /// Sessions at a time: those of one client with as many queue pairs as it can have, and one more.
 const CLIENTS: usize = 257;

@@ -15,10 +15,10 @@
 
 use crate::failure::Failure;
 use core::time::Duration;
+use rdma_verbs::{Mtu, Psn, Qpn, RemoteRegion};
 use secure_rdma::{Session, SessionError};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use verbs::{Mtu, Psn, Qpn, RemoteRegion};
 
 /// The version of these messages: there are no two yet that could do with each other.
 const VERSION: u32 = 1;

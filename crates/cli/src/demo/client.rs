@@ -2,13 +2,13 @@
 
 use super::server::Key;
 use crate::place::Place;
+use rdma_verbs::{Device, DeviceSelector, RemoteRegion, Status};
 use secure_rdma::certs::Name;
 use secure_rdma::control::ErrorKind;
 use secure_rdma::tls::Trust;
 use secure_rdma::{Client, ClientConfig, Session, SessionError, SessionInfo, SessionOptions};
 use std::sync::Arc;
 use std::time::Duration;
-use verbs::{Device, DeviceSelector, RemoteRegion, Status};
 
 /// Bytes of each client's region on the demo's own server.
 pub(super) const REGION: usize = 256 << 10;

@@ -4,6 +4,7 @@ use super::client::REGION;
 use crate::echo::{self, Echoed};
 use crate::failure::Failure;
 use crate::place::Place;
+use rdma_verbs::{Device, Qpn};
 use secure_rdma::certs::Identity;
 use secure_rdma::tls::ClientAuth;
 use secure_rdma::{Arrival, Server, ServerConfig, Session, SessionInfo, SessionOptions};
@@ -13,7 +14,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, JoinSet};
-use verbs::{Device, Qpn};
 
 /// How long the last clients' tasks have to finish.
 const FINISH: Duration = Duration::from_secs(30);

@@ -2,6 +2,7 @@
 
 use crate::process::{PATIENCE, Process};
 use crate::server::{LINES, SECURE_CLIENT, SECURE_SERVER, descriptors};
+use rdma_verbs::{Device, DeviceSelector};
 use rustix::process::Signal;
 use secure_rdma::certs::Name;
 use secure_rdma::tls::Trust;
@@ -13,7 +14,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
 use tokio::task::JoinSet;
-use verbs::{Device, DeviceSelector};
 
 /// Clients that are there at once.
 const TOGETHER: usize = 4;

@@ -3,13 +3,13 @@
 use crate::churn::Server;
 use crate::process::{PATIENCE, Process};
 use crate::server::SECURE_CLIENT;
+use rdma_verbs::{Device, DeviceSelector};
 use secure_rdma::certs::Name;
 use secure_rdma::tls::Trust;
 use secure_rdma::{Client, ClientConfig, Session, SessionOptions};
 use std::fs;
 use std::process::Command;
 use std::time::Duration;
-use verbs::{Device, DeviceSelector};
 
 /// How long nothing is done.
 const REST: Duration = Duration::from_secs(5);

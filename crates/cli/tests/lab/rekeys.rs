@@ -3,6 +3,7 @@
 use crate::gate::{self, NETWORK, Need};
 use crate::network::{End, Network};
 use crate::process::Process;
+use rdma_verbs::{Device, DeviceSelector};
 use secure_rdma::certs::{Name, Store};
 use secure_rdma::seal::Limits;
 use secure_rdma::tls::{ClientAuth, Trust};
@@ -14,7 +15,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 use tokio::runtime::Builder;
 use tokio::task::JoinSet;
-use verbs::{Device, DeviceSelector};
 
 /// In one half of the sessions the client sends, in the other the server.
 const SESSIONS: u32 = 32;

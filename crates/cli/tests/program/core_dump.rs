@@ -6,6 +6,7 @@
 
 use crate::harness::{PATIENCE, Server};
 use aws_lc_rs::hkdf::{HKDF_SHA256, HKDF_SHA384, KeyType, Prk};
+use rdma_verbs::{Device, Mtu, Psn, Qpn};
 use rocev2::icrc::{self, PseudoHeader};
 use rocev2::wire::{Aeth, Bth, Headers, Opcode, Operation, Packet, Syndrome};
 use rustls::{KeyLog, RootCertStore};
@@ -28,7 +29,6 @@ use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, TlsStream};
-use verbs::{Device, Mtu, Psn, Qpn};
 use zeroize::Zeroizing;
 
 /// Something to look for, under the name that it is reported by.

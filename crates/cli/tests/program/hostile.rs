@@ -1,6 +1,7 @@
 //! Clients that don't keep to the protocol: what the server says of each, and that it goes on serving.
 
 use crate::harness::{PATIENCE, Server};
+use rdma_verbs::{Mtu, Psn, Qpn};
 use secure_rdma::control::{
     ControlChannel, Endpoint, Fragments, Hello, MAX_RECORD, Record, Redacted, Role, SealPolicy, Text, VERSION,
 };
@@ -11,7 +12,6 @@ use std::num::NonZeroU16;
 use std::time::Instant;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use verbs::{Mtu, Psn, Qpn};
 
 /// Sends bytes over plain TCP, and waits until the server closes the connection; returns what it answered.
 fn plain(server: &Server, bytes: &[u8]) -> Vec<u8> {

@@ -11,10 +11,10 @@ use crate::ends::{Meeting, Place};
 use crate::failure::{Failure, While};
 use crate::figure::{Figure, LARGE, Op, SMALL};
 use crate::sample::Sample;
-use device::net::{RecvBuffers, Socket, TxBatch};
 use rocev2::icrc::PseudoHeader;
 use rocev2::wire::{Bth, Headers, Opcode, Operation, Packet};
 use rocev2::{Psn, Qpn};
+use rocev2_device::net::{RecvBuffers, Socket, TxBatch};
 use std::net::SocketAddr;
 use stream::Stream;
 

@@ -14,13 +14,13 @@ use crate::figure::{Figure, LARGE, Op, SMALL, TINY};
 use crate::runtime;
 use crate::sample::Sample;
 pub(crate) use idle::serve;
+use rdma_verbs::{Device, DeviceSelector};
 use secure_rdma::tls::ClientAuth;
 use secure_rdma::{Arrival, Buffers, Client, ClientConfig, Server, ServerConfig, Session, SessionOptions};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
-use verbs::{Device, DeviceSelector};
 
 /// Bytes of the memory that each client has on its server.
 const REGION: u64 = 1 << 20;

@@ -10,8 +10,8 @@ use crate::figure::{Figure, LARGE, LOSSY, MANY, Op, SMALL, TINY};
 use crate::runtime;
 use crate::sample::Sample;
 use end::{Connected, Need, Prepared, Told};
+use rdma_verbs::{Completion, DeviceSelector, SendRequest, Slice, Status};
 use std::time::{Duration, Instant};
-use verbs::{Completion, DeviceSelector, SendRequest, Slice, Status};
 
 /// Bytes that are under way at a time where bandwidth is measured, unless messages are long: they, and the packets made of them, stay in a
 /// core's second-level cache.

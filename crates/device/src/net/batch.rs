@@ -38,7 +38,7 @@ struct Run {
 ///
 /// ```no_run
 /// # fn icrc(_: &[u8], _: u16) -> u32 { 0 }
-/// # use device::net::{Socket, TxBatch};
+/// # use rocev2_device::net::{Socket, TxBatch};
 /// # fn send(socket: &Socket, peer: std::net::SocketAddr, packets: &[&[u8]]) {
 /// let mut batch = TxBatch::new();
 /// for packet in packets {

@@ -30,6 +30,10 @@ use crate::control::{
 };
 use crate::seal::{self, Context, Exporter, Format, Layout, SessionKeys};
 use crate::tls::{self, Negotiated, TlsError};
+use rdma_verbs::{
+    AsyncChannel, CompletionQueue, Device, Gid, GidEntry, Init, MemoryRegion, OwnPsn, Peer, PeerPsn,
+    PeerRights, ProtectionDomain, QueuePair, ReceiveOptions, RemoteRegion, SendOptions,
+};
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
 use std::sync::Arc;
@@ -37,10 +41,6 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
-use verbs::{
-    AsyncChannel, CompletionQueue, Device, Gid, GidEntry, Init, MemoryRegion, OwnPsn, Peer, PeerPsn,
-    PeerRights, ProtectionDomain, QueuePair, ReceiveOptions, RemoteRegion, SendOptions,
-};
 
 /// What this side calls itself.
 const SOFTWARE: &str = concat!("secure-rdma ", env!("CARGO_PKG_VERSION"));
@@ -278,7 +278,7 @@ impl<T: AsyncRead + AsyncWrite + Exporter + Unpin> Steps<T> {
         // Packets go where the peer says: only ever to the host that TLS has authenticated, or anybody could be flooded. InfiniBand has
         // no IP addresses: there the peer is believed, but only as to its own subnet (`Prepared::connect`).
         let (connected, named) = (local.peer.ip().to_canonical(), address_of(&endpoint));
-        let own_host = || connected.is_loopback() && verbs::is_own_address(named);
+        let own_host = || connected.is_loopback() && rdma_verbs::is_own_address(named);
         if endpoint.lid.is_none() && connected != named && !own_host() {
             return Err(SessionError::ForeignAddress { connected, named });
         }
@@ -320,7 +320,7 @@ impl Prepared {
         let capacity = limits.max_send_requests + limits.max_recv_requests;
         let queue = device.completion_queue(capacity, Some(&channel))?;
         let channel = AsyncChannel::new(channel)?;
-        let memory = domain.register(buffers.bytes(slot_size), verbs::Access::LOCAL_WRITE)?;
+        let memory = domain.register(buffers.bytes(slot_size), rdma_verbs::Access::LOCAL_WRITE)?;
         let mut qp = domain.queue_pair(&queue, &queue, limits)?.init(rights)?;
         for request in receives(&memory, buffers)? {
             qp.post_recv(request)?;
@@ -373,7 +373,7 @@ impl Prepared {
         };
         let (own, peers) = (gid_bytes(&self.gid), peer.gid.to_bytes());
         if peer.lid.is_some() && own[..8] != peers[..8] {
-            return Err(verbs::Error::Unreachable {
+            return Err(rdma_verbs::Error::Unreachable {
                 own: self.gid.to_string(),
                 peer: peer.gid,
                 reason: "it is in another InfiniBand subnet, and sessions stay in one".into(),
@@ -427,8 +427,8 @@ struct Connected {
     data: DataPath,
     own: End<OwnPsn>,
     remote: End<PeerPsn>,
-    queue_pair: verbs::Snapshot,
-    path_mtu: verbs::Mtu,
+    queue_pair: rdma_verbs::Snapshot,
+    path_mtu: rdma_verbs::Mtu,
     sealed: bool,
 }
 
@@ -570,7 +570,7 @@ fn gid_bytes(gid: &GidEntry) -> [u8; 16] {
 
 /// The UDP port that a GID receives on; where there is none (InfiniBand), the usual one stands for it.
 fn udp_port(gid: &GidEntry) -> NonZeroU16 {
-    const USUAL: NonZeroU16 = NonZeroU16::new(verbs::UDP_PORT).unwrap();
+    const USUAL: NonZeroU16 = NonZeroU16::new(rdma_verbs::UDP_PORT).unwrap();
     gid.udp_port.and_then(NonZeroU16::new).unwrap_or(USUAL)
 }
 

@@ -11,15 +11,15 @@ use crate::SessionError;
 use crate::control::Fragments;
 use crate::seal::{OVERHEAD, SealError, SessionKeys};
 use core::convert::Infallible;
+use rdma_verbs::{
+    AsyncChannel, Completion, CompletionKind, CompletionQueue, MemoryRegion, QueuePair, ReadyToSend,
+    RecvRequest, RemoteRegion, SendRequest, Slice, Status,
+};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
-use verbs::{
-    AsyncChannel, Completion, CompletionKind, CompletionQueue, MemoryRegion, QueuePair, ReadyToSend,
-    RecvRequest, RemoteRegion, SendRequest, Slice, Status,
-};
 use zeroize::Zeroize;
 
 /// The immediate of a message's last fragment that isn't sealed.

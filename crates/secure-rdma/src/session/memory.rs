@@ -1,7 +1,7 @@
 //! Sizes: what a session uses of memory, and what it offers.
 
 use crate::control::Access as WireAccess;
-use verbs::{Access, PeerRights, QueuePairLimits};
+use rdma_verbs::{Access, PeerRights, QueuePairLimits};
 
 /// A session's registered buffers, at this side.
 ///

@@ -30,11 +30,11 @@ use crate::tls::Negotiated;
 use core::fmt;
 use data::DataPath;
 use keeper::{CLOSE_LIMIT, Farewell, Keeper, Life, Teller};
+use rdma_verbs::{Breaker, MemoryRegion, Mtu, OwnPsn, PeerPsn, Qpn, RemoteRegion, SendRequest};
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, watch};
-use verbs::{Breaker, MemoryRegion, Mtu, OwnPsn, PeerPsn, Qpn, RemoteRegion, SendRequest};
 use zeroize::Zeroizing;
 
 /// The time that each step of the bootstrap and of closing may take.
@@ -118,7 +118,7 @@ pub struct SessionInfo {
     /// The peer's.
     pub remote: End<PeerPsn>,
     /// What the device said of this side's queue pair when it was ready, before there was any traffic.
-    pub queue_pair: verbs::Snapshot,
+    pub queue_pair: rdma_verbs::Snapshot,
     /// Payload bytes of a full packet.
     pub path_mtu: Mtu,
     /// The longest message that the peer takes.
@@ -194,7 +194,7 @@ impl Session {
     ///
     /// # Errors
     /// The device can't be asked any more.
-    pub fn queue_pair(&self) -> Result<verbs::Snapshot, SessionError> {
+    pub fn queue_pair(&self) -> Result<rdma_verbs::Snapshot, SessionError> {
         Ok(self.data.queue_pair().query()?)
     }
 
@@ -590,7 +590,7 @@ impl Session {
         self.guest = Some(guest);
     }
 
-    fn counter(&self, index: u64) -> Result<verbs::RemoteRange, SessionError> {
+    fn counter(&self, index: u64) -> Result<rdma_verbs::RemoteRange, SessionError> {
         let region = self.remote_region().ok_or(SessionError::NoRegion)?;
         let layout = self.layout;
         if layout.counters == 0 {

@@ -8,8 +8,8 @@ use super::sealed::Sealing;
 use crate::SessionError;
 use crate::control::Fragments;
 use crate::seal::{MessageOpener, NOTE_ENTRY, NoteError, OVERHEAD, SealError, Slots};
+use rdma_verbs::{MemoryRegion, SendRequest, Slice};
 use tokio::time::Instant;
-use verbs::{MemoryRegion, SendRequest, Slice};
 use zeroize::Zeroizing;
 
 /// The shortest text of a fragment that a peer of a sealed session has to take: an entry of a note.

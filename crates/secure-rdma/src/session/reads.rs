@@ -10,8 +10,8 @@ use super::sealed::{Sealing, open_piece};
 use crate::SessionError;
 use crate::seal::{Attempts, Layout};
 use core::ops::Range;
+use rdma_verbs::{RemoteRegion, SendRequest, Slice, Status};
 use std::collections::VecDeque;
-use verbs::{RemoteRegion, SendRequest, Slice, Status};
 use zeroize::Zeroizing;
 
 const OPERATION: &str = "read";

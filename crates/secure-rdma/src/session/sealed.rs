@@ -9,8 +9,8 @@ use super::reads::place;
 use crate::SessionError;
 use crate::control::Fragments;
 use crate::seal::{Attempts, HEADER, Layout, MessageOpener, OVERHEAD, Piece, SealError, SessionKeys, Slots};
+use rdma_verbs::{MemoryRegion, RemoteRegion, SendRequest, Slice};
 use std::time::Duration;
-use verbs::{MemoryRegion, RemoteRegion, SendRequest, Slice};
 use zeroize::{Zeroize, Zeroizing};
 
 /// How long a slot that is being written may stay torn: as long as a step may take. A packet that was lost is sent again within that.

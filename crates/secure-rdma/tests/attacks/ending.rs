@@ -5,9 +5,9 @@ use crate::lab::{BOTH, quote, run, session, within};
 use crate::middle::{Caught, Way};
 use crate::packets::{answer, inject, request, reth};
 use crate::path::Path;
+use rdma_verbs::Status;
 use rocev2::wire::{Headers, NakCode, Operation, Syndrome};
 use secure_rdma::{Session, SessionError};
-use verbs::Status;
 
 pub(crate) static WRONG_KEY: Attack =
     Attack::new("A2: a forged WRITE with a wrong rkey", "T2, T3", "QPN, PSN", wrong_key);

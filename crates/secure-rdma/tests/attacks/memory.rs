@@ -6,6 +6,7 @@ use crate::middle::{Caught, Way};
 use crate::packets::reth;
 use crate::path::Path;
 use crate::world::World;
+use rdma_verbs::{RemoteRegion, Status};
 use rocev2::wire::{Headers, Operation};
 use secure_rdma::control::SealPolicy::Off;
 use secure_rdma::seal::SealError;
@@ -13,7 +14,6 @@ use secure_rdma::{Session, SessionError};
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use verbs::{RemoteRegion, Status};
 
 pub(crate) static OTHERS: Attack =
     Attack::new("A3: another client's region, with its rkey and address", "T1", "rkey, address", others);

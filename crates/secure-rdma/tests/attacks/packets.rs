@@ -1,11 +1,11 @@
 //! Forged packets.
 
+use rdma_verbs::RemoteRegion;
 use rocev2::icrc::{self, PseudoHeader};
 use rocev2::wire::{Aeth, Bth, Headers, Opcode, Operation, Reth, Syndrome};
 use rocev2::{Psn, Qpn};
 use secure_rdma::{Session, SessionInfo};
 use std::net::{Ipv6Addr, SocketAddr, UdpSocket};
-use verbs::RemoteRegion;
 
 /// A packet as a UDP payload, with the right ICRC: that has no key. Over IPv6 it covers nothing that a sender doesn't choose.
 pub(crate) fn datagram(from: SocketAddr, to: SocketAddr, headers: &Headers, payload: &[u8]) -> Vec<u8> {

@@ -4,13 +4,13 @@
 use crate::club::Club;
 use crate::hostile::{Hostile, Secured};
 use crate::world::{REGION, World, bytes};
+use rdma_verbs::{SendRequest, Status};
 use secure_rdma::control::SealPolicy::{Off, Required};
 use secure_rdma::control::{Access, ErrorKind};
 use secure_rdma::tls::TlsError;
 use secure_rdma::{Arrival, Session, SessionError};
 use std::fs;
 use std::time::Duration;
-use verbs::{SendRequest, Status};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 const ALL: &str = "send write read atomic";

@@ -2,6 +2,10 @@
 #![expect(clippy::unwrap_used, reason = "clippy knows test functions, not their helpers")]
 
 use crate::world::{World, device};
+use rdma_verbs::{
+    Access, CompletionQueue, Gid, MemoryRegion, OwnPsn, Peer, PeerPsn, PeerRights, QueuePair,
+    QueuePairLimits, ReadyToSend, ReceiveOptions, RemoteRegion, SendOptions, SendRequest, Slice, Status,
+};
 use secure_rdma::certs::Identity;
 use secure_rdma::control::{
     ControlChannel, Endpoint, ErrorKind, Hello, Record, Redacted, Region, Role, SealPolicy, Text, VERSION,
@@ -13,10 +17,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
-use verbs::{
-    Access, CompletionQueue, Gid, MemoryRegion, OwnPsn, Peer, PeerPsn, PeerRights, QueuePair,
-    QueuePairLimits, ReadyToSend, ReceiveOptions, RemoteRegion, SendOptions, SendRequest, Slice, Status,
-};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -94,7 +94,7 @@ impl Secured {
                 Some(IpAddr::V6(v6)) => v6.octets(),
                 None => gid.gid.to_bytes(),
             },
-            udp_port: NonZeroU16::new(gid.udp_port.unwrap_or(verbs::UDP_PORT)).unwrap(),
+            udp_port: NonZeroU16::new(gid.udp_port.unwrap_or(rdma_verbs::UDP_PORT)).unwrap(),
             mtu: gid.mtu,
             max_rd_atomic: 1,
             recv_depth: 1,
@@ -153,7 +153,7 @@ impl Hostile {
         &self,
         offset: u64,
         len: u32,
-        request: impl FnOnce(Slice, verbs::RemoteRange) -> SendRequest,
+        request: impl FnOnce(Slice, rdma_verbs::RemoteRange) -> SendRequest,
     ) -> SendRequest {
         let Region { addr, len: size, .. } = self.region;
         let remote = RemoteRegion { addr, rkey: self.region.rkey.expose(), len: size };

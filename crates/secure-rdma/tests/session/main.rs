@@ -13,10 +13,10 @@ mod tampering;
 #[allow(dead_code, reason = "each test program uses a part of it")]
 mod world;
 
+use rdma_verbs::{State, Status};
 use secure_rdma::control::SealPolicy;
 use secure_rdma::{Arrival, SessionError, SessionOptions};
 use std::time::Duration;
-use verbs::{State, Status};
 use world::{REGION, World, bytes};
 
 #[tokio::test]

@@ -175,7 +175,7 @@ async fn who_waits_for_reads_hears_of_the_sessions_end() {
 async fn a_read_at_the_end_of_the_largest_region_is_the_peers_to_refuse() {
     for seal in [Off, Required] {
         let (_world, mut client, _server) = session(seal, Buffers::DEFAULT).await;
-        let region = verbs::RemoteRegion { addr: 0, rkey: 1, len: u64::MAX };
+        let region = rdma_verbs::RemoteRegion { addr: 0, rkey: 1, len: u64::MAX };
         let error = within(client.read_raw(&region, u64::MAX - 100, 100)).await.unwrap_err();
         assert!(matches!(error, SessionError::Operation { .. }), "{error}");
     }

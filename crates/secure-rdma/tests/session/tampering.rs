@@ -2,6 +2,7 @@
 //! are those of the attack lab (`tests/attacks`), on the embedded device.
 
 use crate::world::{World, bytes};
+use rdma_verbs::Mtu;
 use rocev2::{Psn, Qpn};
 use secure_rdma::control::SealPolicy::Required;
 use secure_rdma::control::{
@@ -14,7 +15,6 @@ use std::net::Ipv4Addr;
 use std::num::NonZeroU16;
 use std::time::Duration;
 use tokio::net::TcpStream;
-use verbs::Mtu;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -47,9 +47,9 @@ pub(crate) async fn is_over(finder: &mut Session, other: &mut Session, error: &S
 }
 
 /// What happens to the server's memory between a client's write and its read.
-type Tamper = fn(&verbs::MemoryRegion, &[u8]);
+type Tamper = fn(&rdma_verbs::MemoryRegion, &[u8]);
 
-pub(crate) fn raw(region: &verbs::MemoryRegion, slot: u64) -> Vec<u8> {
+pub(crate) fn raw(region: &rdma_verbs::MemoryRegion, slot: u64) -> Vec<u8> {
     let mut bytes = vec![0; 4120];
     region.read(slot * STRIDE, &mut bytes).expect("inside");
     bytes
@@ -87,7 +87,7 @@ async fn memory_that_was_tampered_with_is_noticed_by_the_client_that_reads_it() 
     }
 }
 
-fn flip(region: &verbs::MemoryRegion, at: u64) {
+fn flip(region: &rdma_verbs::MemoryRegion, at: u64) {
     let mut byte = [0];
     region.read(at, &mut byte).expect("inside");
     region.write(at, &[byte[0] ^ 1]).expect("inside");

@@ -1,5 +1,6 @@
 //! A server and its clients in one process: for each test program that needs them.
 
+use rdma_verbs::{Device, DeviceSelector};
 use secure_rdma::certs::{Identity, Name, Store};
 use secure_rdma::tls::{ClientAuth, Trust};
 use secure_rdma::{
@@ -8,7 +9,6 @@ use secure_rdma::{
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use verbs::{Device, DeviceSelector};
 
 /// Bytes of each client's region.
 pub(crate) const REGION: u64 = 1 << 20;

@@ -2,12 +2,12 @@
 
 use super::exchange::{self, Address};
 use super::{Failure, Meeting, PORT};
+use rdma_verbs::{
+    Device, GidEntry, Init, Mtu, OwnPsn, Peer, PeerPsn, QueuePair, ReadyToSend, ReceiveOptions, SendOptions,
+};
 use std::io::Write;
 use std::net::{IpAddr, Ipv6Addr, TcpStream};
 use std::sync::Arc;
-use verbs::{
-    Device, GidEntry, Init, Mtu, OwnPsn, Peer, PeerPsn, QueuePair, ReadyToSend, ReceiveOptions, SendOptions,
-};
 
 /// The stock program's, but for the path MTU and the GID.
 const MIN_RNR_TIMER: u8 = 12;

@@ -12,9 +12,9 @@
 
 use super::Failure;
 use core::fmt;
+use rdma_verbs::{Gid, Psn, Qpn};
 use std::io::{Read, Write};
 use std::net::Ipv6Addr;
-use verbs::{Gid, Psn, Qpn};
 
 const DONE: &[u8; 5] = b"done\0";
 

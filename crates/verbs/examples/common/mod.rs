@@ -8,8 +8,8 @@ mod meeting;
 pub(crate) use end::End;
 pub(crate) use meeting::Meeting;
 
+use rdma_verbs::{Device, DeviceSelector, Mtu, QueuePair, QueuePairCounters, ReadyToSend, Snapshot};
 use std::time::Duration;
-use verbs::{Device, DeviceSelector, Mtu, QueuePair, QueuePairCounters, ReadyToSend, Snapshot};
 
 pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
 

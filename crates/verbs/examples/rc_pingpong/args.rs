@@ -2,7 +2,7 @@
 
 use crate::common::{path_mtu, with_port};
 use clap::Parser;
-use verbs::{DeviceSelector, Mtu};
+use rdma_verbs::{DeviceSelector, Mtu};
 
 /// Bytes of receive buffers when the depth isn't given: see [`Args::depth`].
 const BUFFERS: u32 = 64 << 20;

@@ -3,8 +3,8 @@
 use crate::args::Args;
 use crate::check;
 use crate::common::{End, Failure};
+use rdma_verbs::{Access, CompletionQueue, Device, PeerRights, QueuePairLimits, Slice};
 use std::sync::Arc;
-use verbs::{Access, CompletionQueue, Device, PeerRights, QueuePairLimits, Slice};
 
 pub(crate) struct Endpoint {
     pub(crate) device: Arc<Device>,

@@ -5,7 +5,7 @@
 //!
 //! ```text
 //!   ibv_rc_pingpong -d rxe0 -g 1                                       one machine, 192.0.2.1
-//!   cargo run --release -p verbs --example rc_pingpong -- 192.0.2.1    the other
+//!   cargo run --release -p rdma-verbs --example rc_pingpong -- 192.0.2.1    the other
 //! ```
 //!
 //! The result goes to standard output. Standard error says at the end what had to be sent again: on a clean link nothing.

@@ -4,8 +4,8 @@ use crate::args::Args;
 use crate::check;
 use crate::common::{Failure, PATIENCE};
 use crate::endpoint::Endpoint;
+use rdma_verbs::{Completion, QueuePair, ReadyToSend, RecvRequest, SendRequest, Slice, Status};
 use std::time::{Duration, Instant};
-use verbs::{Completion, QueuePair, ReadyToSend, RecvRequest, SendRequest, Slice, Status};
 
 /// The state of the game at one end.
 ///

@@ -2,7 +2,7 @@
 
 use crate::common::{path_mtu, with_port};
 use clap::Parser;
-use verbs::{DeviceSelector, Mtu};
+use rdma_verbs::{DeviceSelector, Mtu};
 
 /// Measures how fast one machine writes into another's memory, with several RDMA WRITEs under way. The server's program sleeps
 /// meanwhile.

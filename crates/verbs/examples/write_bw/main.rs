@@ -2,8 +2,8 @@
 //! way, the server's program takes no part in it. They meet as `rc_pingpong`'s ends do.
 //!
 //! ```text
-//!   cargo run --release -p verbs --example write_bw                    one machine, 192.0.2.1
-//!   cargo run --release -p verbs --example write_bw -- 192.0.2.1       the other
+//!   cargo run --release -p rdma-verbs --example write_bw                    one machine, 192.0.2.1
+//!   cargo run --release -p rdma-verbs --example write_bw -- 192.0.2.1       the other
 //! ```
 //!
 //! Both print the bandwidth on standard output, and the server whether its memory holds at the end what the client wrote. Standard
@@ -18,13 +18,13 @@ mod target;
 use args::Args;
 use clap::Parser;
 use common::{End, Failure, Meeting, PATIENCE, exchange};
-use std::io::{self, Write};
-use std::process::ExitCode;
-use std::time::{Duration, Instant};
-use verbs::{
+use rdma_verbs::{
     Access, CompletionQueue, Device, MemoryRegion, PeerRights, QueuePair, QueuePairLimits, ReadyToSend,
     RemoteRegion, SendRequest, Slice, Status,
 };
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 /// What every byte of a message is.
 const CONTENT: u8 = 0x7b;

@@ -2,8 +2,8 @@
 //! the number of bytes.
 
 use crate::common::Failure;
+use rdma_verbs::RemoteRegion;
 use std::io::{Read, Write};
-use verbs::RemoteRegion;
 
 const LEN: usize = 16 + 1 + 8 + 1 + 16;
 

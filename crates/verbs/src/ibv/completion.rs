@@ -8,15 +8,15 @@ use crate::status::Status;
 use core::ffi::c_int;
 use core::mem::MaybeUninit;
 use core::ptr::{self, NonNull};
+use rdma_verbs_sys::{
+    IBV_WC_RECV_RDMA_WITH_IMM, IBV_WC_WITH_IMM, IBV_WC_WITH_INV, ibv_comp_channel, ibv_cq, ibv_wc,
+};
 use rocev2::Qpn;
 use rocev2::rc::CompletionKind;
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use verbs_sys::{
-    IBV_WC_RECV_RDMA_WITH_IMM, IBV_WC_WITH_IMM, IBV_WC_WITH_INV, ibv_comp_channel, ibv_cq, ibv_wc,
-};
 
 /// The bit of a work request's number that says that it was a receive: a failed completion tells the queue in no other way.
 pub(super) const RECV: u64 = 1 << 63;
@@ -136,7 +136,7 @@ impl Queue {
             let count = c_int::try_from(wanted).unwrap_or(c_int::MAX);
             // SAFETY: the queue exists, and the array has room for `count` entries.
             let got = unsafe {
-                verbs_sys::ibv_poll_cq(self.raw.as_ptr(), count, entries.as_mut_ptr().cast::<ibv_wc>())
+                rdma_verbs_sys::ibv_poll_cq(self.raw.as_ptr(), count, entries.as_mut_ptr().cast::<ibv_wc>())
             };
             let Ok(got) = usize::try_from(got) else {
                 let failed = self.context.failed("polling a completion queue", "");
@@ -159,7 +159,7 @@ impl Queue {
         let solicited_only = c_int::from(arm == Arm::Solicited);
         // It fails only on queues without a channel, for which it means nothing.
         // SAFETY: the queue exists.
-        let _ = unsafe { verbs_sys::ibv_req_notify_cq(self.raw.as_ptr(), solicited_only) };
+        let _ = unsafe { rdma_verbs_sys::ibv_req_notify_cq(self.raw.as_ptr(), solicited_only) };
     }
 }
 

@@ -5,6 +5,10 @@ use super::{check, made};
 use crate::gid::GidEntry;
 use crate::{Attributes, Error};
 use core::ptr::NonNull;
+use rdma_verbs_sys::{
+    IBV_LINK_LAYER_ETHERNET, IBV_PORT_ACTIVE, IBV_PORT_ACTIVE_DEFER, Library, ibv_context, ibv_device,
+    ibv_device_attr, ibv_port_attr,
+};
 use rocev2::Mtu;
 use rocev2::rc::MAX_MESSAGE;
 use rustix::fs::Access;
@@ -16,10 +20,6 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use verbs_sys::{
-    IBV_LINK_LAYER_ETHERNET, IBV_PORT_ACTIVE, IBV_PORT_ACTIVE_DEFER, Library, ibv_context, ibv_device,
-    ibv_device_attr, ibv_port_attr,
-};
 
 /// A device of libibverbs, opened, and the port of it that is used.
 pub(crate) struct Context {

@@ -3,8 +3,8 @@
 use super::made;
 use core::ffi::CStr;
 use core::ptr::NonNull;
+use rdma_verbs_sys::{Library, ibv_device};
 use std::io;
-use verbs_sys::{Library, ibv_device};
 
 /// The list of devices; each stays valid as long as the list, and an open one beyond it.
 pub(crate) struct List {

@@ -4,12 +4,12 @@ use super::check;
 use super::context::Context;
 use crate::Event;
 use core::mem::MaybeUninit;
-use rocev2::Qpn;
-use rocev2::rc::AsyncEvent;
-use verbs_sys::{
+use rdma_verbs_sys::{
     IBV_EVENT_COMM_EST, IBV_EVENT_CQ_ERR, IBV_EVENT_DEVICE_FATAL, IBV_EVENT_PORT_ACTIVE, IBV_EVENT_PORT_ERR,
     IBV_EVENT_QP_ACCESS_ERR, IBV_EVENT_QP_FATAL, IBV_EVENT_QP_REQ_ERR, IBV_EVENT_SQ_DRAINED, ibv_async_event,
 };
+use rocev2::Qpn;
+use rocev2::rc::AsyncEvent;
 
 impl Context {
     /// The next event, if there is one.

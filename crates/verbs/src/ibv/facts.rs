@@ -2,7 +2,7 @@
 
 use super::context::{Context, mtu};
 use crate::Error;
-use verbs_sys::{
+use rdma_verbs_sys::{
     IBV_ATOMIC_GLOB, IBV_ATOMIC_HCA, IBV_LINK_LAYER_ETHERNET, IBV_LINK_LAYER_INFINIBAND, IBV_PORT_ACTIVE,
     IBV_PORT_ACTIVE_DEFER, IBV_PORT_ARMED, IBV_PORT_DOWN, IBV_PORT_INIT, ibv_port_attr,
 };

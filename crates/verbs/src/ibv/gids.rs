@@ -5,8 +5,8 @@ use super::context::Context;
 use crate::gid::{GidEntry, GidKind};
 use crate::{Error, Gid};
 use core::ffi::CStr;
+use rdma_verbs_sys::{IBV_GID_TYPE_ROCE_V1, IBV_GID_TYPE_ROCE_V2, ibv_gid_entry};
 use std::net::IpAddr;
-use verbs_sys::{IBV_GID_TYPE_ROCE_V1, IBV_GID_TYPE_ROCE_V2, ibv_gid_entry};
 
 impl Context {
     /// Every entry that isn't empty.

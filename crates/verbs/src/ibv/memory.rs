@@ -4,11 +4,11 @@ use super::context::Context;
 use super::{check, made};
 use crate::Error;
 use core::ptr::NonNull;
-use device::memory::{Access, Mapping};
+use rdma_verbs_sys::{ibv_mr, ibv_pd};
+use rocev2_device::memory::{Access, Mapping};
 use std::borrow::Cow;
 use std::io;
 use std::sync::Arc;
-use verbs_sys::{ibv_mr, ibv_pd};
 
 /// A protection domain.
 pub(crate) struct Domain {

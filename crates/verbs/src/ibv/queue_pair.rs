@@ -11,11 +11,7 @@ use crate::queue_pair::{Peer, QueuePairLimits, ReceiveOptions, Snapshot};
 use crate::{Error, PostReason};
 use core::ffi::c_int;
 use core::ptr::{self, NonNull};
-use rocev2::rc::{self, PeerRights, ReceiveAttributes, SendAttributes, SendOperation, State};
-use rocev2::{Psn, Qpn, UDP_PORT};
-use std::io;
-use std::sync::Arc;
-use verbs_sys::{
+use rdma_verbs_sys::{
     IBV_ACCESS_LOCAL_WRITE, IBV_ACCESS_REMOTE_ATOMIC, IBV_ACCESS_REMOTE_READ, IBV_ACCESS_REMOTE_WRITE,
     IBV_QP_ACCESS_FLAGS, IBV_QP_AV, IBV_QP_DEST_QPN, IBV_QP_EN_SQD_ASYNC_NOTIFY, IBV_QP_MAX_DEST_RD_ATOMIC,
     IBV_QP_MAX_QP_RD_ATOMIC, IBV_QP_MIN_RNR_TIMER, IBV_QP_PATH_MTU, IBV_QP_PKEY_INDEX, IBV_QP_PORT,
@@ -24,6 +20,10 @@ use verbs_sys::{
     IBV_QPS_SQE, IBV_QPT_RC, ibv_ah_attr, ibv_gid, ibv_global_route, ibv_qp, ibv_qp_attr, ibv_qp_cap,
     ibv_qp_init_attr, ibv_qp_state,
 };
+use rocev2::rc::{self, PeerRights, ReceiveAttributes, SendAttributes, SendOperation, State};
+use rocev2::{Psn, Qpn, UDP_PORT};
+use std::io;
+use std::sync::Arc;
 
 /// Hops that packets may take, as IP's usual default.
 const HOP_LIMIT: u8 = 64;
@@ -190,7 +190,8 @@ impl QueuePair {
         let mut bad = ptr::null_mut();
         // SAFETY: the queue pair exists; the request and its list live until the call returns; the regions that the list names are
         // kept until the request completes.
-        let result = unsafe { verbs_sys::ibv_post_send(self.raw.as_ptr(), &raw mut request, &raw mut bad) };
+        let result =
+            unsafe { rdma_verbs_sys::ibv_post_send(self.raw.as_ptr(), &raw mut request, &raw mut bad) };
         match check(result) {
             Err(error) if !bad.is_null() => Err(refused(&error, limit)),
             // The library names no request that it didn't take: the device has it, but couldn't be told (Soft-RoCE, whose kernel side
@@ -212,7 +213,8 @@ impl QueuePair {
         let mut request = request::receive(number, elements);
         let mut bad = ptr::null_mut();
         // SAFETY: as in `post_send`.
-        let result = unsafe { verbs_sys::ibv_post_recv(self.raw.as_ptr(), &raw mut request, &raw mut bad) };
+        let result =
+            unsafe { rdma_verbs_sys::ibv_post_recv(self.raw.as_ptr(), &raw mut request, &raw mut bad) };
         check(result).map_err(|error| refused(&error, limit))
     }
 

@@ -3,13 +3,13 @@
 use super::completion::RECV;
 use super::memory::Region;
 use core::ptr;
-use rocev2::rc::{AtomicOperation, RemoteAddress, SendOperation};
-use smallvec::SmallVec;
-use verbs_sys::{
+use rdma_verbs_sys::{
     IBV_SEND_FENCE, IBV_SEND_INLINE, IBV_SEND_SIGNALED, IBV_SEND_SOLICITED, IBV_WR_ATOMIC_CMP_AND_SWP,
     IBV_WR_ATOMIC_FETCH_AND_ADD, IBV_WR_RDMA_READ, IBV_WR_RDMA_WRITE, IBV_WR_RDMA_WRITE_WITH_IMM,
     IBV_WR_SEND, IBV_WR_SEND_WITH_IMM, IBV_WR_SEND_WITH_INV, ibv_recv_wr, ibv_send_wr, ibv_sge,
 };
+use rocev2::rc::{AtomicOperation, RemoteAddress, SendOperation};
+use smallvec::SmallVec;
 
 /// A scatter/gather list.
 pub(crate) type Elements = SmallVec<[ibv_sge; 4]>;

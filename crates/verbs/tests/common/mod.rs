@@ -4,13 +4,13 @@ mod place;
 
 pub(crate) use place::{Place, places};
 
-use std::sync::Arc;
-use std::time::Duration;
-use verbs::{
+use rdma_verbs::{
     Access, Completion, CompletionQueue, Device, GidEntry, MemoryRegion, Mtu, OwnPsn, Peer, PeerPsn,
     PeerRights, QueuePair, QueuePairLimits, QueuePairState, ReadyToSend, ReceiveOptions, RecvRequest, Reset,
     SendOptions, Status,
 };
+use std::sync::Arc;
+use std::time::Duration;
 
 /// Long enough for any machine; a test that works never waits for it.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -98,7 +98,7 @@ impl End {
     }
 
     /// What the device says of the queue pair's state.
-    pub(crate) fn state(&self) -> verbs::State {
+    pub(crate) fn state(&self) -> rdma_verbs::State {
         self.qp.as_ref().expect("connected").query().expect("the device answers").state
     }
 }

@@ -4,13 +4,13 @@
 //! pair of devices: two words of the form `DEVICE@IPV4@IPV6` or `DEVICE@IPV4@IPV6@NAMESPACE`, where the namespace is a network namespace
 //! (`ip netns`) that the device is opened in.
 
+use rdma_verbs::{Device, DeviceSelector, GidEntry};
 use rustix::fs::{Mode, OFlags, open};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::thread;
-use verbs::{Device, DeviceSelector, GidEntry};
 
 /// The variable that names the two places.
 const VARIABLE: &str = "SECURE_RDMA_ENDS";

@@ -1,5 +1,5 @@
 // A queue pair sends only when it was driven to RTS.
-use verbs::{Init, QueuePair, SendRequest};
+use rdma_verbs::{Init, QueuePair, SendRequest};
 
 fn send(qp: &mut QueuePair<Init>) {
     qp.post_send(SendRequest::send_inline(b"too early"));

@@ -1,5 +1,5 @@
 // Memory that a peer may write is never a Rust reference.
-use verbs::MemoryRegion;
+use rdma_verbs::MemoryRegion;
 
 fn look(region: &MemoryRegion) -> u8 {
     let bytes: &[u8] = region.as_ref();

@@ -1,5 +1,5 @@
 // A posted slice belongs to the device until its completion gives it back.
-use verbs::{QueuePair, ReadyToSend, SendRequest, Slice};
+use rdma_verbs::{QueuePair, ReadyToSend, SendRequest, Slice};
 
 fn reuse(qp: &mut QueuePair<ReadyToSend>, mut slice: Slice) {
     let _ = qp.post_send(SendRequest::send([slice]));

@@ -1,5 +1,5 @@
 // rq_psn is the peer's PSN and sq_psn one's own: the types tell them apart.
-use verbs::{Gid, OwnPsn, Peer, PeerPsn, QueuePair, ReadyToReceive, SendOptions, Qpn};
+use rdma_verbs::{Gid, OwnPsn, Peer, PeerPsn, QueuePair, ReadyToReceive, SendOptions, Qpn};
 
 fn peer(qpn: Qpn, gid: Gid, own: OwnPsn) -> Peer {
     Peer { qpn, psn: own, gid, udp_port: None, lid: None }

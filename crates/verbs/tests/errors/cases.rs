@@ -3,7 +3,7 @@
 use crate::common::Setup;
 use crate::fate::{Fate, Kind, Outcome, Pair};
 use crate::stage::{RECEIVE, REGION, Stage};
-use verbs::{Access, AsyncEvent, PeerRights, SendOptions, SendRequest, State, Status};
+use rdma_verbs::{Access, AsyncEvent, PeerRights, SendOptions, SendRequest, State, Status};
 
 /// One cause.
 pub(crate) struct Case {
@@ -123,7 +123,7 @@ fn keys() -> Vec<Case> {
         access("WRITE of several packets, unknown key", |stage| {
             let there = stage.there;
             let rkey = there.rkey ^ 1;
-            stage.a.write(verbs::RemoteRegion { rkey, ..there }.range(8192, 10_000).expect("inside"));
+            stage.a.write(rdma_verbs::RemoteRegion { rkey, ..there }.range(8192, 10_000).expect("inside"));
         }),
         access("READ, unknown key", |stage| stage.a.read(stage.unknown())),
         access("atomic, unknown key", |stage| stage.a.add(stage.unknown())),
@@ -141,7 +141,7 @@ fn keys() -> Vec<Case> {
             "WRITE of nothing, unknown key",
             [works(&[Status::Success], &[]), works(&[], &[])],
             with_receives(|stage| {
-                let remote = verbs::RemoteRegion { rkey: stage.there.rkey ^ 1, ..stage.there };
+                let remote = rdma_verbs::RemoteRegion { rkey: stage.there.rkey ^ 1, ..stage.there };
                 stage.a.post(SendRequest::write([], remote.range(0, 0).expect("inside")));
             }),
         ),
@@ -166,7 +166,7 @@ fn keys() -> Vec<Case> {
 }
 
 /// Bytes of a region of the responder's device that belongs to another protection domain.
-fn foreign(stage: &mut Stage) -> verbs::RemoteRange {
+fn foreign(stage: &mut Stage) -> rdma_verbs::RemoteRange {
     let other = stage.b().end.device.protection_domain().expect("a protection domain");
     let region = other.register(REGION, Setup::default().access).expect("memory");
     region.write(0, &crate::common::pattern(REGION, 1)).expect("it fits");
@@ -186,13 +186,13 @@ fn ranges() -> Vec<Case> {
         }),
         access("WRITE around the end of all addresses", |stage| {
             let addr = u64::MAX - 3;
-            stage.a.write(verbs::RemoteRegion { addr, ..stage.there }.range(0, 8).expect("inside"));
+            stage.a.write(rdma_verbs::RemoteRegion { addr, ..stage.there }.range(0, 8).expect("inside"));
         }),
         access("READ that begins before the region", |stage| stage.a.read(stage.at(-1, 8))),
         access("READ that ends behind the region", move |stage| stage.a.read(stage.at(end - 7, 8))),
         access("READ around the end of all addresses", |stage| {
             let addr = u64::MAX - 3;
-            stage.a.read(verbs::RemoteRegion { addr, ..stage.there }.range(0, 8).expect("inside"));
+            stage.a.read(rdma_verbs::RemoteRegion { addr, ..stage.there }.range(0, 8).expect("inside"));
         }),
         access("atomic before the region", |stage| stage.a.add(stage.at(-8, 8))),
         access("atomic behind the region", move |stage| stage.a.add(stage.at(end, 8))),

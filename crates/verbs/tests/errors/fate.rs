@@ -2,7 +2,7 @@
 
 use crate::common::Place;
 use core::fmt;
-use verbs::{AsyncEvent, State, Status};
+use rdma_verbs::{AsyncEvent, State, Status};
 
 /// What becomes of one end.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,12 +2,12 @@
 
 use crate::common::{End, PATIENCE, Setup, connect, pattern};
 use crate::fate::{Fate, Outcome};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
-use verbs::{
+use rdma_verbs::{
     AsyncEvent, Completion, Event, MemoryRegion, PostReason, RecvRequest, RemoteRange, RemoteRegion,
     SendRequest, State, Status,
 };
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 /// Bytes of each end's region.
 pub(crate) const REGION: usize = 32 << 10;
@@ -158,7 +158,7 @@ impl Watched {
     }
 
     /// A slice for the next request: open bytes, and as many of the closed ones as `remote` needs.
-    fn slice(&self, remote: RemoteRange) -> verbs::Slice {
+    fn slice(&self, remote: RemoteRange) -> rdma_verbs::Slice {
         let len = u32::try_from(remote.len()).expect("short");
         let place = if remote.len() <= 8 { self.sends_posted * 8 } else { OPEN.into() };
         self.end.memory.slice(place, len).expect("free")

@@ -2,11 +2,11 @@
 
 use crate::common::{End, pattern};
 use crate::rng::Rng;
-use std::collections::VecDeque;
-use verbs::{
+use rdma_verbs::{
     Completion, CompletionKind, Mtu, RecvRequest, Released, RemoteRange, RemoteRegion, SendRequest, Slice,
     Status,
 };
+use std::collections::VecDeque;
 
 /// The longest message.
 const SLOT: u32 = 64 << 10;

@@ -6,13 +6,13 @@ use crate::credentials::Credentials;
 use crate::failure::{Failure, While};
 use crate::runtime;
 use crate::sample::Sample;
+use rdma_verbs::{Device, DeviceSelector};
 use secure_rdma::certs::Store;
 use secure_rdma::{Arrival, Client, ClientConfig, Server, SessionOptions};
 use std::io::{BufRead, BufReader, Write};
 use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use verbs::{Device, DeviceSelector};
 
 /// Clients that come first, for what the server needs once.
 const FIRST: usize = 8;

@@ -4,15 +4,15 @@ use super::{LOOK, SIGNAL, check, fill};
 use crate::clock::Clock;
 use crate::ends::Meeting;
 use crate::failure::Failure;
-use std::collections::VecDeque;
-use std::net::IpAddr;
-use std::sync::Arc;
-use verbs::{
+use rdma_verbs::{
     Access, AsyncChannel, Completion, CompletionChannel, CompletionQueue, Device, DeviceSelector, Gid,
     GidEntry, Init, MemoryRegion, Mtu, OwnPsn, Peer, PeerPsn, PeerRights, ProtectionDomain, Psn, Qpn,
     QueuePair, QueuePairLimits, ReadyToSend, ReceiveOptions, RecvRequest, RemoteRegion, SendOptions,
     SendRequest, Slice, State,
 };
+use std::collections::VecDeque;
+use std::net::IpAddr;
+use std::sync::Arc;
 
 /// perftest's values: 67 ms, 7 retries, waiting for receive requests without end.
 const SEND: SendOptions = SendOptions { timeout: 14, retry_count: 7, rnr_retry: 7, max_rd_atomic: READS };

@@ -141,7 +141,7 @@ fn an_aligned_number_at_the_end_of_a_message_is_never_torn() {
     writer.join().unwrap();
 }
 
-/// How fast bytes get in: `cargo test --release -p device -- --ignored --nocapture copy_speed`.
+/// How fast bytes get in: `cargo test --release -p rocev2-device -- --ignored --nocapture copy_speed`.
 #[test]
 #[ignore = "a measurement, not a test"]
 fn copy_speed() {
