@@ -6,8 +6,8 @@
 LAB_NEAR=near LAB_NEAR_IPV4=10.77.0.1 LAB_NEAR_IPV6=fd77::1
 LAB_PEER=peer LAB_PEER_IPV4=10.77.0.2 LAB_PEER_IPV6=fd77::2
 
-# lab_veth [MTU]: a cable from here, interface `near`, to the namespace `peer`, interface `peer`. MTU in bytes, 1500 if not
-# given; 9000 lets RoCEv2 have its largest path MTU, 4096.
+# lab_veth [MTU]: a cable from here, interface `near`, to the namespace `peer`, interface `peer`. MTU in
+# bytes, 1500 if not given; 9000 lets RoCEv2 have its largest path MTU, 4096.
 lab_veth() {
     local mtu=${1:-1500}
     ip netns add peer || return
@@ -17,16 +17,16 @@ lab_veth() {
     ip address add $LAB_NEAR_IPV4/24 dev near && ip address add $LAB_NEAR_IPV6/64 dev near nodad || return
     lab_peer ip address add $LAB_PEER_IPV4/24 dev peer && lab_peer ip address add $LAB_PEER_IPV6/64 dev peer nodad || return
     ip link set near up && lab_peer ip link set peer up || return
-    # One processor takes in all packets of a flow. Without this it is the one that sent the packet, and packets overtake each other,
-    # as on no cable, when the sender moves to another.
+    # One processor takes in all packets of a flow. Without this it is the one that sent the packet, and
+    # packets overtake each other, as on no cable, when the sender moves to another.
     echo 3 >/sys/class/net/near/queues/rx-0/rps_cpus && lab_peer sh -c 'echo 3 >/sys/class/net/peer/queues/rx-0/rps_cpus'
 }
 
 # lab_peer COMMAND [ARGUMENT]...: at the far end of the cable.
 lab_peer() { ip netns exec peer "$@"; }
 
-# lab_rxe [INTERFACE [DEVICE]]: a Soft-RoCE device on an interface of this namespace; `rxe0` on `near` if not given. Once it
-# returns, the interface's addresses are GIDs.
+# lab_rxe [INTERFACE [DEVICE]]: a Soft-RoCE device on an interface of this namespace; `rxe0` on `near` if not
+# given. Once it returns, the interface's addresses are GIDs.
 lab_rxe() {
     local interface=${1:-near} device=${2:-rxe0} address deadline=$((SECONDS + 10))
     rdma link add "$device" type rxe netdev "$interface" || return
@@ -39,7 +39,8 @@ lab_rxe() {
     done
 }
 
-# lab_gid_index ADDRESS [DEVICE]: the index of an IPv4 or IPv6 address in the GID table, as `ibv_rc_pingpong -g` wants it.
+# lab_gid_index ADDRESS [DEVICE]: the index of an IPv4 or IPv6 address in the GID table, as `ibv_rc_pingpong
+# -g` wants it.
 lab_gid_index() {
     local file
     file=$(grep -lsxF "$(lab_gid "$1")" "/sys/class/infiniband/${2:-rxe0}"/ports/1/gids/*) || return

@@ -1,8 +1,9 @@
-//! What a peer's bytes reach, as functions that any bytes may be given to: `fuzz/run` has a fuzzer look for bytes that break them,
-//! and a test gives them all that are kept in `fuzz/corpus`.
+//! What a peer's bytes reach, as functions that any bytes may be given to: `fuzz/run` has a fuzzer look for
+//! bytes that break them, and a test gives them all that are kept in `fuzz/corpus`.
 //!
-//! A target panics if the bytes show a mistake. "Didn't panic" alone proves little, so each has an oracle: what was read writes back
-//! as the same bytes, what opens is what was sealed, queues keep their bounds. And each is watched for the memory that it takes.
+//! A target panics if the bytes show a mistake. "Didn't panic" alone proves little, so each has an oracle:
+//! what was read writes back as the same bytes, what opens is what was sealed, queues keep their bounds. And
+//! each is watched for the memory that it takes.
 #![forbid(unsafe_code)]
 
 mod input;

@@ -1,5 +1,5 @@
-//! The program that `fuzz/run` builds: libFuzzer around one of the targets. Built without the fuzzer, which works with plain
-//! `cargo run`, it gives a target the files that it is told.
+//! The program that `fuzz/run` builds: libFuzzer around one of the targets. Built without the fuzzer, which
+//! works with plain `cargo run`, it gives a target the files that it is told.
 #![cfg_attr(fuzzing, no_main)]
 // The macro below defines what libFuzzer, a C++ library, calls.
 #![cfg_attr(fuzzing, allow(unsafe_code))]

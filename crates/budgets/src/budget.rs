@@ -6,7 +6,8 @@ use std::fs;
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/budgets.txt");
 
-/// Differences below this share of the budget may be the compiler's, which inlines otherwise when something elsewhere has changed.
+/// Differences below this share of the budget may be the compiler's, which inlines otherwise when something
+/// elsewhere has changed.
 const TOLERANCE: f64 = 0.1;
 
 const HEAD: &str = "# Instructions that each hot path may take; `cargo run --release -p budgets` compares, with `-- --record` measures anew.\n";

@@ -9,8 +9,8 @@ use std::process::Command;
 const TIMES: u64 = 100;
 const MORE: u64 = 400;
 
-/// Does `work`, whose instructions are counted. Valgrind switches counting on when this function begins and off when it ends, so it may
-/// not be used within itself.
+/// Does `work`, whose instructions are counted. Valgrind switches counting on when this function begins and
+/// off when it ends, so it may not be used within itself.
 #[inline(never)]
 fn counted<T>(work: impl FnOnce() -> T) -> T {
     core::hint::black_box(work())

@@ -1,5 +1,6 @@
-//! Guards the hot paths against getting slower: counts the instructions that each takes, under `valgrind --tool=callgrind`, and compares
-//! them with the recorded budget. Instructions aren't time, but they are the same on every run, however busy the machine is.
+//! Guards the hot paths against getting slower: counts the instructions that each takes, under `valgrind
+//! --tool=callgrind`, and compares them with the recorded budget. Instructions aren't time, but they are the
+//! same on every run, however busy the machine is.
 //!
 //! ```text
 //! cargo run --release -p budgets                 compares; fails if a path takes more than its budget

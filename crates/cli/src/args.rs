@@ -59,8 +59,9 @@ pub(crate) struct SecureClient {
 /// What most commands take.
 #[derive(Debug, Args)]
 pub(crate) struct DeviceArg {
-    /// RDMA device: auto (libibverbs' first with an active port, else embedded), a name that `secure-rdma devices` lists, with port and
-    /// GID index if need be (mlx5_0:1:3), or embedded, embedded:ADDR, embedded:ADDR:PORT
+    /// RDMA device: auto (libibverbs' first with an active port, else embedded), a name that `secure-rdma
+    /// devices` lists, with port and GID index if need be (mlx5_0:1:3), or embedded, embedded:ADDR,
+    /// embedded:ADDR:PORT
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     pub(crate) device: DeviceSelector,
 }
@@ -149,12 +150,13 @@ pub(crate) struct ServerArgs {
     /// CAs that issue clients' certificates, a PEM file [default: ca.pem in the directory of certificates]
     #[arg(long, value_name = "FILE")]
     pub(crate) client_ca: Option<PathBuf>,
-    /// Revocation lists (CRLs) of these CAs, PEM or DER: a client whose certificate is on one, or on none that is current, is refused. With
-    /// --client-auth required or optional; `secure-rdma certs revoke` makes the private CA's
+    /// Revocation lists (CRLs) of these CAs, PEM or DER: a client whose certificate is on one, or on none
+    /// that is current, is refused. With --client-auth required or optional; `secure-rdma certs revoke` makes
+    /// the private CA's
     #[arg(long, value_name = "FILE")]
     pub(crate) crl: Option<PathBuf>,
-    /// Let in only the clients in this file (TOML), each for the operations and with the region that stand there. With --client-auth
-    /// required. All these files are read again when they change, and on SIGHUP
+    /// Let in only the clients in this file (TOML), each for the operations and with the region that stand
+    /// there. With --client-auth required. All these files are read again when they change, and on SIGHUP
     #[arg(long, value_name = "FILE")]
     pub(crate) allow: Option<PathBuf>,
     /// Show the PSNs of each client, and log more
@@ -194,8 +196,8 @@ pub(crate) struct ClientArgs {
     /// The key of --cert
     #[arg(long, value_name = "FILE", requires = "cert")]
     pub(crate) key: Option<PathBuf>,
-    /// Revocation lists (CRLs) of the CAs that are trusted, PEM or DER: a server whose certificate is on one, or on none that is current, is
-    /// refused
+    /// Revocation lists (CRLs) of the CAs that are trusted, PEM or DER: a server whose certificate is on one,
+    /// or on none that is current, is refused
     #[arg(long, value_name = "FILE")]
     pub(crate) crl: Option<PathBuf>,
     #[command(flatten)]
@@ -302,7 +304,8 @@ pub(crate) struct CertsIssueArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct CertsRevokeArgs {
-    /// The names of their files as `certs issue` gave them, paths, or serial numbers (serial:HEX); with none the list is only renewed
+    /// The names of their files as `certs issue` gave them, paths, or serial numbers (serial:HEX); with none
+    /// the list is only renewed
     #[arg(value_name = "CERTIFICATE")]
     pub(crate) certificates: Vec<String>,
     /// How long the list is good: before that it has to be renewed, or whoever goes by it refuses everybody

@@ -104,7 +104,8 @@ fn data_path(info: &SessionInfo) -> String {
     if info.sealed { format!("sealed, {}", info.tls.suite) } else { "NOT sealed".into() }
 }
 
-/// Carries out lines until there are no more, one fails, or the session is over; at a terminal a line that fails is no reason to stop.
+/// Carries out lines until there are no more, one fails, or the session is over; at a terminal a line that
+/// fails is no reason to stop.
 async fn converse(session: Session, mut lines: Lines, mut interruption: Interruption) -> Result<(), Failure> {
     let mut talk = Talk::new(session);
     let result = loop {

@@ -1,9 +1,9 @@
-//! `secure-rdma demo`: a server and many clients in this process, for real. Everything goes through sockets, as between machines; and
-//! with `--connect` the server is another process, on this machine or another.
+//! `secure-rdma demo`: a server and many clients in this process, for real. Everything goes through sockets,
+//! as between machines; and with `--connect` the server is another process, on this machine or another.
 //!
-//! Each client opens a device of its own (with `--connect`, all share one), and has its own TLS session, PSNs, queue pair, protection
-//! domain and region. The phases below follow each other for all clients together, so that all are connected at once, and no client's
-//! region rests while the others work.
+//! Each client opens a device of its own (with `--connect`, all share one), and has its own TLS session,
+//! PSNs, queue pair, protection domain and region. The phases below follow each other for all clients
+//! together, so that all are connected at once, and no client's region rests while the others work.
 
 mod client;
 mod descriptors;

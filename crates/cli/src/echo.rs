@@ -1,4 +1,5 @@
-//! The service that servers offer: each message is sent back. What clients do in their regions happens without the server.
+//! The service that servers offer: each message is sent back. What clients do in their regions happens
+//! without the server.
 
 use secure_rdma::{Session, SessionError};
 use zeroize::Zeroizing;

@@ -1,4 +1,5 @@
-//! The programs: `secure-rdma`, and `secure_server` and `secure_client`, which are two of its commands under names of their own.
+//! The programs: `secure-rdma`, and `secure_server` and `secure_client`, which are two of its commands under
+//! names of their own.
 //!
 //! Results go to standard output, logs and errors to standard error. Exit codes: 0 done, 1 failed, 2 wrong usage.
 //!

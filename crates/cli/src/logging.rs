@@ -6,7 +6,8 @@ use tracing_subscriber::EnvFilter;
 /// The crates whose logs are about this project.
 const OWN: [&str; 5] = ["secure_rdma_cli", "secure_rdma", "verbs", "device", "rocev2"];
 
-/// Starts logging: warnings, and with `verbose` everything down to the debug level. The variable `RUST_LOG` overrides both.
+/// Starts logging: warnings, and with `verbose` everything down to the debug level. The variable `RUST_LOG`
+/// overrides both.
 pub(crate) fn start(verbose: bool) {
     let level = if verbose { "debug" } else { "warn" };
     let own = OWN.map(|name| format!("{name}={level}")).join(",");

@@ -1,4 +1,5 @@
-//! Lines for people and programs. The macros of the standard library panic when the other end of a pipe is closed; these don't.
+//! Lines for people and programs. The macros of the standard library panic when the other end of a pipe is
+//! closed; these don't.
 
 use crate::failure::Failure;
 use serde::Serialize;

@@ -201,7 +201,8 @@ fn config(args: &ServerArgs, store: &Store) -> ServerConfig {
     }
 }
 
-/// Every address: the IPv6 wildcard takes IPv4 connections too. Where there is no IPv6, or it is kept apart, every IPv4 address.
+/// Every address: the IPv6 wildcard takes IPv4 connections too. Where there is no IPv6, or it is kept apart,
+/// every IPv4 address.
 pub(crate) fn default_listen() -> SocketAddr {
     let v6 = SocketAddr::from((Ipv6Addr::UNSPECIFIED, PORT));
     let v6_only =
@@ -213,8 +214,8 @@ pub(crate) fn default_listen() -> SocketAddr {
     }
 }
 
-/// Has the device take its UDP ports now, so that they are the usual ones, which firewalls know, if these are free at all; otherwise
-/// a client on this host might take them first.
+/// Has the device take its UDP ports now, so that they are the usual ones, which firewalls know, if these are
+/// free at all; otherwise a client on this host might take them first.
 pub(crate) fn take_ports(device: &Device, listen: IpAddr) {
     let wanted = |address: IpAddr| match listen.to_canonical() {
         IpAddr::V4(Ipv4Addr::UNSPECIFIED) => address.is_ipv4(),

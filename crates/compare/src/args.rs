@@ -5,13 +5,14 @@ use std::path::PathBuf;
 
 /// Compares secure RDMA with UDP's limit, TCP, TLS and QUIC: on this machine, over loopback, in one run.
 ///
-/// Both ends of each contender are threads of this process, tied to the same two cores. In each round every contender takes its turn at
-/// every figure, so that whatever else the machine does hits all alike; a figure is the median of its rounds, shown with the least and
-/// the most. What is counted is what has arrived. Nothing else should run meanwhile.
+/// Both ends of each contender are threads of this process, tied to the same two cores. In each round every
+/// contender takes its turn at every figure, so that whatever else the machine does hits all alike; a figure
+/// is the median of its rounds, shown with the least and the most. What is counted is what has arrived.
+/// Nothing else should run meanwhile.
 ///
-/// The operations loss-write, loss-read and loss-send (together: loss) are those over a network that loses 1 % of its packets, which
-/// this program makes and which ends with it; that needs root and the programs ip, ethtool and nft. Without them it says so, and
-/// measures the rest.
+/// The operations loss-write, loss-read and loss-send (together: loss) are those over a network that loses 1
+/// % of its packets, which this program makes and which ends with it; that needs root and the programs ip,
+/// ethtool and nft. Without them it says so, and measures the rest.
 #[derive(Debug, Parser)]
 #[command(name = "compare", version)]
 pub(crate) struct Args {

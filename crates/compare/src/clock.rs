@@ -5,9 +5,9 @@
 //!     ├── warm-up ────┼────────────── counted ───────────┤
 //! ```
 //!
-//! What is counted is what has arrived within the counted time: not what was sent, which may still lie in a socket's buffer, or be
-//! lost. So a meter of bytes is with the receiver; where the receiver takes no part (RDMA WRITE and READ) it is with the one whose
-//! completions say that the bytes are there.
+//! What is counted is what has arrived within the counted time: not what was sent, which may still lie in a
+//! socket's buffer, or be lost. So a meter of bytes is with the receiver; where the receiver takes no part
+//! (RDMA WRITE and READ) it is with the one whose completions say that the bytes are there.
 
 use crate::failure::Failure;
 use crate::sample::{Latency, Sample};

@@ -1,10 +1,11 @@
 //! Two ends, each a thread on a core of its own, and how they tell each other where they are.
 //!
-//! Every contender is run in the same way: client and server are threads of this process, each tied to one of the same two cores,
-//! with every thread that it starts (the embedded device's helper, tokio's). Processes would make no difference to what is measured,
-//! since all data goes through the kernel's sockets and nothing is shared between the two ends; but threads keep one clock, which both
-//! ends of a measurement read, and a failure of one end is known to the other at once. What a process alone can show, the memory of
-//! a server, is measured with a server that is one.
+//! Every contender is run in the same way: client and server are threads of this process, each tied to one of
+//! the same two cores, with every thread that it starts (the embedded device's helper, tokio's). Processes
+//! would make no difference to what is measured, since all data goes through the kernel's sockets and nothing
+//! is shared between the two ends; but threads keep one clock, which both ends of a measurement read, and a
+//! failure of one end is known to the other at once. What a process alone can show, the memory of a server,
+//! is measured with a server that is one.
 
 use crate::failure::{Failure, While};
 use crate::network::{End, Network};

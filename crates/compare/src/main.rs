@@ -165,7 +165,8 @@ fn turns<'a>(args: &Args, contenders: &'a [Box<dyn Contender>]) -> Vec<Turn<'a>>
     turns
 }
 
-/// The network that loses packets, where something is to be measured over one. Where there can't be one, it isn't measured.
+/// The network that loses packets, where something is to be measured over one. Where there can't be one, it
+/// isn't measured.
 fn lossy(turns: &mut Vec<Turn<'_>>) -> Result<(Option<Network>, Option<Loss>), Failure> {
     if !turns.iter().any(|turn| turn.figure.op.is_lossy()) {
         return Ok((None, None));
@@ -215,7 +216,8 @@ fn measure(
     failed
 }
 
-/// Measures a figure once. Where next to nothing came of it, since the machine did something else, it is tried again for longer.
+/// Measures a figure once. Where next to nothing came of it, since the machine did something else, it is
+/// tried again for longer.
 fn sample(
     contender: &dyn Contender,
     figure: Figure,

@@ -1,12 +1,15 @@
-//! A network that loses packets: two network namespaces joined by a veth pair, each of which drops 1 % of the IP packets that come to
-//! it, whoever sent them.
+//! A network that loses packets: two network namespaces joined by a veth pair, each of which drops 1 % of the
+//! IP packets that come to it, whoever sent them.
 //!
-//! Segmentation and receive offload are off, and both ends of the cable take packets of 4096 bytes with RoCE's headers and no more. With
-//! offloads a firewall would see, and drop, up to 64 KiB as one packet, and nobody would have to mend more than one hole in hundreds of
-//! packets; and with longer packets TCP's, which are as long as the cable allows, would be fewer than RoCE's. So each packet is lost or
-//! not by itself, and everybody loses as many of them for the same bytes. (QUIC's default is shorter packets, as on the Internet.)
+//! Segmentation and receive offload are off, and both ends of the cable take packets of 4096 bytes with
+//! RoCE's headers and no more. With offloads a firewall would see, and drop, up to 64 KiB as one packet, and
+//! nobody would have to mend more than one hole in hundreds of packets; and with longer packets TCP's, which
+//! are as long as the cable allows, would be fewer than RoCE's. So each packet is lost or not by itself, and
+//! everybody loses as many of them for the same bytes. (QUIC's default is shorter packets, as on the
+//! Internet.)
 //!
-//! The namespaces have no names: they last as long as this process has them open. Whatever ends it, nothing is left behind.
+//! The namespaces have no names: they last as long as this process has them open. Whatever ends it, nothing
+//! is left behind.
 
 use crate::failure::{Failure, While};
 use nix::sched::{CloneFlags, unshare};
@@ -21,7 +24,8 @@ use std::thread;
 /// What is lost of a hundred packets.
 pub(crate) const PERCENT: u32 = 1;
 
-/// Bytes of the longest IP packet: a full one of RoCE's largest path MTU, with room for every header. RoCE networks use 4200.
+/// Bytes of the longest IP packet: a full one of RoCE's largest path MTU, with room for every header. RoCE
+/// networks use 4200.
 pub(crate) const MTU: u32 = 4200;
 
 /// The interface's name, in both namespaces.

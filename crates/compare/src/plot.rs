@@ -1,4 +1,5 @@
-//! Results as a picture: a panel for each operation and size, a bar for each contender, with a line from the least to the most.
+//! Results as a picture: a panel for each operation and size, a bar for each contender, with a line from the
+//! least to the most.
 
 use crate::failure::{Failure, While};
 use crate::figure::Unit;

@@ -47,8 +47,8 @@ impl Buffers {
         self.len() == 0
     }
 
-    /// Calls `visit` for each piece of the `len` bytes from `offset`: the element, the address in its region, and which of the
-    /// bytes they are.
+    /// Calls `visit` for each piece of the `len` bytes from `offset`: the element, the address in its region,
+    /// and which of the bytes they are.
     fn pieces(
         list: &[Element],
         offset: u32,

@@ -30,8 +30,8 @@ pub enum Arm {
 
 /// The queue overflowed: a completion had no room.
 ///
-/// As IBA 11.2.8 has it, that is an error of the whole queue: what it already holds may be polled, what came after is lost with
-/// the queue pairs, which go to the error state.
+/// As IBA 11.2.8 has it, that is an error of the whole queue: what it already holds may be polled, what came
+/// after is lost with the queue pairs, which go to the error state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "the completion queue overflowed: it was made for {capacity} entries; create it with room for every request that may be \
@@ -189,7 +189,8 @@ impl CompletionQueue {
         self.core.capacity()
     }
 
-    /// Moves up to `max` completions to the end of `out` and returns how many; looks at the network if there are none yet.
+    /// Moves up to `max` completions to the end of `out` and returns how many; looks at the network if there
+    /// are none yet.
     ///
     /// # Errors
     /// The queue overflowed.
@@ -209,7 +210,8 @@ impl CompletionQueue {
         }
     }
 
-    /// Asks for one event on the channel at the next completion. One that came before isn't announced: poll once more after this.
+    /// Asks for one event on the channel at the next completion. One that came before isn't announced: poll
+    /// once more after this.
     pub fn arm(&self, arm: Arm) {
         self.core.arm(arm);
         self.core.each_port(|port| self.inner.about_to_wait(port));

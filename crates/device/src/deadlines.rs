@@ -6,8 +6,9 @@ use std::collections::BinaryHeap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Deadlines of all queue pairs. A queue pair announces one only when it has none that is earlier, so under steady traffic, where
-/// deadlines move into the future with each ACK, it comes here once a deadline and not once a packet.
+/// Deadlines of all queue pairs. A queue pair announces one only when it has none that is earlier, so under
+/// steady traffic, where deadlines move into the future with each ACK, it comes here once a deadline and not
+/// once a packet.
 #[derive(Debug)]
 pub(crate) struct Deadlines {
     heap: Mutex<BinaryHeap<Reverse<(Time, Qpn)>>>,

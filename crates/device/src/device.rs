@@ -291,8 +291,8 @@ impl Device {
             .collect()
     }
 
-    /// The index of a local address in the GID table. An address that the host got since the device was opened is added, and so is
-    /// any of 127.0.0.0/8, unless the device was opened for one address only.
+    /// The index of a local address in the GID table. An address that the host got since the device was
+    /// opened is added, and so is any of 127.0.0.0/8, unless the device was opened for one address only.
     ///
     /// # Errors
     /// The device doesn't use that address.
@@ -359,8 +359,9 @@ impl Device {
         self.inner.table.len()
     }
 
-    /// Every counter with its name: what was received and sent, and every refused packet by reason. `gso_distrusted` are queue
-    /// pairs that send packets one by one because those sent in runs didn't arrive.
+    /// Every counter with its name: what was received and sent, and every refused packet by reason.
+    /// `gso_distrusted` are queue pairs that send packets one by one because those sent in runs didn't
+    /// arrive.
     #[must_use]
     pub fn counters(&self) -> Vec<(&'static str, u64)> {
         let mut rows = self.inner.net_counters();

@@ -8,8 +8,8 @@ use crate::{CompletionQueue, DeviceError, QueuePair};
 use rocev2::rc;
 use std::sync::Arc;
 
-/// Bytes that one queue pair may have in flight at most. The window finds by itself what the sockets on the path can hold; this
-/// only keeps one queue pair from taking more than the largest socket buffers hold.
+/// Bytes that one queue pair may have in flight at most. The window finds by itself what the sockets on the
+/// path can hold; this only keeps one queue pair from taking more than the largest socket buffers hold.
 const WINDOW: u64 = 2 << 20;
 
 /// A protection domain: its queue pairs reach its regions and no others.
@@ -75,8 +75,8 @@ impl core::fmt::Debug for ProtectionDomain {
     }
 }
 
-/// A registered memory region with its memory. Dropping it deregisters it; the memory itself lives as long as a work request
-/// that names it.
+/// A registered memory region with its memory. Dropping it deregisters it; the memory itself lives as long as
+/// a work request that names it.
 pub struct MemoryRegion {
     region: Arc<Region>,
     keys: Arc<KeyTable>,

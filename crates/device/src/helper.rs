@@ -1,9 +1,10 @@
 //! The helper thread: it works where nobody polls, and keeps the time.
 //!
-//! It sleeps in epoll on the sockets, but not before it has looked for more for a moment: packets mostly come in streams. A thread
-//! that polls a completion queue empties the socket itself, and each packet would wake the helper for nothing; so when the helper is
-//! woken and sees that somebody has polled since, it stops watching that socket and only looks in now and then, until the polling has
-//! stopped or somebody waits on a completion channel.
+//! It sleeps in epoll on the sockets, but not before it has looked for more for a moment: packets mostly come
+//! in streams. A thread that polls a completion queue empties the socket itself, and each packet would wake
+//! the helper for nothing; so when the helper is woken and sees that somebody has polled since, it stops
+//! watching that socket and only looks in now and then, until the polling has stopped or somebody waits on a
+//! completion channel.
 
 use crate::device::Inner;
 use crate::port::{BUSY, Port};
@@ -18,11 +19,12 @@ use std::sync::{Arc, Mutex, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// How often the helper looks in while somebody else polls. When the polling stops without a word, packets wait this long at most.
+/// How often the helper looks in while somebody else polls. When the polling stops without a word, packets
+/// wait this long at most.
 const LOOK_IN: Duration = Duration::from_millis(1);
 
-/// How long the helper looks for further packets before it sleeps. A stream of them comes at shorter intervals, and waking a thread costs
-/// its sender more than the packet.
+/// How long the helper looks for further packets before it sleeps. A stream of them comes at shorter
+/// intervals, and waking a thread costs its sender more than the packet.
 const LINGER: Duration = Duration::from_micros(50);
 
 /// Marks the waker among what epoll watches; sockets have their descriptor's number.
@@ -84,8 +86,8 @@ impl Waker {
         Ok(epoll::delete(&self.epoll, port.socket())?)
     }
 
-    /// A socket that isn't watched is no part of the epoll: else the kernel would call there twice for each datagram that it sends, which
-    /// takes 0.4 µs, measured.
+    /// A socket that isn't watched is no part of the epoll: else the kernel would call there twice for each
+    /// datagram that it sends, which takes 0.4 µs, measured.
     fn watch(&self, port: &Port, on: bool) {
         let _watching = crate::lock(&self.watching);
         if port.attention().set_watched(on) != on {
@@ -174,8 +176,9 @@ fn run(waker: &Waker, device: &Weak<Inner>) {
             looks_in |= !attention.is_watched();
         });
         if busy {
-            // The socket stays ready meanwhile: without this, the helper would go round and round. Where it shares a core with the
-            // thread that it came upon, it would do so until the scheduler puts an end to it: 1 ms, measured.
+            // The socket stays ready meanwhile: without this, the helper would go round and round. Where it
+            // shares a core with the thread that it came upon, it would do so until the scheduler puts an end
+            // to it: 1 ms, measured.
             std::thread::sleep(BUSY);
         }
         let mut now = device.now();

@@ -1,8 +1,9 @@
-//! The embedded RDMA device: RoCEv2 in user space over plain UDP sockets. No hardware, kernel module or root is needed, and what is
-//! on the wire is what a RoCE NIC or Linux' Soft-RoCE would send.
+//! The embedded RDMA device: RoCEv2 in user space over plain UDP sockets. No hardware, kernel module or root
+//! is needed, and what is on the wire is what a RoCE NIC or Linux' Soft-RoCE would send.
 //!
-//! Progress happens in the caller: posting builds and sends packets on the posting thread, polling a completion queue empties the
-//! socket. A helper thread per device does the same where nobody polls, and keeps the timers.
+//! Progress happens in the caller: posting builds and sends packets on the posting thread, polling a
+//! completion queue empties the socket. A helper thread per device does the same where nobody polls, and
+//! keeps the timers.
 //!
 //! | module | what it holds |
 //! |---|---|
@@ -14,9 +15,9 @@
 //! | `helper`, `attention`, `deadlines` | the thread for what nobody polls, who looks at which socket, and time |
 //! | `counters` | every refused packet by its reason |
 //!
-//! Locks are taken in one order: a port's receive lock, its list of unsettled queue pairs, a queue pair's lock, then those of
-//! completion queues, deadlines and events.
-//! There is no lock that two queue pairs need to exchange data, except where they share a completion queue.
+//! Locks are taken in one order: a port's receive lock, its list of unsettled queue pairs, a queue pair's
+//! lock, then those of completion queues, deadlines and events. There is no lock that two queue pairs need to
+//! exchange data, except where they share a completion queue.
 #![deny(unsafe_code)]
 
 mod attention;
@@ -48,7 +49,8 @@ pub use queue_pair::{PathAttributes, QueuePair};
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Locks `mutex`. A thread that panicked while it held the lock has left nothing half-done that matters more than going on.
+/// Locks `mutex`. A thread that panicked while it held the lock has left nothing half-done that matters more
+/// than going on.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -97,8 +97,8 @@ impl Port {
         &self.attention
     }
 
-    /// Takes what has arrived, or the first of it, and carries on the queue pairs concerned, unless another thread is at it: then `None`,
-    /// otherwise whether something had arrived.
+    /// Takes what has arrived, or the first of it, and carries on the queue pairs concerned, unless another
+    /// thread is at it: then `None`, otherwise whether something had arrived.
     pub(crate) fn progress(
         &self,
         table: &QueueTable,
@@ -222,8 +222,9 @@ impl Port {
 }
 
 impl Intake {
-    /// Hands packets to their queue pairs. Those for one that follow each other lock it once: were it locked for each packet, this
-    /// thread and one that posts to it meanwhile would wait for each other, and be woken, once a packet.
+    /// Hands packets to their queue pairs. Those for one that follow each other lock it once: were it locked
+    /// for each packet, this thread and one that posts to it meanwhile would wait for each other, and be
+    /// woken, once a packet.
     fn take(
         &mut self,
         now: Time,
@@ -255,8 +256,8 @@ impl Intake {
     }
 }
 
-/// Checks a datagram as far as it can be without knowing its queue pair; counts it if it is none for this device. `pseudo_header` is
-/// that of the last sender.
+/// Checks a datagram as far as it can be without knowing its queue pair; counts it if it is none for this
+/// device. `pseudo_header` is that of the last sender.
 fn check<'a>(
     pseudo_header: &mut Option<(SocketAddr, PseudoHeader)>,
     local: SocketAddr,

@@ -24,14 +24,15 @@
 pub struct LinkConfig {
     /// The time from the end of a packet's transmission to its arrival, in nanoseconds.
     pub latency_ns: u64,
-    /// Added to the latency: uniform over `0..=jitter_ns` nanoseconds, drawn anew for each packet. A packet that would overtake
-    /// its predecessor arrives together with it instead.
+    /// Added to the latency: uniform over `0..=jitter_ns` nanoseconds, drawn anew for each packet. A packet
+    /// that would overtake its predecessor arrives together with it instead.
     pub jitter_ns: u64,
-    /// How fast packets are put on the link, in bits a second; `None` takes no time at all. Only the packet's own bytes count:
-    /// headers that aren't in them are free.
+    /// How fast packets are put on the link, in bits a second; `None` takes no time at all. Only the packet's
+    /// own bytes count: headers that aren't in them are free.
     pub bandwidth_bits_per_s: Option<u64>,
-    /// How many bytes may be waiting or under transmission; a packet that doesn't fit is dropped (drop-tail), except that an
-    /// idle link takes any packet. `None` is a queue without a limit. Nothing ever waits without a bandwidth.
+    /// How many bytes may be waiting or under transmission; a packet that doesn't fit is dropped (drop-tail),
+    /// except that an idle link takes any packet. `None` is a queue without a limit. Nothing ever waits
+    /// without a bandwidth.
     pub queue_bytes: Option<u64>,
     /// Which packets are lost.
     pub loss: Loss,
@@ -51,11 +52,11 @@ pub enum Loss {
     None,
     /// Each with this probability, independently of the others.
     Bernoulli(f64),
-    /// In bursts: a Markov chain of two states, "good" and "bad", that takes one step before each packet and starts as good
-    /// (E. N. Gilbert 1960, E. O. Elliott 1963).
+    /// In bursts: a Markov chain of two states, "good" and "bad", that takes one step before each packet and
+    /// starts as good (E. N. Gilbert 1960, E. O. Elliott 1963).
     ///
-    /// A fraction `good_to_bad / (good_to_bad + bad_to_good)` of the packets meets the bad state, and a stay in it lasts
-    /// `1 / bad_to_good` packets on average.
+    /// A fraction `good_to_bad / (good_to_bad + bad_to_good)` of the packets meets the bad state, and a stay
+    /// in it lasts `1 / bad_to_good` packets on average.
     GilbertElliott {
         /// The probability of a step from good to bad.
         good_to_bad: f64,

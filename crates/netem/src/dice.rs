@@ -26,7 +26,8 @@ impl Dice {
 
     /// True with probability `p`.
     pub(crate) fn chance(&mut self, p: f64) -> bool {
-        // The 53 bits that a double holds exactly, as a number from 0 up to but not including 1: so 0 is never and 1 is always.
+        // The 53 bits that a double holds exactly, as a number from 0 up to but not including 1: so 0 is
+        // never and 1 is always.
         let unit = (self.0.next_u64() >> 11) as f64 / (1_u64 << 53) as f64;
         unit < p
     }

@@ -1,7 +1,8 @@
 //! A link for tests, in virtual time: delay, bandwidth, a queue, loss, reordering, duplication and corruption.
 //!
-//! There is no clock, no thread and no randomness from outside. Time is a number of nanoseconds that the caller passes in, and
-//! every random decision comes from the seed: the same calls on a link with the same seed give the same run on every machine.
+//! There is no clock, no thread and no randomness from outside. Time is a number of nanoseconds that the
+//! caller passes in, and every random decision comes from the seed: the same calls on a link with the same
+//! seed give the same run on every machine.
 //!
 //! A [`Link`] goes in one direction. Two of them make a path:
 //!
@@ -38,11 +39,11 @@
 //! 3. **Loss.**
 //! 4. **Duplication.** From here on each copy has its own fate.
 //! 5. **Corruption**: some bits are flipped.
-//! 6. **Delay**: latency and jitter. Jitter alone never changes the order; **reordering** holds a packet back so that later ones
-//!    overtake it.
+//! 6. **Delay**: latency and jitter. Jitter alone never changes the order; **reordering** holds a packet back
+//!    so that later ones overtake it.
 //!
-//! Which packets are lost and which are duplicated depends on the seed and on their number alone, not on the link's other
-//! settings: in a failing run, turn the others off one by one to find the one that matters.
+//! Which packets are lost and which are duplicated depends on the seed and on their number alone, not on the
+//! link's other settings: in a failing run, turn the others off one by one to find the one that matters.
 #![forbid(unsafe_code)]
 
 mod config;

@@ -70,8 +70,8 @@ impl<P: Packet> Link<P> {
         }
     }
 
-    /// Changes how the link treats packets from now on, for a cable that is pulled out, say, or a path that changes. What is
-    /// under way arrives as it would have.
+    /// Changes how the link treats packets from now on, for a cable that is pulled out, say, or a path that
+    /// changes. What is under way arrives as it would have.
     ///
     /// ```
     /// use netem::{Link, LinkConfig, Loss};
@@ -114,13 +114,15 @@ impl<P: Packet> Link<P> {
         self.launch(leaves, packet);
     }
 
-    /// When the next packet arrives, `None` if nothing is under way. It may be in the past if [`Link::recv`] wasn't called since.
+    /// When the next packet arrives, `None` if nothing is under way. It may be in the past if [`Link::recv`]
+    /// wasn't called since.
     #[must_use]
     pub fn next_delivery(&self) -> Option<u64> {
         self.flying.peek().map(|flying| flying.arrives)
     }
 
-    /// The packet that arrived first of those that arrived by `now`; of several that arrived at the same time, the one sent first.
+    /// The packet that arrived first of those that arrived by `now`; of several that arrived at the same
+    /// time, the one sent first.
     pub fn recv(&mut self, now: u64) -> Option<P> {
         let Flying { number, packet, .. } =
             self.flying.peek_mut().filter(|flying| flying.arrives <= now).map(PeekMut::pop)?;

@@ -2,7 +2,8 @@
 
 use std::collections::VecDeque;
 
-/// What waits or is being transmitted. It doesn't hold the packets themselves: when each leaves is known as it comes in.
+/// What waits or is being transmitted. It doesn't hold the packets themselves: when each leaves is known as
+/// it comes in.
 #[derive(Debug, Default)]
 pub(crate) struct Transmitter {
     /// When each packet's last bit leaves, and its length in bytes; in order.

@@ -38,7 +38,8 @@ type Numbered = (u64, Vec<u8>);
 /// A delivery: when, which, what.
 type Delivery = (u64, u64, Vec<u8>);
 
-/// Sends `count` packets, one each [`GAP_NS`], receives everything at its time, and says what came and what the link counted.
+/// Sends `count` packets, one each [`GAP_NS`], receives everything at its time, and says what came and what
+/// the link counted.
 fn run(config: LinkConfig, seed: u64, count: u64) -> (Vec<Delivery>, Counters) {
     let mut link: Link<Numbered> = Link::new(config, seed);
     let mut deliveries = Vec::new();
@@ -329,7 +330,8 @@ fn corruption_of_a_copy_leaves_the_other_copy_alone() {
     let corrupt = Corrupt { probability: 0.5, max_bits: 1 };
     let (deliveries, counters) = run(LinkConfig { corrupt, duplicate: 1.0, ..PERFECT }, 23, MANY);
     let different = deliveries.chunks(2).filter(|copies| copies[0].2 != copies[1].2).count();
-    // Of two copies exactly one is damaged half of the time, both a quarter of it, and then almost always in different bits.
+    // Of two copies exactly one is damaged half of the time, both a quarter of it, and then almost always in
+    // different bits.
     assert_near(different as f64 / MANY as f64, 0.5 + 0.25 * 127.0 / 128.0, 0.01);
     assert_eq!(counters.delivered, 2 * MANY);
 }

@@ -1,7 +1,9 @@
-//! The invariant CRC over everything in a packet that doesn't change on its way (IBA 7.8.1 and Annex A17.3.3; rxe's `rxe_icrc.c`).
+//! The invariant CRC over everything in a packet that doesn't change on its way (IBA 7.8.1 and Annex A17.3.3;
+//! rxe's `rxe_icrc.c`).
 //!
-//! It is the ordinary CRC-32 (reflected polynomial 0xEDB88320) over 8 bytes of ones, the IP and UDP headers, and the packet from
-//! BTH through pad, with the fields that routers change set to ones. It stands behind the pad, **little-endian**.
+//! It is the ordinary CRC-32 (reflected polynomial 0xEDB88320) over 8 bytes of ones, the IP and UDP headers,
+//! and the packet from BTH through pad, with the fields that routers change set to ones. It stands behind the
+//! pad, **little-endian**.
 //!
 //! | | set to ones | as sent |
 //! |---|---|---|
@@ -12,22 +14,24 @@
 //!
 //! # One pass over the packet
 //!
-//! A CRC register is a polynomial of degree under 32 over GF(2). Reading n bytes multiplies it by x^8n and adds (XOR) something
-//! that depends on those bytes alone, modulo the CRC's polynomial. So every field adds its own share, and a share can be carried
-//! to another place in the stream by multiplying with a power of x, of positive or negative exponent: the polynomial has a
-//! constant term, so x has an inverse. A [`PseudoHeader`] holds the register behind a UDP header whose lengths and identification
-//! are zero. For a packet, the shares of those fields, and of BTH byte 4's masking (carried five bytes *back*), are added, and
-//! the CRC then runs once over the packet's own bytes, where they are. The shares come from tables.
+//! A CRC register is a polynomial of degree under 32 over GF(2). Reading n bytes multiplies it by x^8n and
+//! adds (XOR) something that depends on those bytes alone, modulo the CRC's polynomial. So every field adds
+//! its own share, and a share can be carried to another place in the stream by multiplying with a power of x,
+//! of positive or negative exponent: the polynomial has a constant term, so x has an inverse. A
+//! [`PseudoHeader`] holds the register behind a UDP header whose lengths and identification are zero. For a
+//! packet, the shares of those fields, and of BTH byte 4's masking (carried five bytes *back*), are added,
+//! and the CRC then runs once over the packet's own bytes, where they are. The shares come from tables.
 //!
 //! # The identification that a receiver can't see
 //!
-//! No socket API shows a received packet's IPv4 identification, and not every sender's is predictable. Compute the ICRC with a
-//! guess; its difference to the one received is the share of (right XOR guessed), carried over the rest of the packet. Carry it
-//! back, by multiplying with x^-8n, and 16 bits in the field's place must remain: they *are* the difference. Where
-//! anything else remains, the packet is corrupt.
+//! No socket API shows a received packet's IPv4 identification, and not every sender's is predictable.
+//! Compute the ICRC with a guess; its difference to the one received is the share of (right XOR guessed),
+//! carried over the rest of the packet. Carry it back, by multiplying with x^-8n, and 16 bits in the field's
+//! place must remain: they *are* the difference. Where anything else remains, the packet is corrupt.
 //!
-//! The price: a packet whose identification isn't the expected one has 16 check bits left instead of 32 (the UDP checksum stands
-//! beside them). A random packet passes with probability 2^-16; one flipped bit in a packet of up to 4124 bytes never does. A caller who knows the peer's identifications can insist on them:
+//! The price: a packet whose identification isn't the expected one has 16 check bits left instead of 32 (the
+//! UDP checksum stands beside them). A random packet passes with probability 2^-16; one flipped bit in a
+//! packet of up to 4124 bytes never does. A caller who knows the peer's identifications can insist on them:
 //! [`Verified::id`]. The ICRC has no key: it finds accidents, never attacks.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -105,7 +109,8 @@ pub struct Verified<'a> {
 }
 
 impl PseudoHeader {
-    /// For packets from `src` to `dst`. An IPv4-mapped IPv6 address (`::ffff:a.b.c.d`), as a dual-stack socket gives, means IPv4.
+    /// For packets from `src` to `dst`. An IPv4-mapped IPv6 address (`::ffff:a.b.c.d`), as a dual-stack
+    /// socket gives, means IPv4.
     ///
     /// # Errors
     ///
@@ -118,8 +123,8 @@ impl PseudoHeader {
         }
     }
 
-    /// For IPv4 packets without options, with DF set and not fragmented: the only ones there are (IBA Annex A17.3.1.1, CA17-3,
-    /// CA17-7 and CA17-8).
+    /// For IPv4 packets without options, with DF set and not fragmented: the only ones there are (IBA Annex
+    /// A17.3.1.1, CA17-3, CA17-7 and CA17-8).
     #[must_use]
     pub fn v4(src: Ipv4Addr, dst: Ipv4Addr, src_port: u16, dst_port: u16) -> Self {
         const VERSION_AND_IHL: u8 = 0x45;
@@ -188,8 +193,9 @@ impl PseudoHeader {
         Ok(())
     }
 
-    /// Checks a received UDP payload, packet and ICRC. `hint` is the IPv4 identification to try first: a segment's index in
-    /// a batch that its sender segmented, 0 for a packet that came alone. Where that fails, the identification is solved for.
+    /// Checks a received UDP payload, packet and ICRC. `hint` is the IPv4 identification to try first: a
+    /// segment's index in a batch that its sender segmented, 0 for a packet that came alone. Where that
+    /// fails, the identification is solved for.
     ///
     /// # Errors
     ///
@@ -303,7 +309,8 @@ const fn multiply(mut a: u32, mut b: u32) -> u32 {
     product
 }
 
-/// The register `bytes` zero bytes earlier: `register` · x^(−8 · bytes). One multiplication for each byte of the exponent.
+/// The register `bytes` zero bytes earlier: `register` · x^(−8 · bytes). One multiplication for each byte of
+/// the exponent.
 #[inline]
 fn carry_back(register: u32, bytes: u16) -> u32 {
     /// x^(−8 · i) and x^(−8 · 256 · i).

@@ -7,8 +7,8 @@
 //! | [`icrc`] | the invariant CRC, and solving for an IP identification that a receiver can't see |
 //! | [`rc`] | the reliable connection: requester, responder, state machine, timers, congestion window |
 //!
-//! "IBA" in the documentation is the *InfiniBand Architecture Specification, Volume 1*, release 1.4 or later, whose Annex A17
-//! defines RoCEv2. "rxe" is Linux's Soft-RoCE, `drivers/infiniband/sw/rxe`.
+//! "IBA" in the documentation is the *InfiniBand Architecture Specification, Volume 1*, release 1.4 or later,
+//! whose Annex A17 defines RoCEv2. "rxe" is Linux's Soft-RoCE, `drivers/infiniband/sw/rxe`.
 #![forbid(unsafe_code)]
 
 pub mod icrc;

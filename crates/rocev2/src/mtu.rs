@@ -50,8 +50,8 @@ impl Mtu {
         self as u8
     }
 
-    /// The largest path MTU whose packets fit an interface (or route) MTU of `bytes`, as rxe's `eth_mtu_int_to_enum` does;
-    /// `None` where not even 256 bytes fit.
+    /// The largest path MTU whose packets fit an interface (or route) MTU of `bytes`, as rxe's
+    /// `eth_mtu_int_to_enum` does; `None` where not even 256 bytes fit.
     #[must_use]
     pub fn for_interface(bytes: usize) -> Option<Self> {
         let room = bytes.checked_sub(Self::OVERHEAD)?;

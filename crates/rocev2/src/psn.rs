@@ -4,8 +4,9 @@ use core::fmt;
 
 /// A packet sequence number, 0 to 2^24 − 1 (IBA 9.2, "PSN").
 ///
-/// There is no `Ord`: on a circle "less" has no meaning on its own. Use [`Psn::distance_from`], which compares as the responder
-/// does (IBA 9.7.1; rxe's `psn_compare`): the half circle ahead is new, the half circle behind is a duplicate.
+/// There is no `Ord`: on a circle "less" has no meaning on its own. Use [`Psn::distance_from`], which
+/// compares as the responder does (IBA 9.7.1; rxe's `psn_compare`): the half circle ahead is new, the half
+/// circle behind is a duplicate.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Psn(u32);
 

@@ -4,7 +4,8 @@ use core::fmt;
 
 /// A queue pair number, 24 bits (IBA 9.2, "Destination QP").
 ///
-/// 0 and 1 are the management queue pairs and 0xff_ffff means multicast: none of the three names an ordinary queue pair.
+/// 0 and 1 are the management queue pairs and 0xff_ffff means multicast: none of the three names an ordinary
+/// queue pair.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Qpn(u32);
 

@@ -167,8 +167,8 @@ fn the_hint_means_nothing_over_ipv6() {
     }
 }
 
-/// Whether an identification can explain a flip depends on the flip's place alone, not on the data or on what follows: so the
-/// longest packet here stands for all shorter ones, as far as flips before the ICRC go.
+/// Whether an identification can explain a flip depends on the flip's place alone, not on the data or on what
+/// follows: so the longest packet here stands for all shorter ones, as far as flips before the ICRC go.
 #[test]
 fn one_flipped_bit_is_always_found_whether_the_identification_is_known_or_not() {
     let mut rng = rng();

@@ -1,7 +1,7 @@
 //! The ICRC against scapy, an implementation that shares nothing with this one (Debian: python3-scapy).
 //!
-//! Over IPv4 scapy computes the ICRC itself. It can't over IPv6: there it builds the IP and UDP headers, masked as IBA Annex
-//! A17.3.3 lists, and Python's zlib computes the CRC.
+//! Over IPv4 scapy computes the ICRC itself. It can't over IPv6: there it builds the IP and UDP headers,
+//! masked as IBA Annex A17.3.3 lists, and Python's zlib computes the CRC.
 
 use std::io::Write as _;
 use std::net::SocketAddr;

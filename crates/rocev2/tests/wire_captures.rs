@@ -1,5 +1,5 @@
-//! Packets that other people published, byte for byte: a CNP captured on a ConnectX-4 Lx and a UC SEND, both facts from scapy's
-//! RoCE tests. The CNP is the only evidence here that comes from hardware.
+//! Packets that other people published, byte for byte: a CNP captured on a ConnectX-4 Lx and a UC SEND, both
+//! facts from scapy's RoCE tests. The CNP is the only evidence here that comes from hardware.
 
 use core::net::Ipv4Addr;
 

@@ -8,8 +8,8 @@ use rocev2::wire::{
 };
 use rocev2::{Psn, Qpn};
 
-/// Which extension headers an opcode byte carries, in order, and whether a payload follows: rxe's opcode table, written down
-/// once more.
+/// Which extension headers an opcode byte carries, in order, and whether a payload follows: rxe's opcode
+/// table, written down once more.
 const TABLE: [(u8, &[Header], bool); 38] = {
     use Header::{Aeth, AtomicAckEth, AtomicEth, CnpReserved, Deth, Ieth, ImmDt, Reth};
     [

@@ -1,5 +1,6 @@
-//! Bytes that a hostile peer may send. A panic here is a bug in the crate, whatever the bytes; what does parse must be written
-//! back as the same bytes, with reserved bits and pad cleared: nothing may be read in two ways.
+//! Bytes that a hostile peer may send. A panic here is a bug in the crate, whatever the bytes; what does
+//! parse must be written back as the same bytes, with reserved bits and pad cleared: nothing may be read in
+//! two ways.
 
 use proptest::prelude::*;
 use proptest::test_runner::{RngAlgorithm, TestRng};

@@ -1,12 +1,13 @@
-//! What sealing costs: the same operations in a session in clear and in a sealed one, by turns, over the embedded device on loopback.
+//! What sealing costs: the same operations in a session in clear and in a sealed one, by turns, over the
+//! embedded device on loopback.
 //!
 //! ```text
 //! cargo run --release -p secure-rdma --example sealing_cost
 //! ```
 //!
-//! Rounds of both take turns: in clear, sealed, in clear, and so on. Figures are medians of the rounds; a ratio is the median of those
-//! that two rounds following each other have, with the least and the most. Figures depend on the machine and on what else it does; the
-//! ratios less so.
+//! Rounds of both take turns: in clear, sealed, in clear, and so on. Figures are medians of the rounds; a
+//! ratio is the median of those that two rounds following each other have, with the least and the most.
+//! Figures depend on the machine and on what else it does; the ratios less so.
 
 use rdma_verbs::{Device, DeviceSelector};
 use secure_rdma::certs::{Name, Store};

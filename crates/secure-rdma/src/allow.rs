@@ -13,10 +13,11 @@
 //! operations = ["send"]
 //! ```
 //!
-//! - `identity`: a name in the client's certificate (`dns:`, `ip:`, `uri:`, `email:`, see [`SubjectName`]), or the certificate's fingerprint.
-//!   It has to be the same: nothing stands for several.
-//! - `operations`: of `send` (messages to the server), `write` and `read` (of the client's region, one-sided) and `atomic` (its counters,
-//!   if the server has them; a program of the client's own making reaches the whole of its region by atomics), one at least.
+//! - `identity`: a name in the client's certificate (`dns:`, `ip:`, `uri:`, `email:`, see [`SubjectName`]),
+//!   or the certificate's fingerprint. It has to be the same: nothing stands for several.
+//! - `operations`: of `send` (messages to the server), `write` and `read` (of the client's region, one-sided)
+//!   and `atomic` (its counters, if the server has them; a program of the client's own making reaches the
+//!   whole of its region by atomics), one at least.
 //! - `region`: how many bytes the client's region has; the server's usual number without, which is also the most.
 //!
 //! A client with several names has the first entry that fits one of them, by the order of the file.

@@ -41,7 +41,8 @@ impl Client {
         Ok(Self { device, tls, options: config.options })
     }
 
-    /// Checks servers' certificates against the revocation lists in the file `path` too, as [`ClientTls::with_revocations`] says.
+    /// Checks servers' certificates against the revocation lists in the file `path` too, as
+    /// [`ClientTls::with_revocations`] says.
     ///
     /// # Errors
     /// If the file can't be read or isn't that.

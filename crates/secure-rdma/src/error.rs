@@ -133,7 +133,8 @@ pub enum SessionError {
         /// Its certificate's fingerprint, if it has one.
         fingerprint: Option<Fingerprint>,
     },
-    /// The server has ended the session, because by its new rules the client isn't let in any more, or not to do as much.
+    /// The server has ended the session, because by its new rules the client isn't let in any more, or not to
+    /// do as much.
     #[error("ended by the server's new rules: {0}")]
     Withdrawn(std::sync::Arc<Self>),
     /// The client may do less than it could when it came.
@@ -323,8 +324,8 @@ fn disagreement(own: SealPolicy) -> String {
     )
 }
 
-/// Who a client is that isn't on the list, and how to put it there. What a certificate says is its holder's: it is shown as
-/// [`SubjectNames`] shows it.
+/// Who a client is that isn't on the list, and how to put it there. What a certificate says is its holder's:
+/// it is shown as [`SubjectNames`] shows it.
 fn shown(names: &SubjectNames, fingerprint: Option<&Fingerprint>) -> String {
     match fingerprint {
         Some(fingerprint) => format!("its certificate has {names}; {fingerprint}"),

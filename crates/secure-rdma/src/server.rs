@@ -27,8 +27,8 @@ pub struct ServerConfig {
     pub max_handshakes: usize,
     /// Bytes of the data area of each client's region, 1 or more; sealed, it is rounded up to whole slots.
     pub region_len: u64,
-    /// Whether each client's region has eight counters for atomic operations. **Those travel in clear also where the data path is
-    /// sealed**: a network card that adds can't open what is sealed.
+    /// Whether each client's region has eight counters for atomic operations. **Those travel in clear also
+    /// where the data path is sealed**: a network card that adds can't open what is sealed.
     pub counters: bool,
     /// What is asked of clients.
     pub client_auth: ClientAuth,
@@ -136,12 +136,13 @@ impl Server {
         Ok(self.host.tls.renew(identity).map_err(Arc::new)?)
     }
 
-    /// Proves itself with `identity` and goes by `client_auth` from now on, all of whose files are read again: CAs, revocation lists and
-    /// the list of allowed clients. All of it, or nothing if anything is wrong.
+    /// Proves itself with `identity` and goes by `client_auth` from now on, all of whose files are read
+    /// again: CAs, revocation lists and the list of allowed clients. All of it, or nothing if anything is
+    /// wrong.
     ///
-    /// An open session whose client would not be let in by the new rules, or not to do as much, is ended at once: whoever uses it gets
-    /// [`SessionError::Withdrawn`], and the client is told. All others go on as they are. That a certificate's time has ended since its
-    /// client came is no reason.
+    /// An open session whose client would not be let in by the new rules, or not to do as much, is ended at
+    /// once: whoever uses it gets [`SessionError::Withdrawn`], and the client is told. All others go on as
+    /// they are. That a certificate's time has ended since its client came is no reason.
     ///
     /// It reads files: from asynchronous code, call it where blocking is allowed.
     ///
@@ -151,14 +152,16 @@ impl Server {
         let host = &self.host;
         let rules = rules(identity, client_auth, host.config.region_len)?;
         let revocations_until = rules.vetting.next_update;
-        // In this order: a session that is just being opened is either in the book already, or will be judged by the new rules.
+        // In this order: a session that is just being opened is either in the book already, or will be judged
+        // by the new rules.
         host.tls.install(rules);
         host.changed.send_replace(());
         let ended = host.guests.judge(&host.tls.rules().vetting, host.most());
         Ok(Reloaded { ended, revocations_until })
     }
 
-    /// When the first of the revocation lists ends that clients are checked against, if there are any: from then on nobody is let in.
+    /// When the first of the revocation lists ends that clients are checked against, if there are any: from
+    /// then on nobody is let in.
     #[must_use]
     pub fn revocations_until(&self) -> Option<Timestamp> {
         self.host.tls.rules().vetting.next_update

@@ -2,8 +2,8 @@
 
 /// Whether a terminal or a log may print `character` as it is: ASCII from space to tilde.
 ///
-/// Control characters can rewrite a terminal's screen or forge a log line, and Unicode's bidirectional marks can reorder what a
-/// person reads. What a peer sends needs neither.
+/// Control characters can rewrite a terminal's screen or forge a log line, and Unicode's bidirectional marks
+/// can reorder what a person reads. What a peer sends needs neither.
 pub(crate) fn is_printable(character: char) -> bool {
     matches!(character, ' '..='~')
 }

@@ -10,12 +10,13 @@ use tokio::time::Instant;
 /// How often the files are looked at.
 const PERIOD: Duration = Duration::from_secs(1);
 
-/// What of a file changes when it is written, replaced, or made readable: device, inode, length, when it was written, and when that or
-/// its rights changed (seconds, nanoseconds each). `None` if there is none.
+/// What of a file changes when it is written, replaced, or made readable: device, inode, length, when it was
+/// written, and when that or its rights changed (seconds, nanoseconds each). `None` if there is none.
 type Mark = Option<[i128; 7]>;
 
-/// Watches files by looking at them once a second: no matter which file system they are on, and whether they are written in place, replaced
-/// by renaming, or reached by a symbolic link that is (as in a Kubernetes secret).
+/// Watches files by looking at them once a second: no matter which file system they are on, and whether they
+/// are written in place, replaced by renaming, or reached by a symbolic link that is (as in a Kubernetes
+/// secret).
 #[derive(Debug)]
 pub struct FileWatch {
     known: BTreeMap<PathBuf, Mark>,
@@ -39,8 +40,8 @@ impl FileWatch {
         Self { known, unsettled: None, next: None }
     }
 
-    /// Waits until a file has changed, and then until none changes for as long as it takes to look twice: who is writing one, or several
-    /// that belong together, should be done. Cancelling loses no change.
+    /// Waits until a file has changed, and then until none changes for as long as it takes to look twice: who
+    /// is writing one, or several that belong together, should be done. Cancelling loses no change.
     pub async fn changed(&mut self) {
         loop {
             let next = *self.next.get_or_insert_with(|| Instant::now() + PERIOD);

@@ -885,7 +885,8 @@ async fn a_damaged_hello_never_passes_and_never_panics() {
         bytes[at] ^= 1 << (at % 8);
         let (mut raw, theirs) = duplex(64 * 1024);
         raw.write_all(&bytes).await.unwrap();
-        // Some changes (the random) matter only later: then the server waits for more, and finds that the client has left.
+        // Some changes (the random) matter only later: then the server waits for more, and finds that the
+        // client has left.
         drop(raw);
         server.accept(theirs, LIMIT).await.unwrap_err();
     }

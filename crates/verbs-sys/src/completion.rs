@@ -172,7 +172,8 @@ pub union ibv_wc_immediate {
 
 c_type! {
     "struct ibv_wc":
-    /// A completion: ibv_poll_cq(3). If the status isn't success, only `wr_id`, `status`, `qp_num` and `vendor_err` are valid.
+    /// A completion: ibv_poll_cq(3). If the status isn't success, only `wr_id`, `status`, `qp_num` and
+    /// `vendor_err` are valid.
     #[derive(Clone, Copy)]
     pub struct ibv_wc {
         /// The request's own number.

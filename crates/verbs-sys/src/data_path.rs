@@ -1,17 +1,19 @@
-//! The functions that C programs get from the header rather than from the library: each calls what the device's driver has put into
-//! [`ibv_context::ops`](crate::ibv_context::ops).
+//! The functions that C programs get from the header rather than from the library: each calls what the
+//! device's driver has put into [`ibv_context::ops`](crate::ibv_context::ops).
 //!
-//! libibverbs fills every place there, with a function that reports an error if the driver has none. Should one be empty
-//! nevertheless, these report `EOPNOTSUPP`.
+//! libibverbs fills every place there, with a function that reports an error if the driver has none. Should
+//! one be empty nevertheless, these report `EOPNOTSUPP`.
 
 use libc::{EOPNOTSUPP, c_int};
 
 use crate::{ibv_cq, ibv_qp, ibv_recv_wr, ibv_send_wr, ibv_wc};
 
-/// Takes up to `num_entries` completions out of `cq`: ibv_poll_cq(3). Returns how many there were; less than 0 on failure.
+/// Takes up to `num_entries` completions out of `cq`: ibv_poll_cq(3). Returns how many there were; less than
+/// 0 on failure.
 ///
 /// # Safety
-/// `cq` must be a completion queue that the library created and that isn't destroyed; `wc` must have room for `num_entries`.
+/// `cq` must be a completion queue that the library created and that isn't destroyed; `wc` must have room for
+/// `num_entries`.
 #[inline]
 pub unsafe fn ibv_poll_cq(cq: *mut ibv_cq, num_entries: c_int, wc: *mut ibv_wc) -> c_int {
     // SAFETY: the caller says that the queue lives; its context doesn't change.
@@ -25,8 +27,8 @@ pub unsafe fn ibv_poll_cq(cq: *mut ibv_cq, num_entries: c_int, wc: *mut ibv_wc) 
     }
 }
 
-/// Asks for an event at `cq`'s channel when the next completion comes, or, if `solicited_only` isn't 0, the next one that was
-/// solicited or failed: ibv_req_notify_cq(3). Returns 0 or an error number.
+/// Asks for an event at `cq`'s channel when the next completion comes, or, if `solicited_only` isn't 0, the
+/// next one that was solicited or failed: ibv_req_notify_cq(3). Returns 0 or an error number.
 ///
 /// # Safety
 /// `cq` must be a completion queue that the library created and that isn't destroyed.
@@ -43,13 +45,14 @@ pub unsafe fn ibv_req_notify_cq(cq: *mut ibv_cq, solicited_only: c_int) -> c_int
     }
 }
 
-/// Posts a list of requests to `qp`'s send queue: ibv_post_send(3). Returns 0 or an error number; then `bad_wr` points to the first
-/// request that wasn't posted.
+/// Posts a list of requests to `qp`'s send queue: ibv_post_send(3). Returns 0 or an error number; then
+/// `bad_wr` points to the first request that wasn't posted.
 ///
 /// # Safety
-/// `qp` must be a queue pair that the library created and that isn't destroyed. `wr` must be a list that ends with a null `next`,
-/// each request with as many elements as it says; `bad_wr` must be valid for a write. The memory that the elements name must stay
-/// registered, and as the operation needs it, until the request has completed.
+/// `qp` must be a queue pair that the library created and that isn't destroyed. `wr` must be a list that ends
+/// with a null `next`, each request with as many elements as it says; `bad_wr` must be valid for a write. The
+/// memory that the elements name must stay registered, and as the operation needs it, until the request has
+/// completed.
 #[inline]
 pub unsafe fn ibv_post_send(qp: *mut ibv_qp, wr: *mut ibv_send_wr, bad_wr: *mut *mut ibv_send_wr) -> c_int {
     // SAFETY: the caller says that the queue pair lives; its context doesn't change.
@@ -65,8 +68,8 @@ pub unsafe fn ibv_post_send(qp: *mut ibv_qp, wr: *mut ibv_send_wr, bad_wr: *mut 
     unsafe { function(qp, wr, bad_wr) }
 }
 
-/// Posts a list of requests to `qp`'s receive queue: ibv_post_recv(3). Returns 0 or an error number; then `bad_wr` points to the
-/// first request that wasn't posted.
+/// Posts a list of requests to `qp`'s receive queue: ibv_post_recv(3). Returns 0 or an error number; then
+/// `bad_wr` points to the first request that wasn't posted.
 ///
 /// # Safety
 /// As [`ibv_post_send`].

@@ -131,7 +131,8 @@ c_type! {
 
 c_type! {
     "struct ibv_device":
-    /// A device, as it stands in the list of ibv_get_device_list(3). The library's own part comes behind it, so it can't be copied.
+    /// A device, as it stands in the list of ibv_get_device_list(3). The library's own part comes behind it,
+    /// so it can't be copied.
     pub struct ibv_device {
         /// Never used.
         pub _ops: _ibv_device_ops,

@@ -112,7 +112,8 @@ const ENUMERATIONS: &[Enumeration] = &[
 const MACROS: &[(&str, usize)] =
     &[("IBV_SYSFS_NAME_MAX", device::IBV_SYSFS_NAME_MAX), ("IBV_SYSFS_PATH_MAX", device::IBV_SYSFS_PATH_MAX)];
 
-/// Structures to which later versions of the header have added fields at the end. Nothing that this crate calls touches those.
+/// Structures to which later versions of the header have added fields at the end. Nothing that this crate
+/// calls touches those.
 const GROWN: &[&str] = &["ibv_port_attr"];
 
 #[test]

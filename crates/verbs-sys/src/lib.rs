@@ -3,9 +3,10 @@
 //! Nothing of rdma-core is needed to build this crate, nor to run a program that contains it: [`Library::get`] opens
 //! `libibverbs.so.1` when it is first asked to, and says what to install if it isn't there.
 //!
-//! Everything is named as in `<infiniband/verbs.h>`, where each thing's meaning is laid down, together with the manual pages
-//! (`ibv_reg_mr(3)` and so on). What C leaves unnamed has names here: `ibv_wc.immediate`, `ibv_send_wr.extension`.
-//! The layout is that of rdma-core 44; later versions have kept it, but for what they added behind [`ibv_port_attr`].
+//! Everything is named as in `<infiniband/verbs.h>`, where each thing's meaning is laid down, together with
+//! the manual pages (`ibv_reg_mr(3)` and so on). What C leaves unnamed has names here: `ibv_wc.immediate`,
+//! `ibv_send_wr.extension`. The layout is that of rdma-core 44; later versions have kept it, but for what
+//! they added behind [`ibv_port_attr`].
 //!
 //! | module | what it holds |
 //! |---|---|
@@ -15,8 +16,8 @@
 //! | `work_request` | what is posted |
 //! | `layout` | tests only: all of it against the C compiler and the header |
 //!
-//! A value that C declares as an enumeration is a plain number here. A library or a kernel that is newer than this crate may
-//! return values that are not among the constants; callers must expect it.
+//! A value that C declares as an enumeration is a plain number here. A library or a kernel that is newer than
+//! this crate may return values that are not among the constants; callers must expect it.
 //!
 //! This is the one crate that is `unsafe` all through. Callers wrap it.
 #![allow(unsafe_code, reason = "foreign functions and what they point to")]

@@ -45,11 +45,12 @@ pub enum LoadError {
 }
 
 impl Library {
-    /// The library, which is loaded the first time. What that said, it says again later: what is installed while the program runs
-    /// is found when it starts anew.
+    /// The library, which is loaded the first time. What that said, it says again later: what is installed
+    /// while the program runs is found when it starts anew.
     ///
-    /// It is never unloaded: it loads its drivers itself, keeps threads' and devices' state, and may have functions called when
-    /// the program ends. Therefore what it returned stays valid, whoever has forgotten this reference.
+    /// It is never unloaded: it loads its drivers itself, keeps threads' and devices' state, and may have
+    /// functions called when the program ends. Therefore what it returned stays valid, whoever has forgotten
+    /// this reference.
     ///
     /// # Errors
     /// [`LoadError`], which says what to install.
@@ -80,12 +81,14 @@ macro_rules! functions {
     )+) => {
         /// libibverbs' functions, by their own names.
         ///
-        /// The manual page of each says what it does, what it returns and what it demands. Unless it says otherwise, a pointer
-        /// that is null reports a failure in `errno`, and a number that isn't 0 is an error number, or -1 with one in `errno`.
+        /// The manual page of each says what it does, what it returns and what it demands. Unless it says
+        /// otherwise, a pointer that is null reports a failure in `errno`, and a number that isn't 0 is an
+        /// error number, or -1 with one in `errno`.
         ///
-        /// A method is safe to call if its manual page's demands are met: pointers to the library's objects are such as the
-        /// library has returned and hasn't yet been asked to destroy, and are used by one thread alone where objects are
-        /// destroyed; other pointers are valid for what is read there and written.
+        /// A method is safe to call if its manual page's demands are met: pointers to the library's objects
+        /// are such as the library has returned and hasn't yet been asked to destroy, and are used by one
+        /// thread alone where objects are destroyed; other pointers are valid for what is read there and
+        /// written.
         pub struct Library {
             $( $name: unsafe extern "C" fn($($type),*) $(-> $result)?, )+
         }
@@ -134,11 +137,12 @@ macro_rules! functions {
 }
 
 functions! {
-    /// The machine's devices, as an array that ends with null: ibv_get_device_list(3). Null with `ENOSYS` if the kernel has no
-    /// RDMA at all.
+    /// The machine's devices, as an array that ends with null: ibv_get_device_list(3). Null with `ENOSYS` if
+    /// the kernel has no RDMA at all.
     fn ibv_get_device_list(num_devices: *mut c_int) -> *mut *mut ibv_device;
 
-    /// Frees what [`ibv_get_device_list`](Self::ibv_get_device_list) returned; opened devices stay: ibv_free_device_list(3).
+    /// Frees what [`ibv_get_device_list`](Self::ibv_get_device_list) returned; opened devices stay:
+    /// ibv_free_device_list(3).
     fn ibv_free_device_list(list: *mut *mut ibv_device);
 
     /// A device's name, such as `mlx5_0`: ibv_get_device_name(3).
@@ -166,8 +170,9 @@ functions! {
     /// A line of a port's GID table, only the address: ibv_query_gid(3).
     fn ibv_query_gid(context: *mut ibv_context, port_num: u8, index: c_int, gid: *mut ibv_gid) -> c_int;
 
-    /// A line of a port's GID table with type and network interface; `ENODATA` if it is empty: ibv_query_gid_ex(3), whose last
-    /// argument, the size of [`ibv_gid_entry`], C's header adds. `flags` is 0.
+    /// A line of a port's GID table with type and network interface; `ENODATA` if it is empty:
+    /// ibv_query_gid_ex(3), whose last argument, the size of [`ibv_gid_entry`], C's header adds. `flags` is
+    /// 0.
     fn _ibv_query_gid_ex(
         context: *mut ibv_context, port_num: u32, gid_index: u32, entry: *mut ibv_gid_entry, flags: u32, entry_size: usize,
     ) -> c_int;
@@ -181,8 +186,9 @@ functions! {
     /// Destroys a protection domain: ibv_dealloc_pd(3).
     fn ibv_dealloc_pd(pd: *mut ibv_pd) -> c_int;
 
-    /// Registers memory: ibv_reg_mr(3). For access flags from [`IBV_ACCESS_RELAXED_ORDERING`](crate::IBV_ACCESS_RELAXED_ORDERING)
-    /// on, call [`ibv_reg_mr_iova2`](Self::ibv_reg_mr_iova2), as C's header does.
+    /// Registers memory: ibv_reg_mr(3). For access flags from
+    /// [`IBV_ACCESS_RELAXED_ORDERING`](crate::IBV_ACCESS_RELAXED_ORDERING) on, call
+    /// [`ibv_reg_mr_iova2`](Self::ibv_reg_mr_iova2), as C's header does.
     fn ibv_reg_mr(pd: *mut ibv_pd, addr: *mut c_void, length: usize, access: c_int) -> *mut ibv_mr;
 
     /// Registers memory whose first byte peers and requests call `iova`: ibv_reg_mr_iova(3).

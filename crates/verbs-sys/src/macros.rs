@@ -1,12 +1,12 @@
 //! How structures and enumerations are declared, so that each one's layout can be compared with the header's.
 //!
-//! For tests, each declaration leaves a constant of the type's own name behind. One that `layout` doesn't look at is dead code,
-//! which the compiler reports: nothing is forgotten.
+//! For tests, each declaration leaves a constant of the type's own name behind. One that `layout` doesn't
+//! look at is dead code, which the compiler reports: nothing is forgotten.
 
 /// A structure or union of the header: `c_type! { "struct ibv_sge": pub struct ibv_sge { … } }`.
 ///
-/// The text is what C calls the type. A field that has no name in C says what C puts directly into the structure instead:
-/// `pub immediate: ibv_wc_immediate as { imm_data, invalidated_rkey }`.
+/// The text is what C calls the type. A field that has no name in C says what C puts directly into the
+/// structure instead: `pub immediate: ibv_wc_immediate as { imm_data, invalidated_rkey }`.
 macro_rules! c_type {
     ($c:literal: $(#[$attribute:meta])* pub $kind:tt $name:ident { $(
         $(#[$field_attribute:meta])* pub $field:ident: $type:ty $(as { $($member:ident),+ })?,
@@ -75,7 +75,8 @@ macro_rules! zeroed_default {
         impl Default for $name {
             /// All zero, as C programs begin with.
             fn default() -> Self {
-                // SAFETY: all of its fields are numbers, raw pointers, and structures and unions of such, for which zero is valid.
+                // SAFETY: all of its fields are numbers, raw pointers, and structures and unions of such, for
+                // which zero is valid.
                 unsafe { core::mem::zeroed() }
             }
         }

@@ -72,8 +72,8 @@ c_type! {
     "struct ibv_port_attr":
     /// A port's attributes: ibv_query_port(3).
     ///
-    /// What the exported function fills in ends with `flags`. Since rdma-core 49 the header has a field more, `active_speed_ex`,
-    /// which that function doesn't reach either.
+    /// What the exported function fills in ends with `flags`. Since rdma-core 49 the header has a field more,
+    /// `active_speed_ex`, which that function doesn't reach either.
     #[derive(Clone, Copy, Debug)]
     pub struct ibv_port_attr {
         /// Logical state.

@@ -131,8 +131,8 @@ mod with_tokio {
         /// # Panics
         /// Outside a tokio runtime with I/O, as tokio does.
         pub fn new(channel: Arc<CompletionChannel>) -> Result<Self, Error> {
-            // SAFETY: `Registered` names the descriptor that its channel owns, always the same one, and keeps the channel, so the
-            // descriptor stays open until the `AsyncFd` has given it up.
+            // SAFETY: `Registered` names the descriptor that its channel owns, always the same one, and keeps
+            // the channel, so the descriptor stays open until the `AsyncFd` has given it up.
             #[expect(unsafe_code, reason = "tokio can't see that the descriptor stays open")]
             let fd = unsafe { AsyncFd::register_with_interest(Registered(channel), Interest::READABLE) };
             Ok(Self { fd: fd.map_err(|error| Error::Wait(error.into()))? })
@@ -152,8 +152,8 @@ mod with_tokio {
             }
         }
 
-        /// Waits until `queue`, the only one of this channel, has completions, and moves up to `max` to the end of `out`.
-        /// Cancelling loses nothing.
+        /// Waits until `queue`, the only one of this channel, has completions, and moves up to `max` to the
+        /// end of `out`. Cancelling loses nothing.
         ///
         /// # Errors
         /// The queue overflowed, or the reactor is gone.

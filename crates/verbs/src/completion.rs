@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 
 pub use rocev2_device::Arm;
 
-/// How often [`CompletionQueue::spin`] polls before it lets others have the core between two polls: some tens of microseconds, in
-/// which a peer with a core of its own answers.
+/// How often [`CompletionQueue::spin`] polls before it lets others have the core between two polls: some tens
+/// of microseconds, in which a peer with a core of its own answers.
 const POLLS: u32 = 64;
 
 /// How many of them there are from one look at the clock to the next.
@@ -177,18 +177,21 @@ impl CompletionQueue {
         }
     }
 
-    /// Moves up to `max` completions to the end of `out` and returns how many. On the embedded device, where there are none yet, it
-    /// looks at the network itself, so that a thread that polls needs no other.
+    /// Moves up to `max` completions to the end of `out` and returns how many. On the embedded device, where
+    /// there are none yet, it looks at the network itself, so that a thread that polls needs no other.
     ///
-    /// There, a message that this returns may not be acknowledged yet, if the program promptly answered the last one: its
-    /// acknowledgement leaves behind the answer, or when the program polls or arms the queue again or drops the queue pair, or after
-    /// about a millisecond. A process that ends before has to drop its queue pairs, or the peer doesn't learn that it got the message.
+    /// There, a message that this returns may not be acknowledged yet, if the program promptly answered the
+    /// last one: its acknowledgement leaves behind the answer, or when the program polls or arms the queue
+    /// again or drops the queue pair, or after about a millisecond. A process that ends before has to drop
+    /// its queue pairs, or the peer doesn't learn that it got the message.
     ///
     /// # Errors
-    /// The embedded device's queue overflowed; that a libibverbs one did, only [`Event::CompletionQueueOverflow`](crate::Event) tells.
+    /// The embedded device's queue overflowed; that a libibverbs one did, only
+    /// [`Event::CompletionQueueOverflow`](crate::Event) tells.
     pub fn poll(&self, out: &mut Vec<Completion>, max: usize) -> Result<usize, Error> {
         let before = out.len();
-        // Completions of queue pairs that are gone are taken and dropped: behind them there may be others, which no event announces.
+        // Completions of queue pairs that are gone are taken and dropped: behind them there may be others,
+        // which no event announces.
         while self.poll_once(out, max)? > 0 && out.len() == before {}
         Ok(out.len() - before)
     }
@@ -213,7 +216,8 @@ impl CompletionQueue {
         }
     }
 
-    /// Asks for one event on the channel at the next completion. One that came before isn't announced: poll once more after this.
+    /// Asks for one event on the channel at the next completion. One that came before isn't announced: poll
+    /// once more after this.
     pub fn arm(&self, arm: Arm) {
         match &self.side {
             Side::Embedded { queue, .. } => queue.arm(arm),
@@ -221,8 +225,9 @@ impl CompletionQueue {
         }
     }
 
-    /// Polls without sleeping until there is a completion or `timeout` has passed, give or take some polls: the fastest way, for one core. Where others wait
-    /// for that core, perhaps the very peer, they get it after a while.
+    /// Polls without sleeping until there is a completion or `timeout` has passed, give or take some polls:
+    /// the fastest way, for one core. Where others wait for that core, perhaps the very peer, they get it
+    /// after a while.
     ///
     /// # Errors
     /// The queue overflowed.
@@ -234,7 +239,8 @@ impl CompletionQueue {
             if count > 0 || timeout.is_zero() {
                 return Ok(count);
             }
-            // A look at the clock takes a tenth of the time that a poll does: a few polls go before the first, and between two.
+            // A look at the clock takes a tenth of the time that a poll does: a few polls go before the
+            // first, and between two.
             if polls == POLLS || polls % POLLS_A_LOOK == POLLS_A_LOOK - 1 {
                 let now = Instant::now();
                 if now.duration_since(*begun.get_or_insert(now)) >= timeout {
@@ -250,8 +256,8 @@ impl CompletionQueue {
         }
     }
 
-    /// Sleeps on the channel until there is a completion or `timeout` has passed. A queue without a channel polls instead.
-    /// The channel must be this queue's alone.
+    /// Sleeps on the channel until there is a completion or `timeout` has passed. A queue without a channel
+    /// polls instead. The channel must be this queue's alone.
     ///
     /// # Errors
     /// The queue overflowed, or the operating system refused to wait.
@@ -285,8 +291,8 @@ impl CompletionQueue {
     }
 }
 
-/// Puts together what the device reports and what was kept; `None` for completions of a queue pair that is gone, which are of no use to
-/// anybody.
+/// Puts together what the device reports and what was kept; `None` for completions of a queue pair that is
+/// gone, which are of no use to anybody.
 fn finish(ended: &Ended, queue_pairs: &HashMap<Qpn, Arc<InFlight>>) -> Option<Completion> {
     let mut kept = queue_pairs.get(&ended.qpn)?.queue(ended.recv);
     // Numbers ascend, and what is unknown gives nothing back: it belongs to an earlier queue pair of the same number.

@@ -45,8 +45,8 @@ enum Side {
 }
 
 impl Device {
-    /// Opens the device that `selector` names. `auto` is libibverbs' first device that can be opened and has an active port; where
-    /// there is none, the embedded one.
+    /// Opens the device that `selector` names. `auto` is libibverbs' first device that can be opened and has
+    /// an active port; where there is none, the embedded one.
     ///
     /// # Errors
     /// There is none, or it can't be used.
@@ -120,11 +120,12 @@ impl Device {
         }
     }
 
-    /// The GID table's entry by which a peer reaches this device that reaches this host at `address`. It is in use from now on: an
-    /// embedded device's UDP port is known.
+    /// The GID table's entry by which a peer reaches this device that reaches this host at `address`. It is
+    /// in use from now on: an embedded device's UDP port is known.
     ///
-    /// Of a libibverbs device that is the entry that the user chose with the device's name; otherwise the one of that address; and
-    /// where the address is a loopback one, so that the peer is on this host too, any one that IP packets can be sent to.
+    /// Of a libibverbs device that is the entry that the user chose with the device's name; otherwise the one
+    /// of that address; and where the address is a loopback one, so that the peer is on this host too, any
+    /// one that IP packets can be sent to.
     ///
     /// # Errors
     /// The device has no such entry, or its socket can't be had.
@@ -164,7 +165,8 @@ impl Device {
         Ok(Arc::new(channel))
     }
 
-    /// A completion queue with room for at least `capacity` entries: as many as requests may be outstanding on all its queue pairs.
+    /// A completion queue with room for at least `capacity` entries: as many as requests may be outstanding
+    /// on all its queue pairs.
     ///
     /// # Errors
     /// The device has no queue of that size, or the channel is another device's.
@@ -197,8 +199,9 @@ impl Device {
         }
     }
 
-    /// Every counter with its name: what was received and sent, and what was refused, by reason. Of a libibverbs device they are what
-    /// the kernel shows of the port (`/sys/class/infiniband`), and count for every process.
+    /// Every counter with its name: what was received and sent, and what was refused, by reason. Of a
+    /// libibverbs device they are what the kernel shows of the port (`/sys/class/infiniband`), and count for
+    /// every process.
     #[must_use]
     pub fn counters(&self) -> Vec<(Cow<'static, str>, u64)> {
         match &self.side {

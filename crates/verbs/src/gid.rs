@@ -33,7 +33,8 @@ pub struct GidEntry {
     pub index: usize,
     /// What network it is for.
     pub kind: GidKind,
-    /// The GID. An embedded device's may get another form when its address is first used: it has room for an IPv4 address's UDP port.
+    /// The GID. An embedded device's may get another form when its address is first used: it has room for an
+    /// IPv4 address's UDP port.
     pub gid: Gid,
     /// The IP address that it names: RoCE v2 only, and no link-local ones, which say nothing without an interface.
     pub address: Option<IpAddr>,
@@ -41,8 +42,8 @@ pub struct GidEntry {
     pub interface: Option<String>,
     /// The largest path MTU that the port can use.
     pub mtu: Mtu,
-    /// The UDP port that it receives on (RoCE v2): 4791, or where the embedded device couldn't have that, another; `None` until the
-    /// embedded device uses the address.
+    /// The UDP port that it receives on (RoCE v2): 4791, or where the embedded device couldn't have that,
+    /// another; `None` until the embedded device uses the address.
     pub udp_port: Option<u16>,
     /// The port's LID (InfiniBand).
     pub lid: Option<u16>,

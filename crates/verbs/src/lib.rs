@@ -1,5 +1,5 @@
-//! One safe verbs API over every RDMA device: whatever libibverbs offers, found at run time, and the embedded one, which needs neither
-//! hardware nor library.
+//! One safe verbs API over every RDMA device: whatever libibverbs offers, found at run time, and the embedded
+//! one, which needs neither hardware nor library.
 //!
 //! ```text
 //!   Device ─┬─ ProtectionDomain ─┬─ MemoryRegion ── Slice (moves into a request, comes back with its completion)
@@ -12,12 +12,14 @@
 //!
 //! - Memory that a peer may write is never a Rust reference: a [`MemoryRegion`] copies in and out.
 //! - A [`Slice`] that was posted is gone until its completion gives it back; it keeps its region registered.
-//! - Handles can't be copied, children hold their parents, and a leak leaks: nothing is freed that a peer might still write.
+//! - Handles can't be copied, children hold their parents, and a leak leaks: nothing is freed that a peer
+//!   might still write.
 //! - A queue pair posts only what its state allows, and has to be driven through its states in order.
 //! - One's own PSN and the peer's have different types: [`OwnPsn`], [`PeerPsn`].
 //! - Remote addresses come from a [`RemoteRegion`] that was received, with bounds.
 //!
-//! Both kinds of device stand behind the same types; `ibv` holds all that is libibverbs', the embedded one's is the `device` crate.
+//! Both kinds of device stand behind the same types; `ibv` holds all that is libibverbs', the embedded one's
+//! is the `device` crate.
 #![deny(unsafe_code)]
 
 mod attributes;

@@ -190,7 +190,8 @@ struct Core {
 pub struct Breaker(Weak<Core>);
 
 impl Breaker {
-    /// Ends the connection as [`QueuePair::fail`] does, from the state that it is in; nothing if the queue pair is gone.
+    /// Ends the connection as [`QueuePair::fail`] does, from the state that it is in; nothing if the queue
+    /// pair is gone.
     pub fn fail(&self) {
         // For as long as this takes, everything that the queue pair needs is kept with it.
         if let Some(core) = self.0.upgrade() {
@@ -210,8 +211,8 @@ pub(crate) enum Side {
     Ibv(ibv::queue_pair::QueuePair),
 }
 
-/// Where the next queue pair's request numbers begin: none is ever used twice, so that a completion of an earlier queue pair that had
-/// the same QPN is recognised.
+/// Where the next queue pair's request numbers begin: none is ever used twice, so that a completion of an
+/// earlier queue pair that had the same QPN is recognised.
 static NEXT_NUMBER: AtomicU64 = AtomicU64::new(0);
 
 /// Requests that one queue pair may post before its numbers could meet the next one's: 68 billion.
@@ -336,12 +337,12 @@ impl QueuePair<ReadyToReceive> {
 }
 
 impl QueuePair<ReadyToSend> {
-    /// RTS → SQD: requests that had begun are finished, no further one is begun. [`crate::Event`] tells when that is so.
-    /// Further ones may be posted meanwhile; they wait for [`resume`](QueuePair::resume).
+    /// RTS → SQD: requests that had begun are finished, no further one is begun. [`crate::Event`] tells when
+    /// that is so. Further ones may be posted meanwhile; they wait for [`resume`](QueuePair::resume).
     ///
-    /// Soft-RoCE (Linux 6.1) looks whether it has drained when it is asked to and when a request is posted, but not after the last
-    /// acknowledgement: of a drain that begins while a request waits for its acknowledgement it tells only once something is posted, and
-    /// until then refuses to resume.
+    /// Soft-RoCE (Linux 6.1) looks whether it has drained when it is asked to and when a request is posted,
+    /// but not after the last acknowledgement: of a drain that begins while a request waits for its
+    /// acknowledgement it tells only once something is posted, and until then refuses to resume.
     ///
     /// # Errors
     /// The queue pair has failed.
@@ -383,13 +384,14 @@ impl<S: Sends> QueuePair<S> {
         }
     }
 
-    /// Queues several send requests, in order, before any of them is sent: on the embedded device the packets of short ones share system
-    /// calls. libibverbs' devices are given one after the other. The iterator must not use this queue pair's completion queues or its
+    /// Queues several send requests, in order, before any of them is sent: on the embedded device the packets
+    /// of short ones share system calls. libibverbs' devices are given one after the other. The iterator must
+    /// not use this queue pair's completion queues or its
     /// [`Breaker`]: the queue pair is locked while it runs.
     ///
     /// # Errors
-    /// One wasn't taken, and its slices come back. Those before it were taken; those after it are still in the iterator, if the caller
-    /// kept that (`&mut iterator`).
+    /// One wasn't taken, and its slices come back. Those before it were taken; those after it are still in
+    /// the iterator, if the caller kept that (`&mut iterator`).
     pub fn post_send_list(
         &mut self,
         requests: impl IntoIterator<Item = SendRequest>,
@@ -417,7 +419,8 @@ impl<S: Receives> QueuePair<S> {
         }
     }
 
-    /// Ends the connection: every request completes with [`crate::Status::Flushed`]. The peer isn't told; it notices by silence.
+    /// Ends the connection: every request completes with [`crate::Status::Flushed`]. The peer isn't told; it
+    /// notices by silence.
     pub fn fail(&mut self) {
         self.parts.core.fail();
     }

@@ -44,8 +44,9 @@ struct Registered {
 
 /// A memory region. It is deregistered when it and all its slices are gone.
 ///
-/// Peers may read and write it while this process does: every access copies, and a copy that overlaps a peer's write may see part
-/// of it. What must be consistent needs a protocol above, such as reading only what a message said is complete.
+/// Peers may read and write it while this process does: every access copies, and a copy that overlaps a
+/// peer's write may see part of it. What must be consistent needs a protocol above, such as reading only what
+/// a message said is complete.
 pub struct MemoryRegion {
     registered: Arc<Registered>,
 }
@@ -236,7 +237,8 @@ impl Slice {
         }
     }
 
-    /// The region, its first byte in it, for a work request of a libibverbs device; `None` if the region is the embedded device's.
+    /// The region, its first byte in it, for a work request of a libibverbs device; `None` if the region is
+    /// the embedded device's.
     pub(crate) fn ibv_place(&self) -> Option<(&ibv::memory::Region, u64)> {
         match &self.registered.memory {
             Memory::Embedded(_) => None,

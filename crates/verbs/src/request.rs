@@ -63,7 +63,8 @@ impl SendRequest {
         Self::new(operation, Payload::Slices(slices.into_iter().collect()), Some(remote))
     }
 
-    /// Stores `swap` in the aligned 8 bytes of `remote` if they hold `compare`; what they held goes to `result`, in host byte order.
+    /// Stores `swap` in the aligned 8 bytes of `remote` if they hold `compare`; what they held goes to
+    /// `result`, in host byte order.
     #[must_use]
     pub fn compare_swap(result: Slice, remote: RemoteRange, compare: u64, swap: u64) -> Self {
         Self::atomic(result, remote, AtomicOperation::CompareSwap { compare, swap })
@@ -80,8 +81,8 @@ impl SendRequest {
         Self::new(operation, Payload::Slices(SmallVec::from_iter([result])), Some(remote))
     }
 
-    /// With a number that the peer's completion shows. An RDMA WRITE takes one of the peer's receive requests then. Reads and
-    /// atomics can't carry one and stay as they are.
+    /// With a number that the peer's completion shows. An RDMA WRITE takes one of the peer's receive requests
+    /// then. Reads and atomics can't carry one and stay as they are.
     #[must_use]
     pub fn immediate(mut self, value: u32) -> Self {
         self.operation = match self.operation {
@@ -112,8 +113,9 @@ impl SendRequest {
         self
     }
 
-    /// Success isn't reported; the slices come back with the next completion of this queue. The embedded device asks the peer for an
-    /// acknowledgement only now and then where nothing is reported, which is the fastest way to send short messages.
+    /// Success isn't reported; the slices come back with the next completion of this queue. The embedded
+    /// device asks the peer for an acknowledgement only now and then where nothing is reported, which is the
+    /// fastest way to send short messages.
     #[must_use]
     pub fn unsignaled(mut self) -> Self {
         self.signaled = false;

@@ -65,7 +65,8 @@ statuses! {
     LocalAccess = 8 "LOC_ACCESS_ERR",
     /// The peer says that the request was invalid.
     RemoteInvalidRequest = 9 "REM_INV_REQ_ERR",
-    /// The peer says that the key doesn't allow it; of a receive request, that the peer's key didn't allow the write that took it.
+    /// The peer says that the key doesn't allow it; of a receive request, that the peer's key didn't allow
+    /// the write that took it.
     RemoteAccess = 10 "REM_ACCESS_ERR",
     /// The peer says that it couldn't carry it out.
     RemoteOperation = 11 "REM_OP_ERR",

@@ -282,8 +282,8 @@ fn a_query_tells_the_psns_that_were_agreed_on() {
 fn things_of_two_devices_are_not_put_together() {
     let (mut a, b) = connect(&Setup::default());
     let remote = b.memory.remote().range(0, 8).unwrap();
-    // The peer's region is one of another device, even where both devices are of one kind; the embedded one reaches it all the same,
-    // since it is memory of this process.
+    // The peer's region is one of another device, even where both devices are of one kind; the embedded one
+    // reaches it all the same, since it is memory of this process.
     let slice = b.memory.slice(0, 8).unwrap();
     let posted = a.qp().post_send(SendRequest::write([slice], remote));
     if !(a.place.is_embedded() && b.place.is_embedded()) {
@@ -432,7 +432,8 @@ fn completions_of_a_queue_pair_that_is_gone_hide_no_others() {
     assert_eq!(a.done().id, 7);
 }
 
-/// Packets for a queue pair arrive while it is made ready for them, on a port whose completion queue another thread polls.
+/// Packets for a queue pair arrive while it is made ready for them, on a port whose completion queue another
+/// thread polls.
 #[test]
 fn a_queue_pair_gets_ready_while_its_queue_is_polled_and_its_packets_arrive() {
     let setup = Setup::default();

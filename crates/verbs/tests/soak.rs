@@ -1,7 +1,8 @@
-//! Everything at once, for a while: several connections of different path MTUs, both directions, every operation, random sizes.
+//! Everything at once, for a while: several connections of different path MTUs, both directions, every
+//! operation, random sizes.
 //!
-//! On a clean link this is quick; `lab/jobs/soak` runs it over one that loses, reorders and duplicates. `SECURE_RDMA_SEED` repeats
-//! or varies a run.
+//! On a clean link this is quick; `lab/jobs/soak` runs it over one that loses, reorders and duplicates.
+//! `SECURE_RDMA_SEED` repeats or varies a run.
 
 #[allow(dead_code, reason = "each test program uses a part of it")]
 mod common;

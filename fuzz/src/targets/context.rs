@@ -1,4 +1,5 @@
-//! What a session's keys depend on: whatever the two sides have agreed on reads back from its encoding, so no two agreements share keys.
+//! What a session's keys depend on: whatever the two sides have agreed on reads back from its encoding, so no
+//! two agreements share keys.
 
 use super::keys::Fixed;
 use crate::input::Input;

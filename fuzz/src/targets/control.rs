@@ -1,5 +1,5 @@
-//! A control channel's bytes: in whatever pieces they come, and however often its reader starts anew, the same records come out as
-//! from all of them at once.
+//! A control channel's bytes: in whatever pieces they come, and however often its reader starts anew, the
+//! same records come out as from all of them at once.
 
 use crate::input::Input;
 use secure_rdma::control::{ControlChannel, ControlError, MAX_RECORD, Record};

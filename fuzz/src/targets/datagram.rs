@@ -1,4 +1,5 @@
-//! A UDP payload: the ICRC that is found right is the one that would be written, and one that was written is found right.
+//! A UDP payload: the ICRC that is found right is the one that would be written, and one that was written is
+//! found right.
 
 use crate::input::Input;
 use rocev2::icrc::{LEN, PseudoHeader};

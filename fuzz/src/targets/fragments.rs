@@ -1,5 +1,6 @@
-//! Sealed messages in the hands of whoever is on their way: it delivers what it likes, as often as it likes, changed as it likes. The
-//! receiver opens what the sender sealed next, and nothing else; after its first refusal nothing at all.
+//! Sealed messages in the hands of whoever is on their way: it delivers what it likes, as often as it likes,
+//! changed as it likes. The receiver opens what the sender sealed next, and nothing else; after its first
+//! refusal nothing at all.
 
 use super::keys::{pair, small};
 use crate::input::Input;

@@ -1,5 +1,6 @@
-//! What a peer tells of its writes. A note that can be true says of each slot what a plain reading of it says; any other is refused, and
-//! after it everything. What a writer tells, in notes of any length, its reader then knows.
+//! What a peer tells of its writes. A note that can be true says of each slot what a plain reading of it
+//! says; any other is refused, and after it everything. What a writer tells, in notes of any length, its
+//! reader then knows.
 
 use super::keys::{pair, small};
 use crate::input::Input;

@@ -1,4 +1,5 @@
-//! RoCE headers: what parses is written back as the same bytes, with reserved bits and pad cleared. Nothing reads in two ways.
+//! RoCE headers: what parses is written back as the same bytes, with reserved bits and pad cleared. Nothing
+//! reads in two ways.
 
 use rocev2::wire::{Opcode, Packet};
 

@@ -1,5 +1,6 @@
-//! Sealed memory in the hands of whoever can write to it: it puts into any slot what it likes, of what was ever there or not. Each
-//! side opens what docs/sealing.md says, and nothing else; after its first refusal nothing at all.
+//! Sealed memory in the hands of whoever can write to it: it puts into any slot what it likes, of what was
+//! ever there or not. Each side opens what docs/sealing.md says, and nothing else; after its first refusal
+//! nothing at all.
 
 use super::keys::{pair, small};
 use crate::input::Input;

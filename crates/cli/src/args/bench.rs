@@ -34,8 +34,8 @@ pub(crate) enum BenchCommand {
 pub(crate) enum Measure {
     /// Bandwidth and messages a second, many requests being under way
     Bw,
-    /// Latency, one request at a time: half a round trip for send, and for write in clear, which are sent back; all of it
-    /// for read, atomic and a sealed write
+    /// Latency, one request at a time: half a round trip for send, and for write in clear, which are sent
+    /// back; all of it for read, atomic and a sealed write
     Lat,
 }
 
@@ -75,23 +75,24 @@ pub(crate) struct MeasureArgs {
     /// Queue pairs; sealed, sessions (bw)
     #[arg(short, long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..=256))]
     pub(crate) qp: u32,
-    /// Requests of each queue pair, or sealed session, under way at a time; fewer where their buffers would take too much memory (bw;
-    /// a sealed session has 1024 at most) [default: 128]
+    /// Requests of each queue pair, or sealed session, under way at a time; fewer where their buffers would
+    /// take too much memory (bw; a sealed session has 1024 at most) [default: 128]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=16_384))]
     pub(crate) tx_depth: Option<u32>,
-    /// Path MTU: 256, 512, 1024, 2048 or 4096 (in clear; a session has the largest that both sides have) [default: the largest that both sides have]
+    /// Path MTU: 256, 512, 1024, 2048 or 4096 (in clear; a session has the largest that both sides have)
+    /// [default: the largest that both sides have]
     #[arg(short, long, value_name = "MTU", value_parser = mtu)]
     pub(crate) mtu: Option<rdma_verbs::Mtu>,
     /// Both sides at once; the sum is shown (bw, in clear; the server of a sealed session only takes and sends back)
     #[arg(short, long)]
     pub(crate) bidirectional: bool,
-    /// Messages of up to so many bytes are copied when they are posted, not read from registered memory (send and write, in clear; what
-    /// is sealed is copied into registered memory in any case) [default: 0]
+    /// Messages of up to so many bytes are copied when they are posted, not read from registered memory (send
+    /// and write, in clear; what is sealed is copied into registered memory in any case) [default: 0]
     #[arg(short = 'I', long = "inline_size", value_name = "BYTES")]
     pub(crate) inline: Option<u32>,
-    /// Whether the data path is sealed. -m, -b and -I are for queue pairs in clear. Of a sealed write, what doesn't
-    /// fill slots of 4096 bytes is read before, and such writes go one after the other [default: on; off for atomics, which can't be
-    /// sealed]
+    /// Whether the data path is sealed. -m, -b and -I are for queue pairs in clear. Of a sealed write, what
+    /// doesn't fill slots of 4096 bytes is read before, and such writes go one after the other [default: on;
+    /// off for atomics, which can't be sealed]
     #[arg(long, value_name = "WHETHER")]
     pub(crate) seal: Option<Sealed>,
     #[command(flatten)]

@@ -19,7 +19,8 @@ struct Count {
 }
 
 impl Connected {
-    /// Sends this side's share, if it has one, and takes what comes, until the course is over. Without a share there is no rate.
+    /// Sends this side's share, if it has one, and takes what comes, until the course is over. Without a
+    /// share there is no rate.
     pub(super) fn bandwidth(mut self, course: &Course) -> Result<Option<Rate>, Failure> {
         let Plan { queue_pairs, depth, limit, .. } = self.plan;
         let sends = !self.server || self.plan.bidirectional;

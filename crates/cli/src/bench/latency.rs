@@ -1,7 +1,8 @@
 //! Latency of queue pairs in clear: one request at a time.
 //!
-//! A message or write is sent back, and half of the round trip is shown, as perftest does it. Who waits for a write looks at its last
-//! byte in memory; the bytes of a write are there before. A read or an atomic is its own round trip.
+//! A message or write is sent back, and half of the round trip is shown, as perftest does it. Who waits for a
+//! write looks at its last byte in memory; the bytes of a write are there before. A read or an atomic is its
+//! own round trip.
 
 use super::queue_pairs::Connected;
 use super::run::{BATCH, Course, POLLS, Patience, refused};
@@ -70,7 +71,8 @@ impl Connected {
     }
 }
 
-/// The last byte of a write, by which it is known that it has come: never what the one before had, nor what was there first, 0.
+/// The last byte of a write, by which it is known that it has come: never what the one before had, nor what
+/// was there first, 0.
 fn mark(number: u64) -> u8 {
     u8::try_from(number % 255).unwrap_or(0) + 1
 }
@@ -119,8 +121,8 @@ impl<'a> Game<'a> {
         Ok(())
     }
 
-    /// Waits until another request may be outstanding: the other side may have answered the last one before this side knew that it had
-    /// completed.
+    /// Waits until another request may be outstanding: the other side may have answered the last one before
+    /// this side knew that it had completed.
     fn make_room(&mut self) -> Result<(), Failure> {
         let mut patience = Patience::new();
         while self.outstanding >= self.end.plan.depth && !self.course.stopped() {

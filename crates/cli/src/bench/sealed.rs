@@ -13,16 +13,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 use tokio::task::JoinSet;
 
-/// What one request carries of a message: a fragment with its tag fills a receive buffer of the server's, which has the usual ones, but
-/// for some bytes; a write or a read has 16 slots.
+/// What one request carries of a message: a fragment with its tag fills a receive buffer of the server's,
+/// which has the usual ones, but for some bytes; a write or a read has 16 slots.
 const FRAGMENT: u32 = Buffers::DEFAULT.size - 256;
 const SLOTS: u32 = 16 << 12;
 
 /// The most buffers that a session has to send from.
 pub(super) const MOST: u32 = 1024;
 
-/// A session's buffers for messages of that size: a request has one of its own until it completes, so that their number is what can be
-/// under way at a time.
+/// A session's buffers for messages of that size: a request has one of its own until it completes, so that
+/// their number is what can be under way at a time.
 pub(super) fn buffers(request: &Request, size: u32) -> Buffers {
     let piece = match request.operation {
         Operation::Send => FRAGMENT,
@@ -117,7 +117,8 @@ pub(super) async fn measure(
     Ok(Row::bandwidth(size, depth, rate))
 }
 
-/// Times one operation after the other: half of the round trip of a message that comes back; all of what a write or read takes.
+/// Times one operation after the other: half of the round trip of a message that comes back; all of what a
+/// write or read takes.
 async fn latency(
     session: &mut Session,
     operation: Operation,

@@ -55,7 +55,8 @@ pub(super) fn run(args: &BenchServerArgs) -> Result<(), Failure> {
         options: SessionOptions {
             seal: SealPolicy::Required,
             max_message: args.region.0.max(SHORTEST),
-            // Who sends more at a time than there are receive requests is told to wait, which is slower than sending less.
+            // Who sends more at a time than there are receive requests is told to wait, which is slower than
+            // sending less.
             buffers: Buffers { receives: DEPTH, ..Buffers::DEFAULT },
             ..SessionOptions::default()
         },

@@ -1,5 +1,6 @@
-//! What client and server of a benchmark tell each other, in messages of a session. These are always sealed: the numbers of the queue
-//! pairs to be measured, those in clear too, are nobody else's to know before these are used.
+//! What client and server of a benchmark tell each other, in messages of a session. These are always sealed:
+//! the numbers of the queue pairs to be measured, those in clear too, are nobody else's to know before these
+//! are used.
 //!
 //! ```text
 //!   in clear   client ── Task::Verbs ──► server    makes queue pairs, connects them, posts receive requests

@@ -17,7 +17,8 @@ pub(crate) struct Prompt {
 }
 
 impl Prompt {
-    /// An editor whose history is kept in the directory `state`; without one, or if that can't be used, it ends with the program.
+    /// An editor whose history is kept in the directory `state`; without one, or if that can't be used, it
+    /// ends with the program.
     pub(crate) fn open(state: Option<PathBuf>) -> Result<Self, Failure> {
         let mut editor =
             DefaultEditor::new().map_err(|error| Failure::Other(format!("the terminal: {error}")))?;

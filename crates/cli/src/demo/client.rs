@@ -37,7 +37,8 @@ pub(super) struct Stage {
 pub(super) enum Devices {
     /// Each client opens one of its own, as processes of their own would.
     Own(DeviceSelector),
-    /// All use this one: devices that aren't embedded send to one UDP port only, which only one embedded device of a host can have.
+    /// All use this one: devices that aren't embedded send to one UDP port only, which only one embedded
+    /// device of a host can have.
     Shared(Arc<Device>),
 }
 
@@ -338,7 +339,8 @@ fn name(attempt: Attempt) -> &'static str {
     }
 }
 
-/// The queue pair's own refusal, or the news of it that was faster on the control channel. The report asks the server too.
+/// The queue pair's own refusal, or the news of it that was faster on the control channel. The report asks
+/// the server too.
 fn is_refusal(error: &SessionError) -> bool {
     match error {
         SessionError::Operation { status, .. } => *status == Status::RemoteAccess,

@@ -3,8 +3,9 @@
 use crate::failure::Failure;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// What a client takes, on its side and on the server's: its device (an epoll instance, two event descriptors, a UDP socket for
-/// each of two addresses), and for each of two sessions a TCP socket and a completion channel at both ends.
+/// What a client takes, on its side and on the server's: its device (an epoll instance, two event
+/// descriptors, a UDP socket for each of two addresses), and for each of two sessions a TCP socket and a
+/// completion channel at both ends.
 const PER_CLIENT: u64 = 16;
 
 /// What the rest of the process takes.

@@ -242,7 +242,8 @@ fn entry(client: &Participant, guests: Option<&Guests>) -> Entry {
     }
 }
 
-/// Whether the server's queue pairs, too, say that they refused this client's attacks, where the device counts for each of them.
+/// Whether the server's queue pairs, too, say that they refused this client's attacks, where the device
+/// counts for each of them.
 fn refused(client: &Participant, guests: &Guests) -> Outcome {
     let refused = |key| guests.get(key).is_some_and(|guest: &Guest| guest.naks != Some(0));
     if client.attacks().iter().all(|attack| refused(&attack.key)) {

@@ -49,7 +49,8 @@ impl Host {
         clients: u32,
         options: SessionOptions,
     ) -> Result<Self, Failure> {
-        // Each client comes as itself and twice as an attacker; the server may notice late that the first attacker has gone.
+        // Each client comes as itself and twice as an attacker; the server may notice late that the first
+        // attacker has gone.
         let sessions = 3 * clients as usize;
         let config = ServerConfig {
             listen: SocketAddr::new(address, 0),

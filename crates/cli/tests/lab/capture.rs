@@ -1,4 +1,5 @@
-//! What is on the wire: tshark dissects it, scapy agrees with its checksums, and it begins with the PSNs that were negotiated.
+//! What is on the wire: tshark dissects it, scapy agrees with its checksums, and it begins with the PSNs that
+//! were negotiated.
 
 use crate::dissect::{ANSWERS, SENDS, dissect, figure};
 use crate::gate::{self, NETWORK, Need, PYTHON};

@@ -18,8 +18,9 @@ use tokio::task::JoinSet;
 /// Clients that are there at once.
 const TOGETHER: usize = 4;
 
-/// By how much the server's memory may grow from the 100th client to the 1,000th. The allocator's arenas grow a little for as
-/// long as the worker threads find new peaks; a leak of one session's smallest buffer (4 KiB) would be 3.5 MiB.
+/// By how much the server's memory may grow from the 100th client to the 1,000th. The allocator's arenas grow
+/// a little for as long as the worker threads find new peaks; a leak of one session's smallest buffer (4 KiB)
+/// would be 3.5 MiB.
 const GROWTH: usize = 2 << 20;
 
 /// How long all the sessions may take.

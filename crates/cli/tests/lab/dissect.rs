@@ -9,7 +9,8 @@ use std::time::Duration;
 /// How long tshark may take.
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// The InfiniBand specification's opcodes of reliable connections, as far as they are answers: READ responses, acknowledgements.
+/// The InfiniBand specification's opcodes of reliable connections, as far as they are answers: READ
+/// responses, acknowledgements.
 pub(crate) const ANSWERS: std::ops::RangeInclusive<u8> = 0x0d..=0x12;
 
 /// SEND FIRST, MIDDLE, LAST and ONLY, with and without immediate.

@@ -14,7 +14,8 @@ use std::time::Duration;
 /// How long nothing is done.
 const REST: Duration = Duration::from_secs(5);
 
-/// What a process may use of the processor meanwhile, in clock ticks of 10 ms: one is what a single measurement can be off by.
+/// What a process may use of the processor meanwhile, in clock ticks of 10 ms: one is what a single
+/// measurement can be off by.
 const TICKS: u64 = 2;
 
 const SESSIONS: usize = 40;

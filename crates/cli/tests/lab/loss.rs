@@ -11,7 +11,8 @@ use std::time::Duration;
 /// How often the large lines are repeated, each time with other data.
 const ROUNDS: u64 = 6;
 
-/// Bytes of a large message or write. Twelve of them in each direction are at least 2,600 packets of the largest path MTU.
+/// Bytes of a large message or write. Twelve of them in each direction are at least 2,600 packets of the
+/// largest path MTU.
 const LARGE: usize = 900_000;
 
 /// How long the large transfers may take.

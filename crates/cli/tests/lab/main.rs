@@ -1,7 +1,7 @@
 //! The programs on networks that a test can build, break and listen to: network namespaces, packet loss, captures.
 //!
-//! These tests need root and tools that not every machine has; [`gate`] says which. Nothing here touches the machine's own
-//! network beyond its loopback interface.
+//! These tests need root and tools that not every machine has; [`gate`] says which. Nothing here touches the
+//! machine's own network beyond its loopback interface.
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
 mod capture;

@@ -69,7 +69,8 @@ impl Network {
             ip(&["-n", &name, "link", "set", INTERFACE, "mtu", &mtu.to_string(), "up"]);
             ip(&["-n", &name, "link", "set", "lo", "up"]);
         }
-        // No wait until the kernel calls the link running, which it may do a second late: a server that starts now must serve.
+        // No wait until the kernel calls the link running, which it may do a second late: a server that
+        // starts now must serve.
         network
     }
 
@@ -85,7 +86,8 @@ impl Network {
         command
     }
 
-    /// Lets every datagram travel by itself, as on a real cable: a veth pair passes on up to 64 KiB of them in one piece.
+    /// Lets every datagram travel by itself, as on a real cable: a veth pair passes on up to 64 KiB of them
+    /// in one piece.
     pub(crate) fn without_offloads(self) -> Self {
         for end in End::BOTH {
             let mut command = self.command(end, "ethtool");

@@ -56,7 +56,8 @@ fn a_million_messages_arrive_through_thousands_of_new_keys_though_1_percent_of_p
         println!("{end:?}: {} of {} packets dropped", counted.dropped, counted.arrived);
         // Each message takes a packet there and one back. A hundredth of a million is 10,000, give or take a hundred.
         assert!(counted.arrived > 1_000_000 && counted.dropped > 9_000, "{end:?}: {counted:?}");
-        // On the wire every message says which key it has. A receiver takes the next key only: who came so far, changed as often.
+        // On the wire every message says which key it has. A receiver takes the next key only: who came so
+        // far, changed as often.
         let [last, beyond] = ["last_epoch", "beyond"].map(|counter| network.packets(end, "keys", counter));
         println!("{end:?}: {} new keys, {last} messages with the last", LAST_EPOCH * SESSIONS / 2);
         assert!(
@@ -67,8 +68,9 @@ fn a_million_messages_arrive_through_thousands_of_new_keys_though_1_percent_of_p
     }
 }
 
-/// Counts the messages that arrive with the last key, and with one beyond it: SENDs (opcode 4 in the BTH, behind 8 bytes of UDP) whose
-/// sealed header, behind 12 bytes of BTH, has the mark of a message's last fragment and that epoch.
+/// Counts the messages that arrive with the last key, and with one beyond it: SENDs (opcode 4 in the BTH,
+/// behind 8 bytes of UDP) whose sealed header, behind 12 bytes of BTH, has the mark of a message's last
+/// fragment and that epoch.
 fn watch(network: &Network, end: End) {
     let header = 1 << 31 | LAST_EPOCH;
     let rules = format!(

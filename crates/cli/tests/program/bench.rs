@@ -1,4 +1,5 @@
-//! `secure-rdma bench`: every operation and measure between two processes, for a moment; what is reported, not how fast anything is.
+//! `secure-rdma bench`: every operation and measure between two processes, for a moment; what is reported,
+//! not how fast anything is.
 
 use crate::harness::{Program, SECURE_RDMA, State, secure_rdma, text};
 use serde_json::Value;

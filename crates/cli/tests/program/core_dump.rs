@@ -1,8 +1,8 @@
 //! What a process still holds in its memory when a session is over: neither what was said nor the keys that sealed it.
 //!
-//! Looked at is all readable memory of a process that goes on running: what a core dump would show, and more. To know every secret of
-//! the server's session, its client is made by hand. The IVs aren't asked for: they are copied with each nonce, by the library too, and
-//! are of no use without the key.
+//! Looked at is all readable memory of a process that goes on running: what a core dump would show, and more.
+//! To know every secret of the server's session, its client is made by hand. The IVs aren't asked for: they
+//! are copied with each nonce, by the library too, and are of no use without the key.
 
 use crate::harness::{PATIENCE, Server};
 use aws_lc_rs::hkdf::{HKDF_SHA256, HKDF_SHA384, KeyType, Prk};

@@ -84,8 +84,8 @@ fn an_address_of_ipv6_serves_as_well() {
     assert_eq!(document["device"], "embedded:::1");
 }
 
-/// Two demos of 100 clients: 200 exchanges, each with a PSN in both directions. Each run also shows that 100 clients at once work,
-/// with a limit of file descriptors that is too low for them at first.
+/// Two demos of 100 clients: 200 exchanges, each with a PSN in both directions. Each run also shows that 100
+/// clients at once work, with a limit of file descriptors that is too low for them at first.
 #[test]
 fn two_hundred_psn_exchanges_use_all_24_bits_and_none_is_reused() {
     let mut psns = Vec::new();

@@ -280,7 +280,8 @@ impl Server {
         client.end()
     }
 
-    /// The server goes on serving: a client can do everything, at the latest when the ones before it have been given up.
+    /// The server goes on serving: a client can do everything, at the latest when the ones before it have
+    /// been given up.
     #[track_caller]
     pub(crate) fn serves(&self) {
         let deadline = Instant::now() + PATIENCE;

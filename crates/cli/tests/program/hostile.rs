@@ -191,8 +191,8 @@ async fn unexpected_records_in_an_open_session_end_that_session_only() {
     }
 }
 
-/// Clients that stop at every step of the bootstrap, all at the same time: none of them holds up others, and each is given up when
-/// its step's time is over.
+/// Clients that stop at every step of the bootstrap, all at the same time: none of them holds up others, and
+/// each is given up when its step's time is over.
 #[tokio::test]
 async fn clients_that_stop_in_the_middle_of_the_bootstrap_are_given_up() {
     let server = Server::start(&["--max-clients", "3"]);
@@ -230,8 +230,8 @@ async fn clients_that_stop_in_the_middle_of_the_bootstrap_are_given_up() {
     }
 }
 
-/// A session whose client says nothing more, not even a heartbeat, is given up too. Its client is stopped, not killed: its sockets
-/// stay open.
+/// A session whose client says nothing more, not even a heartbeat, is given up too. Its client is stopped,
+/// not killed: its sockets stay open.
 #[test]
 fn a_client_that_is_stopped_is_given_up() {
     let server = Server::start(&["--max-clients", "1"]);

@@ -1,7 +1,8 @@
 //! The programs on the Linux kernel's Soft-RoCE, and between it and the embedded device.
 //!
-//! These tests run in the virtual machine that `lab/run` boots, one after another. They expect what `lab/network.sh` makes there: the
-//! device `rxe0` on the near end of a cable whose far end is in the network namespace `peer`.
+//! These tests run in the virtual machine that `lab/run` boots, one after another. They expect what
+//! `lab/network.sh` makes there: the device `rxe0` on the near end of a cable whose far end is in the network
+//! namespace `peer`.
 
 #![allow(clippy::unwrap_used, reason = "tests, though cargo is told not to run them")]
 

@@ -85,7 +85,8 @@ fn devices_lists_both_kinds_and_shows_what_ibv_devinfo_shows() {
     for line in info.lines() {
         let Some((name, value)) = line.trim().split_once(':') else { continue };
         let Some(own) = details.get(name).and_then(Value::as_str) else { continue };
-        // `PORT_ACTIVE (4)` is ACTIVE here, `4096 (5)` is 4096; ibv_devinfo adds a unit or an explanation to some numbers.
+        // `PORT_ACTIVE (4)` is ACTIVE here, `4096 (5)` is 4096; ibv_devinfo adds a unit or an explanation to
+        // some numbers.
         let value = value.trim().trim_start_matches("PORT_");
         let (own_first, first) = (own.split(' ').next(), value.split(' ').next());
         let number = |text: Option<&str>| {

@@ -1,6 +1,7 @@
-//! The embedded device's socket with nothing above it but what each RoCEv2 packet needs: headers, a copy of its payload, and an ICRC, made and
-//! checked. Nothing is acknowledged or sent again. What it takes more than bare UDP is the price of such packets, what the device takes more
-//! than it that of the protocol. The same sealed: AES-256-GCM besides, as sessions seal their messages.
+//! The embedded device's socket with nothing above it but what each RoCEv2 packet needs: headers, a copy of
+//! its payload, and an ICRC, made and checked. Nothing is acknowledged or sent again. What it takes more than
+//! bare UDP is the price of such packets, what the device takes more than it that of the protocol. The same
+//! sealed: AES-256-GCM besides, as sessions seal their messages.
 
 mod round_trip;
 mod stream;

@@ -1,5 +1,5 @@
-//! Sessions of the product's own, sealed, over a device. Their operations are asynchronous: who waits for one sleeps, unless the session
-//! was told to poll.
+//! Sessions of the product's own, sealed, over a device. Their operations are asynchronous: who waits for one
+//! sleeps, unless the session was told to poll.
 
 mod idle;
 

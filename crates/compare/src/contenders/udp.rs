@@ -1,5 +1,5 @@
-//! UDP with nothing above it: what the machine's sockets can do at most. Nothing is sent again, in order, or held back for a slower
-//! receiver; only what arrived counts.
+//! UDP with nothing above it: what the machine's sockets can do at most. Nothing is sent again, in order, or
+//! held back for a slower receiver; only what arrived counts.
 
 use crate::clock::{Clock, Meter, Stopwatch};
 use crate::contender::Contender;

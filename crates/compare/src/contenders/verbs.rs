@@ -13,8 +13,8 @@ use end::{Connected, Need, Prepared, Told};
 use rdma_verbs::{Completion, DeviceSelector, SendRequest, Slice, Status};
 use std::time::{Duration, Instant};
 
-/// Bytes that are under way at a time where bandwidth is measured, unless messages are long: they, and the packets made of them, stay in a
-/// core's second-level cache.
+/// Bytes that are under way at a time where bandwidth is measured, unless messages are long: they, and the
+/// packets made of them, stay in a core's second-level cache.
 const UNDER_WAY: usize = 1 << 19;
 
 /// Messages that are under way at a time, at least, and at most.
@@ -231,8 +231,8 @@ impl Verbs {
     }
 }
 
-/// What a device does over a network that loses packets. One that the system has is where the system is, not in a network that this
-/// program makes.
+/// What a device does over a network that loses packets. One that the system has is where the system is, not
+/// in a network that this program makes.
 pub(super) fn lossy(device: &DeviceSelector) -> impl Iterator<Item = Figure> + use<> {
     let can = matches!(device, DeviceSelector::Embedded { .. });
     Op::LOSSY.into_iter().filter(move |_| can).map(|op| Figure::new(op, LOSSY))

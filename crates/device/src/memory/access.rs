@@ -3,8 +3,8 @@
 bitflags::bitflags! {
     /// What a memory region may be used for, with the values of `enum ibv_access_flags`.
     ///
-    /// Reading a region locally needs no flag. Bit 4 (`IBV_ACCESS_MW_BIND`) stays reserved for memory windows and is refused until
-    /// they exist.
+    /// Reading a region locally needs no flag. Bit 4 (`IBV_ACCESS_MW_BIND`) stays reserved for memory windows
+    /// and is refused until they exist.
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
     pub struct Access: u32 {
         /// Receives, READ responses and atomic results may be written here.

@@ -10,8 +10,8 @@ use super::{Access, AccessError, Fault, Mapping};
 
 /// The keys in use on one device, so that no two of its regions share one, whatever their protection domains.
 ///
-/// Keys are drawn from the operating system's random generator, all 32 bits, never 0: what an attacker has seen of other keys says
-/// nothing about the next.
+/// Keys are drawn from the operating system's random generator, all 32 bits, never 0: what an attacker has
+/// seen of other keys says nothing about the next.
 pub struct KeySpace {
     used: Mutex<HashSet<u32>>,
     limit: usize,
@@ -25,8 +25,8 @@ pub(super) struct Key {
 
 /// The regions of one protection domain, by key.
 ///
-/// A key of another domain is unknown here: that is what keeps domains apart. Finding a key and finding none cost the same: one
-/// keyed hash and one comparison of whole keys.
+/// A key of another domain is unknown here: that is what keeps domains apart. Finding a key and finding none
+/// cost the same: one keyed hash and one comparison of whole keys.
 pub struct KeyTable {
     space: Arc<KeySpace>,
     regions: RwLock<Regions>,
@@ -172,8 +172,8 @@ impl KeyTable {
         self.regions().by_rkey.get(&rkey).cloned().ok_or(Fault::UnknownKey)
     }
 
-    /// A peer's request, in a SEND with invalidate, to end the region with that remote key. The region then refuses every access
-    /// by either key, and its owner still has to deregister it.
+    /// A peer's request, in a SEND with invalidate, to end the region with that remote key. The region then
+    /// refuses every access by either key, and its owner still has to deregister it.
     ///
     /// # Errors
     /// [`Fault::UnknownKey`], [`Fault::Revoked`] if it has ended already, or [`Fault::NotInvalidatable`].

@@ -10,8 +10,9 @@ use super::copy;
 
 /// A range of memory that peers, other threads and the application may read and write at the same time.
 ///
-/// No Rust reference to its bytes is ever made: they are copied in and out, and atomics work on them in place. It is meant to be
-/// held by an [`Arc`](std::sync::Arc), one for each region over it, and is freed with the last.
+/// No Rust reference to its bytes is ever made: they are copied in and out, and atomics work on them in
+/// place. It is meant to be held by an [`Arc`](std::sync::Arc), one for each region over it, and is freed
+/// with the last.
 pub struct Mapping {
     start: NonNull<u8>,
     len: usize,
@@ -94,9 +95,10 @@ impl Mapping {
     /// Memory that the caller owns and frees.
     ///
     /// # Safety
-    /// Until this value is dropped (that is: until no region over it is left and no [`Arc`](std::sync::Arc) to it), `len` bytes
-    /// from `start` must stay valid for reads and writes, and no Rust reference to them may exist. Code that isn't Rust may read
-    /// and write them as it likes; Rust code only by accesses that may race.
+    /// Until this value is dropped (that is: until no region over it is left and no [`Arc`](std::sync::Arc)
+    /// to it), `len` bytes from `start` must stay valid for reads and writes, and no Rust reference to them
+    /// may exist. Code that isn't Rust may read and write them as it likes; Rust code only by accesses that
+    /// may race.
     #[must_use]
     pub unsafe fn from_raw(start: NonNull<u8>, len: usize) -> Self {
         Self { start, len, owner: Owner::Caller }
@@ -143,7 +145,8 @@ impl Mapping {
         Ok(())
     }
 
-    /// Copies `len` bytes from `offset` on to the end of `out`, which grows by them; what is there already isn't written first.
+    /// Copies `len` bytes from `offset` on to the end of `out`, which grows by them; what is there already
+    /// isn't written first.
     ///
     /// # Errors
     /// [`OutOfBounds::Range`]; then `out` is as it was.
@@ -158,7 +161,8 @@ impl Mapping {
         Ok(())
     }
 
-    /// One byte, with acquire ordering: what was written before it by a [`write`](Self::write) that it ended is visible afterwards.
+    /// One byte, with acquire ordering: what was written before it by a [`write`](Self::write) that it ended
+    /// is visible afterwards.
     ///
     /// # Errors
     /// [`OutOfBounds::Range`].

@@ -19,8 +19,9 @@ pub enum Origin {
 
 /// A registered memory region.
 ///
-/// Addresses (`va`) are those that peers and work requests name: real ones, or counted from 0 where the region is
-/// [`Access::ZERO_BASED`]. Every access checks revocation, rights and bounds; an access that is refused has touched no byte.
+/// Addresses (`va`) are those that peers and work requests name: real ones, or counted from 0 where the
+/// region is [`Access::ZERO_BASED`]. Every access checks revocation, rights and bounds; an access that is
+/// refused has touched no byte.
 pub struct Region {
     mapping: Arc<Mapping>,
     /// Where the region begins in the mapping.
@@ -32,8 +33,8 @@ pub struct Region {
     invalidatable: bool,
     lkey: Key,
     rkey: Key,
-    /// Read-locked by each access for as long as it lasts, so that `revoke` can wait for those under way: what follows may free or
-    /// reuse the memory.
+    /// Read-locked by each access for as long as it lasts, so that `revoke` can wait for those under way:
+    /// what follows may free or reuse the memory.
     revoked: RwLock<bool>,
 }
 
@@ -142,8 +143,9 @@ impl Region {
         Ok(self.mapping.write(offset, bytes)?)
     }
 
-    /// A peer's COMPARE_SWAP of the eight bytes at `va`, as a number in the host's byte order: stores `swap` where it finds
-    /// `compare`, and returns what it found. It is atomic to this process too, not only among peers.
+    /// A peer's COMPARE_SWAP of the eight bytes at `va`, as a number in the host's byte order: stores `swap`
+    /// where it finds `compare`, and returns what it found. It is atomic to this process too, not only among
+    /// peers.
     ///
     /// # Errors
     /// A [`Fault`]; then nothing was written.
@@ -159,8 +161,9 @@ impl Region {
         Ok(found.unwrap_or_else(|other| other))
     }
 
-    /// A peer's FETCH_ADD on the eight bytes at `va`, as a number in the host's byte order: adds `add`, around 2^64, and returns
-    /// what was there before. It is atomic to this process too, not only among peers.
+    /// A peer's FETCH_ADD on the eight bytes at `va`, as a number in the host's byte order: adds `add`,
+    /// around 2^64, and returns what was there before. It is atomic to this process too, not only among
+    /// peers.
     ///
     /// # Errors
     /// A [`Fault`]; then nothing was written.
@@ -170,7 +173,8 @@ impl Region {
         Ok(self.mapping.atomic_u64(offset)?.fetch_add(add, Ordering::SeqCst))
     }
 
-    /// Ends every right at once; false if that had been done before. When this returns, no access is under way any more.
+    /// Ends every right at once; false if that had been done before. When this returns, no access is under
+    /// way any more.
     pub(super) fn revoke(&self) -> bool {
         !mem::replace(&mut *self.revoked.write().unwrap_or_else(PoisonError::into_inner), true)
     }

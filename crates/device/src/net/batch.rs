@@ -18,7 +18,8 @@ const FULL: usize = 128 << 10;
 /// The most bytes in one system call: what fits an IPv4 or IPv6 packet of 65,535 bytes.
 const MAX_RUN: usize = 65_535 - 40 - 8;
 
-/// Datagrams for one destination that one system call may send: all of `segment` bytes but the last, which may be shorter.
+/// Datagrams for one destination that one system call may send: all of `segment` bytes but the last, which
+/// may be shorter.
 #[derive(Debug)]
 struct Run {
     to: SocketAddr,
@@ -31,10 +32,11 @@ struct Run {
 
 /// Packets that are about to be sent.
 ///
-/// Consecutive packets for one destination become runs, which leave by segmentation offload where the system has it. They lie
-/// one behind the other in memory and aren't copied again. The ICRC covers a packet's IP identification, which is its place in
-/// the system call that sends it. It is computed when the packet is committed, while that is in the nearest cache, and once more only
-/// where it turns out not to leave with others.
+/// Consecutive packets for one destination become runs, which leave by segmentation offload where the system
+/// has it. They lie one behind the other in memory and aren't copied again. The ICRC covers a packet's IP
+/// identification, which is its place in the system call that sends it. It is computed when the packet is
+/// committed, while that is in the nearest cache, and once more only where it turns out not to leave with
+/// others.
 ///
 /// ```no_run
 /// # fn icrc(_: &[u8], _: u16) -> u32 { 0 }
@@ -75,24 +77,25 @@ impl TxBatch {
         self.runs.is_empty()
     }
 
-    /// Whether it is time to flush. More packets may be added all the same, but cost memory. Where the last run is complete and another
-    /// doesn't fit, it is time too: a part of one would take a system call of its own.
+    /// Whether it is time to flush. More packets may be added all the same, but cost memory. Where the last
+    /// run is complete and another doesn't fit, it is time too: a part of one would take a system call of its
+    /// own.
     #[must_use]
     pub fn is_full(&self) -> bool {
         self.end >= FULL || (self.end + MAX_RUN > FULL && self.runs.last().is_some_and(Run::is_complete))
     }
 
-    /// Room for the next packet: [`MAX_PACKET`](Self::MAX_PACKET) bytes, with whatever earlier packets left there. What is written
-    /// counts only after [`commit`](Self::commit).
+    /// Room for the next packet: [`MAX_PACKET`](Self::MAX_PACKET) bytes, with whatever earlier packets left
+    /// there. What is written counts only after [`commit`](Self::commit).
     pub fn slot(&mut self) -> &mut [u8] {
         &mut self.bytes[self.end..self.end + Self::MAX_PACKET]
     }
 
-    /// Adds the packet in the first `len` bytes of the slot, at most [`MAX_PACKET`](Self::MAX_PACKET), to be sent to `to`. Returns
-    /// its place in its run, counted from 0.
+    /// Adds the packet in the first `len` bytes of the slot, at most [`MAX_PACKET`](Self::MAX_PACKET), to be
+    /// sent to `to`. Returns its place in its run, counted from 0.
     ///
-    /// `icrc` is called with the packet and the IP identification that it will probably have (on IPv6 there is none), and returns the
-    /// ICRC, which is put behind the packet.
+    /// `icrc` is called with the packet and the IP identification that it will probably have (on IPv6 there
+    /// is none), and returns the ICRC, which is put behind the packet.
     pub fn commit(&mut self, len: usize, to: SocketAddr, icrc: impl FnOnce(&[u8], u16) -> u32) -> usize {
         debug_assert!(len <= Self::MAX_PACKET, "a packet of {len} bytes in a slot of {}", Self::MAX_PACKET);
         let len = len.min(Self::MAX_PACKET) + ICRC;
@@ -138,8 +141,8 @@ impl TxBatch {
 
     /// Sends everything and is empty afterwards.
     ///
-    /// `icrc` is that of [`commit`](Self::commit), called where the system doesn't segment, for packets of a run that have another
-    /// identification for that reason.
+    /// `icrc` is that of [`commit`](Self::commit), called where the system doesn't segment, for packets of a
+    /// run that have another identification for that reason.
     ///
     /// Waits for room in the send buffer for 2 ms at most, in all. What can't be sent is counted in
     /// [`Socket::counters`] and forgotten, as if it had been lost on the way.

@@ -85,9 +85,9 @@ impl NetCounters {
         self.not_sent[reason as usize].load(Ordering::Relaxed)
     }
 
-    /// Every counter with its name. Bytes are those of UDP payloads, ICRC included. `gso_runs` are system calls that sent several
-    /// datagrams, `gso_refused` those that the system refused and that were sent one by one, `send_waits` the times that a full
-    /// send buffer was waited for.
+    /// Every counter with its name. Bytes are those of UDP payloads, ICRC included. `gso_runs` are system
+    /// calls that sent several datagrams, `gso_refused` those that the system refused and that were sent one
+    /// by one, `send_waits` the times that a full send buffer was waited for.
     #[must_use]
     pub fn rows(&self) -> Vec<(&'static str, u64)> {
         let plain = [

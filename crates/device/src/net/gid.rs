@@ -13,16 +13,17 @@ use rocev2::UDP_PORT;
 /// | an IPv6 address | that address, UDP port 4791 unless the peer says otherwise by another way |
 /// | `fe80::/64` with a marker, see below | IPv4 address, another UDP port |
 ///
-/// The third form is this project's own, so that programs that exchange nothing but a GID find a process that couldn't have port
-/// 4791:
+/// The third form is this project's own, so that programs that exchange nothing but a GID find a process that
+/// couldn't have port 4791:
 ///
 /// | bytes | 0–7 | 8–9 | 10–13 | 14–15 |
 /// |---|---|---|---|---|
 /// | | `fe80 0000 0000 0000` | marker `5352` | IPv4 address | UDP port, not 0 and not 4791 |
 ///
-/// The marker's first byte has the group bit set: no interface identifier made from a network card's address (EUI-64, RFC 4291,
-/// appendix A) begins so, for those are individual. A randomly chosen identifier (RFC 7217) does once in 65,536 times; since a
-/// link-local address says nothing without its interface, none ever stands for a peer here, with or without the marker.
+/// The marker's first byte has the group bit set: no interface identifier made from a network card's address
+/// (EUI-64, RFC 4291, appendix A) begins so, for those are individual. A randomly chosen identifier (RFC
+/// 7217) does once in 65,536 times; since a link-local address says nothing without its interface, none ever
+/// stands for a peer here, with or without the marker.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Gid([u8; 16]);
 
@@ -49,8 +50,8 @@ const LINK_LOCAL: [u8; 8] = [0xfe, 0x80, 0, 0, 0, 0, 0, 0];
 const MARKER: [u8; 2] = [0x53, 0x52];
 
 impl Gid {
-    /// The GID of an endpoint. That of an IPv6 endpoint has no room for a port: on another one than 4791 the peer has to be told it
-    /// some other way.
+    /// The GID of an endpoint. That of an IPv6 endpoint has no room for a port: on another one than 4791 the
+    /// peer has to be told it some other way.
     #[must_use]
     pub fn for_endpoint(endpoint: SocketAddr) -> Self {
         match (endpoint.ip().to_canonical(), endpoint.port()) {

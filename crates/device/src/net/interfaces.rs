@@ -38,8 +38,8 @@ pub enum InterfacesError {
     },
 }
 
-/// The addresses of interfaces that were set up: IPv4 and IPv6, loopback last. Link-local IPv6 addresses aren't among them: a GID can't
-/// say which interface they belong to.
+/// The addresses of interfaces that were set up: IPv4 and IPv6, loopback last. Link-local IPv6 addresses
+/// aren't among them: a GID can't say which interface they belong to.
 ///
 /// # Errors
 /// [`InterfacesError`] if the system doesn't tell.

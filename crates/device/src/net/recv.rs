@@ -51,7 +51,8 @@ impl Pace {
 pub struct Datagram<'a> {
     /// Where it came from. It was sent to the socket's own address.
     pub src: SocketAddr,
-    /// Its place in the batch that it arrived in: what its IP identification probably is, if the sender sent that batch at once.
+    /// Its place in the batch that it arrived in: what its IP identification probably is, if the sender sent
+    /// that batch at once.
     pub index: u16,
     /// The UDP payload.
     pub bytes: &'a [u8],
@@ -96,7 +97,8 @@ impl<'a> Received<'a> {
         self.meta.is_empty()
     }
 
-    /// Whether more is likely to wait: there was room for no further batch, and what came isn't a single datagram after a pause.
+    /// Whether more is likely to wait: there was room for no further batch, and what came isn't a single
+    /// datagram after a pause.
     #[must_use]
     pub fn is_full(&self) -> bool {
         !self.is_all() && self.meta.iter().any(|meta| self.room > 1 || meta.len > meta.stride)
@@ -112,8 +114,9 @@ impl<'a> Received<'a> {
 impl Socket {
     /// Receives once. Errors are counted, not reported: on a UDP socket they concern datagrams sent earlier.
     ///
-    /// Unless more than one came the last times, it looks for one batch only: what comes after a pause is mostly a single datagram, which
-    /// somebody waits for, and to prepare for more, and find that there's none, takes as long as to receive it.
+    /// Unless more than one came the last times, it looks for one batch only: what comes after a pause is
+    /// mostly a single datagram, which somebody waits for, and to prepare for more, and find that there's
+    /// none, takes as long as to receive it.
     pub fn recv<'a>(&self, buffers: &'a mut RecvBuffers) -> Received<'a> {
         let RecvBuffers { bytes, meta, pace } = buffers;
         let (batches, room) = if *pace == Pace::Flowing {

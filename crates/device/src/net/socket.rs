@@ -16,8 +16,8 @@ use super::counters::{NetCounters, SendFailure, add};
 use super::gid::is_unicast;
 use super::sys::{self, Batch, SocketOption};
 
-/// What the send and receive buffers should hold, in bytes: the system gives what its limits allow (`net.core.rmem_max`,
-/// `net.core.wmem_max`), or all of it to a process with CAP_NET_ADMIN.
+/// What the send and receive buffers should hold, in bytes: the system gives what its limits allow
+/// (`net.core.rmem_max`, `net.core.wmem_max`), or all of it to a process with CAP_NET_ADMIN.
 const BUFFER: usize = 4 << 20;
 
 /// The most datagrams that every kernel with UDP segmentation offload takes in one system call.
@@ -25,10 +25,10 @@ pub(super) const MAX_SEGMENTS: usize = 64;
 
 /// A UDP socket, bound to one local address and never connected.
 ///
-/// The ICRC covers parts of the IP header that a UDP socket doesn't choose. What makes them known in advance (Linux; a test pins it
-/// down): the socket isn't connected and has IP_MTU_DISCOVER at PROBE. Then "don't fragment" is set, and the IPv4 identification is 0,
-/// or with segmentation offload the datagram's index in its system call. PROBE also means that forged ICMP messages can't shrink what
-/// may be sent.
+/// The ICRC covers parts of the IP header that a UDP socket doesn't choose. What makes them known in advance
+/// (Linux; a test pins it down): the socket isn't connected and has IP_MTU_DISCOVER at PROBE. Then "don't
+/// fragment" is set, and the IPv4 identification is 0, or with segmentation offload the datagram's index in
+/// its system call. PROBE also means that forged ICMP messages can't shrink what may be sent.
 ///
 /// It may be shared by threads. It doesn't block: wait for it with `poll` or `epoll`.
 #[derive(Debug)]
@@ -153,8 +153,8 @@ impl Socket {
         }
     }
 
-    /// Switches off what quinn-udp asks for beside the bytes: it is of no use here, since the socket has one address, and costs
-    /// 0.3 µs a datagram, measured.
+    /// Switches off what quinn-udp asks for beside the bytes: it is of no use here, since the socket has one
+    /// address, and costs 0.3 µs a datagram, measured.
     fn receive_bytes_only(socket: &UdpSocket) -> io::Result<()> {
         SocketOption::TIMESTAMP.set(socket, false)?;
         if socket.local_addr()?.is_ipv4() {
@@ -166,8 +166,8 @@ impl Socket {
         }
     }
 
-    /// The address and port it is bound to. Every datagram that it sends comes from there, and every one that it receives was sent
-    /// there.
+    /// The address and port it is bound to. Every datagram that it sends comes from there, and every one that
+    /// it receives was sent there.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
         self.local
@@ -187,8 +187,9 @@ impl Socket {
         self.gso.load(Ordering::Relaxed)
     }
 
-    /// Switches segmentation offload; it stays off where the system has none. Off means one system call and IP identification 0 for
-    /// each datagram: for a strict peer behind a network card that segments by itself and numbers the segments in its own way.
+    /// Switches segmentation offload; it stays off where the system has none. Off means one system call and
+    /// IP identification 0 for each datagram: for a strict peer behind a network card that segments by itself
+    /// and numbers the segments in its own way.
     pub fn set_gso(&self, on: bool) {
         self.gso.store(on && self.can_gso, Ordering::Relaxed);
     }

@@ -64,7 +64,8 @@ pub(super) struct Batch {
     pub(super) from: SocketAddr,
 }
 
-/// The only control message that the options of a device's socket ask for: UDP_GRO, how long each datagram of a batch is.
+/// The only control message that the options of a device's socket ask for: UDP_GRO, how long each datagram of
+/// a batch is.
 #[repr(C)]
 struct Stride {
     header: libc::cmsghdr,
@@ -73,7 +74,8 @@ struct Stride {
 
 /// Receives a datagram into `buffer`, or several in one piece where the system has put them together.
 ///
-/// quinn-udp's call does the same for up to 32 of them, and prepares for as many each time: 3 % of a polled round trip of 4 KiB, measured.
+/// quinn-udp's call does the same for up to 32 of them, and prepares for as many each time: 3 % of a polled
+/// round trip of 4 KiB, measured.
 pub(super) fn receive(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<Batch> {
     // SAFETY: all zeros are a valid `cmsghdr`, which has only integers.
     let mut stride = Stride { header: unsafe { core::mem::zeroed() }, bytes: 0 };
@@ -89,8 +91,8 @@ pub(super) fn receive(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<Batch>
         message.msg_control = (&raw mut stride).cast();
         // Its type isn't the same everywhere.
         message.msg_controllen = size_of::<Stride>() as _;
-        // SAFETY: the descriptor is open while it is borrowed. All that the message points to lives, is as long as the message says, and
-        // is exclusive.
+        // SAFETY: the descriptor is open while it is borrowed. All that the message points to lives, is as
+        // long as the message says, and is exclusive.
         let len = unsafe { libc::recvmsg(socket.as_fd().as_raw_fd(), &raw mut message, 0) };
         let len = usize::try_from(len).map_err(|_| io::Error::last_os_error())?;
         // SAFETY: as above.
@@ -120,11 +122,13 @@ pub(super) fn interface_mtu(socket: impl AsFd, name: &str) -> io::Result<usize> 
     usize::try_from(mtu).map_err(|_| io::ErrorKind::InvalidData.into())
 }
 
-/// Whether the network interface with that name was set up. Whether its link works is another question, whose answer the kernel
-/// gives late: an interface that has just been set up already has its addresses, and carries TCP.
+/// Whether the network interface with that name was set up. Whether its link works is another question, whose
+/// answer the kernel gives late: an interface that has just been set up already has its addresses, and
+/// carries TCP.
 pub(super) fn interface_is_up(socket: impl AsFd, name: &str) -> io::Result<bool> {
     let mut request = named_request(name)?;
-    // SAFETY: SIOCGIFFLAGS reads the name of an `ifreq` and writes its `ifru_flags`; the structure lives and is exclusive.
+    // SAFETY: SIOCGIFFLAGS reads the name of an `ifreq` and writes its `ifru_flags`; the structure lives and
+    // is exclusive.
     let result =
         unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), libc::SIOCGIFFLAGS as _, &raw mut request) };
     if result != 0 {

@@ -44,8 +44,9 @@ pub(super) fn receive(socket: &Socket, count: usize) -> Vec<Received> {
     received
 }
 
-/// Runs a test in a network namespace of its own, where `setup` (shell commands that use `programs`) may do as it likes. True in the process inside: go
-/// on with the test. False outside: the test has been run, or can't be on this machine, which fails where CI=true.
+/// Runs a test in a network namespace of its own, where `setup` (shell commands that use `programs`) may do
+/// as it likes. True in the process inside: go on with the test. False outside: the test has been run, or
+/// can't be on this machine, which fails where CI=true.
 ///
 /// `test` is the test's full path, as `concat!(module_path!(), "::name")` gives it.
 pub(crate) fn in_namespace(test: &str, programs: &[&str], setup: &str) -> bool {

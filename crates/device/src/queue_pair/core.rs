@@ -1,4 +1,5 @@
-//! What of a queue pair the receiving threads see: the protocol's queue pair, the path to its peer, and where its completions go.
+//! What of a queue pair the receiving threads see: the protocol's queue pair, the path to its peer, and where
+//! its completions go.
 
 use crate::buffers::{Buffers, DomainMemory};
 use crate::completion_queue::{Overflow, QueueCore, WorkCompletion};
@@ -20,8 +21,8 @@ use std::cell::RefCell;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 
-/// Packets that one call sends for one queue pair at most; then others get their turn. A READ of 2 GiB is half a million packets. Eight
-/// runs of the longest packets.
+/// Packets that one call sends for one queue pair at most; then others get their turn. A READ of 2 GiB is
+/// half a million packets. Eight runs of the longest packets.
 const TURN: usize = 120;
 
 /// When to look at a deadline again that passed while the queue pair was locked.
@@ -72,8 +73,8 @@ pub(crate) struct QueuePairCore {
     locked: Mutex<Locked>,
 }
 
-/// A queue pair, locked. Whoever waits for its completions is woken when it no longer is: a thread that is woken before would have to
-/// wait for the lock, and be woken again.
+/// A queue pair, locked. Whoever waits for its completions is woken when it no longer is: a thread that is
+/// woken before would have to wait for the lock, and be woken again.
 struct Guard<'a> {
     // In this order: what is declared first is dropped first.
     locked: MutexGuard<'a, Locked>,
@@ -192,8 +193,9 @@ impl QueuePairCore {
         transition: Transition,
         path: Option<Path>,
     ) -> Result<(), rc::ModifyError> {
-        // Before the lock: a thread that polls these queues holds their lists of ports while it looks for packets, and may find one for
-        // this queue pair. A port too many does no harm, should the transition be refused.
+        // Before the lock: a thread that polls these queues holds their lists of ports while it looks for
+        // packets, and may find one for this queue pair. A port too many does no harm, should the transition
+        // be refused.
         if let Some(path) = &path {
             self.send_queue.add_port(&path.port);
             self.recv_queue.add_port(&path.port);
@@ -297,10 +299,11 @@ impl QueuePairCore {
         }
     }
 
-    /// Whether something is to be done, now that `deadline` has passed. Mostly it isn't: each acknowledgement moves the queue pair's
-    /// own deadline on, and only here that is noticed and the next one announced.
+    /// Whether something is to be done, now that `deadline` has passed. Mostly it isn't: each acknowledgement
+    /// moves the queue pair's own deadline on, and only here that is noticed and the next one announced.
     ///
-    /// Doesn't wait for a thread that is at work on it, since the two would go on waiting for each other: asks again later.
+    /// Doesn't wait for a thread that is at work on it, since the two would go on waiting for each other:
+    /// asks again later.
     pub(crate) fn is_due(&self, now: Time, deadline: Time) -> bool {
         let mut locked = match self.locked.try_lock() {
             Ok(locked) => self.guard(locked),
@@ -380,7 +383,8 @@ impl QueuePairCore {
                     continue;
                 }
                 if len == ACK && !outgoing.ends_with_run() && is_ack(outgoing.slot()) {
-                    // Segmentation offload costs more than a second system call, measured, where there is a single packet to go with.
+                    // Segmentation offload costs more than a second system call, measured, where there is a
+                    // single packet to go with.
                     outgoing.commit_alone(len, path.peer, icrc);
                     continue;
                 }

@@ -1,9 +1,10 @@
 //! Whether the program answers what it receives, so that an ACK may wait for its answer.
 //!
-//! An ACK that is sent at once stands in the way of the program, which could already answer, and of the peer, which has to take it in
-//! before the answer: two system calls in each direction of a round trip. A program that polls either posts its answer before it
-//! polls again, and the ACK leaves with that, or it doesn't, and the ACK leaves when it polls. So the ACK waits where the last message
-//! was answered (as TCP's delayed acknowledgements do in "interactive" connections). Where one wasn't, the next isn't waited for.
+//! An ACK that is sent at once stands in the way of the program, which could already answer, and of the peer,
+//! which has to take it in before the answer: two system calls in each direction of a round trip. A program
+//! that polls either posts its answer before it polls again, and the ACK leaves with that, or it doesn't, and
+//! the ACK leaves when it polls. So the ACK waits where the last message was answered (as TCP's delayed
+//! acknowledgements do in "interactive" connections). Where one wasn't, the next isn't waited for.
 
 use core::time::Duration;
 use rocev2::Time;

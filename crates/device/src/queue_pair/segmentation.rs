@@ -1,17 +1,19 @@
 //! Whether segmentation offload serves a path: found out by trying.
 //!
-//! The ICRC covers the IPv4 identification. Linux numbers the segments of a run 0, 1, 2, …, and packets are sealed for that. Hardware
-//! that segments by itself may number otherwise, and nothing tells. A strict peer (a kernel, a network card) then silently drops
-//! every packet of a run but the first, and the connection crawls from timeout to timeout. So the second packets of runs are watched:
-//! once the peer acknowledged one that was sent a single time, runs arrive. If none of the first few is, this path gets no runs.
+//! The ICRC covers the IPv4 identification. Linux numbers the segments of a run 0, 1, 2, …, and packets are
+//! sealed for that. Hardware that segments by itself may number otherwise, and nothing tells. A strict peer
+//! (a kernel, a network card) then silently drops every packet of a run but the first, and the connection
+//! crawls from timeout to timeout. So the second packets of runs are watched: once the peer acknowledged one
+//! that was sent a single time, runs arrive. If none of the first few is, this path gets no runs.
 //!
-//! Only requests are acknowledged and so can be watched: a queue pair that does nothing but answer READs doesn't find out.
+//! Only requests are acknowledged and so can be watched: a queue pair that does nothing but answer READs
+//! doesn't find out.
 
 use rocev2::Psn;
 use std::net::IpAddr;
 
-/// So many have to be lost on end. On a path that loses a fifth of all packets it happens to one queue pair in 500, which then sends
-/// its packets one by one.
+/// So many have to be lost on end. On a path that loses a fifth of all packets it happens to one queue pair
+/// in 500, which then sends its packets one by one.
 const LOST: u8 = 6;
 
 /// What is known of a path.
@@ -40,8 +42,8 @@ impl Segmentation {
         matches!(self, Self::Trial { .. })
     }
 
-    /// A request packet was sent as number `place`, from 0, of its run, by a queue pair that has noticed so many `losses`. Returns whether
-    /// this ends the trial badly.
+    /// A request packet was sent as number `place`, from 0, of its run, by a queue pair that has noticed so
+    /// many `losses`. Returns whether this ends the trial badly.
     pub(crate) fn sent(&mut self, psn: Psn, place: usize, losses: u64) -> bool {
         let Self::Trial { witness, lost } = self else { return false };
         if let Some((_, before)) = witness.take_if(|(witness, _)| *witness == psn)

@@ -154,7 +154,8 @@ fn pair(mtu: Mtu, addresses: [&str; 2]) -> [End; 2] {
 
 #[test]
 fn a_path_on_which_only_the_first_of_each_run_arrives_gets_no_runs() {
-    // As where hardware numbers a run's packets in its own way and the peer, a strict one, drops those with another number.
+    // As where hardware numbers a run's packets in its own way and the peer, a strict one, drops those with
+    // another number.
     if !in_namespace(
         concat!(module_path!(), "::a_path_on_which_only_the_first_of_each_run_arrives_gets_no_runs"),
         &["ethtool", "nft"],
@@ -193,8 +194,9 @@ fn a_mebibyte_takes_so_many_system_calls_and_no_more() {
     const MESSAGE: u32 = 64 << 10;
     /// Attempts until one is undisturbed; on a busy machine something may be sent again.
     const ATTEMPTS: usize = 100;
-    // 16 messages of 16 packets with headers. A segmented send takes 15 of them, all but the last of one size: the FIRST packet of
-    // a WRITE, which has the remote address, is longer than the others and leaves with one that follows. Each message is acknowledged.
+    // 16 messages of 16 packets with headers. A segmented send takes 15 of them, all but the last of one
+    // size: the FIRST packet of a WRITE, which has the remote address, is longer than the others and leaves
+    // with one that follows. Each message is acknowledged.
     type Messages = (&'static str, fn(&End, &End, u32), [u64; 2]);
     let expected: [Messages; 2] = [("SEND", send, [32, 16]), ("WRITE", write, [32, 16])];
     let [a, b] = pair(Mtu::B4096, ["127.78.0.1", "127.78.0.2"]);

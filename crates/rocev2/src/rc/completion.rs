@@ -20,7 +20,8 @@ pub enum Status {
     BadResponse = 7,
     /// The peer says that the request was invalid.
     RemoteInvalidRequest = 9,
-    /// The peer says that the key doesn't allow it; of a receive request, that the peer's key didn't allow the write that took it.
+    /// The peer says that the key doesn't allow it; of a receive request, that the peer's key didn't allow
+    /// the write that took it.
     RemoteAccess = 10,
     /// The peer says that it couldn't carry it out.
     RemoteOperation = 11,

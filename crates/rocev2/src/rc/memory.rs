@@ -2,8 +2,9 @@
 
 /// Memory as the protocol sees it: it never holds a reference to a byte that a peer or an application may be writing.
 ///
-/// Lists of local buffers ([`Memory::Buffers`]) belong to work requests; their keys were resolved when they were posted. A
-/// [`Memory::Grant`] is a remote key that was checked once, for one message, so that the packets after the first needn't look it up.
+/// Lists of local buffers ([`Memory::Buffers`]) belong to work requests; their keys were resolved when they
+/// were posted. A [`Memory::Grant`] is a remote key that was checked once, for one message, so that the
+/// packets after the first needn't look it up.
 pub trait Memory {
     /// A gather or scatter list of a work request.
     type Buffers;

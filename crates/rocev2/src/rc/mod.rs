@@ -6,11 +6,12 @@
 //! - [`QueuePair::handle_packet`] takes a packet whose ICRC and addresses were checked,
 //! - [`QueuePair::handle_timeout`] is to be called when [`QueuePair::poll_timeout`] says so,
 //!
-//! and after each of them [`QueuePair::poll_transmit`] is to be called until it returns `None`, then [`QueuePair::poll`] likewise.
-//! Who was held up hands over the packets that wait before it says that time has passed.
+//! and after each of them [`QueuePair::poll_transmit`] is to be called until it returns `None`, then
+//! [`QueuePair::poll`] likewise. Who was held up hands over the packets that wait before it says that time
+//! has passed.
 //!
-//! Time, memory and the congestion limit are inputs; the protocol decides everything else. What it promises: each work request is
-//! executed at most once, in order, and completes exactly once.
+//! Time, memory and the congestion limit are inputs; the protocol decides everything else. What it promises:
+//! each work request is executed at most once, in order, and completes exactly once.
 //!
 //! | file | what it holds |
 //! |---|---|

@@ -64,8 +64,8 @@ pub struct QueuePair<M: Memory> {
     events: VecDeque<Event>,
 }
 
-/// Whose packets leave next. Without turns, a peer that reads without end would keep this side's requests from leaving, until they
-/// seemed unanswered; and the other way round.
+/// Whose packets leave next. Without turns, a peer that reads without end would keep this side's requests
+/// from leaving, until they seemed unanswered; and the other way round.
 #[derive(Clone, Copy)]
 struct Turn {
     answers: bool,
@@ -81,7 +81,8 @@ impl Turn {
     /// Answers first: the peer waits for them.
     const START: Self = Self { answers: true, packets_left: Self::PACKETS, yielded: false };
 
-    /// A lone ACK lets a run of requests go first, once: the peer's program waits for those, its queue pair for the ACK.
+    /// A lone ACK lets a run of requests go first, once: the peer's program waits for those, its queue pair
+    /// for the ACK.
     fn yield_to_requests(&mut self) {
         if !self.yielded {
             *self = Self { answers: false, packets_left: Self::PACKETS, yielded: true };
@@ -299,11 +300,12 @@ impl<M: Memory> QueuePair<M> {
         }
     }
 
-    /// Whether an ACK that is all the responder owes waits, for a request that leaves with it: then [`Self::poll_transmit`] leaves it
-    /// out. The peer's requests complete only with it, so whoever sets this must end it soon; it delays nothing else.
+    /// Whether an ACK that is all the responder owes waits, for a request that leaves with it: then
+    /// [`Self::poll_transmit`] leaves it out. The peer's requests complete only with it, so whoever sets this
+    /// must end it soon; it delays nothing else.
     ///
-    /// IBA 9.7.5.1 leaves it to the responder when to acknowledge, and how much with one packet, as long as its peer isn't kept
-    /// waiting until a timeout.
+    /// IBA 9.7.5.1 leaves it to the responder when to acknowledge, and how much with one packet, as long as
+    /// its peer isn't kept waiting until a timeout.
     pub fn let_ack_wait(&mut self, wait: bool) {
         self.ack_waits = wait;
     }
@@ -314,8 +316,9 @@ impl<M: Memory> QueuePair<M> {
         self.responder.owes_only_an_ack()
     }
 
-    /// Writes the next packet, BTH to pad, into `out` (which must hold a full packet: path MTU + [`crate::wire::Headers::MAX_LEN`]
-    /// + 3 bytes) and returns its length, or `None` when nothing is to be sent now. Answers and requests take turns.
+    /// Writes the next packet, BTH to pad, into `out` (which must hold a full packet: path MTU +
+    /// [`crate::wire::Headers::MAX_LEN`] + 3 bytes) and returns its length, or `None` when nothing is to be
+    /// sent now. Answers and requests take turns.
     pub fn poll_transmit(&mut self, now: Time, memory: &M, out: &mut [u8]) -> Option<usize> {
         if self.responder.owes_only_an_ack() {
             self.turn.yield_to_requests();

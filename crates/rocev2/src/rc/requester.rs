@@ -1,8 +1,8 @@
 //! The requester: turns send requests into packets and answers into completions (rxe's `rxe_req.c` and `rxe_comp.c`).
 //!
-//! Every packet has a 64-bit sequence number of its own; a PSN is its low 24 bits, counted from `sq_psn`. Requests get a contiguous
-//! range of numbers when they are posted (a READ one for each response packet), so "go back to PSN n" is one assignment to `next`,
-//! and no comparison ever meets the wrap-around:
+//! Every packet has a 64-bit sequence number of its own; a PSN is its low 24 bits, counted from `sq_psn`.
+//! Requests get a contiguous range of numbers when they are posted (a READ one for each response packet), so
+//! "go back to PSN n" is one assignment to `next`, and no comparison ever meets the wrap-around:
 //!
 //! ```text
 //!   acknowledged        in flight             sent before, to be sent again     never sent
@@ -25,8 +25,8 @@ use std::collections::VecDeque;
 /// The longest time between two attempts to hear from a silent peer, where no ACK timeout bounds it.
 const MAX_PROBE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How often a silent peer is asked at least before it counts as gone, as far as round trips permit. In a crowd before a full queue
-/// most packets are lost; who asks seldom would be given up for dead.
+/// How often a silent peer is asked at least before it counts as gone, as far as round trips permit. In a
+/// crowd before a full queue most packets are lost; who asks seldom would be given up for dead.
 const LEAST_ATTEMPTS: u32 = 64;
 
 /// A send request with its range of sequence numbers.
@@ -51,8 +51,8 @@ impl<B> Pending<B> {
     }
 }
 
-/// The range of sequence numbers that one READ request packet, or one atomic, asked answers for. A retry must keep to it: the
-/// responder repeats only what lies inside one request that it remembers.
+/// The range of sequence numbers that one READ request packet, or one atomic, asked answers for. A retry must
+/// keep to it: the responder repeats only what lies inside one request that it remembers.
 #[derive(Clone, Copy, Debug)]
 struct Asked {
     first: u64,
@@ -105,7 +105,8 @@ pub(super) struct Requester<B> {
     told_of: Option<u64>,
     /// Nothing was heard: one packet at a time until it is clear what was lost.
     probing: bool,
-    /// One past the last packet that asked for an answer. As long as the peer has acknowledged that far, its silence means nothing.
+    /// One past the last packet that asked for an answer. As long as the peer has acknowledged that far, its
+    /// silence means nothing.
     asked_to: u64,
     /// What the packets since the last one that asked for an ACK cost the window.
     unasked: u64,
@@ -276,12 +277,12 @@ impl<B> Requester<B> {
         }
     }
 
-    /// Rings when the peer stayed silent for what its round trips suggest, and no later than the local ACK timeout. The delay that an
-    /// RNR NAK asks for comes first: what is sent after it sets this timer.
+    /// Rings when the peer stayed silent for what its round trips suggest, and no later than the local ACK
+    /// timeout. The delay that an RNR NAK asks for comes first: what is sent after it sets this timer.
     ///
-    /// The specification counts retries in ACK timeouts, tens of milliseconds each. Asking earlier costs a duplicate packet at worst,
-    /// so the requester does, and keeps to the specified patience: `retry_count` + 1 ACK timeouts without a sign of life end the
-    /// connection.
+    /// The specification counts retries in ACK timeouts, tens of milliseconds each. Asking earlier costs a
+    /// duplicate packet at worst, so the requester does, and keeps to the specified patience: `retry_count` +
+    /// 1 ACK timeouts without a sign of life end the connection.
     fn arm_retransmit(&mut self, now: Time) {
         if self.timers.is_set(Timer::RnrWait) {
             return;
@@ -310,8 +311,9 @@ impl<B> Requester<B> {
         self.unanswered = 0;
     }
 
-    /// The peer told of a loss: sends again from the first packet that isn't acknowledged. Once: if the repetition is lost as well,
-    /// silence will tell. (rxe's `started_retry` does the same.) Returns whether this sign was the first.
+    /// The peer told of a loss: sends again from the first packet that isn't acknowledged. Once: if the
+    /// repetition is lost as well, silence will tell. (rxe's `started_retry` does the same.) Returns whether
+    /// this sign was the first.
     fn go_back_once(&mut self, now: Time) -> bool {
         if self.told_of == Some(self.acknowledged) {
             return false;

@@ -92,8 +92,9 @@ pub(super) struct Responder<M: Memory> {
     nak_sent: bool,
     /// By sequence number, at most `max_dest_rd_atomic`.
     remembered: VecDeque<Remembered<M>>,
-    /// What is to be sent, by sequence number: each answer also acknowledges everything before it. At most one for each thing
-    /// remembered or forgotten while it waited, an ACK behind each of them, and one NAK at the end.
+    /// What is to be sent, by sequence number: each answer also acknowledges everything before it. At most
+    /// one for each thing remembered or forgotten while it waited, an ACK behind each of them, and one NAK at
+    /// the end.
     answers: VecDeque<Answer>,
     /// The request that ended the connection.
     refused: Option<(u64, NakCode)>,
@@ -171,8 +172,8 @@ impl<M: Memory> Responder<M> {
         self.answers.retain(|answer| !matches!(answer, Answer::Read { .. }));
     }
 
-    /// Completes every receive request with `WR_FLUSH_ERR`, the one that was being filled first. Answers that wait, a last NAK
-    /// among them, are still sent.
+    /// Completes every receive request with `WR_FLUSH_ERR`, the one that was being filled first. Answers that
+    /// wait, a last NAK among them, are still sent.
     pub(super) fn flush(&mut self, events: &mut VecDeque<Event>) {
         if let Some(Arriving::Send { request, .. }) = self.arriving.take() {
             events.push_back(flushed(request.id));

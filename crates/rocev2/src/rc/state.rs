@@ -18,7 +18,8 @@ pub enum State {
     ReadyToSend = 3,
     /// Send requests that had begun are finished, no further one is begun.
     SendQueueDrain = 4,
-    /// The send queue failed while the receive queue works. A reliable connection never gets there: it fails as a whole.
+    /// The send queue failed while the receive queue works. A reliable connection never gets there: it fails
+    /// as a whole.
     SendQueueError = 5,
     /// Failed, or told to stop: every request completes with `WR_FLUSH_ERR`.
     Error = 6,

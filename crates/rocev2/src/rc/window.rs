@@ -1,20 +1,22 @@
 //! How much a requester keeps in flight, and how long it waits for an answer.
 //!
-//! RC has no byte credits: a RoCE NIC relies on a lossless fabric. Over UDP sockets the receiver's socket buffer is the bottleneck
-//! (212,992 bytes by default, bookkeeping included), and a burst beyond it is lost. So the window grows like TCP's (RFC 5681): by what
-//! is acknowledged until the first loss, then by one packet a round trip; a loss halves it.
+//! RC has no byte credits: a RoCE NIC relies on a lossless fabric. Over UDP sockets the receiver's socket
+//! buffer is the bottleneck (212,992 bytes by default, bookkeeping included), and a burst beyond it is lost.
+//! So the window grows like TCP's (RFC 5681): by what is acknowledged until the first loss, then by one
+//! packet a round trip; a loss halves it.
 
 use crate::Time;
 use core::time::Duration;
 
-/// What the bookkeeping of one packet costs a socket buffer beside its payload (Linux charges a small packet's buffer at 768 bytes).
+/// What the bookkeeping of one packet costs a socket buffer beside its payload (Linux charges a small
+/// packet's buffer at 768 bytes).
 pub(super) const PACKET_COST: u64 = 768;
 
 /// The window at the start: a third of a default socket buffer, so that a few queue pairs may begin at once.
 const INITIAL: u64 = 72 << 10;
 
-/// The most that any limit allows: with [`PACKET_COST`] for each, its packets stay within the half circle of PSNs that tells new
-/// from old.
+/// The most that any limit allows: with [`PACKET_COST`] for each, its packets stay within the half circle of
+/// PSNs that tells new from old.
 const MOST: u64 = 1 << 31;
 
 /// The bytes that may be in flight, payload and [`PACKET_COST`] counted.
@@ -25,7 +27,8 @@ pub(super) struct Window {
     threshold: u64,
     limit: u64,
     floor: u64,
-    /// Whether the requester was held up by the window since the last growth: an unused window says nothing about the path.
+    /// Whether the requester was held up by the window since the last growth: an unused window says nothing
+    /// about the path.
     limited: bool,
 }
 
@@ -113,8 +116,8 @@ impl RoundTrip {
             if self.smoothed.is_none() {
                 self.measured(now.since(last));
             }
-            // The first wait that follows is long enough for the longer: were it always shorter than the round trip, none would
-            // ever be measured, and everything would be sent twice for ever.
+            // The first wait that follows is long enough for the longer: were it always shorter than the
+            // round trip, none would ever be measured, and everything would be sent twice for ever.
             let hold = now.since(first) + Self::MARGIN;
             self.hold = Some(hold.min(self.base() * Self::MOST_HELD));
         }
@@ -133,8 +136,9 @@ impl RoundTrip {
         }
     }
 
-    /// How long to wait for an answer before asking again, for the time numbered `asked`, which begins with 0. Who asks once more
-    /// waits twice as long each time, up to `slowest`, but never less than a round trip.
+    /// How long to wait for an answer before asking again, for the time numbered `asked`, which begins with
+    /// 0. Who asks once more waits twice as long each time, up to `slowest`, but never less than a round
+    /// trip.
     pub(super) fn wait(&self, asked: u32, slowest: Duration) -> Duration {
         let base = self.base();
         match (asked, self.hold) {

@@ -31,7 +31,8 @@ const NAK: u8 = 0x60;
 pub enum NakCode {
     /// A packet is missing: send again from the PSN that the NAK carries.
     PsnSequenceError = 0,
-    /// The request can't be right: opcode out of order, length, alignment, an operation that the queue pair doesn't allow.
+    /// The request can't be right: opcode out of order, length, alignment, an operation that the queue pair
+    /// doesn't allow.
     InvalidRequest = 1,
     /// The key, the range or the access right doesn't fit.
     RemoteAccess = 2,
@@ -46,7 +47,8 @@ pub enum NakCode {
 pub enum Syndrome {
     /// Everything up to the PSN arrived.
     Ack {
-        /// An encoded count of receive requests that are free, 5 bits; [`Syndrome::NO_CREDITS`]: none given, don't count.
+        /// An encoded count of receive requests that are free, 5 bits; [`Syndrome::NO_CREDITS`]: none given,
+        /// don't count.
         credits: u8,
     },
     /// No receive request was there ("receiver not ready"): wait, then send again from the PSN.

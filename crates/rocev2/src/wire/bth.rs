@@ -12,8 +12,9 @@
 //! S solicited event   M MigReq   F FECN   B BECN   A AckReq
 //! ```
 //!
-//! Reserved bits are sent as zero and ignored on receipt. The ICRC takes byte 4 as all ones, since a switch on the way may set
-//! FECN and BECN: those two bits, and the reserved ones beside them, are the only ones in a packet that nothing protects.
+//! Reserved bits are sent as zero and ignored on receipt. The ICRC takes byte 4 as all ones, since a switch
+//! on the way may set FECN and BECN: those two bits, and the reserved ones beside them, are the only ones in
+//! a packet that nothing protects.
 
 use super::fields::{get, get_u24, put, put_u24};
 use super::{Header, Opcode, ParseError};
@@ -89,8 +90,8 @@ impl Bth {
         }
     }
 
-    /// Reads the header at the start of `bytes`; what follows it is ignored, and so are reserved bits. An opcode that isn't
-    /// known is no error here, so that a device can still say which queue pair was meant.
+    /// Reads the header at the start of `bytes`; what follows it is ignored, and so are reserved bits. An
+    /// opcode that isn't known is no error here, so that a device can still say which queue pair was meant.
     ///
     /// # Errors
     ///

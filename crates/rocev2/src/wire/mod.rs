@@ -1,7 +1,7 @@
 //! RoCEv2 on the wire: bytes to structures and back, without allocation.
 //!
-//! One header to a file; [`packet`] puts them together. Reading never panics, whatever the bytes: a [`ParseError`] says why they
-//! are no packet. Numbers are big-endian, except the ICRC ([`crate::icrc`]).
+//! One header to a file; [`packet`] puts them together. Reading never panics, whatever the bytes: a
+//! [`ParseError`] says why they are no packet. Numbers are big-endian, except the ICRC ([`crate::icrc`]).
 
 pub mod aeth;
 pub mod atomic;

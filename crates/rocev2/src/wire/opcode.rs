@@ -23,7 +23,8 @@
 //! | compare and swap, fetch and add | 0x13 0x14 | AtomicETH | no | • | | |
 //! | SEND last, only with invalidate | 0x16 0x17 | IETH | yes | • | | |
 //!
-//! UD puts a DETH first. Of the opcodes outside these transports, only RoCEv2's CNP (0x81, IBA Annex A17.9.3) is known here.
+//! UD puts a DETH first. Of the opcodes outside these transports, only RoCEv2's CNP (0x81, IBA Annex A17.9.3)
+//! is known here.
 
 use super::Header;
 
@@ -266,15 +267,17 @@ impl Operation {
 /// A BTH's opcode: total over all 256 bytes, so that reading one can't fail.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub enum Opcode {
-    /// An operation of a transport. [`from_byte`](Self::from_byte) makes only combinations that exist (see the table above).
+    /// An operation of a transport. [`from_byte`](Self::from_byte) makes only combinations that exist (see
+    /// the table above).
     Known {
         /// The transport service.
         transport: Transport,
         /// What the packet does.
         operation: Operation,
     },
-    /// A RoCEv2 congestion notification packet, 0x81 (IBA Annex A17.9.3): BECN set, MigReq clear, PSN 0, and 16 reserved bytes,
-    /// which are sent as zero and ignored on receipt. rxe doesn't know it: don't send it there.
+    /// A RoCEv2 congestion notification packet, 0x81 (IBA Annex A17.9.3): BECN set, MigReq clear, PSN 0, and
+    /// 16 reserved bytes, which are sent as zero and ignored on receipt. rxe doesn't know it: don't send it
+    /// there.
     Cnp,
     /// Every other byte.
     Unknown(u8),

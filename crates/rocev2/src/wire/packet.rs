@@ -65,7 +65,8 @@ impl Headers {
         }
     }
 
-    /// Header bytes of a packet with that opcode; a BTH's for one that isn't known. A CNP's 16 reserved bytes count as header.
+    /// Header bytes of a packet with that opcode; a BTH's for one that isn't known. A CNP's 16 reserved bytes
+    /// count as header.
     #[inline]
     #[must_use]
     pub fn len_for(opcode: Opcode) -> usize {
@@ -92,8 +93,8 @@ impl Headers {
     ///
     /// # Errors
     ///
-    /// The caller's mistakes: an opcode that doesn't exist, a header that is missing or that the opcode doesn't carry, an
-    /// `out` that is too short. `out` may then be partly written.
+    /// The caller's mistakes: an opcode that doesn't exist, a header that is missing or that the opcode
+    /// doesn't carry, an `out` that is too short. `out` may then be partly written.
     #[inline]
     pub fn encode(&self, out: &mut [u8]) -> Result<usize, EncodeError> {
         self.encode_with_pad(out, self.bth.pad)
@@ -144,8 +145,8 @@ impl Headers {
         Ok(have - rest.len())
     }
 
-    /// Lays out a packet with a payload of `payload_len` bytes in `out`: writes headers and pad, and returns the place for the
-    /// payload. The pad count is worked out here, whatever `bth.pad` says.
+    /// Lays out a packet with a payload of `payload_len` bytes in `out`: writes headers and pad, and returns
+    /// the place for the payload. The pad count is worked out here, whatever `bth.pad` says.
     ///
     /// # Errors
     ///
@@ -198,8 +199,8 @@ pub struct Packet<'a> {
 }
 
 impl<'a> Packet<'a> {
-    /// Reads a packet from BTH through pad. What needs a queue pair to judge (path MTU, lengths against the RETH, P_Key, opcode
-    /// order) isn't judged here.
+    /// Reads a packet from BTH through pad. What needs a queue pair to judge (path MTU, lengths against the
+    /// RETH, P_Key, opcode order) isn't judged here.
     ///
     /// # Errors
     ///

@@ -119,10 +119,11 @@ fn possible(path: Path) -> f64 {
     (packets as f64 * transmission / waits.as_secs_f64()).min(1.0)
 }
 
-/// One queue of 212,992 bytes, one to 16 connections: they use at least seven tenths of what the path or their windows allow (who
-/// reads, six tenths: a piece is asked for when the window has room for all of it), with at most three packets for two, and the worst
-/// off has a tenth of its share in half a second. 64 that write can't have two packets each on the path; they still use
-/// six tenths of it, and none is given up for dead.
+/// One queue of 212,992 bytes, one to 16 connections: they use at least seven tenths of what the path or
+/// their windows allow (who reads, six tenths: a piece is asked for when the window has room for all of it),
+/// with at most three packets for two, and the worst off has a tenth of its share in half a second. 64 that
+/// write can't have two packets each on the path; they still use six tenths of it, and none is given up for
+/// dead.
 #[test]
 fn goodput_through_a_shared_queue_does_not_collapse() {
     for receiving in [Receiving::Single, Receiving::Batch(Duration::from_micros(100))] {
@@ -148,11 +149,12 @@ fn goodput_through_a_shared_queue_does_not_collapse() {
     }
 }
 
-/// Goodput of one connection that writes, in percent of a bottleneck of 1 Gb/s with a round trip of 1 ms: for each loss, with windows
-/// of 16 KiB, 64 KiB, 160 KiB and 1 MiB.
+/// Goodput of one connection that writes, in percent of a bottleneck of 1 Gb/s with a round trip of 1 ms: for
+/// each loss, with windows of 16 KiB, 64 KiB, 160 KiB and 1 MiB.
 ///
-/// Without loss a window brings what it holds in a round trip (16 KiB 10 %, 64 KiB 43 %, less half a window's wait for its ACK); the
-/// largest overruns the queue now and then. From 1 % on loss, and no window, sets the pace, as with TCP.
+/// Without loss a window brings what it holds in a round trip (16 KiB 10 %, 64 KiB 43 %, less half a window's
+/// wait for its ACK); the largest overruns the queue now and then. From 1 % on loss, and no window, sets the
+/// pace, as with TCP.
 const GOODPUT: [(f64, [f64; 4]); 6] = [
     (0.0, [9.5, 41.2, 99.6, 92.9]),
     (0.0001, [9.5, 41.2, 96.5, 93.2]),

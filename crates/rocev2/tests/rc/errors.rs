@@ -1,4 +1,5 @@
-//! Every cause of failure: what each side's requests complete with, what goes over the wire, and what becomes of the queue pairs.
+//! Every cause of failure: what each side's requests complete with, what goes over the wire, and what becomes
+//! of the queue pairs.
 
 use super::lone::{ACK, Lone, REGION, VA, small};
 use super::memory::{Rights, Slice};

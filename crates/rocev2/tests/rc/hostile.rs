@@ -1,4 +1,5 @@
-//! Hostile packets: no panic, no growth, nothing done beyond the peer's rights, and nothing at all for who doesn't know the PSN.
+//! Hostile packets: no panic, no growth, nothing done beyond the peer's rights, and nothing at all for who
+//! doesn't know the PSN.
 
 use super::lone::{ACK, Lone, OWN, RQ, SQ, VA, small};
 use super::memory::{Rights, Slice};
@@ -22,8 +23,8 @@ const STATES: [State; 6] = [
 
 const LENGTHS: [u32; 12] = [0, 1, 3, 8, 255, 256, 257, 600, 4096, 1 << 31, (1 << 31) + 1, u32::MAX];
 
-/// A packet that is almost right, or wrong in any way; its PSN is near one of `numbers` (the next request's, and the oldest
-/// awaited answer's), or anywhere.
+/// A packet that is almost right, or wrong in any way; its PSN is near one of `numbers` (the next request's,
+/// and the oldest awaited answer's), or anywhere.
 fn any_packet(rng: &mut Rng, lone: &Lone, numbers: [i32; 2]) -> (Headers, Vec<u8>) {
     let operation = rng.pick(&O::ALL);
     let (origin, number) = if operation.is_request() { (RQ, numbers[0]) } else { (SQ, numbers[1]) };
@@ -254,8 +255,9 @@ fn who_guesses_the_psn_but_not_the_key_ends_the_connection_and_changes_nothing()
     assert!(lone.ram.contents() == contents);
 }
 
-/// An attacker on the path changes, repeats fields of, and cuts packets, with a right ICRC. Nobody promises that the work gets done
-/// then: only that both sides come to an end, without a panic, and that memory no request names stays as it is.
+/// An attacker on the path changes, repeats fields of, and cuts packets, with a right ICRC. Nobody promises
+/// that the work gets done then: only that both sides come to an end, without a panic, and that memory no
+/// request names stays as it is.
 #[test]
 fn mutated_packets_of_real_work_end_in_success_or_error_but_never_in_a_panic_or_for_ever() {
     let (mut done, mut failed) = (0, 0);

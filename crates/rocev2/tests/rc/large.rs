@@ -11,7 +11,8 @@ use rocev2::wire::{Headers, Operation as O, Packet, Reth};
 use rocev2::{Mtu, Psn, Time};
 use std::cell::Cell;
 
-/// A message whose bytes follow from their offset, and which must be stored from its beginning to its end, each byte once.
+/// A message whose bytes follow from their offset, and which must be stored from its beginning to its end,
+/// each byte once.
 struct Pattern {
     /// A period that shares no factor with any packet's or window's length, and a packet more.
     bytes: Vec<u8>,
@@ -82,7 +83,8 @@ impl Memory for Pattern {
 
 const REMOTE: RemoteAddress = RemoteAddress { va: VA, rkey: 1 };
 
-/// Carries one message from a queue pair to another that is joined to it directly, and says how many packets went each way.
+/// Carries one message from a queue pair to another that is joined to it directly, and says how many packets
+/// went each way.
 fn carry(operation: SendOperation, len: u32, mtu: Mtu) -> [u64; 2] {
     let options = Options { mtu, ..small() };
     let psn = [Psn::truncate(0x12_3456), Psn::truncate(0xff_ffff)];
@@ -146,7 +148,8 @@ fn two_gibibytes_in_the_smallest_packets_use_half_of_all_psns() {
     assert_eq!(carry(SendOperation::Write(REMOTE), MAX_MESSAGE, Mtu::B256)[0], 1 << 23);
 }
 
-/// Hardware asks for all of it in one request, whose numbers are half of the circle: the farthest that still count as behind.
+/// Hardware asks for all of it in one request, whose numbers are half of the circle: the farthest that still
+/// count as behind.
 #[test]
 fn a_read_of_two_gibibytes_in_one_request_is_answered_and_repeated_from_its_beginning_to_its_end() {
     const PACKETS: i32 = 1 << 23;

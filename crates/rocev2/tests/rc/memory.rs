@@ -1,4 +1,5 @@
-//! Memory in safe Rust: regions that peers know by their rkey and their own side by a number, with a tally of every access.
+//! Memory in safe Rust: regions that peers know by their rkey and their own side by a number, with a tally of
+//! every access.
 
 use super::rng::Rng;
 use rocev2::rc::{AtomicOperation, LocalFault, Memory, RemoteFault, RemoteRight};

@@ -52,7 +52,8 @@ pub(crate) const LINKS: [(&str, LinkConfig); 8] = [
     ),
 ];
 
-/// Three messages in each direction at once, over two connections, one of which meets the end of the PSNs in the middle of them.
+/// Three messages in each direction at once, over two connections, one of which meets the end of the PSNs in
+/// the middle of them.
 fn prove(kind: Kind, len: u32, mtu: Mtu, link: (&str, LinkConfig), receiving: Receiving, seed: u64) {
     let label = format!("{kind:?} of {len} bytes, MTU {mtu}, {}, {receiving:?}, seed {seed}", link.0);
     let outcome = std::panic::catch_unwind(|| {

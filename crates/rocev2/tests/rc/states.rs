@@ -1,4 +1,5 @@
-//! The states: which transitions there are, what each state takes, draining, fences, and the events that states give rise to.
+//! The states: which transitions there are, what each state takes, draining, fences, and the events that
+//! states give rise to.
 
 use super::lone::{ACK, Lone, OWN, PEER, RQ, SQ, small};
 use super::memory::Rights;
@@ -20,7 +21,8 @@ const STATES: [State; 6] = [
     State::Error,
 ];
 
-/// Every transition, with the states that allow it: those of `qp_state_table` in Linux's verbs.c for RC that this crate has.
+/// Every transition, with the states that allow it: those of `qp_state_table` in Linux's verbs.c for RC that
+/// this crate has.
 fn all_transitions() -> [(Transition, &'static [State]); 7] {
     use State::{Error, Init, ReadyToReceive, ReadyToSend, Reset, SendQueueDrain};
     let [init, receive, send] = transitions(&small(), PEER, SQ, RQ);

@@ -1,8 +1,9 @@
-//! Work for connections, and what must have become of it: each request executed once, in order, with its bytes, and completed once.
+//! Work for connections, and what must have become of it: each request executed once, in order, with its
+//! bytes, and completed once.
 //!
-//! A [`Flow`] is one direction of one connection. What the peer's memory holds after each request is worked out beforehand on a
-//! model; it follows from the order of the requests alone, except where the transport gives no order: a READ and what
-//! comes after it. There the flow sets a fence.
+//! A [`Flow`] is one direction of one connection. What the peer's memory holds after each request is worked
+//! out beforehand on a model; it follows from the order of the requests alone, except where the transport
+//! gives no order: a READ and what comes after it. There the flow sets a fence.
 
 use super::memory::{RegionId, Rights, Slice, executed};
 use super::rng::Rng;

@@ -1,4 +1,5 @@
-//! Two hosts with many queue pairs each, joined by two links that carry whole datagrams with their ICRC, in virtual time.
+//! Two hosts with many queue pairs each, joined by two links that carry whole datagrams with their ICRC, in
+//! virtual time.
 
 use super::memory::Ram;
 use super::rng::Rng;
@@ -148,7 +149,8 @@ impl World {
         Self::new(LinkConfig { latency_ns, ..LinkConfig::default() }, Receiving::Single, 0)
     }
 
-    /// Connects a new pair of queue pairs, ready to send, and says which one it is; the number is the same on both hosts.
+    /// Connects a new pair of queue pairs, ready to send, and says which one it is; the number is the same on
+    /// both hosts.
     pub(crate) fn connect(&mut self, options: &Options) -> usize {
         let index = self.hosts[0].ends.len();
         let psn =

@@ -86,8 +86,9 @@ pub(super) fn lock(dir: &Path) -> Result<File, CertsError> {
     }
 }
 
-/// Puts `bytes` into `dir/name`, so that whoever looks, at whatever moment, even after a power failure, finds the old file or the new
-/// one. Only under the lock: the temporary file's name is always the same, so that one left behind is reused and not collected.
+/// Puts `bytes` into `dir/name`, so that whoever looks, at whatever moment, even after a power failure, finds
+/// the old file or the new one. Only under the lock: the temporary file's name is always the same, so that
+/// one left behind is reused and not collected.
 pub(super) fn replace(dir: &Path, name: &str, bytes: &[u8], secrecy: Secrecy) -> Result<(), CertsError> {
     let path = dir.join(name);
     let temporary = dir.join(format!(".{name}.new"));
@@ -106,7 +107,8 @@ pub(super) fn replace(dir: &Path, name: &str, bytes: &[u8], secrecy: Secrecy) ->
     write().map_err(|source| CertsError::Write { path: path.clone(), source })
 }
 
-/// The bytes of a file, unless it is far too long or, for a secret one, open to others. `None` if there is no such file.
+/// The bytes of a file, unless it is far too long or, for a secret one, open to others. `None` if there is no
+/// such file.
 pub(super) fn read(path: &Path, secrecy: Secrecy) -> Result<Option<Zeroizing<Vec<u8>>>, CertsError> {
     read_limited(path, secrecy, MAX_FILE)
 }
@@ -172,7 +174,8 @@ pub(super) fn parse<'a>(der: &'a CertificateDer<'_>) -> Result<X509Certificate<'
 
 /// The CAs that the PEM file `path` holds, one at least, none of them expired.
 ///
-/// What becomes a trust anchor is trusted without a look at its dates and at whether it may vouch for others, so that is looked at here.
+/// What becomes a trust anchor is trusted without a look at its dates and at whether it may vouch for others,
+/// so that is looked at here.
 pub(crate) fn read_authorities(path: &Path) -> Result<Vec<CertificateDer<'static>>, CertsError> {
     let pem = read_existing(path, Secrecy::Public)?;
     let authorities = parse_certificates(path, &pem)?;

@@ -5,7 +5,8 @@ use core::str::FromStr;
 
 use aws_lc_rs::{constant_time, digest};
 
-/// The SHA-256 of a certificate's DER: names one certificate. It reads and prints as `sha256:` and 64 hexadecimal digits.
+/// The SHA-256 of a certificate's DER: names one certificate. It reads and prints as `sha256:` and 64
+/// hexadecimal digits.
 #[derive(Clone, Copy)]
 pub struct Fingerprint([u8; digest::SHA256_OUTPUT_LEN]);
 

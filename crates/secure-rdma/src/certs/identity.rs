@@ -18,10 +18,12 @@ use super::{CertsError, Fingerprint};
 pub struct Identity(Arc<CertifiedKey>);
 
 impl Identity {
-    /// The identity in two PEM files: the certificate first in its own, with the rest of its chain behind it, and the key.
+    /// The identity in two PEM files: the certificate first in its own, with the rest of its chain behind it,
+    /// and the key.
     ///
     /// # Errors
-    /// If one can't be read or isn't what it should be, if others can read the key, or if the two don't belong together.
+    /// If one can't be read or isn't what it should be, if others can read the key, or if the two don't
+    /// belong together.
     pub fn load(certificate: &Path, key: &Path) -> Result<Self, CertsError> {
         let chain = files::read_existing(certificate, Secrecy::Public)?;
         let secret = files::read_existing(key, Secrecy::Secret)?;

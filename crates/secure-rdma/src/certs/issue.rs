@@ -166,7 +166,8 @@ impl Authority {
 
 fn common_name(name: &str) -> DistinguishedName {
     let mut subject = DistinguishedName::new();
-    // RFC 5280, appendix A.1: a common name has at most 64 characters. The full names are in the subject alternative name.
+    // RFC 5280, appendix A.1: a common name has at most 64 characters. The full names are in the subject
+    // alternative name.
     subject.push(DnType::CommonName, name.chars().take(64).collect::<String>());
     subject
 }

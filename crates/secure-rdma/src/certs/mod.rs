@@ -10,8 +10,8 @@
 //! | `NAME.pem`, `NAME-key.pem` | the same for whatever else was issued |
 //! | `crl.pem` | the CA's revocation list: who isn't to be trusted any more |
 //!
-//! Keys are ECDSA P-256. Files are replaced whole, never written in place, by one process at a time. A key that others can read, or a
-//! directory that others can write to, is refused rather than used.
+//! Keys are ECDSA P-256. Files are replaced whole, never written in place, by one process at a time. A key
+//! that others can read, or a directory that others can write to, is refused rather than used.
 
 mod error;
 mod files;

@@ -13,7 +13,8 @@ pub const MAX_NAMES: usize = 128;
 
 /// A DNS name or an IP address: what a client says it wants to talk to, and what a certificate says it is for.
 ///
-/// DNS names are kept in lower case and without a final dot, IPv4-mapped addresses as IPv4: two names are equal if they mean the same.
+/// DNS names are kept in lower case and without a final dot, IPv4-mapped addresses as IPv4: two names are
+/// equal if they mean the same.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Name(ServerName<'static>);
 
@@ -64,8 +65,9 @@ impl FromStr for Name {
     }
 }
 
-/// The names that a server on this host is reached by: `localhost`, the loopback addresses, the host's own name (with and without
-/// its domain), and the addresses of its interfaces; the first [`MAX_NAMES`] of them, link-local addresses last.
+/// The names that a server on this host is reached by: `localhost`, the loopback addresses, the host's own
+/// name (with and without its domain), and the addresses of its interfaces; the first [`MAX_NAMES`] of them,
+/// link-local addresses last.
 ///
 /// # Errors
 /// If the system doesn't tell the addresses.

@@ -1,7 +1,8 @@
-//! Revocation lists (X.509 CRLs, RFC 5280, section 5): those that certificates are checked against, and the private CA's own.
+//! Revocation lists (X.509 CRLs, RFC 5280, section 5): those that certificates are checked against, and the
+//! private CA's own.
 //!
-//! A list that is given is meant to be used: one that has ended, isn't by the CA that it names, or is missing for a CA whose
-//! certificates are checked, is an error when it is read, not a hole that nobody notices.
+//! A list that is given is meant to be used: one that has ended, isn't by the CA that it names, or is missing
+//! for a CA whose certificates are checked, is an error when it is read, not a hole that nobody notices.
 
 use core::fmt;
 use core::str::FromStr;
@@ -29,7 +30,8 @@ const MAX_SHOWN: usize = 200;
 /// The most bytes of a serial number (RFC 5280, section 4.1.2.2).
 const MAX_SERIAL: usize = 20;
 
-/// A certificate's serial number: names it among those of its CA. It reads and prints as `serial:` and hexadecimal digits.
+/// A certificate's serial number: names it among those of its CA. It reads and prints as `serial:` and
+/// hexadecimal digits.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Serial(Vec<u8>);
 
@@ -112,8 +114,8 @@ pub(crate) struct Revocations {
 }
 
 impl Revocations {
-    /// The lists in the file `path`: PEM or DER, one or several. For each of `authorities`, which are all whose certificates are to be
-    /// checked, there has to be one, signed by it.
+    /// The lists in the file `path`: PEM or DER, one or several. For each of `authorities`, which are all
+    /// whose certificates are to be checked, there has to be one, signed by it.
     pub(crate) fn load(path: &Path, authorities: &[CertificateDer<'_>]) -> Result<Self, CertsError> {
         let bytes =
             files::read_limited(path, Secrecy::Public, MAX_FILE)?.ok_or_else(|| CertsError::missing(path))?;

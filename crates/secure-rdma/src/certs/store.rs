@@ -34,7 +34,8 @@ const REVOCATIONS: &str = "crl";
 
 /// A directory of certificates and keys. See the [module](super) for its files.
 ///
-/// Its methods read and write files and wait for other processes that do: from asynchronous code, call them where blocking is allowed.
+/// Its methods read and write files and wait for other processes that do: from asynchronous code, call them
+/// where blocking is allowed.
 #[derive(Debug, Clone)]
 pub struct Store {
     dir: PathBuf,
@@ -50,8 +51,8 @@ pub struct Issued {
 }
 
 impl Store {
-    /// Where a user's state belongs: `$XDG_STATE_HOME/secure-rdma`, else `$HOME/.local/state/secure-rdma` (XDG Base Directory
-    /// Specification 0.8).
+    /// Where a user's state belongs: `$XDG_STATE_HOME/secure-rdma`, else `$HOME/.local/state/secure-rdma`
+    /// (XDG Base Directory Specification 0.8).
     ///
     /// # Errors
     /// [`CertsError::NoHome`] if neither variable is set to an absolute path.
@@ -110,11 +111,13 @@ impl Store {
         }
     }
 
-    /// A server's identity that is good for all of `names`, issued anew by the private CA where what is there isn't: it is missing, ends
-    /// within 30 days, doesn't fit its key or the CA, or lacks a name. The first call makes the CA too.
+    /// A server's identity that is good for all of `names`, issued anew by the private CA where what is there
+    /// isn't: it is missing, ends within 30 days, doesn't fit its key or the CA, or lacks a name. The first
+    /// call makes the CA too.
     ///
-    /// Where nothing has to be made nothing is written: the directory may be read-only, and the CA's key elsewhere. Without that key a
-    /// certificate that is still good for some of the names is used as it is, with a warning in the log.
+    /// Where nothing has to be made nothing is written: the directory may be read-only, and the CA's key
+    /// elsewhere. Without that key a certificate that is still good for some of the names is used as it is,
+    /// with a warning in the log.
     ///
     /// # Errors
     /// If a file can't be used or written, or the CA's key is needed and not there.
@@ -150,11 +153,12 @@ impl Store {
         }
     }
 
-    /// Issues a certificate and a new key, in `file.pem` and `file-key.pem`, in place of what was there under that name. Makes the CA
-    /// if there is none.
+    /// Issues a certificate and a new key, in `file.pem` and `file-key.pem`, in place of what was there under
+    /// that name. Makes the CA if there is none.
     ///
     /// # Errors
-    /// If `file` can't name files, `names` is empty, the dates are impossible or go beyond the CA's, or the files can't be written.
+    /// If `file` can't name files, `names` is empty, the dates are impossible or go beyond the CA's, or the
+    /// files can't be written.
     pub fn issue(
         &self,
         file: &str,
@@ -183,8 +187,8 @@ impl Store {
         Ok(Issued { certificate, key: self.key_path(file) })
     }
 
-    /// The server's identity as it is in its files, where it is still good for one of `names` at least. Nothing is written: a file that
-    /// is just being replaced isn't taken for one to be replaced.
+    /// The server's identity as it is in its files, where it is still good for one of `names` at least.
+    /// Nothing is written: a file that is just being replaced isn't taken for one to be replaced.
     ///
     /// # Errors
     /// If there is none, or none that is good now.
@@ -205,12 +209,13 @@ impl Store {
         [self.certificate_path(SERVER), self.key_path(SERVER), self.certificate_path(AUTHORITY)]
     }
 
-    /// Adds certificates of the private CA's to its revocation list, `crl.pem`, and dates it anew, also without any; made if it isn't
-    /// there. It is then good for `validity_days`, 1 or more: whoever checks certificates against it refuses all of them afterwards.
+    /// Adds certificates of the private CA's to its revocation list, `crl.pem`, and dates it anew, also
+    /// without any; made if it isn't there. It is then good for `validity_days`, 1 or more: whoever checks
+    /// certificates against it refuses all of them afterwards.
     ///
     /// # Errors
-    /// If a certificate can't be read or isn't this CA's, if there is no CA, its key isn't there or it may not revoke, or if the file
-    /// can't be used or written.
+    /// If a certificate can't be read or isn't this CA's, if there is no CA, its key isn't there or it may
+    /// not revoke, or if the file can't be used or written.
     pub fn revoke(&self, revoke: &[Revoke], validity_days: u32) -> Result<RevocationInfo, CertsError> {
         // There has to be something to revoke with, and no CA is made for that.
         self.authority()?;
@@ -297,8 +302,8 @@ impl Store {
             Err(CertsError::NoAuthority { .. }) => {}
             found => return found,
         }
-        // A key without a certificate is what is left when the process ended between the two. No client knows it yet, unless someone
-        // took the certificate away: to use it again is right either way.
+        // A key without a certificate is what is left when the process ended between the two. No client knows
+        // it yet, unless someone took the certificate away: to use it again is right either way.
         let path = self.key_path(AUTHORITY);
         let key = match files::read(&path, Secrecy::Secret)? {
             Some(pem) => issue::parse_key(&path, &pem)?,

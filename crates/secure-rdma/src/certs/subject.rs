@@ -1,7 +1,8 @@
 //! Whose a certificate is: the names in its subject alternative name (RFC 5280, section 4.2.1.6).
 //!
-//! What a certificate says is its holder's to choose as far as its CA lets it, so these names are taken strictly: one that isn't what its
-//! kind should be is no name. What is left is short, printable, and equal only if it means the same.
+//! What a certificate says is its holder's to choose as far as its CA lets it, so these names are taken
+//! strictly: one that isn't what its kind should be is no name. What is left is short, printable, and equal
+//! only if it means the same.
 
 use core::fmt;
 use core::str::FromStr;
@@ -26,8 +27,8 @@ const MAX_SHOWN_LEN: usize = 200;
 /// One name of a certificate's holder. It reads and prints with its kind: `dns:worker-7.example`, `ip:10.0.0.7`,
 /// `uri:spiffe://example/worker/7`, `email:ops@example`.
 ///
-/// Two are equal if they mean the same: DNS names in whatever case, addresses in whatever spelling. Nothing stands for several names:
-/// there are no wildcards.
+/// Two are equal if they mean the same: DNS names in whatever case, addresses in whatever spelling. Nothing
+/// stands for several names: there are no wildcards.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum SubjectName {
     /// A DNS name, in lower case.
@@ -151,8 +152,8 @@ impl SubjectNames {
         &self.names
     }
 
-    /// How many further ones there are: of other kinds, or not what their kind should be (control characters, wildcards, too long), or
-    /// too many.
+    /// How many further ones there are: of other kinds, or not what their kind should be (control characters,
+    /// wildcards, too long), or too many.
     #[must_use]
     pub const fn others(&self) -> usize {
         self.others

@@ -11,12 +11,12 @@ use super::{ControlError, Record};
 
 /// A control channel over `T`, a TLS stream or anything else that carries bytes both ways.
 ///
-/// Every method may be dropped at any point, as `select!` does, and called again: receiving goes on where it stopped, and a frame
-/// that was partly written is completed before the next one begins.
+/// Every method may be dropped at any point, as `select!` does, and called again: receiving goes on where it
+/// stopped, and a frame that was partly written is completed before the next one begins.
 ///
-/// There are two time limits. Each step has the one that its caller gives ([`recv_within`](Self::recv_within) and its like). And a
-/// record has to be complete [`RECORD_LIMIT`] after its first byte, whichever steps that spans: a peer that sends a byte now and
-/// then gains nothing.
+/// There are two time limits. Each step has the one that its caller gives ([`recv_within`](Self::recv_within)
+/// and its like). And a record has to be complete [`RECORD_LIMIT`] after its first byte, whichever steps that
+/// spans: a peer that sends a byte now and then gains nothing.
 #[derive(Debug)]
 pub struct ControlChannel<T> {
     io: T,
@@ -66,8 +66,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> ControlChannel<T> {
         by(deadline, self.recv()).await
     }
 
-    /// Sends `record`, after what is left of the record before it. If the future is dropped, the record is sent by the next call or
-    /// not at all, never in part.
+    /// Sends `record`, after what is left of the record before it. If the future is dropped, the record is
+    /// sent by the next call or not at all, never in part.
     ///
     /// # Errors
     /// [`ControlError::Encode`] if it is one that the peer would refuse, [`ControlError::Io`] if the connection fails.
@@ -83,8 +83,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> ControlChannel<T> {
         by(Instant::now() + limit, self.send(record)).await
     }
 
-    /// Sends `records` one behind the other, as if they were one: in one write where the connection takes so much, which saves system
-    /// calls and wakes the peer once. All of them or none, as [`send`](Self::send) says of one, if the peer takes them within `limit`.
+    /// Sends `records` one behind the other, as if they were one: in one write where the connection takes so
+    /// much, which saves system calls and wakes the peer once. All of them or none, as [`send`](Self::send)
+    /// says of one, if the peer takes them within `limit`.
     ///
     /// # Errors
     /// As [`send_within`](Self::send_within).
@@ -190,7 +191,8 @@ async fn recv<R: AsyncRead + Unpin>(io: &mut R, inbound: &mut Inbound) -> Result
             Step::Read(missing) => missing,
         };
         let due = inbound.due();
-        // `read_buf` either has put what it read into the buffer or has read nothing. It makes room as bytes come, whatever is missing.
+        // `read_buf` either has put what it read into the buffer or has read nothing. It makes room as bytes
+        // come, whatever is missing.
         let mut rest_of_frame = io.take(missing as u64);
         let read = rest_of_frame.read_buf(&mut *inbound.buffer);
         let count = match due {

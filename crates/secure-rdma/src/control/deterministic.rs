@@ -28,7 +28,8 @@ pub enum Irregular {
     /// It nests deeper than any record does.
     #[error("it nests deeper than {MAX_DEPTH} levels")]
     TooDeep,
-    /// A kind of item that no record uses: a tag, a float, a simple value other than false, true and null, or a reserved encoding.
+    /// A kind of item that no record uses: a tag, a float, a simple value other than false, true and null, or
+    /// a reserved encoding.
     #[error("it holds an item that no record uses (initial byte {0:#04x})")]
     Unused(u8),
     /// A text string that isn't UTF-8.
@@ -70,8 +71,8 @@ struct Items<'a> {
 }
 
 impl<'a> Items<'a> {
-    /// Steps over one item, with all that it holds. Recursion ends at `MAX_DEPTH`, loops at the end of the bytes: whatever
-    /// number of items is announced, each of them takes at least one byte.
+    /// Steps over one item, with all that it holds. Recursion ends at `MAX_DEPTH`, loops at the end of the
+    /// bytes: whatever number of items is announced, each of them takes at least one byte.
     fn item(&mut self, depth: usize) -> Result<(), Irregular> {
         if depth == MAX_DEPTH {
             return Err(Irregular::TooDeep);

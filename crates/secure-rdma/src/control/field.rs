@@ -12,8 +12,9 @@ use crate::text::{is_printable, printable};
 
 /// A value that is never printed: `Debug` shows that it is there, not what it is.
 ///
-/// For the numbers that let a packet reach memory, PSNs and rkeys. They aren't erased from memory as keys are: the device keeps them
-/// and every packet carries them in clear. What matters is that they stay out of logs and messages.
+/// For the numbers that let a packet reach memory, PSNs and rkeys. They aren't erased from memory as keys
+/// are: the device keeps them and every packet carries them in clear. What matters is that they stay out of
+/// logs and messages.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Redacted<T>(T);
 

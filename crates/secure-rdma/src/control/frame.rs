@@ -25,12 +25,14 @@ pub(super) enum Step {
     Done(Record),
 }
 
-/// The frame that is being received. All of a receiver's state is here, so that dropping the future that reads loses nothing.
+/// The frame that is being received. All of a receiver's state is here, so that dropping the future that
+/// reads loses nothing.
 #[derive(Debug)]
 pub(super) struct Inbound {
     /// The frame so far; never a byte of the next one. Erased after each record, because records carry secrets.
     pub(super) buffer: Zeroizing<Vec<u8>>,
-    /// When the frame has to be complete; set by its first byte and by nothing later, however often the reader starts anew.
+    /// When the frame has to be complete; set by its first byte and by nothing later, however often the
+    /// reader starts anew.
     due: Option<Instant>,
     limit: Duration,
 }
@@ -86,8 +88,8 @@ impl Inbound {
     }
 }
 
-/// The frames that are being sent: mostly one. Their state is here, so that dropping the future that writes never leaves half a frame
-/// behind: the next one goes on where it stopped.
+/// The frames that are being sent: mostly one. Their state is here, so that dropping the future that writes
+/// never leaves half a frame behind: the next one goes on where it stopped.
 #[derive(Debug)]
 pub(super) struct Outbound {
     /// Erased when it has gone out.

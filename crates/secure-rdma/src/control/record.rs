@@ -16,8 +16,8 @@ use super::{DecodeError, EncodeError, Invalid, Lid, Redacted, Text, deterministi
 /// The protocol version that this library speaks.
 pub const VERSION: u16 = 2;
 
-/// How often a peer may want to hear from the other, in milliseconds. The lower end keeps a hostile peer from making this side
-/// send without pause.
+/// How often a peer may want to hear from the other, in milliseconds. The lower end keeps a hostile peer from
+/// making this side send without pause.
 pub const HEARTBEAT_MS: RangeInclusive<u32> = 100..=3_600_000;
 
 /// One message of the control protocol. The numbers are those on the wire.
@@ -62,7 +62,8 @@ pub enum Record {
         #[n(1)]
         text: Text<512>,
     },
-    /// First step of closing: the sender's queues have drained, but for notes that it counts, and it posts nothing more.
+    /// First step of closing: the sender's queues have drained, but for notes that it counts, and it posts
+    /// nothing more.
     #[n(8)]
     Bye(#[n(0)] Fragments),
     /// Second step of closing: so have the peer's.
@@ -77,7 +78,8 @@ impl Record {
     /// The record that `bytes` are.
     ///
     /// # Errors
-    /// If they are anything but one record, of a known number, with every field that it needs, each holding what it may.
+    /// If they are anything but one record, of a known number, with every field that it needs, each holding
+    /// what it may.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let number = deterministic::record_number(bytes)?;
         let record: Self = minicbor::decode(bytes).map_err(|error| classify(number, &error))?;
@@ -179,8 +181,9 @@ impl Hello {
     }
 }
 
-/// How many sealed fragments, of messages and notes, the sender has counted in this session; both are 0 where the data path isn't sealed. Whoever
-/// compares them notices if the last ones were cut off: an RDMA acknowledgement can be forged.
+/// How many sealed fragments, of messages and notes, the sender has counted in this session; both are 0 where
+/// the data path isn't sealed. Whoever compares them notices if the last ones were cut off: an RDMA
+/// acknowledgement can be forged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Encode, Decode)]
 #[cbor(map)]
 pub struct Fragments {
@@ -253,8 +256,8 @@ pub struct Endpoint {
     #[n(1)]
     #[cbor(with = "field")]
     pub psn: Redacted<Psn>,
-    /// Its GID: the IPv6 address, or IPv4-mapped address, of one host. It says where packets will go, so the receiver has to compare
-    /// it with what it knows of its peer before it sends any.
+    /// Its GID: the IPv6 address, or IPv4-mapped address, of one host. It says where packets will go, so the
+    /// receiver has to compare it with what it knows of its peer before it sends any.
     #[n(2)]
     #[cbor(with = "minicbor::bytes")]
     pub gid: [u8; 16],
@@ -318,8 +321,8 @@ fn is_unicast(address: Ipv6Addr) -> bool {
     }
 }
 
-/// Memory of the sender's that its peer may use: `data_len` bytes from `addr` on, then `counters_len` bytes of 8-byte counters for
-/// atomic operations, then whatever later versions put behind them.
+/// Memory of the sender's that its peer may use: `data_len` bytes from `addr` on, then `counters_len` bytes
+/// of 8-byte counters for atomic operations, then whatever later versions put behind them.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct Region {

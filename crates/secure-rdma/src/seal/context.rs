@@ -20,8 +20,8 @@ pub struct Context {
     pub server: Endpoint,
     /// The region that the server gives the client, if it does.
     pub region: Option<Region>,
-    /// The fingerprint of the certificate that the client showed in the handshake, if it did. TLS's exporter covers the server's
-    /// certificate, but not the client's (RFC 8446, sections 7.1 and 7.5).
+    /// The fingerprint of the certificate that the client showed in the handshake, if it did. TLS's exporter
+    /// covers the server's certificate, but not the client's (RFC 8446, sections 7.1 and 7.5).
     pub client_certificate: Option<Fingerprint>,
 }
 

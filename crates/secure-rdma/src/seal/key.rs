@@ -42,7 +42,8 @@ impl Key {
         Ok(Self { key, iv })
     }
 
-    /// RFC 8446, section 5.3: the number, padded on the left, XOR the IV. Who seals never uses a number twice with a key.
+    /// RFC 8446, section 5.3: the number, padded on the left, XOR the IV. Who seals never uses a number twice
+    /// with a key.
     fn nonce(&self, number: u64) -> Nonce {
         let mut nonce = *self.iv;
         for (byte, digit) in nonce[NONCE_LEN - 8..].iter_mut().zip(number.to_be_bytes()) {
@@ -75,7 +76,8 @@ impl Key {
         Ok(self.key.seal_in_place_scatter(self.nonce(number), Aad::from(aad), text, &[], tag)?)
     }
 
-    /// Opens `ciphertext` into `plaintext`, which is as long; whether it is authentic. If not, `plaintext` holds none of it.
+    /// Opens `ciphertext` into `plaintext`, which is as long; whether it is authentic. If not, `plaintext`
+    /// holds none of it.
     #[must_use]
     pub(super) fn open(
         &self,

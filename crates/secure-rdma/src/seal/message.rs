@@ -5,8 +5,9 @@
 //! header   = last (1 bit) note (1 bit) epoch (30 bits), big-endian
 //! ```
 //!
-//! The fragments of one direction are numbered from 0 on, over all epochs. The number isn't sent: both sides count. It is in the nonce,
-//! so that a fragment opens at its place alone. A note is a fragment of no message: it says what its sender has written into slots.
+//! The fragments of one direction are numbered from 0 on, over all epochs. The number isn't sent: both sides
+//! count. It is in the nonce, so that a fragment opens at its place alone. A note is a fragment of no
+//! message: it says what its sender has written into slots.
 
 mod limits;
 
@@ -45,7 +46,8 @@ pub struct MessageSealer {
     used: Limits,
 }
 
-/// What opens the messages that the peer sends. After its first error it gives nothing but that error: the session has to end.
+/// What opens the messages that the peer sends. After its first error it gives nothing but that error: the
+/// session has to end.
 pub struct MessageOpener {
     chain: Chain,
     sender: Role,
@@ -70,7 +72,8 @@ impl MessageSealer {
         Self { chain, sender, counter: 0, limits, used: Limits { records: 0, bytes: 0 } }
     }
 
-    /// How many fragments were sealed. The peer has to have opened as many when the session ends, or something was cut off.
+    /// How many fragments were sealed. The peer has to have opened as many when the session ends, or
+    /// something was cut off.
     #[must_use]
     pub const fn count(&self) -> u64 {
         self.counter
@@ -164,8 +167,8 @@ impl MessageOpener {
     /// Opens `record` into the beginning of `out`, in one pass.
     ///
     /// # Errors
-    /// [`SealError::Size`] if `out` is too short: the fragment can be opened yet. Any other error is final, and nothing of the fragment
-    /// is in `out`.
+    /// [`SealError::Size`] if `out` is too short: the fragment can be opened yet. Any other error is final,
+    /// and nothing of the fragment is in `out`.
     pub fn open<'a>(&mut self, record: &[u8], out: &'a mut [u8]) -> Result<Fragment<'a>, SealError> {
         self.check()?;
         let Some((header, rest)) = record.split_first_chunk::<HEADER>() else { return Err(self.fail()) };
@@ -195,13 +198,14 @@ impl MessageOpener {
         u32::from_be_bytes(header) & NOTE != 0
     }
 
-    /// Whether a fragment with this header says of itself that it is its message's last. Opening it shows whether that is true.
+    /// Whether a fragment with this header says of itself that it is its message's last. Opening it shows
+    /// whether that is true.
     pub(crate) const fn claims_last(header: [u8; HEADER]) -> bool {
         u32::from_be_bytes(header) & LAST != 0
     }
 
-    /// Opens the fragment of which `text` is what lies between header and tag, where that stands; whether it is its message's last.
-    /// A note is none.
+    /// Opens the fragment of which `text` is what lies between header and tag, where that stands; whether it
+    /// is its message's last. A note is none.
     ///
     /// # Errors
     /// Final, and nothing of the fragment is in `text`.
@@ -223,7 +227,8 @@ impl MessageOpener {
         self.failed.clone().map_or(Ok(()), Err)
     }
 
-    /// Has the fragment with `header` opened as the next one, with this epoch's key or the next one's; returns its mark.
+    /// Has the fragment with `header` opened as the next one, with this epoch's key or the next one's;
+    /// returns its mark.
     fn advance(
         &mut self,
         header: [u8; HEADER],

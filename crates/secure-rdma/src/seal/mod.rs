@@ -1,7 +1,7 @@
 //! Sealing: end-to-end encryption of what a queue pair carries.
 //!
-//! No I/O here: bytes go in, bytes come out. The specification, byte by byte, with its limits, its security argument and test
-//! vectors, is `docs/sealing.md` at the top of the repository.
+//! No I/O here: bytes go in, bytes come out. The specification, byte by byte, with its limits, its security
+//! argument and test vectors, is `docs/sealing.md` at the top of the repository.
 //!
 //! | file | what it holds |
 //! |---|---|

@@ -18,8 +18,8 @@ use crate::control::Role;
 
 /// What seals and opens at one side of a session.
 ///
-/// It can't be cloned: each counter exists once, and so no nonce is used twice. A process must not go on with it on both sides of a
-/// `fork`, nor from a snapshot of a virtual machine taken earlier.
+/// It can't be cloned: each counter exists once, and so no nonce is used twice. A process must not go on with
+/// it on both sides of a `fork`, nor from a snapshot of a virtual machine taken earlier.
 pub struct SessionKeys {
     /// Seals this side's messages.
     pub sealer: MessageSealer,
@@ -30,8 +30,8 @@ pub struct SessionKeys {
 }
 
 impl SessionKeys {
-    /// The keys of the side that is `own`, for the session that `context` describes, from the TLS connection that it was agreed on in.
-    /// `limits` are this side's for its own messages.
+    /// The keys of the side that is `own`, for the session that `context` describes, from the TLS connection
+    /// that it was agreed on in. `limits` are this side's for its own messages.
     ///
     /// # Errors
     /// TLS or the cryptographic library refuses.

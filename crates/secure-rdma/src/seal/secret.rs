@@ -10,8 +10,8 @@ const PREFIX: &[u8] = b"srdma1 ";
 /// The longest output, label and context that are ever derived with: those of this module's callers.
 const LONGEST_INFO: usize = 2 + 1 + PREFIX.len() + 16 + 1 + 8;
 
-/// As many bytes as the suite's hash puts out. They stay where they are on the heap, so that moving a secret leaves no copy behind,
-/// and are wiped when it is dropped. It is never printed.
+/// As many bytes as the suite's hash puts out. They stay where they are on the heap, so that moving a secret
+/// leaves no copy behind, and are wiped when it is dropped. It is never printed.
 pub(super) struct Secret {
     suite: Suite,
     bytes: Zeroizing<Box<[u8]>>,
@@ -38,7 +38,8 @@ impl Secret {
         self.suite
     }
 
-    /// HKDF-Expand-Label (RFC 8446, section 7.1) with [`PREFIX`] for "tls13 ", over HKDF-Expand (RFC 5869, section 2.3).
+    /// HKDF-Expand-Label (RFC 8446, section 7.1) with [`PREFIX`] for "tls13 ", over HKDF-Expand (RFC 5869,
+    /// section 2.3).
     pub(super) fn expand(&self, label: &[u8], context: &[u8], out: &mut [u8]) -> Result<(), SealError> {
         let mut info = Vec::with_capacity(LONGEST_INFO);
         let length = u16::try_from(out.len()).map_err(|_| SealError::Library)?;

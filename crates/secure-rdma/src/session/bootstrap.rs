@@ -14,8 +14,8 @@
 //!
 //! What stands in one line is one write: a wake-up of the other side less.
 //!
-//! Each side draws the PSN that it will send with (`sq_psn`) itself and tells it to the other, whose `rq_psn` it becomes. The types
-//! [`OwnPsn`] and [`PeerPsn`] keep the two apart.
+//! Each side draws the PSN that it will send with (`sq_psn`) itself and tells it to the other, whose `rq_psn`
+//! it becomes. The types [`OwnPsn`] and [`PeerPsn`] keep the two apart.
 //!
 //! The keys of a sealed data path come from TLS and from everything above: [`Context`].
 
@@ -51,8 +51,9 @@ const RNR_TIMER: u8 = 4;
 /// What else a thread has to do must not wait for longer than this.
 const BUSY_POLL_LIMIT: Duration = Duration::from_millis(1);
 
-/// The local ACK timeout that the peer should use: code 18, 1.07 s. It is no measure of speed, since a requester asks again as soon as
-/// its round trips suggest; it says how long a host may be too busy to answer. A process that is gone shows on the control channel.
+/// The local ACK timeout that the peer should use: code 18, 1.07 s. It is no measure of speed, since a
+/// requester asks again as soon as its round trips suggest; it says how long a host may be too busy to
+/// answer. A process that is gone shows on the control channel.
 const ACK_TIMEOUT: u8 = 18;
 
 /// Eight timeouts without a sign of life, 8.6 s, end the connection.
@@ -128,8 +129,8 @@ where
     Ok(connected.open(steps.control, &local, &hello, layout(&region, slots), None, None))
 }
 
-/// The server's part; where there is no offer for the client, it is told why, and so it is if the offer is `withdrawn` before it has come
-/// to a session.
+/// The server's part; where there is no offer for the client, it is told why, and so it is if the offer is
+/// `withdrawn` before it has come to a session.
 pub(crate) async fn as_server<T>(
     control: ControlChannel<T>,
     local: Local<'_>,
@@ -244,8 +245,8 @@ impl<T: AsyncRead + AsyncWrite + Exporter + Unpin> Steps<T> {
         }
     }
 
-    /// What a failure of the control channel means. TLS 1.3 lets a client finish its handshake before the server has judged the
-    /// client's certificate: the verdict arrives here.
+    /// What a failure of the control channel means. TLS 1.3 lets a client finish its handshake before the
+    /// server has judged the client's certificate: the verdict arrives here.
     fn failed(&self, step: &'static str, error: ControlError) -> SessionError {
         match error {
             ControlError::Io(error)
@@ -275,8 +276,9 @@ impl<T: AsyncRead + AsyncWrite + Exporter + Unpin> Steps<T> {
             Record::Endpoint(endpoint) => endpoint,
             other => return Err(unexpected(STEP, &other)),
         };
-        // Packets go where the peer says: only ever to the host that TLS has authenticated, or anybody could be flooded. InfiniBand has
-        // no IP addresses: there the peer is believed, but only as to its own subnet (`Prepared::connect`).
+        // Packets go where the peer says: only ever to the host that TLS has authenticated, or anybody could
+        // be flooded. InfiniBand has no IP addresses: there the peer is believed, but only as to its own
+        // subnet (`Prepared::connect`).
         let (connected, named) = (local.peer.ip().to_canonical(), address_of(&endpoint));
         let own_host = || connected.is_loopback() && rdma_verbs::is_own_address(named);
         if endpoint.lid.is_none() && connected != named && !own_host() {
@@ -510,7 +512,8 @@ fn layout(region: &Region, slots: Option<Layout>) -> RegionLayout {
     }
 }
 
-/// What both sides of a sealed session agree on, as the records have it: if they differ in anything, they have different keys.
+/// What both sides of a sealed session agree on, as the records have it: if they differ in anything, they
+/// have different keys.
 struct Agreed<'a> {
     /// The peer's.
     hello: &'a Hello,

@@ -1,7 +1,9 @@
 //! The data path: a queue pair, its buffers, and what they carry.
 //!
-//! A message travels as fragments of at most the peer's receive size, each one SEND. So messages of any length fit buffers of any size, and an empty message is one empty fragment. Sealed, a fragment says itself whether it is its message's last; in clear the
-//! last one has an immediate. READs are in [`super::reads`], writes of a sealed session in [`super::sealed`].
+//! A message travels as fragments of at most the peer's receive size, each one SEND. So messages of any
+//! length fit buffers of any size, and an empty message is one empty fragment. Sealed, a fragment says itself
+//! whether it is its message's last; in clear the last one has an immediate. READs are in [`super::reads`],
+//! writes of a sealed session in [`super::sealed`].
 
 use super::memory::Buffers;
 use super::notes;
@@ -25,8 +27,8 @@ use zeroize::Zeroize;
 /// The immediate of a message's last fragment that isn't sealed.
 const LAST: u32 = 1;
 
-/// Messages that wait to be taken hold at most so many bytes beside the longest one; beyond, nothing more is received until the
-/// application takes some, and the peer's sends wait.
+/// Messages that wait to be taken hold at most so many bytes beside the longest one; beyond, nothing more is
+/// received until the application takes some, and the peer's sends wait.
 const INBOX: usize = 1 << 20;
 
 /// What a message that waits to be taken counts for beside its bytes: many short ones take memory too.
@@ -38,7 +40,8 @@ const TOGETHER: usize = 16 << 10;
 /// Completions taken at a time.
 const BATCH: usize = 16;
 
-/// What a side has acknowledged is in the other's completion queue. If the other doesn't find it there for so long, it was cut off.
+/// What a side has acknowledged is in the other's completion queue. If the other doesn't find it there for so
+/// long, it was cut off.
 pub(crate) const MISSING_LIMIT: Duration = Duration::from_secs(5);
 
 /// If its oldest request takes longer than this, an operation has failed, whatever the queue pair's retries say.
@@ -173,7 +176,8 @@ impl DataPath {
         &self.qp
     }
 
-    /// Sends messages; waits for nothing but free buffers. What is short is posted together, as far as there are buffers.
+    /// Sends messages; waits for nothing but free buffers. What is short is posted together, as far as there
+    /// are buffers.
     pub(crate) async fn post_sends<'a>(
         &mut self,
         messages: impl IntoIterator<Item = &'a [u8]>,
@@ -291,7 +295,8 @@ impl DataPath {
         }
     }
 
-    /// The same as [`Self::progress`] until `deadline`: what `peer` has sealed, and this side hasn't opened by then, is missing.
+    /// The same as [`Self::progress`] until `deadline`: what `peer` has sealed, and this side hasn't opened
+    /// by then, is missing.
     pub(super) async fn progress_of(
         &mut self,
         peer: Fragments,
@@ -368,8 +373,8 @@ impl DataPath {
         self.broken.clone().map_or(Ok(()), Err)
     }
 
-    /// Writes `data` to `remote`, in pieces of a slot, several under way at a time; waits for nothing but free buffers, and for what is
-    /// being read there.
+    /// Writes `data` to `remote`, in pieces of a slot, several under way at a time; waits for nothing but
+    /// free buffers, and for what is being read there.
     pub(crate) async fn post_write(
         &mut self,
         remote: &RemoteRegion,
@@ -538,7 +543,8 @@ impl DataPath {
     pub(super) async fn finish(&mut self, operation: &'static str) -> Result<Slice, SessionError> {
         let completion = match self.finished.pop_front() {
             Some(completion) => completion,
-            // In a box, as all that sleeps: an operation's future is moved several times before it is begun, and most never come here.
+            // In a box, as all that sleeps: an operation's future is moved several times before it is begun,
+            // and most never come here.
             None => Box::pin(self.next_finished(operation)).await?,
         };
         self.take_back(operation, completion)
@@ -560,8 +566,8 @@ impl DataPath {
 
     /// Waits for completions and sorts them.
     pub(super) async fn progress(&mut self) -> Result<(), SessionError> {
-        // A peer that sends without pause must not keep this thread from its other tasks. Notes take the longest, and nobody has to take
-        // them before the next ones come.
+        // A peer that sends without pause must not keep this thread from its other tasks. Notes take the
+        // longest, and nobody has to take them before the next ones come.
         if core::mem::take(&mut self.noted) {
             tokio::task::yield_now().await;
         } else {
@@ -591,7 +597,8 @@ impl DataPath {
         }
     }
 
-    /// Takes in what has arrived, without waiting. That is no more than there were receive buffers; the peer may go on sending.
+    /// Takes in what has arrived, without waiting. That is no more than there were receive buffers; the peer
+    /// may go on sending.
     pub(super) fn hear(&mut self) -> Result<(), SessionError> {
         for _ in 0..=self.receives / BATCH {
             let found = self.queue.poll(&mut self.taken, BATCH)?;

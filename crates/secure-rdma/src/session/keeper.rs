@@ -1,7 +1,7 @@
 //! The control channel's keeper: a task that keeps the session alive, and notices when it isn't.
 //!
-//! Closing takes three steps, so that each side knows that the other's queues have drained before it frees what the other may still
-//! use:
+//! Closing takes three steps, so that each side knows that the other's queues have drained before it frees
+//! what the other may still use:
 //!
 //! ```text
 //!   closing side                        other side
@@ -12,9 +12,10 @@
 //!   frees everything                    frees everything
 //! ```
 //!
-//! Where the data path is sealed, each side counts the fragments, of messages and notes, that it has sealed and opened, and the closing records say
-//! how many: the answering side sends ByeAck, and the closing side Fin, only when all that the other has sealed has been opened. Otherwise
-//! the session has failed: an attacker can drop the last fragments and forge their acknowledgements.
+//! Where the data path is sealed, each side counts the fragments, of messages and notes, that it has sealed
+//! and opened, and the closing records say how many: the answering side sends ByeAck, and the closing side
+//! Fin, only when all that the other has sealed has been opened. Otherwise the session has failed: an
+//! attacker can drop the last fragments and forge their acknowledgements.
 
 use super::data::{MISSING_LIMIT, Tally};
 use super::{STEP_LIMIT, Timing};

@@ -5,24 +5,26 @@ use rdma_verbs::{Access, PeerRights, QueuePairLimits};
 
 /// A session's registered buffers, at this side.
 ///
-/// On the embedded device a buffer takes memory once it has been used; libibverbs' devices pin all of them from the beginning.
+/// On the embedded device a buffer takes memory once it has been used; libibverbs' devices pin all of them
+/// from the beginning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Buffers {
-    /// Bytes of each receive buffer, and of the buffers that a server sends from: the longest fragment of a message that the peer may
-    /// send. 256 to 2^20.
+    /// Bytes of each receive buffer, and of the buffers that a server sends from: the longest fragment of a
+    /// message that the peer may send. 256 to 2^20.
     pub size: u32,
     /// Receive buffers that are kept posted, 2 to 1024. A peer that sends more at a time is told to wait.
     pub receives: u32,
-    /// Buffers to send from, to write from and to read into, 1 to 1024: so many requests may be under way. A client's are of 64 KiB, or
-    /// of `size` if that is more.
+    /// Buffers to send from, to write from and to read into, 1 to 1024: so many requests may be under way. A
+    /// client's are of 64 KiB, or of `size` if that is more.
     pub sends: u32,
 }
 
 impl Buffers {
-    /// Messages in pieces of 15 full packets of the largest path MTU, which one segmented send carries (2^16 bytes with the packets'
-    /// headers are too many for one); twice as many receive buffers as a peer with these settings sends at a time. On libibverbs'
-    /// devices they count against the limit on locked memory, which is often 8 MiB for a process, whatever number of sessions it has;
-    /// these are 1.5 MiB. Lists of short messages gain by twice as many.
+    /// Messages in pieces of 15 full packets of the largest path MTU, which one segmented send carries (2^16
+    /// bytes with the packets' headers are too many for one); twice as many receive buffers as a peer with
+    /// these settings sends at a time. On libibverbs' devices they count against the limit on locked memory,
+    /// which is often 8 MiB for a process, whatever number of sessions it has; these are 1.5 MiB. Lists of
+    /// short messages gain by twice as many.
     pub const DEFAULT: Self = Self { size: 15 * 4096, receives: 16, sends: 8 };
 
     /// These, each brought into its range.
@@ -62,7 +64,8 @@ pub(crate) const RD_ATOMIC: u8 = 16;
 /// Bytes at the end of a region for atomics: eight counters.
 pub(crate) const COUNTERS: u64 = 64;
 
-/// The rights that a region's key gives a client that may do `allowed`. The device keeps to them, whatever the client's program does.
+/// The rights that a region's key gives a client that may do `allowed`. The device keeps to them, whatever
+/// the client's program does.
 pub(crate) fn region_access(allowed: WireAccess) -> Access {
     let rights = [
         (WireAccess::WRITE, Access::REMOTE_WRITE),

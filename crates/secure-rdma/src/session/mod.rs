@@ -53,8 +53,8 @@ pub struct SessionOptions {
     pub limits: Limits,
     /// This side's buffers.
     pub buffers: Buffers,
-    /// How long a thread that waits for the peer looks for completions before it sleeps, at most 1 ms at a time. It is busy all that
-    /// time; what else its runtime has to do waits.
+    /// How long a thread that waits for the peer looks for completions before it sleeps, at most 1 ms at a
+    /// time. It is busy all that time; what else its runtime has to do waits.
     pub busy_poll: Duration,
 }
 
@@ -144,9 +144,9 @@ pub(crate) struct RegionLayout {
 
 /// An open session.
 ///
-/// Its operations are asynchronous and may be cancelled; but if one that sends a message is cancelled when a part of that is on its way,
-/// the session can't be used for messages any more, and the next one says so. Dropping it without [`close`](Self::close) ends the connection at once; the
-/// peer is left to notice.
+/// Its operations are asynchronous and may be cancelled; but if one that sends a message is cancelled when a
+/// part of that is on its way, the session can't be used for messages any more, and the next one says so.
+/// Dropping it without [`close`](Self::close) ends the connection at once; the peer is left to notice.
 pub struct Session {
     data: DataPath,
     keeper: Keeper,
@@ -171,8 +171,8 @@ pub(crate) struct Ender {
 }
 
 impl Ender {
-    /// Ends the session at once because of `reason`: whoever uses it has that for an error, the peer is told, and its requests reach
-    /// nothing any more.
+    /// Ends the session at once because of `reason`: whoever uses it has that for an error, the peer is told,
+    /// and its requests reach nothing any more.
     pub(crate) fn end(&self, reason: SessionError) {
         // In this order: who notices that the queue pair has failed finds out why.
         if let Some(verdict) = self.verdict.upgrade() {
@@ -205,9 +205,10 @@ impl Session {
         self.local.as_ref()
     }
 
-    /// Copies `len` bytes of what the client has written into its region, on the server. A slot that the client is writing is waited
-    /// for. Sealed, they are no older than what the client had written before the last message that has come, or an error; what it has
-    /// written since, this side can't know before the next message, or the goodbye, tells it.
+    /// Copies `len` bytes of what the client has written into its region, on the server. A slot that the
+    /// client is writing is waited for. Sealed, they are no older than what the client had written before the
+    /// last message that has come, or an error; what it has written since, this side can't know before the
+    /// next message, or the goodbye, tells it.
     ///
     /// # Errors
     /// This side is the client, they reach outside the region, or the session is over.
@@ -249,8 +250,8 @@ impl Session {
         self.layout.counters / 8
     }
 
-    /// Sends a message; done when the peer's queue pair has all of it. That is not to say that the peer has: the network's word for it
-    /// can be forged, which [`close`](Self::close) notices.
+    /// Sends a message; done when the peer's queue pair has all of it. That is not to say that the peer has:
+    /// the network's word for it can be forged, which [`close`](Self::close) notices.
     ///
     /// # Errors
     /// It is longer than the peer takes, the server takes none from this client, or the session is over.
@@ -259,21 +260,23 @@ impl Session {
         self.flush().await
     }
 
-    /// Sends a message, and waits only until it is out of the caller's hands: several can be under way at a time. They arrive in the
-    /// order in which they were posted, with what [`post_write`](Self::post_write) writes; [`flush`](Self::flush) waits for all.
+    /// Sends a message, and waits only until it is out of the caller's hands: several can be under way at a
+    /// time. They arrive in the order in which they were posted, with what [`post_write`](Self::post_write)
+    /// writes; [`flush`](Self::flush) waits for all.
     ///
     /// # Errors
-    /// It is longer than the peer takes, the server takes none from this client, or the session is over. An earlier one that failed may be
-    /// told of here.
+    /// It is longer than the peer takes, the server takes none from this client, or the session is over. An
+    /// earlier one that failed may be told of here.
     pub async fn post_send(&mut self, message: &[u8]) -> Result<(), SessionError> {
         self.post_sends([message]).await
     }
 
-    /// Sends messages as [`post_send`](Self::post_send) does, one after the other. On the embedded device those that are short share
-    /// system calls, which makes many times as many messages a second.
+    /// Sends messages as [`post_send`](Self::post_send) does, one after the other. On the embedded device
+    /// those that are short share system calls, which makes many times as many messages a second.
     ///
     /// # Errors
-    /// One is longer than the peer takes: those before it are sent, that one and those after it aren't. Others as `post_send`'s.
+    /// One is longer than the peer takes: those before it are sent, that one and those after it aren't.
+    /// Others as `post_send`'s.
     pub async fn post_sends<'a>(
         &mut self,
         messages: impl IntoIterator<Item = &'a [u8]>,
@@ -322,8 +325,9 @@ impl Session {
 
     /// Writes `bytes` into this client's region of the server, without the server's doing.
     ///
-    /// Sealed, whole slots of 4096 bytes are written. Of the first and the last one, where they aren't written as a whole, the rest is
-    /// read before; a client that may not read can write to a part of a slot once.
+    /// Sealed, whole slots of 4096 bytes are written. Of the first and the last one, where they aren't
+    /// written as a whole, the rest is read before; a client that may not read can write to a part of a slot
+    /// once.
     ///
     /// # Errors
     /// They don't fit the region, the server doesn't allow this client to write, or the session is over.
@@ -332,9 +336,10 @@ impl Session {
         self.flush().await
     }
 
-    /// Writes as [`write`](Self::write) does, and waits only until the bytes are out of the caller's hands, and for what it has to read
-    /// before: several writes can be under way at a time. What was posted to be read from the same place comes first, and is waited for. A
-    /// read, and a message, finds them written; [`flush`](Self::flush) waits for all.
+    /// Writes as [`write`](Self::write) does, and waits only until the bytes are out of the caller's hands,
+    /// and for what it has to read before: several writes can be under way at a time. What was posted to be
+    /// read from the same place comes first, and is waited for. A read, and a message, finds them written;
+    /// [`flush`](Self::flush) waits for all.
     ///
     /// # Errors
     /// They don't fit the region, or the session is over. An earlier one that failed may be told of here.
@@ -352,8 +357,8 @@ impl Session {
         self.judge(result)
     }
 
-    /// Reads `len` bytes of this client's region of the server, without the server's doing. Sealed, they are what this client wrote
-    /// there last, or an error.
+    /// Reads `len` bytes of this client's region of the server, without the server's doing. Sealed, they are
+    /// what this client wrote there last, or an error.
     ///
     /// # Errors
     /// They reach outside the region, the server doesn't allow this client to read, or the session is over.
@@ -364,12 +369,12 @@ impl Session {
         Ok(core::mem::take(&mut *self.judge(result)?))
     }
 
-    /// Reads as [`read`](Self::read) does, and waits only until that is asked for: several reads can be under way at a time, and other
-    /// operations between them. [`next_read`](Self::next_read) gives what was read, in the order in which it was posted; until then that
-    /// takes memory, though none of the buffers.
+    /// Reads as [`read`](Self::read) does, and waits only until that is asked for: several reads can be under
+    /// way at a time, and other operations between them. [`next_read`](Self::next_read) gives what was read,
+    /// in the order in which it was posted; until then that takes memory, though none of the buffers.
     ///
-    /// It finds what was posted to be written before, and nothing that is posted afterwards: a write to the same place waits for it. A
-    /// message doesn't.
+    /// It finds what was posted to be written before, and nothing that is posted afterwards: a write to the
+    /// same place waits for it. A message doesn't.
     ///
     /// If this is cancelled, nothing was posted.
     ///
@@ -382,8 +387,8 @@ impl Session {
         self.judge(result)
     }
 
-    /// What the oldest read has brought of those that were [posted](Self::post_read) and not taken; `None` if there is none. Cancelling
-    /// loses nothing.
+    /// What the oldest read has brought of those that were [posted](Self::post_read) and not taken; `None` if
+    /// there is none. Cancelling loses nothing.
     ///
     /// # Errors
     /// It failed, something else that was posted did, or the session is over.
@@ -402,7 +407,8 @@ impl Session {
         Ok((region, layout))
     }
 
-    /// Adds to a counter of this client's region, wrapping; returns what it held. **In clear**, whatever else is sealed.
+    /// Adds to a counter of this client's region, wrapping; returns what it held. **In clear**, whatever else
+    /// is sealed.
     ///
     /// # Errors
     /// There is no such counter, or the session is over.
@@ -414,8 +420,8 @@ impl Session {
         self.judge(result)
     }
 
-    /// Stores `swap` in a counter of this client's region if it holds `compare`; returns what it held. **In clear**, whatever else is
-    /// sealed.
+    /// Stores `swap` in a counter of this client's region if it holds `compare`; returns what it held. **In
+    /// clear**, whatever else is sealed.
     ///
     /// # Errors
     /// There is no such counter, or the session is over.
@@ -427,8 +433,8 @@ impl Session {
         self.judge(result)
     }
 
-    /// Writes these bytes **as they are, in clear**, to any memory of the peer's that one knows the key of. The peer's queue pair decides;
-    /// a refusal ends the connection.
+    /// Writes these bytes **as they are, in clear**, to any memory of the peer's that one knows the key of.
+    /// The peer's queue pair decides; a refusal ends the connection.
     ///
     /// # Errors
     /// The peer refused, or the session is over.
@@ -447,8 +453,8 @@ impl Session {
         self.judge(result)
     }
 
-    /// Reads any memory of the peer's that one knows the key of, **as it is**. The peer's queue pair decides; a refusal ends the
-    /// connection.
+    /// Reads any memory of the peer's that one knows the key of, **as it is**. The peer's queue pair decides;
+    /// a refusal ends the connection.
     ///
     /// # Errors
     /// The peer refused, or the session is over.
@@ -464,12 +470,15 @@ impl Session {
         Ok(core::mem::take(&mut *self.judge(result)?))
     }
 
-    /// Closes the session in three steps, when this side's operations have completed. Messages that the peer still sends are lost.
+    /// Closes the session in three steps, when this side's operations have completed. Messages that the peer
+    /// still sends are lost.
     ///
-    /// Sealed, a server reads once more what [`read_local`](Self::read_local) has given and the client, as it then says, had written anew.
+    /// Sealed, a server reads once more what [`read_local`](Self::read_local) has given and the client, as it
+    /// then says, had written anew.
     ///
     /// # Errors
-    /// The peer didn't take part, or not everything has arrived that one side has sealed for the other; all is freed in any case.
+    /// The peer didn't take part, or not everything has arrived that one side has sealed for the other; all
+    /// is freed in any case.
     pub async fn close(mut self) -> Result<(), SessionError> {
         let Self { data, keeper, local, .. } = &mut self;
         let peer = match keeper.life() {
@@ -483,7 +492,8 @@ impl Session {
                 data.hear_out(peer).await?;
                 data.check_read(region).await?;
             }
-            // The goodbye's counts say whether they arrived; until the peer says goodbye too, it may have no room for them.
+            // The goodbye's counts say whether they arrived; until the peer says goodbye too, it may have no
+            // room for them.
             data.tell("closing").await
         });
         if let Err(reason) = settled.await {
@@ -530,8 +540,8 @@ impl Session {
         self.verdict.get().cloned().map_or(Ok(()), Err)
     }
 
-    /// Ends the session, and tells the peer, if the data path turned out to carry what isn't the peer's, or what it may not send. Says
-    /// why it is over if the server has ended it.
+    /// Ends the session, and tells the peer, if the data path turned out to carry what isn't the peer's, or
+    /// what it may not send. Says why it is over if the server has ended it.
     fn judge<T>(&mut self, result: Result<T, SessionError>) -> Result<T, SessionError> {
         let result = result.map_err(|error| self.verdict.get().cloned().unwrap_or(error));
         if let Err(reason) = &result
@@ -544,8 +554,8 @@ impl Session {
         result
     }
 
-    /// Waits until the control channel says that the session is over, or about to be; returns why if it failed. Messages that come
-    /// meanwhile wait for [`Self::recv`].
+    /// Waits until the control channel says that the session is over, or about to be; returns why if it
+    /// failed. Messages that come meanwhile wait for [`Self::recv`].
     pub async fn ended(&mut self) -> Option<SessionError> {
         loop {
             let Self { data, keeper, .. } = self;

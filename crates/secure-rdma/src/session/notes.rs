@@ -1,5 +1,5 @@
-//! What a side has written into slots, told to its peer: notes, which travel as fragments of their own before the next message, and before
-//! a goodbye. Where nothing was written there are none.
+//! What a side has written into slots, told to its peer: notes, which travel as fragments of their own before
+//! the next message, and before a goodbye. Where nothing was written there are none.
 //!
 //! The network's word for a write can be forged. Who has been told of a write takes nothing older for it.
 
@@ -60,8 +60,9 @@ impl DataPath {
         Ok(header)
     }
 
-    /// Tells the peer what this side has written since it last told; waits for nothing but free buffers. The writes were posted before, to
-    /// the same queue pair: where nobody interferes, they are carried out before the notes arrive.
+    /// Tells the peer what this side has written since it last told; waits for nothing but free buffers. The
+    /// writes were posted before, to the same queue pair: where nobody interferes, they are carried out
+    /// before the notes arrive.
     pub(crate) async fn tell(&mut self, operation: &'static str) -> Result<(), SessionError> {
         while self.sealing.as_ref().is_some_and(Sealing::has_news) {
             let slot = self.slot(operation).await?;
@@ -77,8 +78,9 @@ impl DataPath {
         Ok(())
     }
 
-    /// Opens once more what this side's program has read and the peer, as it has told, has written since, in `region`: a program that
-    /// read too early, and never again, would not find out that a write was withheld. The peer has said goodbye: it is writing nothing.
+    /// Opens once more what this side's program has read and the peer, as it has told, has written since, in
+    /// `region`: a program that read too early, and never again, would not find out that a write was
+    /// withheld. The peer has said goodbye: it is writing nothing.
     pub(crate) async fn check_read(&mut self, region: &MemoryRegion) -> Result<(), SessionError> {
         let outdated = |path: &Self, first| path.sealing.as_ref()?.keys.slots.as_ref()?.outdated(first);
         let mut first = 0;

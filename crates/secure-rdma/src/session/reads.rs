@@ -1,9 +1,11 @@
-//! READs, of which several may be under way, between writes and messages. What has arrived goes into memory of this side's own as soon as
-//! any operation looks: no registered buffer waits for somebody to take what is in it.
+//! READs, of which several may be under way, between writes and messages. What has arrived goes into memory
+//! of this side's own as soon as any operation looks: no registered buffer waits for somebody to take what is
+//! in it.
 //!
-//! A reliable connection carries out requests in their order, so a READ finds what was written before it. What comes after a READ isn't
-//! held back by it: its data may be fetched late, or once more if the answer was lost. So a write to the same place waits until the data
-//! are here; otherwise they could be newer than what was asked for, or older than what this side knows to be there.
+//! A reliable connection carries out requests in their order, so a READ finds what was written before it.
+//! What comes after a READ isn't held back by it: its data may be fetched late, or once more if the answer
+//! was lost. So a write to the same place waits until the data are here; otherwise they could be newer than
+//! what was asked for, or older than what this side knows to be there.
 
 use super::data::DataPath;
 use super::sealed::{Sealing, open_piece};

@@ -1,7 +1,8 @@
-//! What a sealed data path does otherwise: it seals and opens fragments of messages, and one-sided operations move whole slots.
+//! What a sealed data path does otherwise: it seals and opens fragments of messages, and one-sided operations
+//! move whole slots.
 //!
-//! No Rust reference reaches into registered memory, so everything is sealed into a buffer of this side's own and copied from there, or
-//! copied there and opened.
+//! No Rust reference reaches into registered memory, so everything is sealed into a buffer of this side's own
+//! and copied from there, or copied there and opened.
 
 use super::STEP_LIMIT;
 use super::data::DataPath;
@@ -13,7 +14,8 @@ use rdma_verbs::{MemoryRegion, RemoteRegion, SendRequest, Slice};
 use std::time::Duration;
 use zeroize::{Zeroize, Zeroizing};
 
-/// How long a slot that is being written may stay torn: as long as a step may take. A packet that was lost is sent again within that.
+/// How long a slot that is being written may stay torn: as long as a step may take. A packet that was lost is
+/// sent again within that.
 pub(super) const TORN_TIMES: u32 = 1000;
 const TORN_PAUSE: Duration = STEP_LIMIT.checked_div(TORN_TIMES).unwrap();
 
@@ -23,8 +25,8 @@ pub(crate) struct Sealing {
     pub(super) scratch: Scratch,
 }
 
-/// Where sealed bytes are on their way into registered memory, or out of it. It takes memory when it is used, as far as it is used: many
-/// sessions are idle.
+/// Where sealed bytes are on their way into registered memory, or out of it. It takes memory when it is used,
+/// as far as it is used: many sessions are idle.
 pub(super) struct Scratch {
     bytes: Vec<u8>,
     longest: usize,
@@ -60,8 +62,8 @@ impl Sealing {
         Ok(record)
     }
 
-    /// Opens the fragment of `len` bytes that `slot` holds behind what is in `message`; whether it is the message's last. If it isn't,
-    /// the whole message is expected to take `expected` bytes.
+    /// Opens the fragment of `len` bytes that `slot` holds behind what is in `message`; whether it is the
+    /// message's last. If it isn't, the whole message is expected to take `expected` bytes.
     pub(super) fn open_message(
         &mut self,
         slot: &Slice,
@@ -102,8 +104,8 @@ impl Sealing {
     }
 }
 
-/// Makes room for so many bytes more in `message`, and for `expected` in all. Where it has to be moved for that, nothing is left behind at
-/// its old place.
+/// Makes room for so many bytes more in `message`, and for `expected` in all. Where it has to be moved for
+/// that, nothing is left behind at its old place.
 pub(super) fn make_room(message: &mut Vec<u8>, by: usize, expected: usize) {
     let len = message.len() + by;
     if len > message.capacity() {
@@ -149,9 +151,9 @@ impl DataPath {
         self.sealing.as_ref().and_then(Sealing::layout).ok_or(SessionError::NoRegion)
     }
 
-    /// Writes `data` to `offset` of the plaintext of `remote`'s slots; waits for nothing but free buffers, what has to be read before, and
-    /// what is being read there.
-    /// Where this side may not read there, what is in a slot is known only as long as it hasn't written it.
+    /// Writes `data` to `offset` of the plaintext of `remote`'s slots; waits for nothing but free buffers,
+    /// what has to be read before, and what is being read there. Where this side may not read there, what is
+    /// in a slot is known only as long as it hasn't written it.
     pub(crate) async fn post_write_sealed(
         &mut self,
         remote: &RemoteRegion,
@@ -215,8 +217,8 @@ impl DataPath {
         Ok(())
     }
 
-    /// Opens `out.len()` bytes from `offset` of the plaintext of the slots in this side's own `region`. A slot that the peer is writing
-    /// is read so many times more.
+    /// Opens `out.len()` bytes from `offset` of the plaintext of the slots in this side's own `region`. A
+    /// slot that the peer is writing is read so many times more.
     pub(crate) async fn open_local(
         &mut self,
         region: &MemoryRegion,

@@ -40,8 +40,9 @@ impl ClientTls {
         Ok(Self { trust, anchors, identity, revocations: Revocations::default() })
     }
 
-    /// Checks servers' certificates against the revocation lists in the file `path`, PEM or DER, too. There has to be one of each CA that
-    /// is trusted, and none may have ended; a server whose certificate's state isn't known from them is refused.
+    /// Checks servers' certificates against the revocation lists in the file `path`, PEM or DER, too. There
+    /// has to be one of each CA that is trusted, and none may have ended; a server whose certificate's state
+    /// isn't known from them is refused.
     ///
     /// # Errors
     /// If the file can't be read or isn't that.
@@ -52,8 +53,8 @@ impl ClientTls {
 
     /// Does the handshake over `io` with the server `name`, within `limit`.
     ///
-    /// With TLS 1.3 the client is done before the server has seen the client's certificate. A server that refuses it says so where the
-    /// client reads first: [`TlsError::from_io`] tells what such an error means.
+    /// With TLS 1.3 the client is done before the server has seen the client's certificate. A server that
+    /// refuses it says so where the client reads first: [`TlsError::from_io`] tells what such an error means.
     ///
     /// # Errors
     /// If the peer isn't the server `name` by a CA that is trusted, doesn't speak this protocol, or isn't done in time.
@@ -106,8 +107,8 @@ impl ClientTls {
     }
 }
 
-/// A certificate for one handshake that remembers whether it was shown: the keys of the sealed data path depend on that, and rustls
-/// doesn't tell afterwards.
+/// A certificate for one handshake that remembers whether it was shown: the keys of the sealed data path
+/// depend on that, and rustls doesn't tell afterwards.
 #[derive(Debug)]
 struct OnRequest {
     certificate: Arc<CertifiedKey>,
@@ -127,7 +128,8 @@ impl OnRequest {
 }
 
 impl ResolvesClientCert for OnRequest {
-    /// rustls asks when the server requests a certificate, and shows what it gets if the key can sign as the server wants.
+    /// rustls asks when the server requests a certificate, and shows what it gets if the key can sign as the
+    /// server wants.
     fn resolve(&self, _issuers: &[&[u8]], schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
         self.certificate.key.choose_scheme(schemes)?;
         self.shown.store(true, Ordering::Release);

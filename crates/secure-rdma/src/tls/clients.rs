@@ -19,7 +19,8 @@ use crate::crypto;
 pub enum ClientAuth {
     /// Nothing: any client may connect.
     Off,
-    /// A certificate by one of these CAs, or none at all. Where there is an allow-list, a client without one isn't on it.
+    /// A certificate by one of these CAs, or none at all. Where there is an allow-list, a client without one
+    /// isn't on it.
     Optional(ClientTrust),
     /// A certificate by one of these CAs.
     Required(ClientTrust),
@@ -30,8 +31,8 @@ pub enum ClientAuth {
 pub struct ClientTrust {
     /// The CAs that issue clients' certificates, a PEM file.
     pub authorities: PathBuf,
-    /// Their revocation lists, a file in PEM or DER form: one for each CA at least, none of which has ended. A client whose certificate's
-    /// state isn't known from it is refused; so are all when it ends.
+    /// Their revocation lists, a file in PEM or DER form: one for each CA at least, none of which has ended.
+    /// A client whose certificate's state isn't known from it is refused; so are all when it ends.
     pub revocations: Option<PathBuf>,
     /// Who may come, and do what: an [`AllowList`]. Everybody with a good certificate without.
     pub allowed: Option<PathBuf>,
@@ -71,7 +72,8 @@ impl Vetting {
         }
         let mut builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), crypto::provider());
         if !revocations.is_empty() {
-            // rustls' other defaults are what is wanted: the whole chain is checked, and what no list tells of is refused.
+            // rustls' other defaults are what is wanted: the whole chain is checked, and what no list tells
+            // of is refused.
             builder = builder.with_crls(revocations.lists()).enforce_revocation_expiration();
         }
         let required = matches!(clients, ClientAuth::Required(_));
@@ -88,8 +90,9 @@ impl Vetting {
         Arc::clone(&self.verifier)
     }
 
-    /// Whether a client would have been let in by these rules at the moment when it came. That its certificate has ended since is no
-    /// reason to end its session: that isn't looked at without new rules either.
+    /// Whether a client would have been let in by these rules at the moment when it came. That its
+    /// certificate has ended since is no reason to end its session: that isn't looked at without new rules
+    /// either.
     pub(crate) fn check(&self, client: &Shown) -> Result<(), TlsError> {
         match client.chain.split_first() {
             None if self.required => Err(TlsError::NoClientCertificate),

@@ -217,8 +217,9 @@ pub(super) struct Attempt<'a> {
 }
 
 impl TlsError {
-    /// What an I/O error on a TLS connection with `peer` means: during the handshake, and also after it, since with TLS 1.3 a server's
-    /// refusal of its client's certificate comes to the client where it first reads.
+    /// What an I/O error on a TLS connection with `peer` means: during the handshake, and also after it,
+    /// since with TLS 1.3 a server's refusal of its client's certificate comes to the client where it first
+    /// reads.
     #[must_use]
     pub fn from_io(error: io::Error, peer: Peer) -> Self {
         Self::classify(error, peer, None)

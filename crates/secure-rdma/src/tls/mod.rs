@@ -3,14 +3,18 @@
 //! [`ClientTls`] and [`ServerTls`] hold what both sides promise, and nothing weaker can be configured:
 //!
 //! - TLS 1.3 and nothing older; key exchange with ML-KEM-768 and X25519 together where the peer can.
-//! - The server's name is always verified, up to a CA that the client trusts ([`Trust`]). There is no switch that turns that off.
-//! - Both sides insist on the application protocol [`ALPN`], so that no other TLS service is taken for this one (RFC 7301; ALPACA, 2021).
-//! - No early data (it could be replayed) and no resumption: each session does the whole handshake and has keys of its own.
+//! - The server's name is always verified, up to a CA that the client trusts ([`Trust`]). There is no switch
+//!   that turns that off.
+//! - Both sides insist on the application protocol [`ALPN`], so that no other TLS service is taken for this
+//!   one (RFC 7301; ALPACA, 2021).
+//! - No early data (it could be replayed) and no resumption: each session does the whole handshake and has
+//!   keys of its own.
 //! - No secrets are logged: the environment variable SSLKEYLOGFILE is not read.
 //! - The whole handshake has one time limit.
 //!
-//! Certificates can be checked against revocation lists in files ([`ClientTrust`], [`ClientTls::with_revocations`]); strictly: a list that
-//! has ended, or that is missing for a CA, lets nobody pass. Nothing is fetched over the network.
+//! Certificates can be checked against revocation lists in files ([`ClientTrust`],
+//! [`ClientTls::with_revocations`]); strictly: a list that has ended, or that is missing for a CA, lets
+//! nobody pass. Nothing is fetched over the network.
 
 mod client;
 mod clients;

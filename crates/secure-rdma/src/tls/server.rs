@@ -55,7 +55,8 @@ impl ServerTls {
         Self { rules: RwLock::new(Arc::new(rules)) }
     }
 
-    /// Proves itself with `identity` from the next handshake on: certificates end, and a server that runs for long has to follow.
+    /// Proves itself with `identity` from the next handshake on: certificates end, and a server that runs for
+    /// long has to follow.
     ///
     /// # Errors
     /// The identity can't be used; the old one then stays.
@@ -66,7 +67,8 @@ impl ServerTls {
         Ok(())
     }
 
-    /// Proves itself with `identity` and asks `clients` of its clients from the next handshake on; all of its files are read again.
+    /// Proves itself with `identity` and asks `clients` of its clients from the next handshake on; all of its
+    /// files are read again.
     ///
     /// # Errors
     /// As [`new`](Self::new); everything then stays as it was.
@@ -89,7 +91,8 @@ impl ServerTls {
     /// Who may do what by the allow-list isn't looked at here, but by the session.
     ///
     /// # Errors
-    /// If the peer isn't a client of this protocol, or one with the certificate that is asked for, or isn't done in time.
+    /// If the peer isn't a client of this protocol, or one with the certificate that is asked for, or isn't
+    /// done in time.
     pub async fn accept<T: AsyncRead + AsyncWrite + Unpin>(
         &self,
         io: T,
@@ -138,8 +141,9 @@ fn config(identity: &Identity, clients: Arc<dyn ClientCertVerifier>) -> Result<S
 const LINGER: Duration = Duration::from_millis(500);
 const LINGER_BYTES: usize = 64 * 1024;
 
-/// Ends a connection so that its client can read the alert that was sent last. To close a TCP socket with unread bytes in it is to
-/// reset the connection (RFC 1122, section 4.2.2.13): the client's next write fails, and what it hasn't read may be lost.
+/// Ends a connection so that its client can read the alert that was sent last. To close a TCP socket with
+/// unread bytes in it is to reset the connection (RFC 1122, section 4.2.2.13): the client's next write fails,
+/// and what it hasn't read may be lost.
 async fn linger<T: AsyncRead + AsyncWrite + Unpin>(mut io: T) {
     let drain = async {
         io.shutdown().await?;

@@ -13,8 +13,8 @@ use rustls::{
 use super::trust::Anchors;
 use crate::certs::{CertificateInfo, Fingerprint, Kind, Revocations, Timestamp};
 
-/// What rustls' own verifier does, against trust anchors that a pin may choose from what the server sent. Made for one connection: it
-/// keeps what the server sent, so that an error can say what was found.
+/// What rustls' own verifier does, against trust anchors that a pin may choose from what the server sent.
+/// Made for one connection: it keeps what the server sent, so that an error can say what was found.
 #[derive(Debug)]
 pub(super) struct Verifier {
     anchors: Anchors,
@@ -64,8 +64,9 @@ impl ServerCertVerifier for Verifier {
             .map_err(|error| Error::General(error.to_string()))?
             .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
             .map_err(|error| match error {
-                // Signed by another key than that of the CA whose name it gives: another CA's. It is told here from a server that
-                // can't prove its own certificate, for which rustls has the same error later.
+                // Signed by another key than that of the CA whose name it gives: another CA's. It is told
+                // here from a server that can't prove its own certificate, for which rustls has the same
+                // error later.
                 Error::InvalidCertificate(CertificateError::BadSignature) => {
                     CertificateError::UnknownIssuer.into()
                 }
@@ -104,9 +105,10 @@ impl ServerCertVerifier for Verifier {
 
 /// The trust anchor that `pin` names, from among the certificates that the server sent behind its own.
 ///
-/// A trust anchor's dates and basic constraints aren't looked at in path validation (RFC 5280, section 6.1.1 d), so they are here. That
-/// it is there proves nothing, since anyone can send it along: what proves something is the signature on the server's own certificate,
-/// which is verified next, with this as the only anchor.
+/// A trust anchor's dates and basic constraints aren't looked at in path validation (RFC 5280, section 6.1.1
+/// d), so they are here. That it is there proves nothing, since anyone can send it along: what proves
+/// something is the signature on the server's own certificate, which is verified next, with this as the only
+/// anchor.
 fn pinned(
     pin: &Fingerprint,
     intermediates: &[CertificateDer<'_>],

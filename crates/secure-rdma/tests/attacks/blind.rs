@@ -1,5 +1,6 @@
-//! Blind injection: an attacker off the path tries all that a packet may be. It is told all but some bits of the numbers, so that all
-//! that is left can be tried; how many it would take without being told is reckoned from there.
+//! Blind injection: an attacker off the path tries all that a packet may be. It is told all but some bits of
+//! the numbers, so that all that is left can be tried; how many it would take without being told is reckoned
+//! from there.
 
 use crate::lab::{BOTH, message, run, session, silence, within};
 use crate::packets::{Injector, packet, reth};
@@ -32,8 +33,9 @@ pub(crate) struct Line {
     pub(crate) cells: [String; 5],
 }
 
-/// Sends one packet for each possibility: one is taken. Returns how many were counted as refused for one of the `reasons`. The highest
-/// PSN goes first: after the right one, lower ones are duplicates, while a higher one would be the next that is expected.
+/// Sends one packet for each possibility: one is taken. Returns how many were counted as refused for one of
+/// the `reasons`. The highest PSN goes first: after the right one, lower ones are duplicates, while a higher
+/// one would be the next that is expected.
 async fn sweep(seal: SealPolicy, unknown: &Unknown, reasons: &[&str]) -> u64 {
     let (world, client, mut server) = session(seal).await;
     let info = client.info();

@@ -1,4 +1,5 @@
-//! The control channel: a man in the middle, replay, downgrade. What is agreed there comes before any data path, sealed or not.
+//! The control channel: a man in the middle, replay, downgrade. What is agreed there comes before any data
+//! path, sealed or not.
 
 use crate::attack::{Attack, Outcome, Played};
 use crate::lab::{BOTH, options, quote, run, within};
@@ -141,7 +142,8 @@ fn replay() -> Played {
     })
 }
 
-/// Nobody authenticates the client's first message before the handshake ends: who changes it is found out then at the latest.
+/// Nobody authenticates the client's first message before the handshake ends: who changes it is found out
+/// then at the latest.
 fn offered(genuine: &'static [u8], instead: &'static [u8]) -> Played {
     run(async {
         let mut words = Vec::new();

@@ -1,4 +1,5 @@
-//! What every attack needs: sessions on this machine's loopback interface, time limits, and words for how a session ended.
+//! What every attack needs: sessions on this machine's loopback interface, time limits, and words for how a
+//! session ended.
 
 use crate::world::World;
 use secure_rdma::control::ErrorKind;
@@ -88,7 +89,8 @@ impl Display for Side {
     }
 }
 
-/// The sealed session is over at the side that has found `error`, for good, and the other is told why. Says so for the page.
+/// The sealed session is over at the side that has found `error`, for good, and the other is told why. Says
+/// so for the page.
 pub(crate) async fn is_over(
     (who, finder): (Side, &mut Session),
     other: &mut Session,

@@ -1,4 +1,5 @@
-//! The attack lab: every attack of SECURITY.md on real sessions, open and sealed, with raw packets. docs/attacks.md is what came of it.
+//! The attack lab: every attack of SECURITY.md on real sessions, open and sealed, with raw packets.
+//! docs/attacks.md is what came of it.
 //!
 //! | file | what it holds |
 //! |---|---|

@@ -138,7 +138,8 @@ fn overwrite(path: &Path, client: &Session, offset: u64, bytes: &[u8]) {
     }
 }
 
-/// The client writes one block, another behind it, and then something newer in the first one's place; that is overwritten.
+/// The client writes one block, another behind it, and then something newer in the first one's place; that is
+/// overwritten.
 fn overwritten(with: fn(&[Vec<u8>]) -> &[u8], open: &str, sealed: &SealError) -> Played {
     let mut words = Vec::new();
     for seal in BOTH {
@@ -275,8 +276,8 @@ fn read_replayed() -> Played {
     Ok(Outcome::new(&*words[0], &*words[1]))
 }
 
-/// A6: whoever knows the numbers reads what he likes, and neither program is told. The client gets answers to what it never asked, which
-/// its device refuses and counts.
+/// A6: whoever knows the numbers reads what he likes, and neither program is told. The client gets answers to
+/// what it never asked, which its device refuses and counts.
 fn covert() -> Played {
     const SECRET: &[u8] = b"for the server's eyes only";
     let mut words = Vec::new();

@@ -1,4 +1,5 @@
-//! What an attacker on the path does to messages: reading, changing, replay, reflection, splicing, reordering, truncation.
+//! What an attacker on the path does to messages: reading, changing, replay, reflection, splicing,
+//! reordering, truncation.
 
 use crate::attack::{Attack, Outcome, Played};
 use crate::lab::{BOTH, Side, assert_told, ended, goodbye, is_over, message, silence, within};
@@ -392,7 +393,8 @@ fn cut_off() -> Played {
     })
 }
 
-/// A client overwrites a slot, as it believes: that WRITE is withheld, and the PSNs of what it sends later are moved up.
+/// A client overwrites a slot, as it believes: that WRITE is withheld, and the PSNs of what it sends later
+/// are moved up.
 async fn overwritten(path: &Path, client: &mut Session, server: &mut Session) {
     client.write(0, &[b'A'; 4096]).await.unwrap();
     let withheld = withhold(path, client.info(), |caught| caught.operation().is_write());

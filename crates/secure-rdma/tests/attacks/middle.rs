@@ -58,7 +58,8 @@ struct State {
     seen: Vec<Caught>,
     /// Of each of the server's queue pairs, the PSN that it expects.
     expected: HashMap<Qpn, Psn>,
-    /// By how much the client's PSNs are behind what the server expects, by either queue pair: since packets were put in.
+    /// By how much the client's PSNs are behind what the server expects, by either queue pair: since packets
+    /// were put in.
     shifts: HashMap<Qpn, u32>,
 }
 
@@ -153,8 +154,8 @@ impl Middle {
         self.sockets.send(caught);
     }
 
-    /// Puts a request of the client's in that the client never made. Its own requests are told to the server with PSNs that are moved on
-    /// from then on, and the answers with those that the client knows.
+    /// Puts a request of the client's in that the client never made. Its own requests are told to the server
+    /// with PSNs that are moved on from then on, and the answers with those that the client knows.
     pub(crate) fn put_in(
         &self,
         client: &SessionInfo,
@@ -176,7 +177,8 @@ impl Middle {
         self.sockets.send(&Caught { way: Way::ToServer, headers, payload: payload.to_vec() });
     }
 
-    /// Tells the server of what the client sends from now on as if `count` of its packets, which were withheld, had never been.
+    /// Tells the server of what the client sends from now on as if `count` of its packets, which were
+    /// withheld, had never been.
     pub(crate) fn leave_out(&self, client: &SessionInfo, count: usize) {
         let count = u32::try_from(count).expect("few");
         let mut state = self.state();

@@ -1,5 +1,5 @@
-//! Three machines: a client's, a server's, and between them the attacker's, which all their packets pass. They are network namespaces;
-//! the attacker's forwards TCP in the kernel and takes UDP packets for itself.
+//! Three machines: a client's, a server's, and between them the attacker's, which all their packets pass.
+//! They are network namespaces; the attacker's forwards TCP in the kernel and takes UDP packets for itself.
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use std::fs::File;
@@ -13,10 +13,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 pub(crate) const SERVER: &str = "fd77:1::1";
 pub(crate) const CLIENT: &str = "fd77:2::1";
 
-/// `$1` is the namespaces' name, but for their last letter. The attacker's `s` leads to the server, its `c` to the client. What is
-/// sent to their addresses by UDP is at home where it arrives there, so that a socket may have it; and sockets may have addresses that
-/// aren't the attacker's own. Nobody has to be asked for anyone's address, and all links are up, before the first packet: otherwise it
-/// would be lost.
+/// `$1` is the namespaces' name, but for their last letter. The attacker's `s` leads to the server, its `c`
+/// to the client. What is sent to their addresses by UDP is at home where it arrives there, so that a socket
+/// may have it; and sockets may have addresses that aren't the attacker's own. Nobody has to be asked for
+/// anyone's address, and all links are up, before the first packet: otherwise it would be lost.
 const BUILD: &str = r#"
 for end in s c m; do ip netns add $1$end; ip -n $1$end link set lo up; done
 number=1

@@ -7,7 +7,8 @@ use rocev2::{Psn, Qpn};
 use secure_rdma::{Session, SessionInfo};
 use std::net::{Ipv6Addr, SocketAddr, UdpSocket};
 
-/// A packet as a UDP payload, with the right ICRC: that has no key. Over IPv6 it covers nothing that a sender doesn't choose.
+/// A packet as a UDP payload, with the right ICRC: that has no key. Over IPv6 it covers nothing that a sender
+/// doesn't choose.
 pub(crate) fn datagram(from: SocketAddr, to: SocketAddr, headers: &Headers, payload: &[u8]) -> Vec<u8> {
     let mut out = vec![0; 8192];
     let frame = headers.frame(&mut out, payload.len()).expect("a packet");

@@ -98,7 +98,8 @@ fn markdown(parts: &[Part], before: &str) -> String {
     page
 }
 
-/// Plays everything and compares the page with the one in the repository; leaves the new one where it can be taken from.
+/// Plays everything and compares the page with the one in the repository; leaves the new one where it can be
+/// taken from.
 pub(crate) fn compare(parts: &[Part]) {
     let committed = fs::read_to_string(committed()).unwrap_or_default();
     let page = markdown(parts, &committed);

@@ -317,8 +317,8 @@ async fn files_that_are_wrong_change_nothing() {
     goes_on(&mut second, &mut at_second).await;
 }
 
-/// The rules change between a client's handshake and its session: before its first word, or before its last, when its queue pair can be
-/// used already.
+/// The rules change between a client's handshake and its session: before its first word, or before its last,
+/// when its queue pair can be used already.
 #[tokio::test]
 async fn a_client_that_is_just_being_let_in_by_old_rules_is_turned_away() {
     let club = Club::new();

@@ -1,5 +1,5 @@
-//! What a client tells its server of its writes. Here somebody changes the server's memory: it looks as if writes had never come, although
-//! the network said so. The attack lab withholds them on the way.
+//! What a client tells its server of its writes. Here somebody changes the server's memory: it looks as if
+//! writes had never come, although the network said so. The attack lab withholds them on the way.
 #![expect(clippy::unwrap_used, reason = "clippy knows test functions, not their helpers")]
 
 use crate::club::Club;
@@ -188,7 +188,8 @@ async fn what_is_too_much_for_a_note_is_told_in_several() {
     }
 }
 
-/// Writes, messages, reads at both ends and key changes at a time, with much and with little room: nothing is taken for an attack.
+/// Writes, messages, reads at both ends and key changes at a time, with much and with little room: nothing is
+/// taken for an attack.
 #[tokio::test]
 async fn nobody_is_alarmed_by_what_is_genuine() {
     for (buffers, limits) in [

@@ -121,7 +121,8 @@ async fn reads_that_are_cancelled_anywhere_lose_and_mix_up_nothing() {
                     model[at..at + len.min(data.len())].copy_from_slice(&data[..len.min(data.len())]);
                 }
             }
-            // How many it is depends on how fast the answers come: on Soft-RoCE, with both ends on one host, before anybody waits for them.
+            // How many it is depends on how fast the answers come: on Soft-RoCE, with both ends on one host,
+            // before anybody waits for them.
             if std::env::var_os("SECURE_RDMA_TEST_DEVICE").is_none() {
                 assert!(cancelled > 0, "nothing was ever waited for");
             } else if cancelled == 0 {

@@ -1,5 +1,6 @@
-//! What becomes of a sealed session whose memory somebody changes, or whose end somebody cuts off, on whichever device. Attacks by packets
-//! are those of the attack lab (`tests/attacks`), on the embedded device.
+//! What becomes of a sealed session whose memory somebody changes, or whose end somebody cuts off, on
+//! whichever device. Attacks by packets are those of the attack lab (`tests/attacks`), on the embedded
+//! device.
 
 use crate::world::{World, bytes};
 use rdma_verbs::Mtu;
@@ -93,7 +94,8 @@ fn flip(region: &rdma_verbs::MemoryRegion, at: u64) {
     region.write(at, &[byte[0] ^ 1]).expect("inside");
 }
 
-/// A write of a part of a slot reads the rest of it: what was tampered with isn't sealed anew, as if it were the client's.
+/// A write of a part of a slot reads the rest of it: what was tampered with isn't sealed anew, as if it were
+/// the client's.
 #[tokio::test]
 async fn a_part_of_a_slot_is_not_written_over_what_was_tampered_with() {
     let (_world, mut client, server) = session().await;
@@ -134,8 +136,8 @@ async fn slots_of_another_client_are_refused() {
     assert_eq!(first.read(0, 100).await.unwrap(), bytes(100));
 }
 
-/// A client that says that it has sealed more than has come: as it looks when the last packets were dropped and their acknowledgements
-/// forged.
+/// A client that says that it has sealed more than has come: as it looks when the last packets were dropped
+/// and their acknowledgements forged.
 #[tokio::test]
 async fn a_message_that_was_cut_off_at_the_end_is_missed() {
     cut_off(async |server| within(server.recv()).await.map(drop)).await;

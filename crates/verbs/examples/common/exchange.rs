@@ -7,8 +7,9 @@
 //!     │ ── "done\0" ────────────────────► │
 //! ```
 //!
-//! An address is `LLLL:QQQQQQ:PPPPPP:G…G` and a zero byte: LID (0 on Ethernet), queue pair number, first PSN and the 32 digits of
-//! the GID's bytes, in hexadecimal. The stock program takes each record with one `read`, so each is written with one `write`.
+//! An address is `LLLL:QQQQQQ:PPPPPP:G…G` and a zero byte: LID (0 on Ethernet), queue pair number, first PSN
+//! and the 32 digits of the GID's bytes, in hexadecimal. The stock program takes each record with one `read`,
+//! so each is written with one `write`.
 
 use super::Failure;
 use core::fmt;

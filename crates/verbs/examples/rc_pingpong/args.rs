@@ -7,8 +7,8 @@ use rdma_verbs::{DeviceSelector, Mtu};
 /// Bytes of receive buffers when the depth isn't given: see [`Args::depth`].
 const BUFFERS: u32 = 64 << 20;
 
-/// Sends a message back and forth between two machines, as libibverbs's ibv_rc_pingpong does; either program can be the other's
-/// peer.
+/// Sends a message back and forth between two machines, as libibverbs's ibv_rc_pingpong does; either program
+/// can be the other's peer.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "rc_pingpong", version)]
 pub(crate) struct Args {
@@ -29,7 +29,8 @@ pub(crate) struct Args {
     /// Path MTU: 256, 512, 1024, 2048 or 4096; both ends need the same
     #[arg(short, long, default_value = "1024", value_parser = path_mtu)]
     pub(crate) mtu: Mtu,
-    /// Receives that are posted at a time, each with a buffer of its own [default: 500, fewer if their buffers exceed 64 MiB]
+    /// Receives that are posted at a time, each with a buffer of its own [default: 500, fewer if their
+    /// buffers exceed 64 MiB]
     #[arg(short, long, value_name = "DEPTH", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) rx_depth: Option<u32>,
     /// Messages that each end sends

@@ -1,8 +1,8 @@
 //! What the messages hold.
 //!
-//! The stock program's buffer is full of 0x7b; with `-c` its client sets the first byte of each page to 0, and its server looks at
-//! those bytes of the last message. Here every byte of every message is looked at, at both ends. (A client without `-c` sends no
-//! zeros: a server with `-c` then finds fault, the stock one too.)
+//! The stock program's buffer is full of 0x7b; with `-c` its client sets the first byte of each page to 0,
+//! and its server looks at those bytes of the last message. Here every byte of every message is looked at, at
+//! both ends. (A client without `-c` sends no zeros: a server with `-c` then finds fault, the stock one too.)
 
 /// The page size of most machines.
 const PAGE: usize = 4096;

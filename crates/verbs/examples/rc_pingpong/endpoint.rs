@@ -9,7 +9,8 @@ use std::sync::Arc;
 pub(crate) struct Endpoint {
     pub(crate) device: Arc<Device>,
     pub(crate) queue: Arc<CompletionQueue>,
-    /// One more than there are receives to post. Each is as long as a message, and filled as the stock client fills its own.
+    /// One more than there are receives to post. Each is as long as a message, and filled as the stock client
+    /// fills its own.
     pub(crate) buffers: Vec<Slice>,
 }
 

@@ -1,14 +1,15 @@
 //! `ibv_rc_pingpong` on the safe verbs: a message goes back and forth between two machines as often as asked.
 //!
-//! It speaks the stock program's TCP exchange and has its flags and its output, so that either can be the other's peer: the embedded
-//! device here, the kernel's Soft-RoCE or a network card there.
+//! It speaks the stock program's TCP exchange and has its flags and its output, so that either can be the
+//! other's peer: the embedded device here, the kernel's Soft-RoCE or a network card there.
 //!
 //! ```text
 //!   ibv_rc_pingpong -d rxe0 -g 1                                       one machine, 192.0.2.1
 //!   cargo run --release -p rdma-verbs --example rc_pingpong -- 192.0.2.1    the other
 //! ```
 //!
-//! The result goes to standard output. Standard error says at the end what had to be sent again: on a clean link nothing.
+//! The result goes to standard output. Standard error says at the end what had to be sent again: on a clean
+//! link nothing.
 
 #[path = "../common/mod.rs"]
 mod common;

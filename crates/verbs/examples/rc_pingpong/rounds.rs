@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 /// The state of the game at one end.
 ///
-/// The stock program receives all messages into the buffer that it sends from. Here a buffer belongs to one request at a time: the
-/// one that a message came in is sent back, and is free when that has arrived.
+/// The stock program receives all messages into the buffer that it sends from. Here a buffer belongs to one
+/// request at a time: the one that a message came in is sent back, and is free when that has arrived.
 pub(crate) struct Rounds<'a> {
     args: &'a Args,
     endpoint: &'a mut Endpoint,

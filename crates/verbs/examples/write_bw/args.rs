@@ -4,8 +4,8 @@ use crate::common::{path_mtu, with_port};
 use clap::Parser;
 use rdma_verbs::{DeviceSelector, Mtu};
 
-/// Measures how fast one machine writes into another's memory, with several RDMA WRITEs under way. The server's program sleeps
-/// meanwhile.
+/// Measures how fast one machine writes into another's memory, with several RDMA WRITEs under way. The
+/// server's program sleeps meanwhile.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "write_bw", version)]
 pub(crate) struct Args {

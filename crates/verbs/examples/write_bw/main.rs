@@ -1,13 +1,13 @@
-//! The bandwidth of RDMA WRITEs between two machines, measured as perftest's `ib_write_bw` does: the client keeps several under
-//! way, the server's program takes no part in it. They meet as `rc_pingpong`'s ends do.
+//! The bandwidth of RDMA WRITEs between two machines, measured as perftest's `ib_write_bw` does: the client
+//! keeps several under way, the server's program takes no part in it. They meet as `rc_pingpong`'s ends do.
 //!
 //! ```text
 //!   cargo run --release -p rdma-verbs --example write_bw                    one machine, 192.0.2.1
 //!   cargo run --release -p rdma-verbs --example write_bw -- 192.0.2.1       the other
 //! ```
 //!
-//! Both print the bandwidth on standard output, and the server whether its memory holds at the end what the client wrote. Standard
-//! error says what had to be sent again.
+//! Both print the bandwidth on standard output, and the server whether its memory holds at the end what the
+//! client wrote. Standard error says what had to be sent again.
 
 #[path = "../common/mod.rs"]
 mod common;

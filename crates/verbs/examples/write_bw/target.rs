@@ -1,5 +1,5 @@
-//! The memory that the client writes to, as the server tells it behind the addresses: address and remote key, in hexadecimal, and
-//! the number of bytes.
+//! The memory that the client writes to, as the server tells it behind the addresses: address and remote key,
+//! in hexadecimal, and the number of bytes.
 
 use crate::common::Failure;
 use rdma_verbs::RemoteRegion;

@@ -18,7 +18,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// The bit of a work request's number that says that it was a receive: a failed completion tells the queue in no other way.
+/// The bit of a work request's number that says that it was a receive: a failed completion tells the queue in
+/// no other way.
 pub(super) const RECV: u64 = 1 << 63;
 
 /// Completions taken from the library at a time.
@@ -165,8 +166,8 @@ impl Queue {
 
 impl Drop for Queue {
     fn drop(&mut self) {
-        // SAFETY: every queue pair holds its queues, so none is left, and events are acknowledged when they are taken; it is destroyed
-        // once.
+        // SAFETY: every queue pair holds its queues, so none is left, and events are acknowledged when they
+        // are taken; it is destroyed once.
         unsafe { self.context.library.ibv_destroy_cq(self.raw.as_ptr()) };
     }
 }

@@ -197,8 +197,8 @@ pub(super) fn mtu(number: u32) -> Mtu {
     u8::try_from(number).ok().and_then(Mtu::from_code).unwrap_or(Mtu::B256)
 }
 
-/// Why a device can't be opened, and what to do. The library tries several ways and tells of the last one: what its device file says
-/// for itself is more to the point.
+/// Why a device can't be opened, and what to do. The library tries several ways and tells of the last one:
+/// what its device file says for itself is more to the point.
 fn not_opened(name: &str, device: NonNull<ibv_device>, source: io::Error) -> Error {
     // SAFETY: the device is one of a list that still exists.
     let file = unsafe { &(*device.as_ptr()).dev_name };

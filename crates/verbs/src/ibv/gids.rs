@@ -24,9 +24,9 @@ impl Context {
         })
     }
 
-    /// The entry to be reached at, for a peer that reaches this host at `address`: the one that the user chose; the RoCE v2 one of that
-    /// address; where both are on this host (a loopback address), any RoCE v2 one, since no RDMA device has a loopback address; on
-    /// InfiniBand, which has no IP addresses, the first.
+    /// The entry to be reached at, for a peer that reaches this host at `address`: the one that the user
+    /// chose; the RoCE v2 one of that address; where both are on this host (a loopback address), any RoCE v2
+    /// one, since no RDMA device has a loopback address; on InfiniBand, which has no IP addresses, the first.
     pub(crate) fn gid_for(&self, address: IpAddr) -> Result<GidEntry, Error> {
         if let Some(chosen) = self.chosen_gid() {
             return chosen;

@@ -12,10 +12,11 @@
 //! | `request` | work requests as libibverbs takes them |
 //! | `events` | asynchronous events |
 //!
-//! Each object owns what libibverbs made and holds its parents, so that all is destroyed children first. libibverbs is thread-safe
-//! (`ibv_*(3)`: "all verbs are thread safe"), so the objects may be shared.
+//! Each object owns what libibverbs made and holds its parents, so that all is destroyed children first.
+//! libibverbs is thread-safe (`ibv_*(3)`: "all verbs are thread safe"), so the objects may be shared.
 //!
-//! Calls of the library say what failed by a null pointer and `errno`, or by returning `errno` itself: [`check`] and [`made`] read both.
+//! Calls of the library say what failed by a null pointer and `errno`, or by returning `errno` itself:
+//! [`check`] and [`made`] read both.
 #![allow(unsafe_code)]
 
 pub(crate) mod completion;

@@ -188,14 +188,15 @@ impl QueuePair {
     ) -> Result<(), PostReason> {
         let mut request = request::send(number, operation, flags, elements);
         let mut bad = ptr::null_mut();
-        // SAFETY: the queue pair exists; the request and its list live until the call returns; the regions that the list names are
-        // kept until the request completes.
+        // SAFETY: the queue pair exists; the request and its list live until the call returns; the regions
+        // that the list names are kept until the request completes.
         let result =
             unsafe { rdma_verbs_sys::ibv_post_send(self.raw.as_ptr(), &raw mut request, &raw mut bad) };
         match check(result) {
             Err(error) if !bad.is_null() => Err(refused(&error, limit)),
-            // The library names no request that it didn't take: the device has it, but couldn't be told (Soft-RoCE, whose kernel side
-            // is told by a system call). It is ended like everything else in the queue.
+            // The library names no request that it didn't take: the device has it, but couldn't be told
+            // (Soft-RoCE, whose kernel side is told by a system call). It is ended like everything else in
+            // the queue.
             Err(_) => {
                 let _ = self.fail();
                 Ok(())

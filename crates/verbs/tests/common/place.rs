@@ -1,8 +1,9 @@
 //! Which two devices the tests join.
 //!
-//! Without being told otherwise, two embedded ones on loopback. `SECURE_RDMA_ENDS` names others, so that the same tests run on any
-//! pair of devices: two words of the form `DEVICE@IPV4@IPV6` or `DEVICE@IPV4@IPV6@NAMESPACE`, where the namespace is a network namespace
-//! (`ip netns`) that the device is opened in.
+//! Without being told otherwise, two embedded ones on loopback. `SECURE_RDMA_ENDS` names others, so that the
+//! same tests run on any pair of devices: two words of the form `DEVICE@IPV4@IPV6` or
+//! `DEVICE@IPV4@IPV6@NAMESPACE`, where the namespace is a network namespace (`ip netns`) that the device is
+//! opened in.
 
 use rdma_verbs::{Device, DeviceSelector, GidEntry};
 use rustix::fs::{Mode, OFlags, open};

@@ -1,5 +1,6 @@
-//! Packets for a queue pair, in any order and state, between this side's own requests and timeouts: queues keep their bounds, nothing
-//! is sent without end, no byte is written that nobody was to write, and each request ends at most once.
+//! Packets for a queue pair, in any order and state, between this side's own requests and timeouts: queues
+//! keep their bounds, nothing is sent without end, no byte is written that nobody was to write, and each
+//! request ends at most once.
 
 mod memory;
 

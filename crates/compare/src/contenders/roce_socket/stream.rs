@@ -1,5 +1,5 @@
-//! Messages in one direction, in packets of the largest path MTU, from one memory into another. Nothing is held back for a slower receiver, and
-//! only what arrives counts, as with bare UDP.
+//! Messages in one direction, in packets of the largest path MTU, from one memory into another. Nothing is
+//! held back for a slower receiver, and only what arrives counts, as with bare UDP.
 
 use super::{End, headers};
 use crate::clock::{Clock, Meter};
@@ -124,8 +124,8 @@ impl Memory {
         Ok(Self { bytes: vec![0; size], end: 0, key: key()? })
     }
 
-    /// Puts a packet's payload behind that of the one before, and returns how many bytes that were: none where there is no room, since
-    /// the first packet of a message was lost.
+    /// Puts a packet's payload behind that of the one before, and returns how many bytes that were: none
+    /// where there is no room, since the first packet of a message was lost.
     fn put(&mut self, payload: &[u8], first: bool) -> usize {
         if first {
             self.end = 0;

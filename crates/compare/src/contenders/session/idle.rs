@@ -1,5 +1,5 @@
-//! What a client that does nothing costs the server's process in memory. The server is a process of its own: this program, started
-//! once more.
+//! What a client that does nothing costs the server's process in memory. The server is a process of its own:
+//! this program, started once more.
 
 use super::config;
 use crate::credentials::Credentials;

@@ -1,7 +1,7 @@
 //! The copies by relaxed atomics: aligned 8-byte words, single bytes before and after.
 //!
-//! The compilers behind Rust order racing atomics of different sizes byte by byte; the language itself hasn't yet said that two
-//! such accesses may race. x86_64 doesn't depend on it.
+//! The compilers behind Rust order racing atomics of different sizes byte by byte; the language itself hasn't
+//! yet said that two such accesses may race. x86_64 doesn't depend on it.
 
 use core::mem::MaybeUninit;
 use core::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
@@ -36,7 +36,8 @@ pub(super) unsafe fn store(dst: *mut u8, src: &[u8]) {
             }
         }
     }
-    // SAFETY: `last_word` chose a size that this address is aligned to, and these bytes are the last of the destination.
+    // SAFETY: `last_word` chose a size that this address is aligned to, and these bytes are the last of the
+    // destination.
     unsafe { store_last(dst.wrapping_add(done), tail) };
 }
 

@@ -84,12 +84,13 @@ unsafe fn copy(dst: *mut u8, src: *const u8, len: usize) {
 
 /// Copies `len` bytes in steps, by 32 bytes at a time.
 ///
-/// Not by `rep movsb`: some processors (measured on an AMD EPYC) take thirty times as long for that if the destination lies 1 to 15 bytes
-/// behind the source in their pages. These moves take as long as it does at best, wherever the two lie.
+/// Not by `rep movsb`: some processors (measured on an AMD EPYC) take thirty times as long for that if the
+/// destination lies 1 to 15 bytes behind the source in their pages. These moves take as long as it does at
+/// best, wherever the two lie.
 ///
 /// # Safety
-/// `src` must be readable and `dst` writable for `len` bytes, and they must not overlap. `len` must be a multiple of [`STEP`] and not 0,
-/// and the CPU must have AVX.
+/// `src` must be readable and `dst` writable for `len` bytes, and they must not overlap. `len` must be a
+/// multiple of [`STEP`] and not 0, and the CPU must have AVX.
 unsafe fn copy_steps(dst: *mut u8, src: *const u8, len: usize) {
     // SAFETY: the caller's promise. `vzeroupper` changes registers that a function may change.
     unsafe {

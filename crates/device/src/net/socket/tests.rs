@@ -113,7 +113,8 @@ fn capture(packets: &mut socket2::Socket, port: u16, numbers: Range<u16>) -> BTr
 /// What every ICRC over IPv4 depends on.
 #[test]
 fn on_the_wire_df_is_set_and_the_identification_is_the_place_in_the_system_call() {
-    // lo hands runs over whole; with one segment at most the kernel segments them itself, as it does before a network card that can't.
+    // lo hands runs over whole; with one segment at most the kernel segments them itself, as it does before a
+    // network card that can't.
     if !in_namespace(
         concat!(
             module_path!(),

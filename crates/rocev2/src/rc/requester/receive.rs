@@ -34,7 +34,8 @@ impl<B> Requester<B> {
             Syndrome::Nak(NakCode::PsnSequenceError) => {
                 self.counters.sequence_naks += 1;
                 self.acknowledge(now, sequence, events);
-                // Behind an RNR NAK, rxe also tells that what it dropped is missing: it was, and it will be sent again in time.
+                // Behind an RNR NAK, rxe also tells that what it dropped is missing: it was, and it will be
+                // sent again in time.
                 let fresh = !self.timers.is_set(Timer::RnrWait) && self.go_back_once(now);
                 if fresh { Ok(()) } else { Err(Refusal::StaleResponse) }
             }
@@ -125,8 +126,9 @@ impl<B> Requester<B> {
         }
     }
 
-    /// The same for an answer with data, which must be the very next one; with the last number of the piece it belongs to.
-    /// It acknowledges everything before it. One for a request that asked for no data is no answer, and acknowledges nothing.
+    /// The same for an answer with data, which must be the very next one; with the last number of the piece
+    /// it belongs to. It acknowledges everything before it. One for a request that asked for no data is no
+    /// answer, and acknowledges nothing.
     fn awaited_data(
         &mut self,
         now: Time,
@@ -190,8 +192,9 @@ impl<B> Requester<B> {
             self.note_loss();
             self.go_back();
         }
-        // If the probe alone is acknowledged, it had been lost, and everything behind it is of no use. If more is, only the answer
-        // had been lost, or was late. Then the rest is perhaps on its way, so the next packet is another probe, not the flight.
+        // If the probe alone is acknowledged, it had been lost, and everything behind it is of no use. If
+        // more is, only the answer had been lost, or was late. Then the rest is perhaps on its way, so the
+        // next packet is another probe, not the flight.
         if self.probing && until == from + 1 && until < self.sent {
             self.note_loss();
         }

@@ -11,14 +11,15 @@ use crate::wire::{AtomicEth, Bth, Headers, Opcode, Operation, Reth};
 use core::time::Duration;
 use std::collections::VecDeque;
 
-/// An ACK is asked for at least once in this share of the window, so that one part of a long message is on its way while the other
-/// is acknowledged. A READ is asked for in pieces of this share for the same reason.
+/// An ACK is asked for at least once in this share of the window, so that one part of a long message is on
+/// its way while the other is acknowledged. A READ is asked for in pieces of this share for the same reason.
 const SHARE: u64 = 2;
 
 /// And at least once in so many full packets, however large the window is; rxe asks every 64.
 const ACK_EVERY: u64 = 32;
 
-/// And when nothing was heard for so long: before the requester [asks again](Requester::arm_retransmit) for want of an answer.
+/// And when nothing was heard for so long: before the requester [asks again](Requester::arm_retransmit) for
+/// want of an answer.
 const ASK_AFTER: Duration = Duration::from_micros(500);
 
 /// What the next packet is about, before its headers are made.
@@ -33,8 +34,8 @@ struct Plan {
     fresh: bool,
     /// Whether it is the request's last packet.
     last: bool,
-    /// Whether it asks for an ACK: at the end of a message whose completion is reported, now and then before, and wherever the sender
-    /// must wait for one.
+    /// Whether it asks for an ACK: at the end of a message whose completion is reported, now and then before,
+    /// and wherever the sender must wait for one.
     asks: bool,
 }
 
@@ -126,9 +127,10 @@ impl<B> Requester<B> {
         Some(Plan { request: self.cursor, at: self.next, numbers, cost, fresh, last, asks })
     }
 
-    /// Repeats the first packet that isn't acknowledged, to ask for an ACK; nothing if an answer is awaited already, or that packet is about
-    /// to be sent again anyway. It is one of a SEND or WRITE: others ask always. Nothing else waits for the answer: that it wasn't asked for
-    /// until now says nothing about the path.
+    /// Repeats the first packet that isn't acknowledged, to ask for an ACK; nothing if an answer is awaited
+    /// already, or that packet is about to be sent again anyway. It is one of a SEND or WRITE: others ask
+    /// always. Nothing else waits for the answer: that it wasn't asked for until now says nothing about the
+    /// path.
     fn ask<M: Memory<Buffers = B>>(&mut self, now: Time, memory: &M, out: &mut [u8]) -> Option<usize> {
         let in_flight = self.acknowledged < self.next;
         if !in_flight || self.awaits_answer() {
@@ -153,8 +155,9 @@ impl<B> Requester<B> {
         Some(len)
     }
 
-    /// Whether the end of `pending` is worth an answer: its completion is reported, or its place in the queue is needed soon, or nothing
-    /// was heard for a while, and silence would cost a packet more. Network cards choose as well (`log_ack_req_freq` of an mlx5 queue pair).
+    /// Whether the end of `pending` is worth an answer: its completion is reported, or its place in the queue
+    /// is needed soon, or nothing was heard for a while, and silence would cost a packet more. Network cards
+    /// choose as well (`log_ack_req_freq` of an mlx5 queue pair).
     fn wants_to_know(&self, pending: &Pending<B>, now: Time) -> bool {
         pending.request.signaled
             || pending.request.operation.is_read_or_atomic()

@@ -205,7 +205,8 @@ impl<M: Memory> Responder<M> {
         Ok(1)
     }
 
-    /// Refuses a WRITE for its key. A receive request that the packet takes ends with it (IBA 9.9.3, class C; rxe: do_complete).
+    /// Refuses a WRITE for its key. A receive request that the packet takes ends with it (IBA 9.9.3, class C;
+    /// rxe: do_complete).
     fn refuse_write(&mut self, takes_receive: bool, events: &mut VecDeque<Event>) -> Refusal {
         match self.queue.pop_front_if(|_| takes_receive) {
             Some(request) => receive_failed(&request, Status::RemoteAccess, Refusal::RemoteAccess, events),
@@ -261,7 +262,8 @@ impl<M: Memory> Responder<M> {
         Ok(1)
     }
 
-    /// A request behind the expected PSN (rxe: duplicate_request): its answer was lost, or it was copied. Nothing is executed twice.
+    /// A request behind the expected PSN (rxe: duplicate_request): its answer was lost, or it was copied.
+    /// Nothing is executed twice.
     fn handle_duplicate(
         &mut self,
         sequence: u64,
@@ -330,7 +332,8 @@ impl<M: Memory> Responder<M> {
         self.answers.insert(at, answer);
     }
 
-    /// Owes the peer an ACK of everything up to `sequence`, unless a later answer waits to be sent; an earlier ACK is replaced.
+    /// Owes the peer an ACK of everything up to `sequence`, unless a later answer waits to be sent; an
+    /// earlier ACK is replaced.
     fn acknowledge(&mut self, sequence: u64) {
         match self.answers.back_mut() {
             Some(Answer::Ack { sequence: waiting }) => *waiting = sequence.max(*waiting),
@@ -339,8 +342,8 @@ impl<M: Memory> Responder<M> {
         }
     }
 
-    /// Whether the peer keeps to the number of reads and atomics that it may have under way. Repetitions don't count: the
-    /// network may have made them.
+    /// Whether the peer keeps to the number of reads and atomics that it may have under way. Repetitions
+    /// don't count: the network may have made them.
     fn has_place(&self) -> bool {
         let under_way = |answer: &&Answer| {
             matches!(answer, Answer::Read { again: false, .. } | Answer::Atomic { again: false, .. })

@@ -67,8 +67,9 @@ impl<M: Memory> Responder<M> {
     fn revoked(&mut self, sequence: u64, again: bool, events: &mut VecDeque<Event>) {
         let code = NakCode::RemoteAccess;
         if again {
-            // The peer had the whole answer once, and may only have been slow to say so, or not have asked at all: the network
-            // repeats packets, too. If it does need the answer, the NAK ends its side; that is no reason to end this one.
+            // The peer had the whole answer once, and may only have been slow to say so, or not have asked at
+            // all: the network repeats packets, too. If it does need the answer, the NAK ends its side; that
+            // is no reason to end this one.
             self.answers.pop_front();
             self.answers.push_front(Answer::Nak { sequence, code });
             return;

@@ -197,7 +197,8 @@ fn a_server_certificate_of_a_ca_that_is_gone_is_issued_anew() {
 
 #[test]
 fn a_process_killed_between_any_two_files_leaves_a_store_that_heals() {
-    // The files appear in this order; each prefix is what a kill can leave, with the next file's temporary one beside it.
+    // The files appear in this order; each prefix is what a kill can leave, with the next file's temporary
+    // one beside it.
     let order = ["ca-key.pem", "ca.pem", "server-key.pem", "server.pem"];
     let (_temp, whole) = store();
     whole.ensure_server(&usual()).unwrap();

@@ -493,8 +493,8 @@ fn apply(damage: &[(u8, proptest::sample::Index, u8)], bytes: &mut Vec<u8>) {
     }
 }
 
-/// `bytes`, a record that was accepted, without the fields that this version doesn't know: what a reader and writer of this version
-/// should make of it.
+/// `bytes`, a record that was accepted, without the fields that this version doesn't know: what a reader and
+/// writer of this version should make of it.
 fn without_unknown_fields(bytes: &[u8]) -> Vec<u8> {
     let number = bytes[1];
     let known: &[u8] = match number {

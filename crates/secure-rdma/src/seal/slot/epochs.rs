@@ -5,11 +5,12 @@ use super::super::key::Key;
 use super::super::schedule::slot_key;
 use super::super::secret::Secret;
 
-/// Keys that are kept ready. Slots of more epochs can be read, but a key has to be derived anew now and then, which takes some
-/// microseconds.
+/// Keys that are kept ready. Slots of more epochs can be read, but a key has to be derived anew now and then,
+/// which takes some microseconds.
 const READY: usize = 4;
 
-/// One author's slot keys: any epoch's can be had at any time, because slots stay where they are for as long as the session lasts.
+/// One author's slot keys: any epoch's can be had at any time, because slots stay where they are for as long
+/// as the session lasts.
 pub(super) struct Epochs {
     secret: Secret,
     bits: u8,
@@ -23,8 +24,8 @@ impl Epochs {
         Self { secret, bits, ready: Vec::with_capacity(READY) }
     }
 
-    /// Lets `act` use the key for that number. A key that wasn't ready stays so only if `act` says that it fitted: what isn't authentic
-    /// displaces no key.
+    /// Lets `act` use the key for that number. A key that wasn't ready stays so only if `act` says that it
+    /// fitted: what isn't authentic displaces no key.
     pub(super) fn with(
         &mut self,
         number: u64,

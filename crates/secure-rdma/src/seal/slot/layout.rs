@@ -19,13 +19,14 @@ pub struct Format {
 pub enum Writers {
     /// The client alone: it always knows what is newest, and any slot of the server's is refused.
     Client = 1,
-    /// The server too, in its own memory. Who writes a slot must have opened the newest before, or have been told of it.
+    /// The server too, in its own memory. Who writes a slot must have opened the newest before, or have been
+    /// told of it.
     Both = 3,
 }
 
 impl Format {
-    /// Slots of 4 KiB, the size of a page and of most devices' blocks: writes of whole pages need no reading first. A key for a million
-    /// of them. The client alone writes.
+    /// Slots of 4 KiB, the size of a page and of most devices' blocks: writes of whole pages need no reading
+    /// first. A key for a million of them. The client alone writes.
     pub const DEFAULT: Self = Self { payload: 4096, epoch_bits: 20, writers: Writers::Client };
 
     /// Bytes of a sealed slot.
@@ -139,8 +140,8 @@ impl Layout {
         slot as u64 * self.stride() as u64
     }
 
-    /// The pieces that `len` bytes of plaintext from `offset` on are in, in order. Their slots follow each other: one RDMA operation can
-    /// move several.
+    /// The pieces that `len` bytes of plaintext from `offset` on are in, in order. Their slots follow each
+    /// other: one RDMA operation can move several.
     ///
     /// # Errors
     /// [`SealError::OutOfRegion`].

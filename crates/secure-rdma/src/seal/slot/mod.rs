@@ -6,9 +6,10 @@
 //! stamp = author (1 bit) number (63 bits), big-endian
 //! ```
 //!
-//! A slot is written as a whole, by RDMA WRITE or locally, and sealed anew each time. Its author is the side that sealed it. An author
-//! never uses a number twice, on no slot, and gives a slot a higher number than any that it knows of: the number is nonce, version and
-//! choice of the key (its high bits are the epoch) in one. A slot of zeros was never written and reads as zeros.
+//! A slot is written as a whole, by RDMA WRITE or locally, and sealed anew each time. Its author is the side
+//! that sealed it. An author never uses a number twice, on no slot, and gives a slot a higher number than any
+//! that it knows of: the number is nonce, version and choice of the key (its high bits are the epoch) in one.
+//! A slot of zeros was never written and reads as zeros.
 //!
 //! | file | what it holds |
 //! |---|---|
@@ -47,14 +48,15 @@ const STAMP: usize = 8;
 /// How many bytes longer a slot is than its plaintext.
 pub const SLOT_OVERHEAD: usize = TAG + STAMP;
 
-/// Slots that turn out to be torn or forged, over a session: more end it, even if each one was right when it was read again. Each may be
-/// a try at forging, and their number has to have a limit; `docs/sealing.md` has the arithmetic.
+/// Slots that turn out to be torn or forged, over a session: more end it, even if each one was right when it
+/// was read again. Each may be a try at forging, and their number has to have a limit; `docs/sealing.md` has
+/// the arithmetic.
 const DAMAGE_LIMIT: u64 = 1 << 32;
 
 /// Seals and opens the slots of one region, at one side.
 ///
-/// After [`SealError::Slot`], [`SealError::RolledBack`], [`SealError::Withheld`], [`SealError::Note`] and [`SealError::Exhausted`] it gives
-/// nothing but that error: the session has to end.
+/// After [`SealError::Slot`], [`SealError::RolledBack`], [`SealError::Withheld`], [`SealError::Note`] and
+/// [`SealError::Exhausted`] it gives nothing but that error: the session has to end.
 pub struct Slots {
     layout: Layout,
     own: Role,
@@ -107,7 +109,8 @@ impl Slots {
     /// Seals `plaintext`, a whole slot's, into `sealed`, to be put in the place of `slot`, in one pass.
     ///
     /// # Errors
-    /// [`SealError::Size`], [`SealError::NoSuchSlot`] or [`SealError::NotWriter`] if the caller is wrong; a final error.
+    /// [`SealError::Size`], [`SealError::NoSuchSlot`] or [`SealError::NotWriter`] if the caller is wrong; a
+    /// final error.
     pub fn seal(&mut self, slot: u32, plaintext: &[u8], sealed: &mut [u8]) -> Result<(), SealError> {
         self.check(slot, plaintext.len(), sealed.len())?;
         if !self.may_write(self.own) {
@@ -167,7 +170,8 @@ impl Slots {
         Ok(())
     }
 
-    /// The newest stamp that this side knows of `slot`, because it wrote it, opened it or was told of it; `None` if it knows of none.
+    /// The newest stamp that this side knows of `slot`, because it wrote it, opened it or was told of it;
+    /// `None` if it knows of none.
     #[must_use]
     pub fn newest(&self, slot: u32) -> Option<u64> {
         let (seen, told) = (self.stamps.get(slot), self.told_of(slot));
@@ -183,14 +187,15 @@ impl Slots {
         !self.untold.is_empty()
     }
 
-    /// Puts what this side has written since it last told into `note`, as far as there is room, in entries of [`NOTE_ENTRY`] bytes; how many
-    /// bytes they take, 0 if there is nothing to tell. It has to reach the peer, sealed, before anything else that this side says after its
-    /// writing, and after what it wrote.
+    /// Puts what this side has written since it last told into `note`, as far as there is room, in entries of
+    /// [`NOTE_ENTRY`] bytes; how many bytes they take, 0 if there is nothing to tell. It has to reach the
+    /// peer, sealed, before anything else that this side says after its writing, and after what it wrote.
     pub fn tell(&mut self, note: &mut [u8]) -> usize {
         self.untold.tell(self.own, note)
     }
 
-    /// Takes a note that the peer has made with [`tell`](Self::tell) and sent sealed: nothing older is opened from now on.
+    /// Takes a note that the peer has made with [`tell`](Self::tell) and sent sealed: nothing older is opened
+    /// from now on.
     ///
     /// # Errors
     /// [`SealError::Note`] if it can't be true; a final error.
@@ -208,8 +213,8 @@ impl Slots {
         result.map_err(|error| self.fail(SealError::Note(error)))
     }
 
-    /// The first slot from `first` on of which this side has opened something older than what the peer has told since. Whoever opens it
-    /// again finds out whether it was written.
+    /// The first slot from `first` on of which this side has opened something older than what the peer has
+    /// told since. Whoever opens it again finds out whether it was written.
     #[must_use]
     pub fn outdated(&self, first: u32) -> Option<u32> {
         self.stamps.used(first).find(|slot| {

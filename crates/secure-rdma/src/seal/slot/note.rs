@@ -5,8 +5,8 @@
 //! entry = first slot (4 bytes) how many slots (4) stamp of the first one (8), big-endian
 //! ```
 //!
-//! The slots of an entry have stamps that follow each other. A writer tells of each number once at most, lower ones first; so what is told
-//! later is newer. A slot that was written anew meanwhile is told of once.
+//! The slots of an entry have stamps that follow each other. A writer tells of each number once at most,
+//! lower ones first; so what is told later is newer. A slot that was written anew meanwhile is told of once.
 
 use super::runs::{Run, Runs};
 use super::{Layout, STAMP, Stamp};

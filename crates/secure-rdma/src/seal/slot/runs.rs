@@ -27,7 +27,8 @@ impl Run {
     }
 }
 
-/// Runs that share no slot: of each slot its latest. As many at most as there are slots, and no more than two for each that was put in.
+/// Runs that share no slot: of each slot its latest. As many at most as there are slots, and no more than two
+/// for each that was put in.
 #[derive(Default)]
 pub(super) struct Runs(BTreeMap<u32, Run>);
 

@@ -9,8 +9,8 @@ const EMPTY: u64 = 1 << 63;
 /// Slots in a page.
 const PAGE: u32 = 512;
 
-/// Eight bytes a slot, in pages that come to be when one of their slots is first used: memory grows with what this side touches, not
-/// with what the peer says of its region's size.
+/// Eight bytes a slot, in pages that come to be when one of their slots is first used: memory grows with what
+/// this side touches, not with what the peer says of its region's size.
 #[derive(Default)]
 pub(super) struct Stamps(BTreeMap<u32, Box<[u64; PAGE as usize]>>);
 

@@ -376,8 +376,8 @@ fn a_mistake_of_the_callers_ends_nothing() {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Memory in an attacker's hands: it may put any bytes that were ever there anywhere, or others. The client, who alone writes, gets
-    /// what it last wrote, or an error.
+    /// Memory in an attacker's hands: it may put any bytes that were ever there anywhere, or others. The
+    /// client, who alone writes, gets what it last wrote, or an error.
     #[test]
     fn the_writer_reads_what_it_wrote_last_or_nothing(
         suite in proptest::sample::select(&Suite::ALL[..]),
