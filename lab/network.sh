@@ -15,11 +15,13 @@ lab_veth() {
     lab_peer ip link set lo up || return
     # Without duplicate address detection an address can be used at once.
     ip address add $LAB_NEAR_IPV4/24 dev near && ip address add $LAB_NEAR_IPV6/64 dev near nodad || return
-    lab_peer ip address add $LAB_PEER_IPV4/24 dev peer && lab_peer ip address add $LAB_PEER_IPV6/64 dev peer nodad || return
+    lab_peer ip address add $LAB_PEER_IPV4/24 dev peer || return
+    lab_peer ip address add $LAB_PEER_IPV6/64 dev peer nodad || return
     ip link set near up && lab_peer ip link set peer up || return
     # One processor takes in all packets of a flow. Without this it is the one that sent the packet, and
     # packets overtake each other, as on no cable, when the sender moves to another.
-    echo 3 >/sys/class/net/near/queues/rx-0/rps_cpus && lab_peer sh -c 'echo 3 >/sys/class/net/peer/queues/rx-0/rps_cpus'
+    echo 3 >/sys/class/net/near/queues/rx-0/rps_cpus
+    lab_peer sh -c 'echo 3 >/sys/class/net/peer/queues/rx-0/rps_cpus'
 }
 
 # lab_peer COMMAND [ARGUMENT]...: at the far end of the cable.

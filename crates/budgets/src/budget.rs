@@ -10,7 +10,8 @@ const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/budgets.txt");
 /// elsewhere has changed.
 const TOLERANCE: f64 = 0.1;
 
-const HEAD: &str = "# Instructions that each hot path may take; `cargo run --release -p budgets` compares, with `-- --record` measures anew.\n";
+const HEAD: &str = "# Instructions that each hot path may take; `cargo run --release -p budgets` compares, \
+    with `-- --record` measures anew.\n";
 
 /// Instructions by path.
 #[derive(Default)]

@@ -64,7 +64,8 @@ fn main() -> ExitCode {
         Ok(false) => ExitCode::FAILURE,
         Err(Error::NoValgrind(error)) if std::env::var("CI").as_deref() != Ok("true") => {
             eprintln!(
-                "######## NOT PROVED on this machine: that the hot paths keep their budgets: valgrind not found ({error})"
+                "######## NOT PROVED on this machine: that the hot paths keep their budgets: valgrind not \
+                 found ({error})"
             );
             ExitCode::SUCCESS
         }

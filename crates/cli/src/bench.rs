@@ -114,8 +114,8 @@ fn check_size(session: &Session, request: &Request, size: u32) -> Result<(), Fai
     let room = session.data_len();
     if u64::from(size) > room {
         return Err(Failure::Usage(format!(
-            "messages of {size} bytes don't fit the memory that the server lends, {room} bytes: give a smaller -s, or start the \
-             server with a larger --region"
+            "messages of {size} bytes don't fit the memory that the server lends, {room} bytes: give a \
+             smaller -s, or start the server with a larger --region"
         )));
     }
     let longest = session.info().path_mtu.bytes();

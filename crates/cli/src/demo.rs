@@ -29,7 +29,8 @@ use tokio::task::JoinSet;
 
 pub(crate) fn run(args: &DemoArgs) -> Result<(), Failure> {
     if args.connect.is_none() && args.trust.is_given() {
-        let what = "--ca, --pin and --certs say whom to trust at --connect HOST; the demo's own server brings its certificates along";
+        let what = "--ca, --pin and --certs say whom to trust at --connect HOST; the demo's own server \
+            brings its certificates along";
         return Err(Failure::Usage(what.into()));
     }
     logging::start(args.verbose);

@@ -13,7 +13,8 @@ pub(crate) struct Place {
 /// Text that isn't a place.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{0:?} is not a host: give a name or an IP address, and the port behind a colon if it isn't 4433, such as [::1]:4433"
+    "{0:?} is not a host: give a name or an IP address, and the port behind a colon if it isn't 4433, such \
+     as [::1]:4433"
 )]
 pub(crate) struct ParsePlaceError(String);
 

@@ -84,7 +84,8 @@ impl fmt::Display for Loss {
         match self {
             Self::Network { percent, mtu, tcp_congestion_control } => write!(
                 f,
-                "Loss: {percent} % of all packets in both directions of a veth pair with MTU {mtu} and without offloads; TCP has {tcp_congestion_control}."
+                "Loss: {percent} % of all packets in both directions of a veth pair with MTU {mtu} and \
+                 without offloads; TCP has {tcp_congestion_control}."
             ),
             Self::NotMeasured { not_measured } => {
                 write!(f, "NOT MEASURED: what becomes of each where packets are lost: {not_measured}")

@@ -34,8 +34,8 @@ pub enum Arm {
 /// after is lost with the queue pairs, which go to the error state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the completion queue overflowed: it was made for {capacity} entries; create it with room for every request that may be \
-     outstanding on all its queue pairs"
+    "the completion queue overflowed: it was made for {capacity} entries; create it with room for every \
+     request that may be outstanding on all its queue pairs"
 )]
 pub struct Overflow {
     /// How many entries it was made for.

@@ -7,7 +7,7 @@
 //!
 //! | | set to ones | as sent |
 //! |---|---|---|
-//! | IPv4 | TOS, TTL, header checksum | version and IHL (0x45), total length, identification, flags (DF), protocol, addresses |
+//! | IPv4 | TOS, TTL, header checksum | version, IHL, total length, identification, flags, protocol, addresses |
 //! | IPv6 | traffic class, flow label, hop limit | version, payload length, next header, addresses |
 //! | UDP | checksum | ports, length |
 //! | BTH | byte 4: FECN, BECN, reserved | the rest |

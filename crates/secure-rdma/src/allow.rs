@@ -172,7 +172,8 @@ impl AllowList {
                 path: self.path.clone(),
                 line: Some(client.line),
                 reason: format!(
-                    "{} has a region of {len} bytes; the server gives {limit} at most: raise its --region, or lower this",
+                    "{} has a region of {len} bytes; the server gives {limit} at most: raise its --region, \
+                     or lower this",
                     client.identity
                 ),
             }),

@@ -73,8 +73,8 @@ pub enum SessionError {
     Forged(SealError),
     /// The end of what one side sealed hasn't arrived, although the network said so.
     #[error(
-        "{who} sealed {sealed} fragments of messages and notes, but {opened} arrived: the last ones were cut off on the way; the \
-         data path is under attack, or broken"
+        "{who} sealed {sealed} fragments of messages and notes, but {opened} arrived: the last ones were \
+         cut off on the way; the data path is under attack, or broken"
     )]
     Truncated {
         /// Whose.
@@ -89,9 +89,9 @@ pub enum SessionError {
     Sealing(SealError),
     /// The peer wants RDMA packets sent to an address that isn't its own.
     #[error(
-        "the peer is connected from {connected} but names {named} as its RDMA address: packets are only sent to the host that \
-         was authenticated; connect by the address that the RDMA device has (on the peer: --device embedded:{connected}, or \
-         NAME:PORT:GID_INDEX with the GID of {connected})"
+        "the peer is connected from {connected} but names {named} as its RDMA address: packets are only \
+         sent to the host that was authenticated; connect by the address that the RDMA device has (on the \
+         peer: --device embedded:{connected}, or NAME:PORT:GID_INDEX with the GID of {connected})"
     )]
     ForeignAddress {
         /// Where the control connection comes from.
@@ -101,7 +101,8 @@ pub enum SessionError {
     },
     /// The server doesn't allow this client to do that. Nothing was done.
     #[error(
-        "the server doesn't allow this client the operation {operation:?}: its list of allowed clients says what each may do"
+        "the server doesn't allow this client the operation {operation:?}: its list of allowed clients says \
+         what each may do"
     )]
     NotAllowed {
         /// What was tried, as the list calls it.
@@ -109,8 +110,8 @@ pub enum SessionError {
     },
     /// A client that may not read wants to change a part of a slot that it has written before. Nothing was done.
     #[error(
-        "a part of a sealed slot that was written before can be changed only by a client that may read the rest of it: write whole slots \
-         of 4096 bytes, or have the server allow \"read\" too"
+        "a part of a sealed slot that was written before can be changed only by a client that may read the \
+         rest of it: write whole slots of 4096 bytes, or have the server allow \"read\" too"
     )]
     PartOfSlot,
     /// The client did what it may not; its own library would have told it.
@@ -121,8 +122,8 @@ pub enum SessionError {
     },
     /// Whoever sent a message was cancelled in its middle.
     #[error(
-        "a message was cut short: what sent it was cancelled when a part of it was on its way, and the peer would take the next \
-         message for its rest; let sending come to its end"
+        "a message was cut short: what sent it was cancelled when a part of it was on its way, and the peer \
+         would take the next message for its rest; let sending come to its end"
     )]
     CutShort,
     /// The client isn't on the server's list.
@@ -202,8 +203,9 @@ pub enum SessionError {
     NoRegion,
     /// The server withholds counters.
     #[error(
-        "the server gives this client no counters for atomic operations (they can't be sealed): start it with --counters on if they may \
-         travel in clear, and allow this client \"atomic\" if it has a list of allowed clients"
+        "the server gives this client no counters for atomic operations (they can't be sealed): start it \
+         with --counters on if they may travel in clear, and allow this client \"atomic\" if it has a list \
+         of allowed clients"
     )]
     NoCounters,
     /// An RDMA operation failed.
@@ -319,8 +321,8 @@ fn disagreement(own: SealPolicy) -> String {
         SealPolicy::Optional | SealPolicy::Required => ("this side", "the peer"),
     };
     format!(
-        "{insists} requires it to be sealed, {refuses} has sealing off; start {refuses} without --seal off, or, if the data may travel \
-         in clear, {insists} with --seal optional"
+        "{insists} requires it to be sealed, {refuses} has sealing off; start {refuses} without --seal off, \
+         or, if the data may travel in clear, {insists} with --seal optional"
     )
 }
 
@@ -344,8 +346,8 @@ fn meaning(status: Status) -> &'static str {
         }
         Status::RnrRetryExceeded => "the peer posts no receive requests",
         Status::Flushed => {
-            "the connection had failed before: a request of this side's failed, or one in the peer's name was refused (the device \
-             counts those by reason)"
+            "the connection had failed before: a request of this side's failed, or one in the peer's name \
+             was refused (the device counts those by reason)"
         }
         _ => "the connection is unusable; open a new session",
     }

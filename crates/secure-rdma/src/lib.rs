@@ -7,9 +7,9 @@
 //! | [`allow`] | the list of allowed clients, and what each may do |
 //! | [`control`] | the records that client and server exchange inside TLS |
 //! | [`seal`] | end-to-end encryption of messages and of memory for one-sided access |
-//! | `session` | the bootstrap of a queue pair inside TLS, and the open session: messages, one-sided operations, close |
+//! | `session` | bootstrap of a queue pair inside TLS; the open session: messages, one-sided operations |
 //! | `client`, `server` | opening sessions: one at a time, or many |
-//! | `guests`, `watch` | when a server's rules change: ending what they don't allow any more, noticing that files have changed |
+//! | `guests`, `watch` | noticing that a server's rules have changed, and ending what they don't allow any more |
 #![forbid(unsafe_code)]
 
 pub mod allow;

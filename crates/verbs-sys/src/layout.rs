@@ -126,7 +126,8 @@ fn structures_and_constants_are_as_the_c_compiler_sees_them() {
             expected.push(format!("{name}: {size} or more, aligned to {align}"));
             writeln!(
                 body,
-                r#"printf("{name}: %zu or more, aligned to %zu\n", sizeof({c_type}) < {size} ? sizeof({c_type}) : {size}, _Alignof({c_type}));"#
+                r#"printf("{name}: %zu or more, aligned to %zu\n", sizeof({c_type}) < {size} ? \
+                    sizeof({c_type}) : {size}, _Alignof({c_type}));"#
             )
         } else {
             expected.push(format!("{name}: {size}, aligned to {align}"));
@@ -140,7 +141,8 @@ fn structures_and_constants_are_as_the_c_compiler_sees_them() {
             expected.push(format!("{name}.{field}: {size} at {offset}"));
             writeln!(
                 body,
-                r#"printf("{name}.{field}: %zu at %zu\n", sizeof((({c_type} *)0)->{field}), offsetof({c_type}, {field}));"#
+                r#"printf("{name}.{field}: %zu at %zu\n", sizeof((({c_type} *)0)->{field}), \
+                    offsetof({c_type}, {field}));"#
             )
             .unwrap();
         }
@@ -189,7 +191,8 @@ fn functions_have_the_types_that_the_header_gives_them() {
         // In parentheses, lest a macro of that name takes its place.
         writeln!(
             body,
-            r#"printf("%s", __builtin_types_compatible_p(__typeof__((&({name}))), {result} (*)({arguments})) ? "" : "{name}: not {result} ({arguments})\n");"#
+            r#"printf("%s", __builtin_types_compatible_p(__typeof__((&({name}))), {result} \
+                (*)({arguments})) ? "" : "{name}: not {result} ({arguments})\n");"#
         )
         .unwrap();
     }

@@ -10,9 +10,9 @@
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | `library`, `data_path` | the functions: those that the library exports, and those that C compiles into the caller |
+//! | `library`, `data_path` | functions that the library exports, and those that C compiles into the caller |
 //! | `device`, `port`, `gid` | devices, opened devices, ports, addresses |
-//! | `memory`, `queue_pair`, `completion`, `event` | protection domains, regions, queue pairs, completion queues, events |
+//! | `memory`, `queue_pair`, `completion`, `event` | domains, regions, queue pairs, completion queues, events |
 //! | `work_request` | what is posted |
 //! | `layout` | tests only: all of it against the C compiler and the header |
 //!
@@ -24,7 +24,8 @@
 #![allow(non_camel_case_types, reason = "the names of the C header")]
 #![allow(
     missing_debug_implementations,
-    reason = "regions, work requests and queue pair attributes hold keys and packet sequence numbers, which aren't to be printed"
+    reason = "regions, work requests and queue pair attributes hold keys and packet sequence numbers, which \
+        aren't to be printed"
 )]
 
 #[macro_use]

@@ -20,8 +20,8 @@ const SONAME: &str = "libibverbs.so.1";
 pub enum LoadError {
     /// It isn't there, or the system can't load it.
     #[error(
-        "cannot load {library}: {said}; install it (Debian, Ubuntu: apt-get install libibverbs1 ibverbs-providers; \
-         Fedora, RHEL: dnf install libibverbs)"
+        "cannot load {library}: {said}; install it (Debian, Ubuntu: apt-get install libibverbs1 \
+         ibverbs-providers; Fedora, RHEL: dnf install libibverbs)"
     )]
     Missing {
         /// What was asked for.
@@ -31,8 +31,9 @@ pub enum LoadError {
     },
     /// It is there, but a function isn't: it is too old.
     #[error(
-        "{library} is there, but its function {symbol} isn't: {said}; install rdma-core 44 or later (Debian, Ubuntu: \
-         apt-get install libibverbs1 ibverbs-providers; Fedora, RHEL: dnf install libibverbs)"
+        "{library} is there, but its function {symbol} isn't: {said}; install rdma-core 44 or later \
+         (Debian, Ubuntu: apt-get install libibverbs1 ibverbs-providers; Fedora, RHEL: dnf install \
+         libibverbs)"
     )]
     Incomplete {
         /// What was asked for.
@@ -174,7 +175,8 @@ functions! {
     /// ibv_query_gid_ex(3), whose last argument, the size of [`ibv_gid_entry`], C's header adds. `flags` is
     /// 0.
     fn _ibv_query_gid_ex(
-        context: *mut ibv_context, port_num: u32, gid_index: u32, entry: *mut ibv_gid_entry, flags: u32, entry_size: usize,
+        context: *mut ibv_context, port_num: u32, gid_index: u32, entry: *mut ibv_gid_entry, flags: u32,
+        entry_size: usize,
     ) -> c_int;
 
     /// A line of a port's partition key table: ibv_query_pkey(3).
@@ -207,7 +209,8 @@ functions! {
 
     /// Makes a completion queue for at least `cqe` completions: ibv_create_cq(3).
     fn ibv_create_cq(
-        context: *mut ibv_context, cqe: c_int, cq_context: *mut c_void, channel: *mut ibv_comp_channel, comp_vector: c_int,
+        context: *mut ibv_context, cqe: c_int, cq_context: *mut c_void, channel: *mut ibv_comp_channel,
+        comp_vector: c_int,
     ) -> *mut ibv_cq;
 
     /// Destroys a completion queue, once all of its events are acknowledged: ibv_destroy_cq(3).

@@ -25,8 +25,9 @@ pub enum Error {
     },
     /// libibverbs works, but the kernel has no RDMA device at all.
     #[error(
-        "there is no RDMA device {asked}: libibverbs finds none at all; Soft-RoCE is made by `rdma link add rxe0 type rxe netdev eth0` \
-         (as root; kernel module rdma_rxe), a card needs its driver; or use --device embedded, which needs neither"
+        "there is no RDMA device {asked}: libibverbs finds none at all; Soft-RoCE is made by `rdma link add \
+         rxe0 type rxe netdev eth0` (as root; kernel module rdma_rxe), a card needs its driver; or use \
+         --device embedded, which needs neither"
     )]
     NoDevices {
         /// The device that was asked for.
@@ -42,8 +43,9 @@ pub enum Error {
     },
     /// A device has no port that could be used.
     #[error(
-        "RDMA device {device} can't be used: {found}; bring the network interface under it up (`ip link set … up`; `rdma link` \
-         shows which it is), plug the cable, or on InfiniBand see that a subnet manager runs"
+        "RDMA device {device} can't be used: {found}; bring the network interface under it up (`ip link set \
+         … up`; `rdma link` shows which it is), plug the cable, or on InfiniBand see that a subnet manager \
+         runs"
     )]
     Inactive {
         /// The device.
@@ -73,8 +75,9 @@ pub enum Error {
     },
     /// No GID of the device belongs to that address.
     #[error(
-        "{device} has no GID for the address {address}, by which the peer reaches this host; it has {have}: let the peer connect by \
-         one of these addresses, or choose a GID yourself: --device NAME:PORT:GID_INDEX"
+        "{device} has no GID for the address {address}, by which the peer reaches this host; it has {have}: \
+         let the peer connect by one of these addresses, or choose a GID yourself: --device \
+         NAME:PORT:GID_INDEX"
     )]
     NoGid {
         /// The device and its port.

@@ -33,19 +33,20 @@ pub enum DeviceSelector {
 pub enum SelectorError {
     /// Nothing was given.
     #[error(
-        "a device's name can't be empty; give auto, embedded, embedded:ADDR, or a device that `secure-rdma devices` lists"
+        "a device's name can't be empty; give auto, embedded, embedded:ADDR, or a device that `secure-rdma \
+         devices` lists"
     )]
     Empty,
     /// What follows `embedded:` isn't an address.
     #[error(
-        "embedded:{0} doesn't name an address: give embedded:ADDR or embedded:ADDR:PORT, for example embedded:127.0.0.1, \
-         embedded:::1 or embedded:[::1]:4792"
+        "embedded:{0} doesn't name an address: give embedded:ADDR or embedded:ADDR:PORT, for example \
+         embedded:127.0.0.1, embedded:::1 or embedded:[::1]:4792"
     )]
     Address(String),
     /// What follows a device's name isn't a port and a GID index.
     #[error(
-        "{0:?} names no device: give NAME, NAME:PORT or NAME:PORT:GID_INDEX with a port from 1 to 255 and a GID index from 0 to \
-         65535, for example rxe0 or mlx5_0:1:3"
+        "{0:?} names no device: give NAME, NAME:PORT or NAME:PORT:GID_INDEX with a port from 1 to 255 and a \
+         GID index from 0 to 65535, for example rxe0 or mlx5_0:1:3"
     )]
     Place(String),
 }

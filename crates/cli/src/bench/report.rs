@@ -55,7 +55,8 @@ impl Report {
             None => "NOT sealed".into(),
         };
         format!(
-            "{} {measure}{way}, device {device}, with {peer}; queue pairs {queue_pairs}; path MTU {path_mtu}; data path: {path}\n{columns}",
+            "{} {measure}{way}, device {device}, with {peer}; queue pairs {queue_pairs}; path MTU \
+             {path_mtu}; data path: {path}\n{columns}",
             operation.name()
         )
     }
@@ -63,8 +64,9 @@ impl Report {
 
 const BANDWIDTH: &str = " #bytes     #iterations    BW peak[Gb/sec]    BW average[Gb/sec]   MsgRate[Mpps]";
 
-const LATENCY: &str = " #bytes #iterations    t_min[usec]    t_max[usec]  t_typical[usec]    t_avg[usec]    t_stdev[usec]   \
-                       99% percentile[usec]   99.9% percentile[usec]";
+const LATENCY: &str = " #bytes \
+    #iterations    t_min[usec]    t_max[usec]  t_typical[usec]    t_avg[usec]    t_stdev[usec]   99% \
+    percentile[usec]   99.9% percentile[usec]";
 
 /// The result of one size.
 #[derive(Debug, Serialize)]
@@ -120,8 +122,8 @@ impl fmt::Display for Row {
             ),
             Numbers::Latency(Latency { min, max, typical, average, deviation, p99, p999 }) => write!(
                 f,
-                " {bytes:<7} {iterations:<13} {min:<14.2} {max:<12.2} {typical:<18.2} {average:<14.2} {deviation:<15.2} {p99:<22.2} \
-                 {p999:.2}"
+                " {bytes:<7} {iterations:<13} {min:<14.2} {max:<12.2} {typical:<18.2} {average:<14.2} \
+                 {deviation:<15.2} {p99:<22.2} {p999:.2}"
             ),
         }
     }

@@ -71,7 +71,8 @@ impl Request {
         {
             if given && sealed {
                 return usage(format!(
-                    "{flag} is for queue pairs in clear, and this is a sealed session: leave {flag} away, or add --seal off"
+                    "{flag} is for queue pairs in clear, and this is a sealed session: leave {flag} away, \
+                     or add --seal off"
                 ));
             }
         }

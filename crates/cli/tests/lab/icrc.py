@@ -2,9 +2,10 @@
 
 usage: icrc.py CAPTURE
 
-IPv4 packets are checked by scapy's own RoCE layer, an implementation that shares nothing with the one under test. That
-layer leaves IPv6 out; IPv6 packets are checked with zlib's CRC-32 over the fields that the InfiniBand specification's annex
-A17 (RoCEv2) names. For each packet it is also tried that its ICRC doesn't fit any more when one bit is changed.
+IPv4 packets are checked by scapy's own RoCE layer, an implementation that shares nothing with the one under
+test. That layer leaves IPv6 out; IPv6 packets are checked with zlib's CRC-32 over the fields that the InfiniBand
+specification's annex A17 (RoCEv2) names. For each packet it is also tried that its ICRC doesn't fit any more
+when one bit is changed.
 """
 
 import json

@@ -61,7 +61,8 @@ pub enum RegisterError {
     Access(#[from] AccessError),
     /// The region would be empty or reach outside the mapping.
     #[error(
-        "a region of {len} bytes at offset {offset} of a mapping of {size}: it must have at least one byte and lie inside"
+        "a region of {len} bytes at offset {offset} of a mapping of {size}: it must have at least one byte \
+         and lie inside"
     )]
     Range {
         /// Where it should begin.

@@ -194,7 +194,8 @@ mod tests {
             "fe80::fc:ff:fe00:1",         // from a network card's address
             "fe80::5352:1:c000:202:9c40", // the marker, but not in fe80::/64
             "fe80::5353:c000:202:9c40",   // nearly the marker
-            "fe80::5152:c0ff:fe02:9c40", // a card's address 53-52-c0-02-9c-40 would be multicast; its neighbour isn't marked
+            // A card's address 53-52-c0-02-9c-40 would be multicast; its neighbour isn't marked.
+            "fe80::5152:c0ff:fe02:9c40",
             "febf::5352:c000:202:9c40",
         ] {
             assert_eq!(gid(text).endpoint(), Err(GidError::LinkLocal(gid(text))), "{text}");

@@ -47,8 +47,8 @@ pub struct Socket {
 pub enum BindError {
     /// The address and port are taken.
     #[error(
-        "{0} is in use: by another process (ss -ulpn shows it), or by the kernel's rdma_rxe, which takes UDP port 4791 on all \
-         addresses (rdma link shows it); stop it, or use another address or port"
+        "{0} is in use: by another process (ss -ulpn shows it), or by the kernel's rdma_rxe, which takes \
+         UDP port 4791 on all addresses (rdma link shows it); stop it, or use another address or port"
     )]
     InUse(SocketAddr),
     /// The address isn't one of this host's.
@@ -257,7 +257,8 @@ impl Socket {
     /// Segmentation offload fails where the same datagrams pass one by one.
     pub(super) fn gso_fails(&self) {
         if self.gso.swap(false, Ordering::Relaxed) {
-            tracing::info!(local = %self.local, "the system refuses UDP segmentation offload; sending datagrams one by one");
+            tracing::info!(local = %self.local, "the system refuses UDP segmentation offload; sending \
+                datagrams one by one");
         }
     }
 

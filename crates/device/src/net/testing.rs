@@ -55,7 +55,8 @@ pub(crate) fn in_namespace(test: &str, programs: &[&str], setup: &str) -> bool {
     }
     let Some(namespace) = namespace_options(programs) else {
         let missing = format!(
-            "{test} needs a network namespace (unshare --net) and in it {programs:?}, and didn't get that: NOT PROVED on this machine"
+            "{test} needs a network namespace (unshare --net) and in it {programs:?}, and didn't get that: \
+             NOT PROVED on this machine"
         );
         assert!(env::var("CI").as_deref() != Ok("true"), "{missing}");
         // Past the capture: it must be seen though the test doesn't fail.

@@ -388,12 +388,14 @@ impl QueuePairCore {
                     outgoing.commit_alone(len, path.peer, icrc);
                     continue;
                 }
-                let request = path.segmentation.is_on_trial().then(|| request_psn(outgoing.slot(), len)).flatten();
+                let request =
+                    path.segmentation.is_on_trial().then(|| request_psn(outgoing.slot(), len)).flatten();
                 let place = outgoing.commit(len, path.peer, icrc);
                 let losses = protocol.losses();
                 if request.is_some_and(|psn| path.segmentation.sent(psn, place, losses)) {
                     self.surroundings.counters.gso_distrusted();
-                    tracing::info!(peer = %path.peer, "packets sent by segmentation offload don't arrive; sending them one by one");
+                    tracing::info!(peer = %path.peer, "packets sent by segmentation offload don't arrive; \
+                        sending them one by one");
                 }
             }
             flush(outgoing);

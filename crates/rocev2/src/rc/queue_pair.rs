@@ -249,7 +249,8 @@ impl<M: Memory> QueuePair<M> {
     /// [`Self::poll_transmit`].
     pub fn handle_packet(&mut self, now: Time, packet: &Packet<'_>, memory: &M) -> Result<(), Refusal> {
         if self.state == State::Error
-            && matches!(packet.headers.bth.opcode, Opcode::Known { transport: Transport::Rc, operation } if operation.is_request())
+            && let Opcode::Known { transport: Transport::Rc, operation } = packet.headers.bth.opcode
+            && operation.is_request()
         {
             self.responder.refuse_again(packet.headers.bth.psn);
         }

@@ -1,6 +1,6 @@
 //! | module | what it holds |
 //! |---|---|
-//! | `rng`, `memory`, `world`, `workload` | seeds; memory in safe Rust; two hosts joined by two links; work for them, with its checks |
+//! | `rng`, `memory`, `world`, `workload` | seeds; memory in safe Rust; two hosts, two links; checked work for them |
 //! | `lone` | one queue pair and a peer whose packets are written by hand |
 //! | the others | the proofs |
 

@@ -37,7 +37,8 @@ pub enum CertsError {
         limit: u64,
     },
     /// A directory that someone else could put other certificates into.
-    #[error("{path} can be written by others (mode {mode:03o}), who could replace the certificates in it: chmod go-w {path}", path = path.display())]
+    #[error("{path} can be written by others (mode {mode:03o}), who could replace the certificates in it: \
+        chmod go-w {path}", path = path.display())]
     DirectoryOpen {
         /// Which one.
         path: PathBuf,
@@ -45,7 +46,8 @@ pub enum CertsError {
         mode: u32,
     },
     /// A directory that belongs to someone else.
-    #[error("{path} belongs to user {owner}, who could replace the certificates in it: use a directory of your own", path = path.display())]
+    #[error("{path} belongs to user {owner}, who could replace the certificates in it: use a directory of \
+        your own", path = path.display())]
     DirectoryForeign {
         /// Which one.
         path: PathBuf,
@@ -59,7 +61,8 @@ pub enum CertsError {
         path: PathBuf,
     },
     /// A private key that others can read.
-    #[error("{path} can be used by others (mode {mode:03o}): a private key must not be. If nobody has copied it, chmod 600 {path}; else issue another", path = path.display())]
+    #[error("{path} can be used by others (mode {mode:03o}): a private key must not be. If nobody has \
+        copied it, chmod 600 {path}; else issue another", path = path.display())]
     KeyOpen {
         /// Which one.
         path: PathBuf,
@@ -83,7 +86,8 @@ pub enum CertsError {
         reason: String,
     },
     /// A key that belongs to another certificate.
-    #[error("the key {key} is not that of the certificate {certificate}", key = key.display(), certificate = certificate.display())]
+    #[error("the key {key} is not that of the certificate \
+        {certificate}", key = key.display(), certificate = certificate.display())]
     KeyMismatch {
         /// The certificate.
         certificate: PathBuf,
@@ -91,7 +95,8 @@ pub enum CertsError {
         key: PathBuf,
     },
     /// A certificate that can't vouch for others.
-    #[error("{path} holds the certificate of {subject}, which is not a CA: give that of the CA that issued it", path = path.display())]
+    #[error("{path} holds the certificate of {subject}, which is not a CA: give that of the CA that issued \
+        it", path = path.display())]
     NotAnAuthority {
         /// The file.
         path: PathBuf,
@@ -107,7 +112,9 @@ pub enum CertsError {
         reason: String,
     },
     /// A revocation list whose time is over.
-    #[error("the revocation list of {issuer} in {path} ended on {next_update}: who has been revoked since nobody knows. Get a new one from that CA (of a private CA: secure-rdma certs revoke)", path = path.display())]
+    #[error("the revocation list of {issuer} in {path} ended on {next_update}: who has been revoked since \
+        nobody knows. Get a new one from that CA (of a private CA: secure-rdma certs \
+        revoke)", path = path.display())]
     RevocationsExpired {
         /// The file.
         path: PathBuf,
@@ -117,7 +124,8 @@ pub enum CertsError {
         next_update: Timestamp,
     },
     /// A revocation list that the CA whose name it gives hasn't signed.
-    #[error("the revocation list of {issuer} in {path} is not signed by that CA's key: it is another CA's of that name, or was changed", path = path.display())]
+    #[error("the revocation list of {issuer} in {path} is not signed by that CA's key: it is another CA's \
+        of that name, or was changed", path = path.display())]
     RevocationsForged {
         /// The file.
         path: PathBuf,
@@ -125,7 +133,8 @@ pub enum CertsError {
         issuer: String,
     },
     /// No revocation list by a CA whose certificates are to be checked.
-    #[error("{path} has no revocation list of the CA {authority}, whose certificates would all be refused: add it", path = path.display())]
+    #[error("{path} has no revocation list of the CA {authority}, whose certificates would all be refused: \
+        add it", path = path.display())]
     RevocationsMissing {
         /// The file.
         path: PathBuf,
@@ -134,14 +143,16 @@ pub enum CertsError {
     },
     /// A CA that may not sign revocation lists.
     #[error(
-        "the CA {authority} may not sign revocation lists (its key usage lacks cRLSign): make another with `secure-rdma certs init` in a new directory, or do without revocation"
+        "the CA {authority} may not sign revocation lists (its key usage lacks cRLSign): make another with \
+         `secure-rdma certs init` in a new directory, or do without revocation"
     )]
     CannotRevoke {
         /// Which one.
         authority: String,
     },
     /// A certificate that this CA can't revoke.
-    #[error("{path} is not a certificate that the CA in {dir} has issued: only the CA that issued it can revoke it", path = path.display(), dir = dir.display())]
+    #[error("{path} is not a certificate that the CA in {dir} has issued: only the CA that issued it can \
+        revoke it", path = path.display(), dir = dir.display())]
     NotIssuedHere {
         /// The certificate's file.
         path: PathBuf,
@@ -155,7 +166,8 @@ pub enum CertsError {
         key: PathBuf,
     },
     /// A CA whose time is over.
-    #[error("the CA in {path} ended on {not_after}: move it and its key away, make another, and give clients its fingerprint", path = path.display())]
+    #[error("the CA in {path} ended on {not_after}: move it and its key away, make another, and give \
+        clients its fingerprint", path = path.display())]
     AuthorityExpired {
         /// The file.
         path: PathBuf,
@@ -163,13 +175,15 @@ pub enum CertsError {
         not_after: Timestamp,
     },
     /// A directory without a CA.
-    #[error("there is no CA in {dir}: start a server on this account first, or say whom to trust with --ca FILE or --pin sha256:… (the server prints it at its start)", dir = dir.display())]
+    #[error("there is no CA in {dir}: start a server on this account first, or say whom to trust with --ca \
+        FILE or --pin sha256:… (the server prints it at its start)", dir = dir.display())]
     NoAuthority {
         /// Which one.
         dir: PathBuf,
     },
     /// A certificate has to be issued, and the CA's key isn't there.
-    #[error("the certificate {certificate} is needed ({reason}), and the CA's key {key} to issue it with is not there", certificate = certificate.display(), key = key.display())]
+    #[error("the certificate {certificate} is needed ({reason}), and the CA's key {key} to issue it with is \
+        not there", certificate = certificate.display(), key = key.display())]
     NoAuthorityKey {
         /// The certificate to issue.
         certificate: PathBuf,
@@ -186,7 +200,8 @@ pub enum CertsError {
     },
     /// A name that no file of the store may have.
     #[error(
-        "{0:?} can't name a certificate's files: use letters, digits, '-', '_' and '.', not first a '.', not last \"-key\", and none of \"ca\", \"server\" and \"crl\""
+        "{0:?} can't name a certificate's files: use letters, digits, '-', '_' and '.', not first a '.', \
+         not last \"-key\", and none of \"ca\", \"server\" and \"crl\""
     )]
     FileName(String),
     /// The server's certificate is good for none of its names, or not now.

@@ -62,7 +62,8 @@ impl fmt::Debug for Serial {
 /// Text that isn't a serial number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "a serial number is serial: and 2 to 40 hexadecimal digits, an even number of them, as `secure-rdma certs show` prints it"
+    "a serial number is serial: and 2 to 40 hexadecimal digits, an even number of them, as `secure-rdma \
+     certs show` prints it"
 )]
 pub struct ParseSerialError;
 

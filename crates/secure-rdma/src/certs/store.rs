@@ -144,7 +144,8 @@ impl Store {
                 Identity::load(&self.certificate_path(SERVER), &self.key_path(SERVER))
             }
             (None, Some(identity)) => {
-                warn!(%reason, key = %key.display(), "the server certificate should be replaced, but the CA's key is not there");
+                warn!(%reason, key = %key.display(), "the server certificate should be replaced, but the \
+                    CA's key is not there");
                 Ok(identity)
             }
             (None, None) => {

@@ -9,8 +9,8 @@ use rustls::CipherSuite;
 pub enum SealError {
     /// A fragment of a message isn't what the peer sealed next. The session has to end.
     #[error(
-        "fragment {counter} of the peer's sealed messages is not authentic: it was forged, changed, replayed, left out or \
-         reordered on the way"
+        "fragment {counter} of the peer's sealed messages is not authentic: it was forged, changed, \
+         replayed, left out or reordered on the way"
     )]
     Message {
         /// How many fragments were authentic before it.
@@ -36,8 +36,8 @@ pub enum SealError {
     },
     /// A slot doesn't hold what the peer has said that it wrote there. The session has to end.
     #[error(
-        "slot {slot} of the sealed region is older than what the peer said it has written there: a WRITE was withheld though it was \
-         acknowledged, or older data was put back"
+        "slot {slot} of the sealed region is older than what the peer said it has written there: a WRITE \
+         was withheld though it was acknowledged, or older data was put back"
     )]
     Withheld {
         /// Which slot.

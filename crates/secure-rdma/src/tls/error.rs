@@ -55,7 +55,8 @@ pub enum TlsError {
         found: String,
     },
     /// The server's certificate is for other names.
-    #[error("the server's certificate is not for {expected} but for {names}: connect under one of those names, or have the server's certificate issued for {expected} too", names = list(presented))]
+    #[error("the server's certificate is not for {expected} but for {names}: connect under one of those \
+        names, or have the server's certificate issued for {expected} too", names = list(presented))]
     WrongName {
         /// The name that the client verifies.
         expected: String,
@@ -64,7 +65,8 @@ pub enum TlsError {
     },
     /// The peer's certificate, or its CA's, has ended.
     #[error(
-        "the {peer}'s certificate ended on {not_after}; it is {now} now: {remedy}, unless this side's clock is wrong", remedy = renewal(*peer)
+        "the {peer}'s certificate ended on {not_after}; it is {now} now: {remedy}, unless this side's clock \
+         is wrong", remedy = renewal(*peer)
     )]
     Expired {
         /// Whose certificate.
@@ -94,7 +96,8 @@ pub enum TlsError {
     },
     /// No revocation list tells of the peer's certificate.
     #[error(
-        "whether the {peer}'s certificate has been revoked isn't known: the revocation lists (--crl) have none of the CA that issued it,          or issued a CA between; add it"
+        "whether the {peer}'s certificate has been revoked isn't known: the revocation lists (--crl) have \
+         none of the CA that issued it, or issued a CA between; add it"
     )]
     RevocationUnknown {
         /// Whose certificate.
@@ -102,7 +105,9 @@ pub enum TlsError {
     },
     /// The revocation list that tells of the peer's certificate has ended.
     #[error(
-        "whether the {peer}'s certificate has been revoked isn't known: the revocation list (--crl) ended{when}; get a new one from that          CA (of a private CA: secure-rdma certs revoke)", when = ended(*next_update)
+        "whether the {peer}'s certificate has been revoked isn't known: the revocation list (--crl) \
+         ended{when}; get a new one from that          CA (of a private CA: secure-rdma certs \
+         revoke)", when = ended(*next_update)
     )]
     RevocationsExpired {
         /// Whose certificate.
@@ -146,7 +151,8 @@ pub enum TlsError {
     },
     /// The peer doesn't speak TLS.
     #[error(
-        "the {peer} sent what is not TLS ({reason}): it is not a secure-rdma {peer}, or something on the path changed its bytes"
+        "the {peer} sent what is not TLS ({reason}): it is not a secure-rdma {peer}, or something on the \
+         path changed its bytes"
     )]
     NotTls {
         /// Who sent it.
@@ -162,7 +168,8 @@ pub enum TlsError {
     },
     /// The peer speaks TLS, but not this protocol inside it.
     #[error(
-        "the {peer} speaks TLS but not secure-rdma/1 (ALPN): it is another service's {peer}, or another version of this one's"
+        "the {peer} speaks TLS but not secure-rdma/1 (ALPN): it is another service's {peer}, or another \
+         version of this one's"
     )]
     Protocol {
         /// Who doesn't.
@@ -308,17 +315,20 @@ fn not_trusted(attempt: Option<&Attempt<'_>>, found: Option<&CertificateInfo>) -
     match attempt.trust {
         Trust::Pin(pin) if attempt.presented.first().is_some_and(|der| Fingerprint::of(der) == *pin) => {
             format!(
-                "{pin} is the fingerprint of the server's own certificate; give that of its CA, which the server prints at its start"
+                "{pin} is the fingerprint of the server's own certificate; give that of its CA, which the \
+                 server prints at its start"
             )
         }
         Trust::Pin(pin) => {
             format!(
-                "it is by {issuer}, and not by the CA {pin}. Compare that with the fingerprint that the server prints at its start"
+                "it is by {issuer}, and not by the CA {pin}. Compare that with the fingerprint that the \
+                 server prints at its start"
             )
         }
         trust => {
             format!(
-                "it is by {issuer}; {trust} would be trusted. If {} is the right server, give its CA: --ca FILE or --pin sha256:… (the server prints it at its start)",
+                "it is by {issuer}; {trust} would be trusted. If {} is the right server, give its CA: --ca \
+                 FILE or --pin sha256:… (the server prints it at its start)",
                 attempt.name
             )
         }
@@ -374,7 +384,8 @@ fn meaning(peer: Peer, alert: AlertDescription) -> String {
         (Peer::Server, A::CertificateExpired) => "this client's certificate has ended, or not begun",
         (Peer::Server, A::UnsupportedCertificate) => "this client's certificate was not issued for a client",
         (Peer::Client, A::UnknownCA | A::DecryptError) => {
-            "it doesn't trust this server's CA: it needs --ca FILE or --pin with the fingerprint that this server printed at its start"
+            "it doesn't trust this server's CA: it needs --ca FILE or --pin with the fingerprint that this \
+             server printed at its start"
         }
         (Peer::Client, A::BadCertificate) => {
             "this server's certificate is not for the name that it connects to"

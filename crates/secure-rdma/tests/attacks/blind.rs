@@ -147,7 +147,9 @@ async fn play() -> Vec<Line> {
             "1".into(),
             "0".into(),
             "1 as `remote_access`; the connection has ended".into(),
-            "2^31 connections, **extrapolated** from one guess a connection to 32 bits, and for each the packets above".into(),
+            "2^31 connections, **extrapolated** from one guess a connection to 32 bits, and for each the \
+             packets above"
+                .into(),
         ],
     });
     lines

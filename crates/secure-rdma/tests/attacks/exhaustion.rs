@@ -78,8 +78,8 @@ fn handshakes() -> Played {
             let (mut late, mut server) = world.session().await;
             serves(&mut late, &mut server).await;
         }
-        let words = "limits on their number and their time hold: who is there is served on, further connections are closed at once \
-                     until one has ended";
+        let words = "limits on their number and their time hold: who is there is served on, further \
+            connections are closed at once until one has ended";
         Ok(Outcome::new(words, words))
     })
 }
@@ -122,8 +122,9 @@ fn flood() -> Played {
             flooding.join().unwrap();
             serves(&mut client, &mut server).await;
         }
-        let words = "the others' operations all complete; each packet is counted by its reason (`unknown_queue_pair`, \
-                     `out_of_sequence`, `icrc`). Not prevented: that it takes time and bandwidth";
+        let words = "the others' operations all complete; each packet is counted by its reason \
+                     (`unknown_queue_pair`, `out_of_sequence`, `icrc`). Not prevented: that it takes time \
+                     and bandwidth";
         Ok(Outcome::new(words, words))
     })
 }

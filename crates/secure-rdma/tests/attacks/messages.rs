@@ -359,8 +359,8 @@ fn left_out() -> Played {
                 let (left, stayed) = goodbye(client, server).await;
                 left.unwrap();
                 stayed.unwrap();
-                return "the sender takes it for delivered; the next message is delivered after the gap, and neither side \
-                        ever notices"
+                return "the sender takes it for delivered; the next message is delivered after the gap, and \
+                    neither side ever notices"
                     .into();
             }
             refused_by_server(&mut server, &mut client, 1).await
@@ -465,12 +465,17 @@ fn write_missed() -> Played {
             if open {
                 left.unwrap();
                 stayed.unwrap();
-                return "both sides end in good order; the server's program has read what was there before".into();
+                return "both sides end in good order; the server's program has read what was there before"
+                    .into();
             }
             let error = stayed.unwrap_err();
             assert!(matches!(error, SessionError::Forged(SealError::Withheld { slot: 0 })), "{error}");
             assert_told(&error, &left.unwrap_err());
-            format!("the server's program, which wasn't told yet, has read older bytes of the client's; at the end, {}", ended(Side::Server, &error).trim_start_matches("no wrong byte; "))
+            format!(
+                "the server's program, which wasn't told yet, has read older bytes of the client's; at \
+                the end, {}",
+                ended(Side::Server, &error).trim_start_matches("no wrong byte; ")
+            )
         })
     })
 }
@@ -593,14 +598,12 @@ fn a_message_cut_off_at_the_end_is_missed_by_a_side_that_leaves_without_looking(
 }
 
 #[test]
-fn a_write_that_never_arrived_goes_unnoticed_in_an_open_session_and_is_missed_by_the_reader_of_a_sealed_one_after_a_message()
- {
+fn a_lost_write_is_unnoticed_in_an_open_session_and_missed_by_the_reader_of_a_sealed_one_after_a_message() {
     let _ = WRITE_WITHHELD.play();
 }
 
 #[test]
-fn a_write_that_never_arrived_goes_unnoticed_in_an_open_session_and_is_missed_by_the_reader_of_a_sealed_one_after_its_end()
- {
+fn a_lost_write_is_unnoticed_in_an_open_session_and_missed_by_the_reader_of_a_sealed_one_after_its_end() {
     let _ = WRITE_CUT_OFF.play();
 }
 

@@ -12,36 +12,36 @@ const HEAD: &str = "\
 # What attacks do
 
 Each line is an attack that the tests carry out on real sessions over the embedded device
-(`crates/secure-rdma/tests/attacks`), once with an open data path (`--seal off`) and once with a sealed one, and this page is
-what came of it: the run fails if the page says anything else. On open sessions the attacks work, as
-[ReDMArk](https://www.usenix.org/conference/usenixsecurity21/presentation/rothenberger) (Rothenberger et al., USENIX Security
-2021) found; a test whose attack didn't would prove nothing. Where something else than sealing stands against an attack, it
-fails on both. Who can do what, and what nothing is done about, is in [SECURITY.md](../SECURITY.md); how sealing works, in
-[sealing.md](sealing.md).
+(`crates/secure-rdma/tests/attacks`), once with an open data path (`--seal off`) and once with a sealed one,
+and this page is what came of it: the run fails if the page says anything else. On open sessions the attacks
+work, as [ReDMArk](https://www.usenix.org/conference/usenixsecurity21/presentation/rothenberger) (Rothenberger
+et al., USENIX Security 2021) found; a test whose attack didn't would prove nothing. Where something else than
+sealing stands against an attack, it fails on both. Who can do what, and what nothing is done about, is in
+[SECURITY.md](../SECURITY.md); how sealing works, in [sealing.md](sealing.md).
 
-A1 to A6 are ReDMArk's attacks, and T1 to T3 its attackers: T1 is a client of the same server, T2 sends packets with any
-source address but sees none, T3 is on the path, sees every packet and can drop, change and repeat it. To play T3, the tests
-join two network namespaces by a third, whose program takes each packet from the one and hands it on to the other, or doesn't.
-That takes root: elsewhere these lines aren't tested, and the run says so. The other attacks run on the loopback interface, and
-“QPN, PSN” means that the attacker has been told these numbers, as if it had seen or [guessed](#blind-injection)
-them.
+A1 to A6 are ReDMArk's attacks, and T1 to T3 its attackers: T1 is a client of the same server, T2 sends
+packets with any source address but sees none, T3 is on the path, sees every packet and can drop, change and
+repeat it. To play T3, the tests join two network namespaces by a third, whose program takes each packet from
+the one and hands it on to the other, or doesn't. That takes root: elsewhere these lines aren't tested, and
+the run says so. The other attacks run on the loopback interface, and “QPN, PSN” means that the attacker has
+been told these numbers, as if it had seen or [guessed](#blind-injection) them.
 
-A note or a quoted sentence is the error that the program at that end gets, word for word. Where there is a note, the program
-at the other end gets the same after “the peer ended the session: ”. **In bold** is what works on sealed sessions
-too.
+A note or a quoted sentence is the error that the program at that end gets, word for word. Where there is a
+note, the program at the other end gets the same after “the peer ended the session: ”. **In bold** is what
+works on sealed sessions too.
 
-To write this page anew after a change, as root: `cargo test -p secure-rdma --test attacks the_page`, and copy the file that it
-names.
+To write this page anew after a change, as root: `cargo test -p secure-rdma --test attacks the_page`, and copy
+the file that it names.
 ";
 
 const BLIND: &str = "
 ## Blind injection
 
-How many packets it takes somebody off the path (T2) to have one taken, who is told all but some low bits of the numbers and
-tries every possibility, in an idle session. Of each set exactly one is taken, whatever the numbers are, so half as many are
-needed on average. The figures for all bits can't be run in a test and are **extrapolated** from that. While data flows the PSN
-moves on, and it takes up to twice as many. In an open session the packet that is taken is delivered; a sealed one ends as with
-“a forged SEND” above.
+How many packets it takes somebody off the path (T2) to have one taken, who is told all but some low bits of
+the numbers and tries every possibility, in an idle session. Of each set exactly one is taken, whatever the
+numbers are, so half as many are needed on average. The figures for all bits can't be run in a test and are
+**extrapolated** from that. While data flows the PSN moves on, and it takes up to twice as many. In an open
+session the packet that is taken is delivered; a sealed one ends as with “a forged SEND” above.
 
 | what the attacker has to guess | packets sent, all possibilities | taken | refused and counted | needed on average for all bits |
 |---|---|---|---|---|
@@ -75,7 +75,8 @@ fn markdown(parts: &[Part], before: &str) -> String {
     for Part { title, attacks } in parts {
         write!(
             page,
-            "\n## {title}\n\n| attack | attacker | what it has | open session | sealed session |\n|---|---|---|---|---|\n"
+            "\n## {title}\n\n| attack | attacker | what it has | open session | sealed session \
+             |\n|---|---|---|---|---|\n"
         )
         .expect("a string");
         for attack in *attacks {

@@ -105,14 +105,16 @@ impl End {
             (_, Some(PORT)) | (None, _) | (_, None) => {}
             (Some(ip @ IpAddr::V6(_)), Some(port)) => {
                 return Err(format!(
-                    "the device got UDP port {port} of {ip}, since {PORT} is taken, and an IPv6 GID has no room to tell \
-                     the peer so: stop what has {PORT} (ss -ulpn shows it), or give -d embedded:ADDR with another address"
+                    "the device got UDP port {port} of {ip}, since {PORT} is taken, and an IPv6 GID has no \
+                     room to tell the peer so: stop what has {PORT} (ss -ulpn shows it), or give -d \
+                     embedded:ADDR with another address"
                 )
                 .into());
             }
             (Some(ip @ IpAddr::V4(_)), Some(port)) => eprintln!(
-                "The device got UDP port {port} of {ip}, since {PORT} is taken. The GID tells an embedded device so, but a \
-                 kernel's or a network card's can't be the peer: they send to {PORT} alone."
+                "The device got UDP port {port} of {ip}, since {PORT} is taken. The GID tells an embedded \
+                 device so, but a kernel's or a network card's can't be the peer: they send to {PORT} \
+                 alone."
             ),
         }
         let lid = gid.lid.unwrap_or(0);

@@ -211,7 +211,8 @@ fn not_opened(name: &str, device: NonNull<ibv_device>, source: io::Error) -> Err
     let file = file.display();
     let advice = match source.raw_os_error() {
         Some(libc::EACCES | libc::EPERM) => format!(
-            "; this user may not use {file}: give it the right (a udev rule, or the group that `ls -l {file}` shows), or run as root"
+            "; this user may not use {file}: give it the right (a udev rule, or the group that `ls -l \
+             {file}` shows), or run as root"
         ),
         Some(libc::ENOENT | libc::ENODEV | libc::ENXIO) => format!(
             "; {file} isn't there: load the kernel module ib_uverbs, or hand the file into the container"

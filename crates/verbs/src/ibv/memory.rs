@@ -132,8 +132,9 @@ fn register_advice(error: &io::Error, len: usize) -> Cow<'static, str> {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Memlock).current;
     match limit {
         Some(limit) => format!(
-            "; the {len} bytes must be locked in memory, and this process may lock {} KiB in all: raise the limit (ulimit -l \
-             unlimited, memlock in /etc/security/limits.conf, LimitMEMLOCK=infinity for a systemd service), or run as root",
+            "; the {len} bytes must be locked in memory, and this process may lock {} KiB in all: raise the \
+             limit (ulimit -l unlimited, memlock in /etc/security/limits.conf, LimitMEMLOCK=infinity for a \
+             systemd service), or run as root",
             limit / 1024
         )
         .into(),

@@ -168,8 +168,8 @@ impl QueuePair {
                     own: own.to_string(),
                     peer: peer.gid,
                     reason: format!(
-                        "no way there was found ({source}); see `ip route get`, `ping` and the neighbour table, or choose another \
-                         GID: --device NAME:PORT:GID_INDEX"
+                        "no way there was found ({source}); see `ip route get`, `ping` and the neighbour \
+                         table, or choose another GID: --device NAME:PORT:GID_INDEX"
                     )
                     .into(),
                 }
@@ -351,8 +351,9 @@ fn check_udp(own: &GidEntry, peer: &Peer) -> Result<(), String> {
     let port = peer.udp_port.unwrap_or(gid_port);
     if port != UDP_PORT {
         return Err(format!(
-            "the peer's embedded device receives on UDP port {port}, and this device sends to {UDP_PORT} only; on the peer's host \
-             end what uses UDP port {UDP_PORT} there, or let it use an address of its own: --device embedded:ADDR"
+            "the peer's embedded device receives on UDP port {port}, and this device sends to {UDP_PORT} \
+             only; on the peer's host end what uses UDP port {UDP_PORT} there, or let it use an address of \
+             its own: --device embedded:ADDR"
         ));
     }
     Ok(())

@@ -248,8 +248,9 @@ fn messages() -> Vec<Case> {
         })
         .rxe(
             Role::Responder,
-            "Soft-RoCE takes a message that doesn't fit for a malformed receive request: `LOC_QP_OP_ERR`, and the sender is told of \
-             a remote operational error. IBA has `LOC_LEN_ERR` for it (11.6.2), and an invalid request.",
+            "Soft-RoCE takes a message that doesn't fit for a malformed receive request: `LOC_QP_OP_ERR`, \
+             and the sender is told of a remote operational error. IBA has `LOC_LEN_ERR` for it (11.6.2), \
+             and an invalid request.",
             |outcome| {
                 outcome.requester.sends = vec![Status::RemoteOperation];
                 outcome.responder.receives = vec![Status::LocalQueuePairOperation, Status::Flushed];
@@ -407,8 +408,8 @@ fn queues() -> Vec<Case> {
         )
         .rxe(
             Role::Responder,
-            "The kernel isn't told of a receive request: with Soft-RoCE one that is posted to a failed queue pair completes only with \
-             the next cause that the kernel has to look at its queue.",
+            "The kernel isn't told of a receive request: with Soft-RoCE one that is posted to a failed \
+             queue pair completes only with the next cause that the kernel has to look at its queue.",
             |outcome| outcome.responder.receives = vec![Flushed; 2],
         ),
         case(

@@ -12,17 +12,18 @@ const VARIABLE: &str = "SECURE_RDMA_TABLE";
 const HEAD: &str = "\
 # What becomes of a failed request
 
-One row for each cause, one column for each pair of devices: requester A → responder B, each either Linux' Soft-RoCE (`rxe`,
-through libibverbs, in Debian 12's Linux 6.1) or the embedded device. The table is made by the test that causes these errors
-on all four (`crates/verbs/tests/errors.rs`), in the virtual machine that has Soft-RoCE; it fails where this page says
-anything else.
+One row for each cause, one column for each pair of devices: requester A → responder B, each either Linux'
+Soft-RoCE (`rxe`, through libibverbs, in Debian 12's Linux 6.1) or the embedded device. The table is made by
+the test that causes these errors on all four (`crates/verbs/tests/errors.rs`), in the virtual machine that
+has Soft-RoCE; it fails where this page says anything else.
 
-Of each end it says what its requests complete with, in the order in which they were posted (`×2`: so do two in a row), the
-state of its queue pair afterwards, and the asynchronous event, if there is one. Where receive requests aren't mentioned,
-none has completed. Statuses, states and events have libibverbs' names without `IBV_WC_`, `IBV_QPS_` and `IBV_EVENT_`.
+Of each end it says what its requests complete with, in the order in which they were posted (`×2`: so do two
+in a row), the state of its queue pair afterwards, and the asynchronous event, if there is one. Where receive
+requests aren't mentioned, none has completed. Statuses, states and events have libibverbs' names without
+`IBV_WC_`, `IBV_QPS_` and `IBV_EVENT_`.
 
-Soft-RoCE tells of no asynchronous event for any of this, in either role; hardware does, and the embedded device too (IBA
-11.6.3.2, affiliated asynchronous errors). All other differences have a note.
+Soft-RoCE tells of no asynchronous event for any of this, in either role; hardware does, and the embedded
+device too (IBA 11.6.3.2, affiliated asynchronous errors). All other differences have a note.
 ";
 
 fn directory() -> Option<PathBuf> {
