@@ -45,6 +45,14 @@ impl Access {
         }
     }
 
+    /// Whether no peer can reach a region with these rights: it has no remote right, so that its bytes are read
+    /// and written by this process and its work requests alone. Only such memory may be
+    /// [lent](super::Mapping::lend_mut) as a slice.
+    #[must_use]
+    pub const fn is_local(self) -> bool {
+        !self.intersects(Self::REMOTE_WRITE.union(Self::REMOTE_READ).union(Self::REMOTE_ATOMIC))
+    }
+
     /// Refuses combinations that no region may have.
     ///
     /// # Errors
@@ -76,6 +84,15 @@ mod tests {
         }
         assert_eq!(Access::empty().validate(), Ok(()));
         assert_eq!((Access::REMOTE_READ | Access::ZERO_BASED).validate(), Ok(()));
+    }
+
+    #[test]
+    fn memory_is_local_unless_a_peer_has_a_right_to_it() {
+        let peers = Access::REMOTE_WRITE | Access::REMOTE_READ | Access::REMOTE_ATOMIC;
+        for bits in 0..=Access::all().bits() {
+            let access = Access::from_bits_truncate(bits);
+            assert_eq!(access.is_local(), (access & peers).is_empty(), "{access:?}");
+        }
     }
 
     #[test]

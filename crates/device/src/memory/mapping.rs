@@ -10,8 +10,9 @@ use super::copy;
 
 /// A range of memory that peers, other threads and the application may read and write at the same time.
 ///
-/// No Rust reference to its bytes is ever made: they are copied in and out, and atomics work on them in
-/// place. It is meant to be held by an [`Arc`](std::sync::Arc), one for each region over it, and is freed
+/// Bytes are copied in and out, and atomics work on them in place; no Rust reference to a byte that somebody
+/// else may write is ever made. Bytes that nobody else can reach for a while may be [lent](Self::lend_mut)
+/// as a slice. A mapping is held by an [`Arc`](std::sync::Arc), one for each region over it, and is freed
 /// with the last.
 pub struct Mapping {
     start: NonNull<u8>,
@@ -191,6 +192,43 @@ impl Mapping {
         }
         // SAFETY: aligned, inside the mapping, and borrowed from `&self`; accesses there may race.
         Ok(unsafe { AtomicU64::from_ptr(at) })
+    }
+
+    /// Lends `len` bytes from `offset` as a slice, without copying them.
+    ///
+    /// # Safety
+    /// Nobody may write these bytes while the slice lives, neither through this mapping, nor a peer, nor the
+    /// device for a work request, nor code outside of Rust. That holds if
+    ///
+    /// - no region over them gives [a peer a right](super::Access::is_local), and none is re-registered with
+    ///   one meanwhile: a window can't be bound to such a region either;
+    /// - no work request that may write them (a receive, a READ, an atomic) is outstanding: a device lets go of a
+    ///   request's memory when it completes, or when its queue pair has been destroyed;
+    /// - the holder of the slice is the only one who may post, write or lend them mutably;
+    /// - the mapping was made by [`new`](Self::new), or what its owner promised covers this.
+    ///
+    /// # Errors
+    /// [`OutOfBounds::Range`].
+    pub unsafe fn lend(&self, offset: usize, len: usize) -> Result<&[u8], OutOfBounds> {
+        let at = self.locate(offset, len)?;
+        // SAFETY: `locate` found the range inside the mapping, which `&self` keeps alive; its bytes are
+        // initialised, since the system zeroes them; nobody writes them, by the caller's promise.
+        Ok(unsafe { core::slice::from_raw_parts(at, len) })
+    }
+
+    /// Lends `len` bytes from `offset` as a mutable slice, to be filled or changed in place.
+    ///
+    /// # Safety
+    /// As for [`lend`](Self::lend), and nobody may read these bytes either while the slice lives: no work
+    /// request that names them may be outstanding, and the holder must be the only one who may read or lend them.
+    ///
+    /// # Errors
+    /// [`OutOfBounds::Range`].
+    #[expect(clippy::mut_from_ref, reason = "the caller promises that these bytes are borrowed once")]
+    pub unsafe fn lend_mut(&self, offset: usize, len: usize) -> Result<&mut [u8], OutOfBounds> {
+        let at = self.locate(offset, len)?;
+        // SAFETY: as in `lend`; and nobody else reads or writes them, by the caller's promise.
+        Ok(unsafe { core::slice::from_raw_parts_mut(at, len) })
     }
 
     /// A pointer to `offset`, if `len` bytes from there are all inside.

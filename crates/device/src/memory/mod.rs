@@ -2,7 +2,7 @@
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | [`mapping`] | pages that others write at any moment: no Rust reference to their bytes ever exists |
+//! | [`mapping`] | pages that others write at any moment: no Rust reference to their bytes exists meanwhile |
 //! | `copy` | moving bytes between such pages and private slices |
 //! | [`access`] | access flags, and which of them go together |
 //! | [`region`] | a memory region: bounds, rights, revocation |

@@ -45,6 +45,46 @@ fn an_access_that_reaches_outside_touches_no_byte() {
 }
 
 #[test]
+fn lent_bytes_are_the_mappings_own_and_none_beside_them() {
+    let mapping = Mapping::new(100).unwrap();
+    // SAFETY: nobody else knows the mapping, and the slice is gone at the end of the statement.
+    unsafe { mapping.lend_mut(10, 80) }.unwrap().fill(7);
+    let mut all = [1; 100];
+    mapping.read(0, &mut all).unwrap();
+    assert_eq!((all[9], all[10], all[89], all[90]), (0, 7, 7, 0));
+
+    mapping.write(50, b"written").unwrap();
+    // SAFETY: as above.
+    assert_eq!(unsafe { mapping.lend(49, 9) }.unwrap(), b"\x07written\x07");
+
+    for (offset, len) in [(0, 101), (100, 1), (101, 0), (usize::MAX, 2), (1, usize::MAX)] {
+        let outside = Err(OutOfBounds::Range { offset, len, size: 100 });
+        // SAFETY: as above.
+        assert_eq!(unsafe { mapping.lend(offset, len) }, outside);
+        // SAFETY: as above.
+        assert_eq!(unsafe { mapping.lend_mut(offset, len) }.map(|lent| &*lent), outside);
+    }
+    // SAFETY: as above.
+    assert!(unsafe { mapping.lend_mut(100, 0) }.unwrap().is_empty());
+}
+
+#[test]
+fn two_parts_may_be_lent_at_once_while_a_third_is_copied() {
+    let mapping = Mapping::new(96).unwrap();
+    // SAFETY: nobody else knows the mapping, and the two slices and the copies name different bytes.
+    let first = unsafe { mapping.lend_mut(0, 32) }.unwrap();
+    // SAFETY: as above.
+    let last = unsafe { mapping.lend_mut(64, 32) }.unwrap();
+    first.fill(1);
+    mapping.write(32, &[2; 32]).unwrap();
+    last.copy_from_slice(first);
+    first[0] = 3;
+    let mut middle = [0; 32];
+    mapping.read(32, &mut middle).unwrap();
+    assert_eq!((first[0], middle, last[0]), (3, [2; 32], 1));
+}
+
+#[test]
 fn bytes_are_appended_behind_what_is_there() {
     let mapping = Mapping::new(5000).unwrap();
     mapping.write(10, &[7; 4980]).unwrap();
