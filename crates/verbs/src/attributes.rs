@@ -22,30 +22,3 @@ pub struct Attributes {
     /// Reads and atomics of one queue pair that it has under way at a time.
     pub max_qp_init_rd_atom: u8,
 }
-
-impl Attributes {
-    /// The embedded device's.
-    pub(crate) const EMBEDDED: Self = {
-        let rocev2_device::Attributes {
-            max_qp,
-            max_qp_wr,
-            max_sge,
-            max_inline,
-            max_cqe,
-            max_mr,
-            max_message,
-            max_rd_atomic,
-        } = rocev2_device::ATTRIBUTES;
-        Self {
-            max_qp,
-            max_qp_wr,
-            max_sge,
-            max_inline: Some(max_inline),
-            max_cqe,
-            max_mr,
-            max_message,
-            max_qp_rd_atom: max_rd_atomic,
-            max_qp_init_rd_atom: max_rd_atomic,
-        }
-    };
-}

@@ -1,12 +1,12 @@
 //! Completion queues, and completions that give back what was posted.
 
 use crate::channel::CompletionChannel;
+use crate::provider::{self, Ended};
 use crate::request::{Kept, Slices};
 use crate::status::Status;
-use crate::{Error, Slice, ibv};
+use crate::{Device, Error, Slice};
 use rocev2::Qpn;
 use rocev2::rc::CompletionKind;
-use rocev2_device::WorkCompletion;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -73,85 +73,35 @@ impl InFlight {
     }
 }
 
-/// What a device says of the end of a work request.
-#[derive(Debug)]
-pub(crate) struct Ended {
-    /// The request's place among those of its queue.
-    pub(crate) number: u64,
-    pub(crate) qpn: Qpn,
-    /// Whether it was a receive.
-    pub(crate) recv: bool,
-    pub(crate) status: Status,
-    /// What it was, where the device tells more than the request did: how a message was received.
-    pub(crate) kind: Option<CompletionKind>,
-    /// Bytes received.
-    pub(crate) len: u32,
-    pub(crate) immediate: Option<u32>,
-    pub(crate) invalidated: Option<u32>,
-}
-
-impl From<WorkCompletion> for Ended {
-    fn from(entry: WorkCompletion) -> Self {
-        let done = entry.completion;
-        let recv = done.kind.is_recv();
-        Self {
-            number: done.id,
-            qpn: entry.qpn,
-            recv,
-            status: done.status.into(),
-            kind: recv.then_some(done.kind),
-            len: if recv { done.len } else { 0 },
-            immediate: done.immediate,
-            invalidated: done.invalidated,
-        }
-    }
-}
-
 /// A completion queue.
 pub struct CompletionQueue {
-    side: Side,
+    provider: provider::CompletionQueue,
     channel: Option<Arc<CompletionChannel>>,
     /// Where the slices of each queue pair's requests are kept.
     queue_pairs: Mutex<HashMap<Qpn, Arc<InFlight>>>,
 }
 
-enum Side {
-    Embedded {
-        queue: rocev2_device::CompletionQueue,
-        /// Reused from poll to poll.
-        scratch: Mutex<Vec<WorkCompletion>>,
-    },
-    Ibv(Arc<ibv::completion::Queue>),
+impl Device {
+    /// A completion queue with room for at least `capacity` entries: as many as requests may be outstanding
+    /// on all its queue pairs.
+    ///
+    /// # Errors
+    /// The device has no queue of that size, or the channel is another device's.
+    pub fn completion_queue(
+        &self,
+        capacity: usize,
+        channel: Option<&Arc<CompletionChannel>>,
+    ) -> Result<Arc<CompletionQueue>, Error> {
+        let own = channel.map(|channel| channel.provider());
+        let provider = self.provider().completion_queue(capacity, own)?;
+        let channel = channel.cloned();
+        Ok(Arc::new(CompletionQueue { provider, channel, queue_pairs: Mutex::default() }))
+    }
 }
 
 impl CompletionQueue {
-    pub(crate) fn embedded(
-        queue: rocev2_device::CompletionQueue,
-        channel: Option<&Arc<CompletionChannel>>,
-    ) -> Self {
-        Self::new(Side::Embedded { queue, scratch: Mutex::default() }, channel)
-    }
-
-    pub(crate) fn ibv(queue: ibv::completion::Queue, channel: Option<&Arc<CompletionChannel>>) -> Self {
-        Self::new(Side::Ibv(Arc::new(queue)), channel)
-    }
-
-    fn new(side: Side, channel: Option<&Arc<CompletionChannel>>) -> Self {
-        Self { side, channel: channel.cloned(), queue_pairs: Mutex::default() }
-    }
-
-    pub(crate) fn side_embedded(&self) -> Option<&rocev2_device::CompletionQueue> {
-        match &self.side {
-            Side::Embedded { queue, .. } => Some(queue),
-            Side::Ibv(_) => None,
-        }
-    }
-
-    pub(crate) fn side_ibv(&self) -> Option<&Arc<ibv::completion::Queue>> {
-        match &self.side {
-            Side::Embedded { .. } => None,
-            Side::Ibv(queue) => Some(queue),
-        }
+    pub(crate) fn provider(&self) -> &provider::CompletionQueue {
+        &self.provider
     }
 
     pub(crate) fn attach(&self, qpn: Qpn, in_flight: &Arc<InFlight>) {
@@ -171,10 +121,7 @@ impl CompletionQueue {
     /// How many entries it has room for.
     #[must_use]
     pub fn capacity(&self) -> usize {
-        match &self.side {
-            Side::Embedded { queue, .. } => queue.capacity(),
-            Side::Ibv(queue) => queue.capacity(),
-        }
+        self.provider.capacity()
     }
 
     /// Moves up to `max` completions to the end of `out` and returns how many. On the embedded device, where
@@ -198,31 +145,18 @@ impl CompletionQueue {
 
     /// Takes up to `max` entries from the device and returns how many.
     fn poll_once(&self, out: &mut Vec<Completion>, max: usize) -> Result<usize, Error> {
-        match &self.side {
-            Side::Embedded { queue, scratch } => {
-                let mut scratch = lock(scratch);
-                scratch.clear();
-                let taken = queue.poll(&mut scratch, max)?;
-                if taken > 0 {
-                    let queue_pairs = lock(&self.queue_pairs);
-                    out.extend(scratch.drain(..).filter_map(|entry| finish(&entry.into(), &queue_pairs)));
-                }
-                Ok(taken)
-            }
-            Side::Ibv(queue) => {
-                let queue_pairs = lock(&self.queue_pairs);
-                queue.poll(max, |ended| out.extend(finish(&ended, &queue_pairs)))
-            }
-        }
+        let mut queue_pairs = None;
+        self.provider.poll(max, |ended| {
+            // Locked for the first one: an empty queue is polled without.
+            let queue_pairs = queue_pairs.get_or_insert_with(|| lock(&self.queue_pairs));
+            out.extend(finish(&ended, queue_pairs));
+        })
     }
 
     /// Asks for one event on the channel at the next completion. One that came before isn't announced: poll
     /// once more after this.
     pub fn arm(&self, arm: Arm) {
-        match &self.side {
-            Side::Embedded { queue, .. } => queue.arm(arm),
-            Side::Ibv(queue) => queue.arm(arm),
-        }
+        self.provider.arm(arm);
     }
 
     /// Polls without sleeping until there is a completion or `timeout` has passed, give or take some polls:

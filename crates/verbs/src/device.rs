@@ -1,26 +1,20 @@
 //! Devices.
 
 use crate::attributes::Attributes;
-use crate::channel::CompletionChannel;
-use crate::completion::CompletionQueue;
-use crate::domain::{self, ProtectionDomain};
-use crate::gid::{GidEntry, GidKind};
-use crate::ibv::context::Context;
-use crate::ibv::discovery;
+use crate::gid::GidEntry;
+use crate::provider;
 use crate::selector::DeviceSelector;
-use crate::{Error, Event, Gid, ibv};
+use crate::{Error, Event};
 use core::fmt;
 use std::borrow::Cow;
-use std::fs;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::path::Path;
 use std::sync::Arc;
 
 /// The names of every device of this host: libibverbs' devices, in its order, then the embedded one.
 #[must_use]
 pub fn devices() -> Vec<DeviceSelector> {
-    let named = discovery::names().into_iter();
+    let named = provider::names().into_iter();
     let named = named.map(|name| DeviceSelector::Named { name, port: None, gid_index: None });
     named.chain([DeviceSelector::Embedded { address: None, port: None }]).collect()
 }
@@ -35,13 +29,8 @@ pub fn is_own_address(address: IpAddr) -> bool {
 
 /// An open device, and of a libibverbs one the port that is used.
 pub struct Device {
-    side: Side,
+    provider: provider::Device,
     name: DeviceSelector,
-}
-
-enum Side {
-    Embedded(rocev2_device::Device),
-    Ibv(Arc<Context>),
 }
 
 impl Device {
@@ -51,25 +40,21 @@ impl Device {
     /// # Errors
     /// There is none, or it can't be used.
     pub fn open(selector: &DeviceSelector) -> Result<Arc<Self>, Error> {
-        match selector {
-            DeviceSelector::Auto => match Self::first_named() {
-                Some(device) => Ok(device),
-                None => Self::open(&DeviceSelector::Embedded { address: None, port: None }),
-            },
-            DeviceSelector::Embedded { address, port } => {
-                let embedded =
-                    rocev2_device::Device::open(rocev2_device::Config { address: *address, port: *port })?;
-                Ok(Arc::new(Self { side: Side::Embedded(embedded), name: selector.clone() }))
+        let provider = match selector {
+            DeviceSelector::Auto => {
+                let embedded = DeviceSelector::Embedded { address: None, port: None };
+                return Self::first_named().map_or_else(|| Self::open(&embedded), Ok);
             }
+            DeviceSelector::Embedded { address, port } => provider::Device::open_embedded(*address, *port)?,
             DeviceSelector::Named { name, port, gid_index } => {
-                let context = Context::open(name, *port, *gid_index)?;
-                Ok(Arc::new(Self { side: Side::Ibv(context), name: selector.clone() }))
+                provider::Device::open_ibv(name, *port, *gid_index)?
             }
-        }
+        };
+        Ok(Arc::new(Self { provider, name: selector.clone() }))
     }
 
     fn first_named() -> Option<Arc<Self>> {
-        let named = discovery::names().into_iter();
+        let named = provider::names().into_iter();
         let mut selectors = named.map(|name| DeviceSelector::Named { name, port: None, gid_index: None });
         selectors.find_map(|selector| Self::open(&selector).ok())
     }
@@ -83,21 +68,13 @@ impl Device {
     /// What it is, for a person.
     #[must_use]
     pub fn description(&self) -> Cow<'static, str> {
-        match &self.side {
-            Side::Embedded(_) => {
-                "RoCEv2 in user space over UDP sockets; no RDMA hardware, kernel module or root needed".into()
-            }
-            Side::Ibv(context) => context.description().into(),
-        }
+        self.provider.description()
     }
 
     /// Its limits.
     #[must_use]
     pub fn attributes(&self) -> Attributes {
-        match &self.side {
-            Side::Embedded(_) => Attributes::EMBEDDED,
-            Side::Ibv(context) => context.attributes(),
-        }
+        self.provider.attributes()
     }
 
     /// Everything else that it tells of itself: names and values as `ibv_devinfo -v` has them.
@@ -105,19 +82,13 @@ impl Device {
     /// # Errors
     /// It can't be asked any more.
     pub fn facts(&self) -> Result<Vec<(&'static str, String)>, Error> {
-        match &self.side {
-            Side::Embedded(_) => Ok(Vec::new()),
-            Side::Ibv(context) => context.facts(),
-        }
+        self.provider.facts()
     }
 
     /// The GID table.
     #[must_use]
     pub fn gids(&self) -> Vec<GidEntry> {
-        match &self.side {
-            Side::Embedded(device) => device.gids().into_iter().enumerate().map(embedded_gid).collect(),
-            Side::Ibv(context) => context.gids(),
-        }
+        self.provider.gids()
     }
 
     /// The GID table's entry by which a peer reaches this device that reaches this host at `address`. It is
@@ -130,73 +101,13 @@ impl Device {
     /// # Errors
     /// The device has no such entry, or its socket can't be had.
     pub fn gid_for(&self, address: IpAddr) -> Result<GidEntry, Error> {
-        match &self.side {
-            Side::Embedded(device) => {
-                let index = device.gid_index(address)?;
-                device.bind_gid(index)?;
-                let entry = self.gids().into_iter().nth(index);
-                entry.ok_or(Error::Embedded(rocev2_device::DeviceError::GidIndex { index, count: index }))
-            }
-            Side::Ibv(context) => context.gid_for(address),
-        }
-    }
-
-    /// A protection domain.
-    ///
-    /// # Errors
-    /// The device has no more; the embedded one always has.
-    pub fn protection_domain(self: &Arc<Self>) -> Result<Arc<ProtectionDomain>, Error> {
-        let side = match &self.side {
-            Side::Embedded(device) => domain::Side::Embedded(device.protection_domain()),
-            Side::Ibv(context) => domain::Side::Ibv(Arc::new(ibv::memory::Domain::new(context)?)),
-        };
-        Ok(Arc::new(ProtectionDomain::new(side, Arc::clone(self))))
-    }
-
-    /// A completion channel.
-    ///
-    /// # Errors
-    /// The process has no descriptor left.
-    pub fn completion_channel(&self) -> Result<Arc<CompletionChannel>, Error> {
-        let channel = match &self.side {
-            Side::Embedded(device) => CompletionChannel::embedded(device.completion_channel()?),
-            Side::Ibv(context) => CompletionChannel::ibv(ibv::completion::Channel::new(context)?),
-        };
-        Ok(Arc::new(channel))
-    }
-
-    /// A completion queue with room for at least `capacity` entries: as many as requests may be outstanding
-    /// on all its queue pairs.
-    ///
-    /// # Errors
-    /// The device has no queue of that size, or the channel is another device's.
-    pub fn completion_queue(
-        &self,
-        capacity: usize,
-        channel: Option<&Arc<CompletionChannel>>,
-    ) -> Result<Arc<CompletionQueue>, Error> {
-        let mixed = || Error::Mixed("the completion channel");
-        let queue = match &self.side {
-            Side::Embedded(device) => {
-                let own = channel.map(|channel| channel.side_embedded().ok_or_else(mixed)).transpose()?;
-                CompletionQueue::embedded(device.completion_queue(capacity, own.cloned())?, channel)
-            }
-            Side::Ibv(context) => {
-                let own = channel.map(|channel| channel.side_ibv().ok_or_else(mixed)).transpose()?;
-                let queue = ibv::completion::Queue::new(context, capacity, own.cloned())?;
-                CompletionQueue::ibv(queue, channel)
-            }
-        };
-        Ok(Arc::new(queue))
+        self.provider.gid_for(address)
     }
 
     /// The next asynchronous event, if there is one. The device's descriptor is readable while there is.
     #[must_use]
     pub fn try_event(&self) -> Option<Event> {
-        match &self.side {
-            Side::Embedded(device) => device.try_event().map(Event::from),
-            Side::Ibv(context) => context.try_event(),
-        }
+        self.provider.try_event()
     }
 
     /// Every counter with its name: what was received and sent, and what was refused, by reason. Of a
@@ -204,66 +115,23 @@ impl Device {
     /// every process.
     #[must_use]
     pub fn counters(&self) -> Vec<(Cow<'static, str>, u64)> {
-        match &self.side {
-            Side::Embedded(device) => {
-                device.counters().into_iter().map(|(name, count)| (name.into(), count)).collect()
-            }
-            Side::Ibv(context) => {
-                let port = Path::new("/sys/class/infiniband")
-                    .join(context.name())
-                    .join(format!("ports/{}", context.port()));
-                ["hw_counters", "counters"]
-                    .iter()
-                    .flat_map(|kind| files_of_numbers(&port.join(kind)))
-                    .collect()
-            }
-        }
+        self.provider.counters()
     }
 
     /// How many queue pairs exist on it, as far as this process knows.
     #[must_use]
     pub fn queue_pairs(&self) -> Option<usize> {
-        match &self.side {
-            Side::Embedded(device) => Some(device.queue_pairs()),
-            Side::Ibv(_) => None,
-        }
+        self.provider.queue_pairs()
     }
-}
 
-fn embedded_gid((index, entry): (usize, rocev2_device::GidEntry)) -> GidEntry {
-    let unbound = SocketAddr::new(entry.address, rocev2::UDP_PORT);
-    GidEntry {
-        index,
-        kind: GidKind::RoceV2,
-        gid: entry.bound.map_or_else(|| Gid::for_endpoint(unbound), |(gid, _)| gid),
-        address: Some(entry.address),
-        interface: Some(entry.interface),
-        mtu: entry.mtu,
-        udp_port: entry.bound.map(|(_, port)| port),
-        lid: None,
+    pub(crate) fn provider(&self) -> &provider::Device {
+        &self.provider
     }
-}
-
-/// Every file of a directory that holds a number, by name; `lifespan` is a setting.
-fn files_of_numbers(directory: &Path) -> Vec<(Cow<'static, str>, u64)> {
-    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
-    let mut counters: Vec<_> = entries
-        .filter(|entry| entry.file_name() != "lifespan")
-        .filter_map(|entry| {
-            let count = fs::read_to_string(entry.path()).ok()?.trim().parse().ok()?;
-            Some((Cow::Owned(entry.file_name().into_string().ok()?), count))
-        })
-        .collect();
-    counters.sort();
-    counters
 }
 
 impl AsFd for Device {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        match &self.side {
-            Side::Embedded(device) => device.as_fd(),
-            Side::Ibv(context) => context.as_fd(),
-        }
+        self.provider.as_fd()
     }
 }
 

@@ -1,8 +1,7 @@
 //! What can go wrong.
 
-use crate::{Gid, Slice};
+use crate::Gid;
 use rocev2::Mtu;
-use smallvec::SmallVec;
 use std::borrow::Cow;
 use std::io;
 use std::net::IpAddr;
@@ -175,16 +174,6 @@ pub enum SliceError {
         /// Bytes asked for.
         len: u64,
     },
-}
-
-/// A request that wasn't taken; its slices come back.
-#[derive(Debug, thiserror::Error)]
-#[error("{reason}")]
-pub struct PostError {
-    /// Why.
-    pub reason: PostReason,
-    /// The request's slices.
-    pub slices: SmallVec<[Slice; 1]>,
 }
 
 /// Why a request wasn't taken.

@@ -2,7 +2,6 @@
 
 use rocev2::Qpn;
 use rocev2::rc::AsyncEvent;
-use rocev2_device::DeviceEvent;
 
 /// An asynchronous event and what it concerns (`ibv_get_async_event(3)`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,13 +21,4 @@ pub enum Event {
     DeviceFatal,
     /// Another one, by its number in `enum ibv_event_type`.
     Other(u32),
-}
-
-impl From<DeviceEvent> for Event {
-    fn from(event: DeviceEvent) -> Self {
-        match event {
-            DeviceEvent::QueuePair(qpn, what) => Self::QueuePair(qpn, what),
-            DeviceEvent::CompletionQueueOverflow(number) => Self::CompletionQueueOverflow(number),
-        }
-    }
 }

@@ -18,10 +18,11 @@
 //! - One's own PSN and the peer's have different types: [`OwnPsn`], [`PeerPsn`].
 //! - Remote addresses come from a [`RemoteRegion`] that was received, with bounds.
 //!
-//! Both kinds of device stand behind the same types; `ibv` holds all that is libibverbs', the embedded one's
-//! is the `device` crate.
+//! Both kinds of device stand behind the same types; `provider` is the one place that tells them apart.
 #![deny(unsafe_code)]
 
+#[cfg(feature = "tokio")]
+mod async_channel;
 mod attributes;
 mod channel;
 mod completion;
@@ -30,7 +31,8 @@ mod domain;
 mod error;
 mod event;
 mod gid;
-mod ibv;
+mod options;
+mod provider;
 mod psn;
 mod queue_pair;
 mod region;
@@ -38,23 +40,23 @@ mod request;
 mod selector;
 mod status;
 
-pub use attributes::Attributes;
 #[cfg(feature = "tokio")]
-pub use channel::AsyncChannel;
+pub use async_channel::AsyncChannel;
+pub use attributes::Attributes;
 pub use channel::CompletionChannel;
 pub use completion::{Arm, Completion, CompletionQueue, Released};
 pub use device::{Device, devices, is_own_address};
 pub use domain::ProtectionDomain;
-pub use error::{Error, PostError, PostReason, SliceError};
+pub use error::{Error, PostReason, SliceError};
 pub use event::Event;
 pub use gid::{GidEntry, GidKind};
+pub use options::{Peer, QueuePairCounters, QueuePairLimits, ReceiveOptions, SendOptions, Snapshot};
 pub use psn::{OwnPsn, PeerPsn};
 pub use queue_pair::{
-    Breaker, Draining, Init, Peer, QueuePair, QueuePairCounters, QueuePairLimits, QueuePairState,
-    ReadyToReceive, ReadyToSend, ReceiveOptions, Reset, SendOptions, Snapshot,
+    Breaker, Draining, Init, QueuePair, QueuePairState, ReadyToReceive, ReadyToSend, Receives, Reset, Sends,
 };
 pub use region::{Access, MemoryRegion, RemoteRange, RemoteRegion, Slice};
-pub use request::{RecvRequest, SendRequest};
+pub use request::{PostError, RecvRequest, SendRequest};
 pub use selector::{DeviceSelector, SelectorError};
 pub use status::Status;
 

@@ -1,43 +1,17 @@
 //! Registered memory: regions, slices to post, and the regions of peers.
 
-use crate::{SliceError, ibv};
+use crate::provider::{self, Element};
+use crate::{Error, ProtectionDomain, SliceError};
 use core::fmt;
 use rocev2::rc::RemoteAddress;
-use rocev2_device::memory::Mapping;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 pub use rocev2_device::memory::Access;
 
-/// Registered memory of either kind of device.
-pub(crate) enum Memory {
-    Embedded(rocev2_device::MemoryRegion),
-    Ibv(ibv::memory::Region),
-}
-
-impl Memory {
-    fn mapping(&self) -> &Mapping {
-        match self {
-            Self::Embedded(memory) => memory.region().mapping(),
-            Self::Ibv(region) => region.mapping(),
-        }
-    }
-
-    fn len(&self) -> u64 {
-        self.mapping().len() as u64
-    }
-
-    fn access(&self) -> Access {
-        match self {
-            Self::Embedded(memory) => memory.region().access(),
-            Self::Ibv(region) => region.access(),
-        }
-    }
-}
-
 /// A registered region and which parts of it are lent out as slices.
 struct Registered {
-    memory: Memory,
+    memory: provider::MemoryRegion,
     /// Start → end of each slice.
     lent: Mutex<BTreeMap<u64, u64>>,
 }
@@ -51,16 +25,23 @@ pub struct MemoryRegion {
     registered: Arc<Registered>,
 }
 
-impl MemoryRegion {
-    pub(crate) fn new(memory: Memory) -> Self {
-        Self { registered: Arc::new(Registered { memory, lent: Mutex::default() }) }
+impl ProtectionDomain {
+    /// Allocates and registers `len` zeroed bytes.
+    ///
+    /// # Errors
+    /// No memory, too many regions, or rights that contradict each other.
+    pub fn register(&self, len: usize, access: Access) -> Result<MemoryRegion, Error> {
+        let memory = self.provider().register(len, access)?;
+        Ok(MemoryRegion { registered: Arc::new(Registered { memory, lent: Mutex::default() }) })
     }
+}
 
+impl MemoryRegion {
     /// How many bytes.
     #[must_use]
     #[expect(clippy::len_without_is_empty, reason = "a region has at least one byte")]
     pub fn len(&self) -> u64 {
-        self.registered.memory.len()
+        self.registered.len()
     }
 
     /// Copies `out.len()` bytes from `offset`.
@@ -82,11 +63,8 @@ impl MemoryRegion {
     /// What a peer needs to reach this region; the rights it was registered with say what it may do there.
     #[must_use]
     pub fn remote(&self) -> RemoteRegion {
-        let (addr, rkey) = match &self.registered.memory {
-            Memory::Embedded(memory) => (memory.region().addr(), memory.region().rkey()),
-            Memory::Ibv(region) => (region.addr(), region.rkey()),
-        };
-        RemoteRegion { addr, rkey, len: self.len() }
+        let memory = &self.registered.memory;
+        RemoteRegion { addr: memory.addr(), rkey: memory.rkey(), len: self.len() }
     }
 
     /// Takes `len` bytes from `offset`, to be posted. No other slice gets any of them until this one is dropped.
@@ -115,6 +93,10 @@ impl fmt::Debug for MemoryRegion {
 }
 
 impl Registered {
+    fn len(&self) -> u64 {
+        self.memory.mapping().len() as u64
+    }
+
     fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), SliceError> {
         let at = self.place(offset, out.len() as u64)?;
         self.memory.mapping().read(at, out).map_err(|_| self.outside(offset, out.len() as u64))
@@ -131,12 +113,12 @@ impl Registered {
     }
 
     fn outside(&self, offset: u64, len: u64) -> SliceError {
-        SliceError::Bounds { offset, len, region: self.memory.len() }
+        SliceError::Bounds { offset, len, region: self.len() }
     }
 
     /// The place of `offset` in the mapping, if `len` bytes from there are inside.
     fn place(&self, offset: u64, len: u64) -> Result<usize, SliceError> {
-        let inside = offset.checked_add(len).is_some_and(|end| end <= self.memory.len());
+        let inside = offset.checked_add(len).is_some_and(|end| end <= self.len());
         let at = usize::try_from(offset).ok().filter(|_| inside);
         at.ok_or_else(|| self.outside(offset, len))
     }
@@ -225,25 +207,9 @@ impl Slice {
         }
     }
 
-    /// For a work request of an embedded device, with `len` of its bytes; `None` if the region is another device's.
-    pub(crate) fn embedded_element(&self, len: u32) -> Option<rocev2_device::Element> {
-        match &self.registered.memory {
-            Memory::Embedded(memory) => {
-                let region = Arc::clone(memory.region());
-                let va = region.addr().wrapping_add(self.offset);
-                Some(rocev2_device::Element { region, va, len })
-            }
-            Memory::Ibv(_) => None,
-        }
-    }
-
-    /// The region, its first byte in it, for a work request of a libibverbs device; `None` if the region is
-    /// the embedded device's.
-    pub(crate) fn ibv_place(&self) -> Option<(&ibv::memory::Region, u64)> {
-        match &self.registered.memory {
-            Memory::Embedded(_) => None,
-            Memory::Ibv(region) => Some((region, self.offset)),
-        }
+    /// For a work request, `len` of its bytes.
+    pub(crate) fn element(&self, len: u32) -> Element<'_> {
+        Element { region: &self.registered.memory, offset: self.offset, len }
     }
 
     pub(crate) fn is_writable(&self) -> bool {

@@ -1,7 +1,8 @@
 //! Work requests, with the slices that they take along.
 
 use crate::PostReason;
-use crate::queue_pair::QueuePairLimits;
+use crate::options::QueuePairLimits;
+use crate::provider::Work;
 use crate::region::{RemoteRange, Slice};
 use rocev2::rc::{self, AtomicOperation, CompletionKind, SendOperation};
 use smallvec::SmallVec;
@@ -144,7 +145,7 @@ impl SendRequest {
             }
             Payload::Inline(bytes) => bytes.len() as u64,
             Payload::Slices(slices) => {
-                limits.check_slices(slices)?;
+                check_count(slices, limits)?;
                 if self.operation.is_read_or_atomic() && !slices.iter().all(Slice::is_writable) {
                     return Err(PostReason::NotWritable);
                 }
@@ -190,18 +191,6 @@ impl SendRequest {
     }
 }
 
-/// A send request without its slices: what a device needs beside their places.
-pub(crate) struct Work {
-    pub(crate) number: u64,
-    pub(crate) operation: SendOperation,
-    /// The bytes themselves, where there are no slices.
-    pub(crate) inline: Option<SmallVec<[u8; 64]>>,
-    pub(crate) len: u32,
-    pub(crate) signaled: bool,
-    pub(crate) solicited: bool,
-    pub(crate) fence: bool,
-}
-
 /// A request for the receive queue: one message goes into its slices, as far as their capacities reach.
 #[derive(Debug)]
 pub struct RecvRequest {
@@ -224,7 +213,7 @@ impl RecvRequest {
 
     /// What can be checked without the device.
     pub(crate) fn check(&self, limits: &QueuePairLimits) -> Result<(), PostReason> {
-        limits.check_slices(&self.slices)?;
+        check_count(&self.slices, limits)?;
         if self.slices.iter().all(Slice::is_writable) { Ok(()) } else { Err(PostReason::NotWritable) }
     }
 
@@ -237,6 +226,23 @@ impl RecvRequest {
     pub(crate) fn into_slices(self) -> Slices {
         self.slices
     }
+}
+
+fn check_count(slices: &[Slice], limits: &QueuePairLimits) -> Result<(), PostReason> {
+    match (slices.len(), limits.max_sge) {
+        (count, limit) if count > limit => Err(PostReason::TooManySlices { count, limit }),
+        _ => Ok(()),
+    }
+}
+
+/// A request that wasn't taken; its slices come back.
+#[derive(Debug, thiserror::Error)]
+#[error("{reason}")]
+pub struct PostError {
+    /// Why.
+    pub reason: PostReason,
+    /// The request's slices.
+    pub slices: SmallVec<[Slice; 1]>,
 }
 
 /// What is kept of a request while the device has it.

@@ -3,7 +3,7 @@
 use super::context::Context;
 use super::{check, made};
 use crate::Error;
-use crate::completion::{Arm, Ended};
+use crate::provider::Ended;
 use crate::status::Status;
 use core::ffi::c_int;
 use core::mem::MaybeUninit;
@@ -13,6 +13,7 @@ use rdma_verbs_sys::{
 };
 use rocev2::Qpn;
 use rocev2::rc::CompletionKind;
+use rocev2_device::Arm;
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
@@ -49,7 +50,7 @@ impl Channel {
     }
 
     /// Takes an event if there is one: the number of the queue that it came from. A device that is gone is an error.
-    pub(crate) fn try_event(&self) -> io::Result<Option<u64>> {
+    pub(crate) fn try_event(&self) -> Result<Option<u64>, Error> {
         let (mut queue, mut number) = (ptr::null_mut(), ptr::null_mut());
         let library = self.context.library;
         // SAFETY: the channel exists, and the library writes the two pointers.
@@ -59,7 +60,7 @@ impl Channel {
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
                 return Ok(None);
             }
-            Err(error) => return Err(error),
+            Err(error) => return Err(Error::Wait(error)),
         }
         // SAFETY: the event came from this queue, which can't be destroyed before the event is acknowledged.
         unsafe { library.ibv_ack_cq_events(queue, 1) };
@@ -101,14 +102,14 @@ impl Queue {
     pub(crate) fn new(
         context: &Arc<Context>,
         capacity: usize,
-        channel: Option<Arc<Channel>>,
+        channel: Option<&Arc<Channel>>,
     ) -> Result<Self, Error> {
         context.within("completion queue entries", capacity, context.limits.max_cqe)?;
         let entries = c_int::try_from(capacity.max(1)).unwrap_or(c_int::MAX);
         // Its number travels as the pointer that the library gives back with events.
         let number = context.next_queue.fetch_add(1, Ordering::Relaxed);
         let number = ptr::without_provenance_mut(usize::try_from(number).unwrap_or(usize::MAX));
-        let raw_channel = channel.as_ref().map_or(ptr::null_mut(), |channel| channel.raw.as_ptr());
+        let raw_channel = channel.map_or(ptr::null_mut(), |channel| channel.raw.as_ptr());
         let library = context.library;
         // SAFETY: the context is open, and the channel, if any, exists and is kept by the queue.
         let raw =
@@ -117,7 +118,7 @@ impl Queue {
         // SAFETY: the library made it, and this field doesn't change.
         let entries = unsafe { (*raw.as_ptr()).cqe };
         let capacity = usize::try_from(entries).unwrap_or(capacity);
-        Ok(Self { context: Arc::clone(context), _channel: channel, raw, capacity })
+        Ok(Self { context: Arc::clone(context), _channel: channel.cloned(), raw, capacity })
     }
 
     pub(crate) fn capacity(&self) -> usize {

@@ -2,6 +2,7 @@
 
 use super::completion::RECV;
 use super::memory::Region;
+use crate::provider::Work;
 use core::ptr;
 use rdma_verbs_sys::{
     IBV_SEND_FENCE, IBV_SEND_INLINE, IBV_SEND_SIGNALED, IBV_SEND_SOLICITED, IBV_WR_ATOMIC_CMP_AND_SWP,
@@ -12,35 +13,75 @@ use rocev2::rc::{AtomicOperation, RemoteAddress, SendOperation};
 use smallvec::SmallVec;
 
 /// A scatter/gather list.
-pub(crate) type Elements = SmallVec<[ibv_sge; 4]>;
+pub(super) type Elements = SmallVec<[ibv_sge; 4]>;
 
 /// Bytes of a region as an element of a list.
-pub(crate) fn element(region: &Region, offset: u64, len: u32) -> ibv_sge {
+pub(super) fn element(region: &Region, offset: u64, len: u32) -> ibv_sge {
     ibv_sge { addr: region.addr().wrapping_add(offset), length: len, lkey: region.lkey() }
 }
 
 /// Bytes of this process that the library copies when the request is posted.
-pub(crate) fn inline_element(bytes: &[u8]) -> ibv_sge {
+fn inline_element(bytes: &[u8]) -> ibv_sge {
     let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
     ibv_sge { addr: bytes.as_ptr().expose_provenance() as u64, length, lkey: 0 }
 }
 
 /// What a send request asks beside moving its bytes.
 #[derive(Clone, Copy)]
-pub(crate) struct Flags {
-    pub(crate) signaled: bool,
-    pub(crate) solicited: bool,
-    pub(crate) fence: bool,
-    pub(crate) inline: bool,
+struct Flags {
+    signaled: bool,
+    solicited: bool,
+    fence: bool,
+    inline: bool,
+}
+
+/// A send request, with its scatter/gather list or with its bytes.
+pub(crate) struct Send {
+    work: Work,
+    elements: Elements,
+}
+
+impl Send {
+    pub(super) fn new(work: Work, elements: Elements) -> Self {
+        Self { work, elements }
+    }
+
+    /// As the library takes it. It points into this value, which must stay where it is until it is posted.
+    pub(super) fn raw(&mut self) -> ibv_send_wr {
+        let Work { number, operation, inline, signaled, solicited, fence, .. } = &self.work;
+        if let Some(bytes) = inline {
+            self.elements = Elements::from_iter([inline_element(bytes)]);
+        }
+        let flags =
+            Flags { signaled: *signaled, solicited: *solicited, fence: *fence, inline: inline.is_some() };
+        send(*number, operation, flags, &mut self.elements)
+    }
+}
+
+/// A receive request, with its scatter/gather list.
+pub(crate) struct Receive {
+    number: u64,
+    elements: Elements,
+}
+
+impl Receive {
+    pub(super) fn new(number: u64, elements: Elements) -> Self {
+        Self { number, elements }
+    }
+
+    /// As the library takes it. It points into this value, which must stay where it is until it is posted.
+    pub(super) fn raw(&mut self) -> ibv_recv_wr {
+        ibv_recv_wr {
+            wr_id: self.number | RECV,
+            next: ptr::null_mut(),
+            sg_list: list(&mut self.elements),
+            num_sge: count(&self.elements),
+        }
+    }
 }
 
 /// A send request over `elements`, which must stay where they are until it is posted.
-pub(super) fn send(
-    number: u64,
-    operation: &SendOperation,
-    flags: Flags,
-    elements: &mut Elements,
-) -> ibv_send_wr {
+fn send(number: u64, operation: &SendOperation, flags: Flags, elements: &mut Elements) -> ibv_send_wr {
     let flag = |set: bool, bit: u32| if set { bit } else { 0 };
     let mut request = ibv_send_wr {
         wr_id: number,
@@ -92,16 +133,6 @@ pub(super) fn send(
         }
     };
     request
-}
-
-/// A receive request over `elements`, which must stay where they are until it is posted.
-pub(super) fn receive(number: u64, elements: &mut Elements) -> ibv_recv_wr {
-    ibv_recv_wr {
-        wr_id: number | RECV,
-        next: ptr::null_mut(),
-        sg_list: list(elements),
-        num_sge: count(elements),
-    }
 }
 
 fn list(elements: &mut Elements) -> *mut ibv_sge {

@@ -94,15 +94,16 @@ impl Context {
         &self.name
     }
 
-    /// The number of the port in use.
-    pub(crate) fn port(&self) -> u8 {
-        self.port
+    /// Queue pairs may be other processes' too: nothing tells how many there are.
+    #[expect(clippy::unused_self, reason = "the embedded device knows")]
+    pub(crate) fn queue_pairs(&self) -> Option<usize> {
+        None
     }
 
     /// What it is, for a person.
-    pub(crate) fn description(&self) -> String {
+    pub(crate) fn description(&self) -> Cow<'static, str> {
         let network = if self.is_ethernet() { "RoCE" } else { "InfiniBand" };
-        format!("{network} through libibverbs, port {}, path MTU up to {}", self.port, self.mtu())
+        format!("{network} through libibverbs, port {}, path MTU up to {}", self.port, self.mtu()).into()
     }
 
     /// The device and the port, for an error message.

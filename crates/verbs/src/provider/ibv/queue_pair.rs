@@ -3,11 +3,11 @@
 use super::completion::Queue;
 use super::context::{Context, mtu};
 use super::memory::Domain;
-use super::request::{self, Elements, Flags};
+use super::request::{self, Elements};
 use super::{check, made};
-use crate::completion::InFlight;
 use crate::gid::{GidEntry, GidKind};
-use crate::queue_pair::{Peer, QueuePairLimits, ReceiveOptions, Snapshot};
+use crate::options::{Peer, QueuePairLimits, ReceiveOptions, Snapshot};
+use crate::provider::{Element, Work};
 use crate::{Error, PostReason};
 use core::ffi::c_int;
 use core::ptr::{self, NonNull};
@@ -20,8 +20,9 @@ use rdma_verbs_sys::{
     IBV_QPS_SQE, IBV_QPT_RC, ibv_ah_attr, ibv_gid, ibv_global_route, ibv_qp, ibv_qp_attr, ibv_qp_cap,
     ibv_qp_init_attr, ibv_qp_state,
 };
-use rocev2::rc::{self, PeerRights, ReceiveAttributes, SendAttributes, SendOperation, State};
+use rocev2::rc::{self, PeerRights, ReceiveAttributes, SendAttributes, State};
 use rocev2::{Psn, Qpn, UDP_PORT};
+use std::any::Any;
 use std::io;
 use std::sync::Arc;
 
@@ -32,8 +33,9 @@ const HOP_LIMIT: u8 = 64;
 pub(crate) struct QueuePair {
     domain: Arc<Domain>,
     _queues: [Arc<Queue>; 2],
+    limits: QueuePairLimits,
     /// What its requests need back.
-    in_flight: Arc<InFlight>,
+    kept: Arc<dyn Any + Send + Sync>,
     raw: NonNull<ibv_qp>,
     qpn: Qpn,
 }
@@ -47,12 +49,12 @@ impl QueuePair {
     /// A queue pair in the RESET state.
     pub(crate) fn new(
         domain: &Arc<Domain>,
-        send_queue: &Arc<Queue>,
-        recv_queue: &Arc<Queue>,
+        queues: [&Arc<Queue>; 2],
         limits: &QueuePairLimits,
-        in_flight: &Arc<InFlight>,
+        kept: Arc<dyn Any + Send + Sync>,
     ) -> Result<Self, Error> {
         let context = &domain.context;
+        let [send_queue, recv_queue] = queues;
         if !send_queue.is_of(context) || !recv_queue.is_of(context) {
             return Err(Error::Mixed("a completion queue"));
         }
@@ -83,17 +85,12 @@ impl QueuePair {
             .map_err(context.failed("making a queue pair", advice))?;
         // SAFETY: the library made it, and its number doesn't change.
         let qpn = Qpn::truncate(unsafe { (*raw.as_ptr()).qp_num });
-        let queues = [send_queue, recv_queue].map(Arc::clone);
-        let (domain, in_flight) = (Arc::clone(domain), Arc::clone(in_flight));
-        Ok(Self { domain, _queues: queues, in_flight, raw, qpn })
+        let (domain, queues) = (Arc::clone(domain), queues.map(Arc::clone));
+        Ok(Self { domain, _queues: queues, limits: *limits, kept, raw, qpn })
     }
 
     pub(crate) fn qpn(&self) -> Qpn {
         self.qpn
-    }
-
-    pub(crate) fn domain(&self) -> &Domain {
-        &self.domain
     }
 
     /// RESET → INIT.
@@ -178,22 +175,39 @@ impl QueuePair {
         })
     }
 
-    pub(crate) fn post_send(
+    pub(crate) fn prepare_send<'a>(
+        &self,
+        work: Work,
+        elements: impl Iterator<Item = Element<'a>>,
+    ) -> Result<request::Send, PostReason> {
+        let elements = if work.inline.is_some() { Elements::new() } else { self.list(elements)? };
+        Ok(request::Send::new(work, elements))
+    }
+
+    pub(crate) fn prepare_recv<'a>(
         &self,
         number: u64,
-        operation: &SendOperation,
-        flags: Flags,
-        elements: &mut Elements,
-        limit: usize,
-    ) -> Result<(), PostReason> {
-        let mut request = request::send(number, operation, flags, elements);
-        let mut bad = ptr::null_mut();
+        elements: impl Iterator<Item = Element<'a>>,
+    ) -> Result<request::Receive, PostReason> {
+        Ok(request::Receive::new(number, self.list(elements)?))
+    }
+
+    /// The elements as the library takes them.
+    fn list<'a>(&self, elements: impl Iterator<Item = Element<'a>>) -> Result<Elements, PostReason> {
+        let element = |Element { region, offset, len }: Element<'a>| match region.ibv() {
+            Ok(region) if region.is_of(&self.domain) => Ok(request::element(region, offset, len)),
+            _ => Err(PostReason::OtherDevice),
+        };
+        elements.map(element).collect()
+    }
+
+    pub(crate) fn post_send(&self, mut request: request::Send) -> Result<(), PostReason> {
+        let (mut raw, mut bad) = (request.raw(), ptr::null_mut());
         // SAFETY: the queue pair exists; the request and its list live until the call returns; the regions
         // that the list names are kept until the request completes.
-        let result =
-            unsafe { rdma_verbs_sys::ibv_post_send(self.raw.as_ptr(), &raw mut request, &raw mut bad) };
+        let result = unsafe { rdma_verbs_sys::ibv_post_send(self.raw.as_ptr(), &raw mut raw, &raw mut bad) };
         match check(result) {
-            Err(error) if !bad.is_null() => Err(refused(&error, limit)),
+            Err(error) if !bad.is_null() => Err(refused(&error, self.limits.max_send_requests)),
             // The library names no request that it didn't take: the device has it, but couldn't be told
             // (Soft-RoCE, whose kernel side is told by a system call). It is ended like everything else in
             // the queue.
@@ -205,18 +219,11 @@ impl QueuePair {
         }
     }
 
-    pub(crate) fn post_recv(
-        &self,
-        number: u64,
-        elements: &mut Elements,
-        limit: usize,
-    ) -> Result<(), PostReason> {
-        let mut request = request::receive(number, elements);
-        let mut bad = ptr::null_mut();
+    pub(crate) fn post_recv(&self, mut request: request::Receive) -> Result<(), PostReason> {
+        let (mut raw, mut bad) = (request.raw(), ptr::null_mut());
         // SAFETY: as in `post_send`.
-        let result =
-            unsafe { rdma_verbs_sys::ibv_post_recv(self.raw.as_ptr(), &raw mut request, &raw mut bad) };
-        check(result).map_err(|error| refused(&error, limit))
+        let result = unsafe { rdma_verbs_sys::ibv_post_recv(self.raw.as_ptr(), &raw mut raw, &raw mut bad) };
+        check(result).map_err(|error| refused(&error, self.limits.max_recv_requests))
     }
 
     /// What the device says of it.
@@ -290,7 +297,7 @@ impl Drop for QueuePair {
         let result = unsafe { self.context().library.ibv_destroy_qp(self.raw.as_ptr()) };
         if check(result).is_err() {
             // The device may still use the buffers of its requests: nobody else ever gets them.
-            core::mem::forget(Arc::clone(&self.in_flight));
+            core::mem::forget(Arc::clone(&self.kept));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! libibverbs behind the API of this crate: Soft-RoCE, RDMA cards, whatever has a provider.
+//! libibverbs behind [`provider`](super): Soft-RoCE, RDMA cards, whatever has a provider.
 //!
 //! | module | what it holds |
 //! |---|---|
@@ -10,7 +10,7 @@
 //! | `completion` | completion channels and queues |
 //! | `queue_pair` | queue pairs: made, driven through their states, asked |
 //! | `request` | work requests as libibverbs takes them |
-//! | `events` | asynchronous events |
+//! | `events`, `counters` | asynchronous events, and what the kernel counts |
 //!
 //! Each object owns what libibverbs made and holds its parents, so that all is destroyed children first.
 //! libibverbs is thread-safe (`ibv_*(3)`: "all verbs are thread safe"), so the objects may be shared.
@@ -21,6 +21,7 @@
 
 pub(crate) mod completion;
 pub(crate) mod context;
+mod counters;
 pub(crate) mod discovery;
 mod events;
 mod facts;

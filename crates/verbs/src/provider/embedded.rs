@@ -1,0 +1,344 @@
+//! The embedded device's objects, as [`provider`](super) wants them.
+
+use super::{Element, Ended, Work};
+use crate::attributes::Attributes;
+use crate::event::Event;
+use crate::gid::{GidEntry, GidKind};
+use crate::options::{Peer, QueuePairCounters, QueuePairLimits, ReceiveOptions, Snapshot};
+use crate::{Error, PostReason};
+use rocev2::Qpn;
+use rocev2::rc::{self, InitAttributes, PeerRights, ReceiveAttributes, SendAttributes, Transition};
+use rocev2_device::memory::{Access, Mapping};
+use rocev2_device::{Arm, Buffers, DeviceError, DeviceEvent, Gid, WorkCompletion};
+use std::borrow::Cow;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::{Arc, Mutex, PoisonError};
+
+pub(super) type SendRequest = rc::SendRequest<Buffers>;
+pub(super) type RecvRequest = rc::RecvRequest<Buffers>;
+
+const ATTRIBUTES: Attributes = {
+    let rocev2_device::Attributes {
+        max_qp,
+        max_qp_wr,
+        max_sge,
+        max_inline,
+        max_cqe,
+        max_mr,
+        max_message,
+        max_rd_atomic,
+    } = rocev2_device::ATTRIBUTES;
+    Attributes {
+        max_qp,
+        max_qp_wr,
+        max_sge,
+        max_inline: Some(max_inline),
+        max_cqe,
+        max_mr,
+        max_message,
+        max_qp_rd_atom: max_rd_atomic,
+        max_qp_init_rd_atom: max_rd_atomic,
+    }
+};
+
+pub(crate) struct Device(rocev2_device::Device);
+
+impl Device {
+    pub(super) fn open(address: Option<IpAddr>, port: Option<u16>) -> Result<Self, Error> {
+        Ok(Self(rocev2_device::Device::open(rocev2_device::Config { address, port })?))
+    }
+
+    pub(super) fn description(&self) -> Cow<'static, str> {
+        "RoCEv2 in user space over UDP sockets; no RDMA hardware, kernel module or root needed".into()
+    }
+
+    pub(super) fn attributes(&self) -> Attributes {
+        ATTRIBUTES
+    }
+
+    pub(super) fn facts(&self) -> Result<Vec<(&'static str, String)>, Error> {
+        Ok(Vec::new())
+    }
+
+    pub(super) fn gids(&self) -> Vec<GidEntry> {
+        self.0.gids().into_iter().enumerate().map(gid).collect()
+    }
+
+    pub(super) fn gid_for(&self, address: IpAddr) -> Result<GidEntry, Error> {
+        let index = self.0.gid_index(address)?;
+        self.0.bind_gid(index)?;
+        let entry = self.gids().into_iter().nth(index);
+        entry.ok_or(Error::Embedded(DeviceError::GidIndex { index, count: index }))
+    }
+
+    pub(super) fn protection_domain(&self) -> ProtectionDomain {
+        ProtectionDomain(self.0.protection_domain())
+    }
+
+    pub(super) fn completion_channel(&self) -> Result<Arc<CompletionChannel>, Error> {
+        Ok(Arc::new(CompletionChannel(self.0.completion_channel()?)))
+    }
+
+    pub(super) fn completion_queue(
+        &self,
+        capacity: usize,
+        channel: Option<&Arc<CompletionChannel>>,
+    ) -> Result<CompletionQueue, Error> {
+        let queue = self.0.completion_queue(capacity, channel.map(|channel| Arc::clone(&channel.0)))?;
+        Ok(CompletionQueue { queue, scratch: Mutex::default() })
+    }
+
+    pub(super) fn try_event(&self) -> Option<Event> {
+        self.0.try_event().map(event)
+    }
+
+    pub(super) fn counters(&self) -> Vec<(Cow<'static, str>, u64)> {
+        self.0.counters().into_iter().map(|(name, count)| (name.into(), count)).collect()
+    }
+
+    pub(super) fn queue_pairs(&self) -> Option<usize> {
+        Some(self.0.queue_pairs())
+    }
+}
+
+impl AsFd for Device {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+pub(crate) struct ProtectionDomain(rocev2_device::ProtectionDomain);
+
+impl ProtectionDomain {
+    pub(super) fn register(&self, len: usize, access: Access) -> Result<MemoryRegion, Error> {
+        Ok(MemoryRegion(self.0.register(len, access)?))
+    }
+
+    pub(super) fn queue_pair(
+        &self,
+        queues: [&CompletionQueue; 2],
+        limits: &QueuePairLimits,
+    ) -> Result<QueuePair, Error> {
+        let within = |what, asked: usize, limit: usize| match asked <= limit {
+            true => Ok(()),
+            false => Err(Error::Embedded(DeviceError::Limit { what, asked, limit })),
+        };
+        within("elements of a scatter/gather list", limits.max_sge, ATTRIBUTES.max_sge)?;
+        within("bytes of an inline request", limits.max_inline, ATTRIBUTES.max_inline.unwrap_or(0))?;
+        let [send_queue, recv_queue] = queues.map(|queue| &queue.queue);
+        let (sends, receives) = (limits.max_send_requests, limits.max_recv_requests);
+        Ok(QueuePair(self.0.queue_pair(send_queue, recv_queue, sends, receives)?))
+    }
+}
+
+pub(crate) struct MemoryRegion(rocev2_device::MemoryRegion);
+
+impl MemoryRegion {
+    pub(super) fn mapping(&self) -> &Mapping {
+        self.0.region().mapping()
+    }
+
+    pub(super) fn access(&self) -> Access {
+        self.0.region().access()
+    }
+
+    pub(super) fn addr(&self) -> u64 {
+        self.0.region().addr()
+    }
+
+    pub(super) fn rkey(&self) -> u32 {
+        self.0.region().rkey()
+    }
+}
+
+pub(crate) struct CompletionChannel(Arc<rocev2_device::CompletionChannel>);
+
+impl CompletionChannel {
+    #[expect(clippy::unnecessary_wraps, reason = "a libibverbs device may be gone")]
+    pub(super) fn try_event(&self) -> Result<Option<u64>, Error> {
+        Ok(self.0.try_event())
+    }
+}
+
+impl AsFd for CompletionChannel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+pub(crate) struct CompletionQueue {
+    queue: rocev2_device::CompletionQueue,
+    /// Reused from poll to poll.
+    scratch: Mutex<Vec<WorkCompletion>>,
+}
+
+impl CompletionQueue {
+    pub(super) fn capacity(&self) -> usize {
+        self.queue.capacity()
+    }
+
+    pub(super) fn poll(&self, max: usize, take: impl FnMut(Ended)) -> Result<usize, Error> {
+        let mut scratch = self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
+        scratch.clear();
+        let taken = self.queue.poll(&mut scratch, max)?;
+        scratch.drain(..).map(ended).for_each(take);
+        Ok(taken)
+    }
+
+    pub(super) fn arm(&self, arm: Arm) {
+        self.queue.arm(arm);
+    }
+}
+
+pub(crate) struct QueuePair(rocev2_device::QueuePair);
+
+impl QueuePair {
+    pub(super) fn qpn(&self) -> Qpn {
+        self.0.qpn()
+    }
+
+    pub(super) fn init(&self, rights: PeerRights) -> Result<(), Error> {
+        Ok(self.0.modify(Transition::Init(InitAttributes { rights }))?)
+    }
+
+    pub(super) fn ready_to_receive(&self, peer: &Peer, options: &ReceiveOptions) -> Result<(), Error> {
+        if peer.lid.is_some() {
+            return Err(Error::Unreachable {
+                own: "of the embedded device".into(),
+                peer: peer.gid,
+                reason: "the peer's is on InfiniBand, which the embedded device doesn't speak".into(),
+            });
+        }
+        let attributes = ReceiveAttributes {
+            path_mtu: options.path_mtu,
+            peer_qpn: peer.qpn,
+            rq_psn: peer.psn.get(),
+            max_dest_rd_atomic: options.max_dest_rd_atomic,
+            min_rnr_timer: options.min_rnr_timer,
+        };
+        let path = rocev2_device::PathAttributes {
+            gid_index: options.gid_index,
+            peer_gid: peer.gid,
+            peer_port: peer.udp_port,
+        };
+        Ok(self.0.ready_to_receive(attributes, path)?)
+    }
+
+    pub(super) fn ready_to_send(&self, send: &SendAttributes) -> Result<(), Error> {
+        Ok(self.0.modify(Transition::ReadyToSend(*send))?)
+    }
+
+    pub(super) fn drain(&self) -> Result<(), Error> {
+        Ok(self.0.modify(Transition::Drain)?)
+    }
+
+    pub(super) fn resume(&self) -> Result<(), Error> {
+        Ok(self.0.modify(Transition::Resume)?)
+    }
+
+    pub(super) fn fail(&self) -> Result<(), Error> {
+        Ok(self.0.modify(Transition::Error)?)
+    }
+
+    pub(super) fn query(&self) -> Result<Snapshot, Error> {
+        let rc::Snapshot { state, rights, receive, send, requester, responder, .. } = self.0.query();
+        let counters = Some(QueuePairCounters { requester, responder });
+        Ok(Snapshot { state, rights, receive, send, counters })
+    }
+
+    #[inline]
+    pub(super) fn prepare_send<'a>(
+        &self,
+        work: Work,
+        elements: impl Iterator<Item = Element<'a>>,
+    ) -> Result<SendRequest, PostReason> {
+        let buffers = match work.inline {
+            Some(bytes) => Buffers::Inline(bytes),
+            None => list(elements)?,
+        };
+        Ok(SendRequest {
+            id: work.number,
+            operation: work.operation,
+            buffers,
+            len: work.len,
+            signaled: work.signaled,
+            solicited: work.solicited,
+            fence: work.fence,
+        })
+    }
+
+    #[inline]
+    pub(super) fn prepare_recv<'a>(
+        &self,
+        number: u64,
+        elements: impl Iterator<Item = Element<'a>>,
+    ) -> Result<RecvRequest, PostReason> {
+        let buffers = list(elements)?;
+        let len = buffers.len();
+        Ok(RecvRequest { id: number, buffers, len })
+    }
+
+    #[inline]
+    pub(super) fn post_send(&self, request: SendRequest) -> Result<(), PostReason> {
+        Ok(self.0.post_send(request)?)
+    }
+
+    pub(super) fn post_send_list(
+        &self,
+        requests: impl Iterator<Item = SendRequest>,
+    ) -> Result<(), PostReason> {
+        Ok(self.0.post_send_list(requests)?)
+    }
+
+    #[inline]
+    pub(super) fn post_recv(&self, request: RecvRequest) -> Result<(), PostReason> {
+        Ok(self.0.post_recv(request)?)
+    }
+}
+
+fn list<'a>(elements: impl Iterator<Item = Element<'a>>) -> Result<Buffers, PostReason> {
+    let element = |element: Element<'a>| {
+        let own = element.region.embedded().map_err(|_| PostReason::OtherDevice)?;
+        let region = Arc::clone(own.0.region());
+        let va = region.addr().wrapping_add(element.offset);
+        Ok(rocev2_device::Element { region, va, len: element.len })
+    };
+    Ok(Buffers::List(elements.map(element).collect::<Result<_, PostReason>>()?))
+}
+
+fn ended(entry: WorkCompletion) -> Ended {
+    let done = entry.completion;
+    let recv = done.kind.is_recv();
+    Ended {
+        number: done.id,
+        qpn: entry.qpn,
+        recv,
+        status: done.status.into(),
+        kind: recv.then_some(done.kind),
+        len: if recv { done.len } else { 0 },
+        immediate: done.immediate,
+        invalidated: done.invalidated,
+    }
+}
+
+fn event(event: DeviceEvent) -> Event {
+    match event {
+        DeviceEvent::QueuePair(qpn, what) => Event::QueuePair(qpn, what),
+        DeviceEvent::CompletionQueueOverflow(number) => Event::CompletionQueueOverflow(number),
+    }
+}
+
+fn gid((index, entry): (usize, rocev2_device::GidEntry)) -> GidEntry {
+    let unbound = SocketAddr::new(entry.address, rocev2::UDP_PORT);
+    GidEntry {
+        index,
+        kind: GidKind::RoceV2,
+        gid: entry.bound.map_or_else(|| Gid::for_endpoint(unbound), |(gid, _)| gid),
+        address: Some(entry.address),
+        interface: Some(entry.interface),
+        mtu: entry.mtu,
+        udp_port: entry.bound.map(|(_, port)| port),
+        lid: None,
+    }
+}
