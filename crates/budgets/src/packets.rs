@@ -2,15 +2,16 @@
 
 use crate::count::counted_if;
 use rocev2::icrc::{self, PseudoHeader};
-use rocev2::rc::{
-    AtomicOperation, Event, InitAttributes, Limits, LocalFault, Memory, PeerRights, QueuePair,
-    ReceiveAttributes, RecvRequest, RemoteAddress, RemoteFault, RemoteRight, SendAttributes, SendOperation,
-    SendRequest, Transition,
-};
+use rocev2::transport::{Context, Limits, QueuePair, Source, rc};
 use rocev2::wire::{Headers, Packet};
-use rocev2::{Mtu, Psn, Qpn, Time};
+use rocev2::work::{
+    AtomicOperation, Event, InitAttributes, LocalFault, Memory, PeerRights, ReceiveAttributes, ReceiveQueue,
+    RecvRequest, RemoteAddress, RemoteFault, RemoteRight, SendAttributes, SendOperation, SendRequest,
+    Transition,
+};
+use rocev2::{Mtu, Psn, Qpn, Time, UDP_PORT};
 use std::cell::RefCell;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 /// A long message has so many full packets.
 const PACKETS: u64 = 16;
@@ -59,15 +60,18 @@ impl Memory for Ram {
 
 struct Side {
     qp: QueuePair<Ram>,
+    receives: ReceiveQueue<()>,
     ram: Ram,
+    source: Source,
     out: PseudoHeader,
     into: PseudoHeader,
 }
 
 impl Side {
     fn new(own: u32, peer: u32) -> Self {
-        let limits = Limits { max_send_requests: 16, max_recv_requests: 16, window: 1 << 20 };
-        let mut qp = QueuePair::new(limits);
+        let limits = Limits { max_send_requests: 16, window: 1 << 20 };
+        let mut qp = QueuePair::Rc(rc::QueuePair::new(limits));
+        let mut receives = ReceiveQueue::new(16);
         let rights = PeerRights { read: true, write: true, atomic: true };
         for transition in [
             Transition::Init(InitAttributes { rights }),
@@ -86,12 +90,18 @@ impl Side {
                 max_rd_atomic: 16,
             }),
         ] {
-            qp.modify(transition).expect("a transition in order");
+            qp.modify(transition, &mut receives).expect("a transition in order");
         }
-        let address = |number: u32| SocketAddr::from((Ipv4Addr::from(0xc000_0200 + number % 256), 4791));
-        let header = |from, to| PseudoHeader::new(address(from), address(to)).expect("IPv4 both");
+        let address = |number: u32| IpAddr::from(Ipv4Addr::from(0xc000_0200 + number % 256));
+        let header = |from, to| {
+            let [from, to] = [from, to].map(|number| SocketAddr::new(address(number), UDP_PORT));
+            PseudoHeader::new(from, to).expect("IPv4 both")
+        };
+        let (source, destination) = (address(peer), address(own));
         Self {
             qp,
+            receives,
+            source: Source { source, destination, traffic_class: None, hop_limit: None },
             ram: Ram(RefCell::new(vec![0x5a; LONG as usize])),
             out: header(own, peer),
             into: header(peer, own),
@@ -100,7 +110,8 @@ impl Side {
 
     /// The next packet, as a datagram in `out`.
     fn send(&mut self, out: &mut [u8]) -> Option<usize> {
-        let len = self.qp.poll_transmit(Time::ZERO, &self.ram, out)? + icrc::LEN;
+        let mut cx = Context { memory: &self.ram, receives: &mut self.receives };
+        let len = self.qp.poll_transmit(Time::ZERO, &mut cx, out)?.len + icrc::LEN;
         self.out.write(0, &mut out[..len]).expect("room");
         Some(len)
     }
@@ -108,7 +119,8 @@ impl Side {
     fn take(&mut self, datagram: &[u8]) {
         let verified = self.into.verify(0, datagram).expect("the right ICRC");
         let packet = Packet::parse(verified.packet).expect("a packet");
-        self.qp.handle_packet(Time::ZERO, &packet, &self.ram).expect("taken");
+        let mut cx = Context { memory: &self.ram, receives: &mut self.receives };
+        self.qp.handle_packet(Time::ZERO, &self.source, &packet, &mut cx).expect("taken");
     }
 
     /// Hands out what has completed.
@@ -131,7 +143,8 @@ fn messages(count: u64, operation: SendOperation, len: u32, counting: &Counting)
     let (mut client, mut server) = (Side::new(0x11_1111, 0x22_2222), Side::new(0x22_2222, 0x11_1111));
     let mut datagram = vec![0; Headers::MAX_LEN + 4096 + 3 + icrc::LEN];
     for id in 0..count {
-        server.qp.post_recv(RecvRequest { id, buffers: (), len: LONG.into() }).ok();
+        let request = RecvRequest { id, buffers: (), len: LONG.into() };
+        server.qp.post_recv(request, &mut server.receives).ok();
         counted_if(counting.sent && len == SHORT, || {
             let request = SendRequest {
                 id,

@@ -1,7 +1,7 @@
 //! The buffers of work requests, and memory as the protocol asks for it.
 
 use crate::memory::{Access, Fault, KeyTable, Origin, Region};
-use rocev2::rc::{AtomicOperation, LocalFault, Memory, RemoteFault, RemoteRight};
+use rocev2::work::{AtomicOperation, LocalFault, Memory, RemoteFault, RemoteRight};
 use smallvec::SmallVec;
 use std::sync::Arc;
 

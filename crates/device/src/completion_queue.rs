@@ -4,7 +4,7 @@ use crate::channel::CompletionChannel;
 use crate::device::Inner;
 use crate::port::Port;
 use rocev2::Qpn;
-use rocev2::rc::Completion;
+use rocev2::work::Completion;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
@@ -109,7 +109,7 @@ impl QueueCore {
             ring.entries.push_back(entry);
         }
         let completion = &entry.completion;
-        self.notice(completion.solicited || completion.status != rocev2::rc::Status::Success);
+        self.notice(completion.solicited || completion.status != rocev2::work::Status::Success);
         Ok(())
     }
 
@@ -227,7 +227,7 @@ impl core::fmt::Debug for CompletionQueue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rocev2::rc::{CompletionKind, Status};
+    use rocev2::work::{CompletionKind, Status};
 
     fn entry(id: u64, solicited: bool) -> WorkCompletion {
         let completion = Completion {

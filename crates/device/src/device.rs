@@ -12,7 +12,7 @@ use crate::net::{self, Gid, Socket};
 use crate::port::Port;
 use crate::queue_pair::Surroundings;
 use crate::queue_table::{MAX_QUEUE_PAIRS, QueueTable};
-use rocev2::rc;
+use rocev2::work;
 use rocev2::{Mtu, Time};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -59,8 +59,8 @@ pub const ATTRIBUTES: Attributes = Attributes {
     max_inline: 1024,
     max_cqe: 1 << 22,
     max_mr: 1 << 20,
-    max_message: rc::MAX_MESSAGE,
-    max_rd_atomic: rc::MAX_RD_ATOMIC,
+    max_message: work::MAX_MESSAGE,
+    max_rd_atomic: work::MAX_RD_ATOMIC,
 };
 
 /// One entry of the GID table: an address of this host.

@@ -5,7 +5,8 @@ use crate::device::{ATTRIBUTES, Inner, within};
 use crate::memory::{Access, KeyTable, Mapping, Region, Registration};
 use crate::queue_pair::QueuePairCore;
 use crate::{CompletionQueue, DeviceError, QueuePair};
-use rocev2::rc;
+use rocev2::transport::{Limits, QueuePair as Protocol, rc};
+use rocev2::work::ReceiveQueue;
 use std::sync::Arc;
 
 /// Bytes that one queue pair may have in flight at most. The window finds by itself what the sockets on the
@@ -50,14 +51,15 @@ impl ProtectionDomain {
         }
         within("send requests", max_send_requests, ATTRIBUTES.max_qp_wr)?;
         within("receive requests", max_recv_requests, ATTRIBUTES.max_qp_wr)?;
-        let limits = rc::Limits { max_send_requests, max_recv_requests, window: WINDOW };
+        let limits = Limits { max_send_requests, window: WINDOW };
         let core = self
             .inner
             .table
             .add(|qpn| {
                 QueuePairCore::new(
                     qpn,
-                    limits,
+                    Protocol::Rc(rc::QueuePair::new(limits)),
+                    ReceiveQueue::new(max_recv_requests),
                     DomainMemory::new(Arc::clone(&self.keys)),
                     Arc::clone(send_queue.core()),
                     Arc::clone(recv_queue.core()),

@@ -82,7 +82,7 @@ pub enum DeviceError {
     Gid(String),
     /// The state transition isn't possible.
     #[error(transparent)]
-    Modify(#[from] rocev2::rc::ModifyError),
+    Modify(#[from] rocev2::work::ModifyError),
     /// The operating system refused.
     #[error("{what}: {source}")]
     System {

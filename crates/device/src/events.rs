@@ -1,7 +1,7 @@
 //! Asynchronous events: what happens to objects rather than to work requests.
 
 use rocev2::Qpn;
-use rocev2::rc::AsyncEvent;
+use rocev2::work::AsyncEvent;
 use rustix::event::{EventfdFlags, eventfd};
 use std::collections::VecDeque;
 use std::io;

@@ -2,11 +2,12 @@
 
 use crate::attention::Attention;
 use crate::completion_queue::QueueCore;
-use crate::counters::{Counters, Stray};
+use crate::counters::Counters;
 use crate::net::{Datagram, Gid, Received, RecvBuffers, Socket};
 use crate::queue_pair::QueuePairCore;
 use crate::queue_table::QueueTable;
 use rocev2::icrc::PseudoHeader;
+use rocev2::transport::{DropReason, Source};
 use rocev2::wire::Packet;
 use rocev2::{Mtu, Qpn, Time};
 use std::net::{IpAddr, SocketAddr};
@@ -242,10 +243,12 @@ impl Intake {
         while let Some((source, first)) = packets.next() {
             let qpn = first.headers.bth.dest_qp;
             let Some(queue_pair) = touch(touched, qpn, table) else {
-                counters.stray(Stray::UnknownQueuePair);
+                counters.dropped(DropReason::UnknownQueuePair);
                 continue;
             };
-            let mut queue_pair = queue_pair.enter(source, local.ip());
+            let destination = local.ip();
+            let from = Source { source, destination, traffic_class: None, hop_limit: None };
+            let mut queue_pair = queue_pair.enter(&from);
             queue_pair.handle_packet(now, &first);
             let follows =
                 |(from, next): &(IpAddr, Packet<'_>)| *from == source && next.headers.bth.dest_qp == qpn;
@@ -268,14 +271,14 @@ fn check<'a>(
         Some((source, pseudo_header)) if *source == datagram.src => pseudo_header,
         _ => {
             let Ok(new) = PseudoHeader::new(datagram.src, local) else {
-                counters.stray(Stray::WrongAddress);
+                counters.dropped(DropReason::WrongAddress);
                 return None;
             };
             &mut pseudo_header.insert((datagram.src, new)).1
         }
     };
     let Ok(verified) = pseudo_header.verify(datagram.index, datagram.bytes) else {
-        counters.stray(Stray::Icrc);
+        counters.dropped(DropReason::Icrc);
         return None;
     };
     let packet = match Packet::parse(verified.packet) {
@@ -286,7 +289,7 @@ fn check<'a>(
         }
     };
     if packet.headers.bth.pkey & PARTITION != PARTITION {
-        counters.stray(Stray::PartitionKey);
+        counters.dropped(DropReason::PartitionKey);
         return None;
     }
     Some(packet)

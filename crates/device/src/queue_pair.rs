@@ -13,7 +13,8 @@ use crate::net::Gid;
 use crate::{Buffers, DeviceError};
 use rocev2::Qpn;
 use rocev2::icrc::PseudoHeader;
-use rocev2::rc::{self, PostError, RecvRequest, SendRequest, Snapshot, Transition};
+use rocev2::transport::Snapshot;
+use rocev2::work::{PostError, ReceiveAttributes, RecvRequest, SendRequest, Transition};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -65,7 +66,7 @@ impl QueuePair {
     /// The path isn't possible, or the transition isn't.
     pub fn ready_to_receive(
         &self,
-        attributes: rc::ReceiveAttributes,
+        attributes: ReceiveAttributes,
         path: PathAttributes,
     ) -> Result<(), DeviceError> {
         let port = self.inner.port(path.gid_index)?;

@@ -5,7 +5,8 @@
 //! | [`psn`], [`qpn`], [`mtu`], [`time`] | the small numbers everything is made of |
 //! | [`wire`] | headers: bytes to structures and back |
 //! | [`icrc`] | the invariant CRC, and solving for an IP identification that a receiver can't see |
-//! | [`rc`] | the reliable connection: requester, responder, state machine, timers, congestion window |
+//! | [`work`] | work requests, completions, queue pair states and attributes, memory as a trait |
+//! | [`transport`] | queue pairs, driven from outside: the reliable connection |
 //!
 //! "IBA" in the documentation is the *InfiniBand Architecture Specification, Volume 1*, release 1.4 or later,
 //! whose Annex A17 defines RoCEv2. "rxe" is Linux's Soft-RoCE, `drivers/infiniband/sw/rxe`.
@@ -15,9 +16,10 @@ pub mod icrc;
 pub mod mtu;
 pub mod psn;
 pub mod qpn;
-pub mod rc;
 pub mod time;
+pub mod transport;
 pub mod wire;
+pub mod work;
 
 pub use mtu::Mtu;
 pub use psn::Psn;

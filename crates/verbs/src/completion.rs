@@ -6,7 +6,7 @@ use crate::request::{Kept, Slices};
 use crate::status::Status;
 use crate::{Device, Error, Slice};
 use rocev2::Qpn;
-use rocev2::rc::CompletionKind;
+use rocev2::work::CompletionKind;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};

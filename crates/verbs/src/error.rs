@@ -181,7 +181,7 @@ pub enum SliceError {
 pub enum PostReason {
     /// The queue pair said no.
     #[error(transparent)]
-    QueuePair(#[from] rocev2::rc::PostError),
+    QueuePair(#[from] rocev2::work::PostError),
     /// More slices than the queue pair's scatter/gather lists have.
     #[error("{count} slices are more than the {limit} that a request of this queue pair may have")]
     TooManySlices {

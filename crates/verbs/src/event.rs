@@ -1,7 +1,7 @@
 //! Asynchronous events.
 
 use rocev2::Qpn;
-use rocev2::rc::AsyncEvent;
+use rocev2::work::AsyncEvent;
 
 /// An asynchronous event and what it concerns (`ibv_get_async_event(3)`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

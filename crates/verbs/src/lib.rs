@@ -60,6 +60,6 @@ pub use request::{PostError, RecvRequest, SendRequest};
 pub use selector::{DeviceSelector, SelectorError};
 pub use status::Status;
 
-pub use rocev2::rc::{AsyncEvent, CompletionKind, PeerRights, State};
+pub use rocev2::work::{AsyncEvent, CompletionKind, PeerRights, State};
 pub use rocev2::{Mtu, Psn, Qpn, UDP_PORT};
 pub use rocev2_device::Gid;

@@ -1,7 +1,8 @@
 //! What queue pairs are made with, what their transitions need, and what a device tells of one.
 
 use crate::psn::PeerPsn;
-use rocev2::rc::{self, PeerRights, ReceiveAttributes, SendAttributes, State};
+use rocev2::transport::rc::{RequesterCounters, ResponderCounters};
+use rocev2::work::{PeerRights, ReceiveAttributes, SendAttributes, State};
 use rocev2::{Mtu, Qpn};
 use rocev2_device::Gid;
 
@@ -37,9 +38,9 @@ pub struct Snapshot {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QueuePairCounters {
     /// As the one who asks.
-    pub requester: rc::RequesterCounters,
+    pub requester: RequesterCounters,
     /// As the one who is asked.
-    pub responder: rc::ResponderCounters,
+    pub responder: ResponderCounters,
 }
 
 /// The peer's end, as it described it.

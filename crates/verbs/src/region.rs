@@ -3,7 +3,7 @@
 use crate::provider::{self, Element};
 use crate::{Error, ProtectionDomain, SliceError};
 use core::fmt;
-use rocev2::rc::RemoteAddress;
+use rocev2::work::RemoteAddress;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 

@@ -4,7 +4,7 @@ use crate::PostReason;
 use crate::options::QueuePairLimits;
 use crate::provider::Work;
 use crate::region::{RemoteRange, Slice};
-use rocev2::rc::{self, AtomicOperation, CompletionKind, SendOperation};
+use rocev2::work::{self, AtomicOperation, CompletionKind, SendOperation};
 use smallvec::SmallVec;
 
 /// Slices of one request, mostly one.
@@ -156,8 +156,8 @@ impl SendRequest {
             return Err(PostReason::Lengths { local, remote });
         }
         match u32::try_from(local) {
-            Ok(len) if len <= rc::MAX_MESSAGE => Ok(len),
-            _ => Err(PostReason::QueuePair(rc::PostError::TooLong(local))),
+            Ok(len) if len <= work::MAX_MESSAGE => Ok(len),
+            _ => Err(PostReason::QueuePair(work::PostError::TooLong(local))),
         }
     }
 

@@ -1,7 +1,7 @@
 //! How work requests end.
 
 use core::fmt;
-use rocev2::rc;
+use rocev2::work;
 
 macro_rules! statuses {
     ($($(#[$doc:meta])* $name:ident = $number:literal $text:literal,)*) => {
@@ -92,8 +92,8 @@ statuses! {
     General = 21 "GENERAL_ERR",
 }
 
-impl From<rc::Status> for Status {
-    fn from(status: rc::Status) -> Self {
+impl From<work::Status> for Status {
+    fn from(status: work::Status) -> Self {
         // The embedded device counts as libibverbs does.
         Self::from_number(status as u32)
     }
@@ -124,17 +124,17 @@ mod tests {
     #[test]
     fn the_embedded_devices_statuses_keep_their_names() {
         for status in [
-            rc::Status::Success,
-            rc::Status::LocalLength,
-            rc::Status::LocalQueuePairOperation,
-            rc::Status::LocalProtection,
-            rc::Status::Flushed,
-            rc::Status::BadResponse,
-            rc::Status::RemoteInvalidRequest,
-            rc::Status::RemoteAccess,
-            rc::Status::RemoteOperation,
-            rc::Status::RetryExceeded,
-            rc::Status::RnrRetryExceeded,
+            work::Status::Success,
+            work::Status::LocalLength,
+            work::Status::LocalQueuePairOperation,
+            work::Status::LocalProtection,
+            work::Status::Flushed,
+            work::Status::BadResponse,
+            work::Status::RemoteInvalidRequest,
+            work::Status::RemoteAccess,
+            work::Status::RemoteOperation,
+            work::Status::RetryExceeded,
+            work::Status::RnrRetryExceeded,
         ] {
             assert_eq!(Status::from(status).name(), status.name());
         }

@@ -1,5 +1,5 @@
 use crate::{Buffers, CompletionQueue, Config, Device, PathAttributes, QueuePair, WorkCompletion};
-use rocev2::rc::{
+use rocev2::work::{
     InitAttributes, PeerRights, ReceiveAttributes, RecvRequest, SendAttributes, SendOperation, SendRequest,
     Status, Transition,
 };

@@ -3,7 +3,7 @@
 
 use crate::buffers::{Buffers, DomainMemory};
 use crate::completion_queue::{Overflow, QueueCore, WorkCompletion};
-use crate::counters::{Counters, Stray};
+use crate::counters::Counters;
 use crate::deadlines::Deadlines;
 use crate::events::{DeviceEvent, EventQueue};
 use crate::helper::Waker;
@@ -14,11 +14,12 @@ use crate::queue_pair::segmentation::Segmentation;
 use core::ops::{Deref, DerefMut};
 use core::time::Duration;
 use rocev2::icrc::PseudoHeader;
-use rocev2::rc::{self, Event, PostError, RecvRequest, SendRequest, Transition};
-use rocev2::wire::{Aeth, Bth, Headers, Opcode, Operation, Packet};
-use rocev2::{Mtu, Psn, Qpn, Time};
+use rocev2::transport::{Context, DropReason, PacketKind, QueuePair, Snapshot, Source};
+use rocev2::wire::{Headers, Packet};
+use rocev2::work::{Event, ModifyError, PostError, ReceiveQueue, RecvRequest, SendRequest, Transition};
+use rocev2::{Mtu, Qpn, Time};
 use std::cell::RefCell;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 
 /// Packets that one call sends for one queue pair at most; then others get their turn. A READ of 2 GiB is
@@ -30,9 +31,6 @@ const LATER: Duration = Duration::from_micros(100);
 
 /// Room for the longest packet: headers, payload, pad. The batch has room for the ICRC beside it.
 const LONGEST: usize = Headers::MAX_LEN + Mtu::B4096.bytes() as usize + 3;
-
-/// The length of an ACK packet.
-const ACK: usize = Bth::LEN + Aeth::LEN;
 
 thread_local! {
     /// The packets that this thread is about to send.
@@ -57,7 +55,8 @@ pub(crate) struct Path {
 }
 
 struct Locked {
-    protocol: rc::QueuePair<DomainMemory>,
+    protocol: QueuePair<DomainMemory>,
+    receives: ReceiveQueue<Buffers>,
     path: Option<Path>,
     dialogue: Dialogue,
     /// The deadline that was announced last, unless it has passed.
@@ -109,6 +108,7 @@ impl DerefMut for Guard<'_> {
 pub(crate) struct Entered<'a> {
     core: &'a QueuePairCore,
     locked: MutexGuard<'a, Locked>,
+    from: &'a Source,
     /// Whether it is the way from the peer.
     known: bool,
 }
@@ -118,14 +118,22 @@ impl Entered<'_> {
     pub(crate) fn handle_packet(&mut self, now: Time, packet: &Packet<'_>) {
         let counters = &self.core.surroundings.counters;
         if !self.known {
-            counters.stray(Stray::WrongAddress);
-        } else if let Err(refusal) = self.locked.protocol.handle_packet(now, packet, &self.core.memory) {
-            counters.refused(refusal);
+            counters.dropped(DropReason::WrongAddress);
+            return;
+        }
+        let Locked { protocol, receives, .. } = &mut *self.locked;
+        let mut cx = Context { memory: &self.core.memory, receives };
+        if let Err(reason) = protocol.handle_packet(now, self.from, packet, &mut cx) {
+            counters.dropped(reason);
         }
     }
 }
 
 impl Locked {
+    fn modify(&mut self, transition: Transition) -> Result<(), ModifyError> {
+        self.protocol.modify(transition, &mut self.receives)
+    }
+
     /// A program that polls received a message that its peer wants acknowledged.
     fn asked(&mut self, now: Time) {
         let wait = self.dialogue.asked(now);
@@ -149,18 +157,15 @@ impl Locked {
 impl QueuePairCore {
     pub(crate) fn new(
         qpn: Qpn,
-        limits: rc::Limits,
+        protocol: QueuePair<DomainMemory>,
+        receives: ReceiveQueue<Buffers>,
         memory: DomainMemory,
         send_queue: Arc<QueueCore>,
         recv_queue: Arc<QueueCore>,
         surroundings: Surroundings,
     ) -> Self {
-        let locked = Locked {
-            protocol: rc::QueuePair::new(limits),
-            path: None,
-            dialogue: Dialogue::default(),
-            announced: None,
-        };
+        let locked =
+            Locked { protocol, receives, path: None, dialogue: Dialogue::default(), announced: None };
         Self { qpn, memory, send_queue, recv_queue, surroundings, locked: Mutex::new(locked) }
     }
 
@@ -176,7 +181,7 @@ impl QueuePairCore {
         self.qpn
     }
 
-    pub(crate) fn snapshot(&self) -> rc::Snapshot {
+    pub(crate) fn snapshot(&self) -> Snapshot {
         crate::lock(&self.locked).protocol.snapshot()
     }
 
@@ -192,7 +197,7 @@ impl QueuePairCore {
         now: Time,
         transition: Transition,
         path: Option<Path>,
-    ) -> Result<(), rc::ModifyError> {
+    ) -> Result<(), ModifyError> {
         // Before the lock: a thread that polls these queues holds their lists of ports while it looks for
         // packets, and may find one for this queue pair. A port too many does no harm, should the transition
         // be refused.
@@ -202,7 +207,7 @@ impl QueuePairCore {
         }
         let mut locked = self.lock();
         self.acknowledge(&mut locked, now);
-        locked.protocol.modify(transition)?;
+        locked.modify(transition)?;
         if path.is_some() {
             locked.path = path;
         }
@@ -239,21 +244,22 @@ impl QueuePairCore {
 
     pub(crate) fn post_recv(&self, request: RecvRequest<Buffers>) -> Result<(), PostError> {
         let mut locked = self.lock();
-        locked.protocol.post_recv(request)?;
+        let Locked { protocol, receives, .. } = &mut *locked;
+        protocol.post_recv(request, receives)?;
         // There is nothing to send for it; in the error state it has completed already.
         self.deliver(&mut locked);
         Ok(())
     }
 
-    /// Locks it for packets from `source` to this host's `destination`.
-    pub(crate) fn enter(&self, source: IpAddr, destination: IpAddr) -> Entered<'_> {
+    /// Locks it for packets that came that way.
+    pub(crate) fn enter<'a>(&'a self, from: &'a Source) -> Entered<'a> {
         let locked = crate::lock(&self.locked);
         // The source port may differ: senders vary it for the sake of multipath routing (IBA A17.9.5.2).
         let known = locked
             .path
             .as_ref()
-            .is_some_and(|path| path.peer.ip() == source && path.port.address() == destination);
-        Entered { core: self, locked, known }
+            .is_some_and(|path| path.peer.ip() == from.source && path.port.address() == from.destination);
+        Entered { core: self, locked, from, known }
     }
 
     /// Sends what is to be sent and hands out what has completed.
@@ -326,7 +332,8 @@ impl QueuePairCore {
     /// Does what is due.
     pub(crate) fn handle_timeout(&self, now: Time) {
         let mut locked = self.lock();
-        locked.protocol.handle_timeout(now);
+        let Locked { protocol, receives, .. } = &mut *locked;
+        protocol.handle_timeout(now, receives);
         self.carry_on(&mut locked, now);
     }
 
@@ -336,7 +343,7 @@ impl QueuePairCore {
         // What the program has received was received: the peer shall know.
         self.acknowledge(&mut locked, now);
         // RESET is allowed from every state.
-        let _ = locked.protocol.modify(Transition::Reset);
+        let _ = locked.modify(Transition::Reset);
         locked.path = None;
     }
 
@@ -362,7 +369,8 @@ impl QueuePairCore {
     ///
     /// Packets leave while the queue pair is locked: two threads can't overtake each other.
     fn transmit(&self, locked: &mut Locked, now: Time) -> bool {
-        let Locked { protocol, path: Some(path), .. } = locked else { return false };
+        let Locked { protocol, receives, path: Some(path), .. } = locked else { return false };
+        let mut cx = Context { memory: &self.memory, receives };
         OUTGOING.with_borrow_mut(|outgoing| {
             let (port, pseudo_header) = (&path.port, &path.pseudo_header);
             let icrc = |packet: &[u8], id| pseudo_header.icrc(id, packet);
@@ -373,26 +381,27 @@ impl QueuePairCore {
                 if outgoing.is_full() {
                     flush(outgoing);
                 }
-                let Some(len) = protocol.poll_transmit(now, &self.memory, &mut outgoing.slot()[..LONGEST])
+                let Some(transmit) = protocol.poll_transmit(now, &mut cx, &mut outgoing.slot()[..LONGEST])
                 else {
                     flush(outgoing);
                     return false;
                 };
+                let len = transmit.len;
                 if path.segmentation == Segmentation::Fails {
                     outgoing.commit_alone(len, path.peer, icrc);
                     continue;
                 }
-                if len == ACK && !outgoing.ends_with_run() && is_ack(outgoing.slot()) {
+                if transmit.kind == PacketKind::Acknowledge && !outgoing.ends_with_run() {
                     // Segmentation offload costs more than a second system call, measured, where there is a
                     // single packet to go with.
                     outgoing.commit_alone(len, path.peer, icrc);
                     continue;
                 }
-                let request =
-                    path.segmentation.is_on_trial().then(|| request_psn(outgoing.slot(), len)).flatten();
                 let place = outgoing.commit(len, path.peer, icrc);
-                let losses = protocol.losses();
-                if request.is_some_and(|psn| path.segmentation.sent(psn, place, losses)) {
+                if path.segmentation.is_on_trial()
+                    && transmit.kind == PacketKind::Request
+                    && path.segmentation.sent(transmit.psn, place, protocol.losses())
+                {
                     self.surroundings.counters.gso_distrusted();
                     tracing::info!(peer = %path.peer, "packets sent by segmentation offload don't arrive; \
                         sending them one by one");
@@ -415,27 +424,12 @@ impl QueuePairCore {
                     if let Err(Overflow { .. }) = queue.push(WorkCompletion { qpn: self.qpn, completion }) {
                         self.surroundings.events.push(DeviceEvent::CompletionQueueOverflow(queue.number()));
                         // Its other queue pairs notice when they complete something themselves.
-                        let _ = locked.protocol.modify(Transition::Error);
+                        let _ = locked.modify(Transition::Error);
                     }
                 }
                 Event::Async(event) => self.surroundings.events.push(DeviceEvent::QueuePair(self.qpn, event)),
             }
         }
         received
-    }
-}
-
-/// Whether the packet of [`ACK`] bytes in `slot` is one.
-fn is_ack(slot: &[u8]) -> bool {
-    let packet = slot.get(..ACK).and_then(|bytes| Packet::parse(bytes).ok());
-    packet.is_some_and(|packet| packet.headers.bth.opcode == Opcode::rc(Operation::Acknowledge))
-}
-
-/// The PSN of the packet in the first `len` bytes of `slot`, if it is a request.
-fn request_psn(slot: &[u8], len: usize) -> Option<Psn> {
-    let bth = Packet::parse(slot.get(..len)?).ok()?.headers.bth;
-    match bth.opcode {
-        Opcode::Known { operation, .. } if operation.is_request() => Some(bth.psn),
-        _ => None,
     }
 }

@@ -4,7 +4,7 @@ use crate::{
     Arm, Buffers, CompletionQueue, Config, Device, Element, MemoryRegion, PathAttributes, QueuePair,
     WorkCompletion,
 };
-use rocev2::rc::{self, PeerRights, ReceiveAttributes, SendAttributes, SendOperation, Status, Transition};
+use rocev2::work::{self, PeerRights, ReceiveAttributes, SendAttributes, SendOperation, Status, Transition};
 use rocev2::{Mtu, Psn};
 use smallvec::smallvec;
 use std::sync::Arc;
@@ -46,7 +46,7 @@ impl End {
 
     fn connect(&self, peer: &Self, path_mtu: Mtu) {
         let rights = PeerRights { write: true, ..PeerRights::default() };
-        self.qp.modify(Transition::Init(rc::InitAttributes { rights })).unwrap();
+        self.qp.modify(Transition::Init(work::InitAttributes { rights })).unwrap();
         let receive = ReceiveAttributes {
             path_mtu,
             peer_qpn: peer.qp.qpn(),
@@ -83,13 +83,13 @@ impl End {
         self.qp.post_send(self.request(operation, len)).unwrap();
     }
 
-    fn request(&self, operation: SendOperation, len: u32) -> rc::SendRequest<Buffers> {
+    fn request(&self, operation: SendOperation, len: u32) -> work::SendRequest<Buffers> {
         let buffers = self.buffers(len);
-        rc::SendRequest { id: 0, operation, buffers, len, signaled: true, solicited: false, fence: false }
+        work::SendRequest { id: 0, operation, buffers, len, signaled: true, solicited: false, fence: false }
     }
 
     fn post_recv(&self, len: u32) {
-        self.qp.post_recv(rc::RecvRequest { id: 0, buffers: self.buffers(len), len: len.into() }).unwrap();
+        self.qp.post_recv(work::RecvRequest { id: 0, buffers: self.buffers(len), len: len.into() }).unwrap();
     }
 
     fn done(&self) {
@@ -121,7 +121,7 @@ impl End {
     /// A write to this end's memory.
     fn write_target(&self) -> SendOperation {
         let region = self.memory.region();
-        SendOperation::Write(rc::RemoteAddress { va: region.addr(), rkey: region.rkey() })
+        SendOperation::Write(work::RemoteAddress { va: region.addr(), rkey: region.rkey() })
     }
 
     fn counters(&self) -> Vec<(&'static str, u64)> {

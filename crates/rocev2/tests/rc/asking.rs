@@ -3,8 +3,9 @@
 use super::lone::{ACK, Lone, OWN, Out, SEQUENCE_ERROR, small};
 use super::world::Options;
 use rocev2::Psn;
-use rocev2::rc::{Limits, Refusal, SendOperation, State, Status, Transition};
+use rocev2::transport::{DropReason, Limits};
 use rocev2::wire::{Bth, Headers, Opcode, Operation as O, Syndrome};
+use rocev2::work::{SendOperation, State, Status, Transition};
 use std::time::Duration;
 
 /// Payload of a full packet.
@@ -265,7 +266,7 @@ fn a_read_that_is_about_to_be_sent_again_is_not_asked_for_otherwise() {
     assert_eq!(lone.sent_brief(), [(O::ReadRequest, 0)]);
     // The first answer was lost; silence rings before the repetition has left.
     let second = Lone::response(O::ReadResponseMiddle, 1, ACK);
-    assert_eq!(lone.handle(&second, &FULL), Err(Refusal::ResponseGap));
+    assert_eq!(lone.handle(&second, &FULL), Err(DropReason::ResponseGap));
     assert!(lone.time_out());
     let again = lone.sent();
     assert_eq!(

@@ -4,7 +4,8 @@ use super::memory::{Rights, Slice};
 use super::rng::Rng;
 use super::world::{Options, Receiving, World};
 use netem::{LinkConfig, Loss};
-use rocev2::rc::{Limits, RemoteAddress, SendOperation, SendRequest, Status};
+use rocev2::transport::Limits;
+use rocev2::work::{RemoteAddress, SendOperation, SendRequest, Status};
 use rocev2::{Mtu, Time};
 use std::time::Duration;
 

@@ -7,8 +7,9 @@ use super::rng::{Rng, seeds};
 use super::workload::{Flow, Kind, Op};
 use super::world::{Options, Receiving, World};
 use netem::LinkConfig;
-use rocev2::rc::{Limits, PeerRights, Refusal, SendOperation, SendRequest, State, Status};
+use rocev2::transport::{DropReason, Limits};
 use rocev2::wire::{Aeth, AtomicEth, Bth, Headers, Opcode, Operation as O, Reth, Syndrome};
+use rocev2::work::{PeerRights, SendOperation, SendRequest, State, Status};
 use rocev2::{Mtu, Psn};
 use std::time::Duration;
 
@@ -87,8 +88,8 @@ fn right_packet(rng: &mut Rng, lone: &Lone, numbers: [i32; 2]) -> (Headers, Vec<
 #[test]
 fn any_packet_in_any_state_neither_panics_nor_makes_queues_grow() {
     let depth = 4;
-    let limits = Limits { max_send_requests: 8, max_recv_requests: 8, window: 20_000 };
-    let options = Options { rd_atomic: depth, limits, ..small() };
+    let limits = Limits { max_send_requests: 8, window: 20_000 };
+    let options = Options { rd_atomic: depth, limits, max_recv_requests: 8, ..small() };
     let mut accepted = 0;
     for seed in seeds(60) {
         let mut rng = Rng::new(seed);
@@ -128,7 +129,7 @@ fn any_packet_in_any_state_neither_panics_nor_makes_queues_grow() {
                         if matches!(operation, SendOperation::Atomic(..)) { 8 } else { rng.below(1500) };
                     let _ = lone.try_post(step, operation, len, true);
                 }
-                4 if lone.qp.state() != State::Reset && lone.qp.snapshot().recv_outstanding < 8 => {
+                4 if lone.qp.state() != State::Reset && lone.qp.recv_outstanding() < 8 => {
                     lone.post_recv(step, 1024);
                 }
                 _ => {}
@@ -136,7 +137,7 @@ fn any_packet_in_any_state_neither_panics_nor_makes_queues_grow() {
             let snapshot = lone.qp.snapshot();
             let (waiting, most) = (snapshot.answers_waiting, 4 * usize::from(depth) + 2);
             assert!(waiting <= most, "RC_SEED={seed}, step {step}: {waiting} answers wait");
-            assert!(snapshot.send_outstanding <= 8 && snapshot.recv_outstanding <= 8, "RC_SEED={seed}");
+            assert!(snapshot.send_outstanding <= 8 && lone.qp.recv_outstanding() <= 8, "RC_SEED={seed}");
             assert!(lone.done.len() <= 20 && lone.events.len() <= 2, "RC_SEED={seed}: {:?}", lone.events);
             lone.done.clear();
             if lone.qp.state() != State::Error {
@@ -250,7 +251,10 @@ fn who_guesses_the_psn_but_not_the_key_ends_the_connection_and_changes_nothing()
     let contents = lone.ram.contents();
     let mut reth = lone.reth(0, 4);
     reth.rkey ^= 1;
-    assert_eq!(lone.handle(&Lone::request_with(O::WriteOnly, 0, reth), &[9; 4]), Err(Refusal::RemoteAccess));
+    assert_eq!(
+        lone.handle(&Lone::request_with(O::WriteOnly, 0, reth), &[9; 4]),
+        Err(DropReason::RemoteAccess)
+    );
     assert_eq!(lone.qp.state(), State::Error, "one guess a connection");
     assert!(lone.ram.contents() == contents);
 }

@@ -1,13 +1,15 @@
 //! Messages up to the 2 GiB that one may have, made and checked on the fly instead of stored.
 
+use super::driven::Driven;
 use super::lone::{Lone, OWN, PEER, RQ, VA, small};
 use super::rng::Rng;
 use super::world::{Options, transitions};
-use rocev2::rc::{
-    AtomicOperation, Event, LocalFault, MAX_MESSAGE, Memory, QueuePair, RecvRequest, Refusal, RemoteAddress,
-    RemoteFault, RemoteRight, SendOperation, SendRequest, Status,
-};
+use rocev2::transport::{DropReason, Transmit};
 use rocev2::wire::{Headers, Operation as O, Packet, Reth};
+use rocev2::work::{
+    AtomicOperation, Event, LocalFault, MAX_MESSAGE, Memory, RecvRequest, RemoteAddress, RemoteFault,
+    RemoteRight, SendOperation, SendRequest, Status,
+};
 use rocev2::{Mtu, Psn, Time};
 use std::cell::Cell;
 
@@ -90,7 +92,7 @@ fn carry(operation: SendOperation, len: u32, mtu: Mtu) -> [u64; 2] {
     let psn = [Psn::truncate(0x12_3456), Psn::truncate(0xff_ffff)];
     let memories = [Pattern::new(), Pattern::new()];
     let mut pairs = [(PEER, psn[0], psn[1]), (OWN, psn[1], psn[0])].map(|(peer, own, other)| {
-        let mut qp = QueuePair::<Pattern>::new(options.limits);
+        let mut qp = Driven::<Pattern>::new(options.limits, options.max_recv_requests);
         for transition in transitions(&options, peer, own, other) {
             qp.modify(transition).expect("the usual transitions");
         }
@@ -107,7 +109,8 @@ fn carry(operation: SendOperation, len: u32, mtu: Mtu) -> [u64; 2] {
         micros += 10;
         let now = Time::from_nanos(micros * 1000);
         for from in 0..2 {
-            while let Some(len) = pairs[from].poll_transmit(now, &memories[from], &mut bytes) {
+            while let Some(Transmit { len, .. }) = pairs[from].poll_transmit(now, &memories[from], &mut bytes)
+            {
                 packets[from] += 1;
                 let packet = Packet::parse(&bytes[..len]).expect("what is sent can be read");
                 assert_eq!(pairs[1 - from].handle_packet(now, &packet, &memories[1 - from]), Ok(()));
@@ -154,20 +157,20 @@ fn two_gibibytes_in_the_smallest_packets_use_half_of_all_psns() {
 fn a_read_of_two_gibibytes_in_one_request_is_answered_and_repeated_from_its_beginning_to_its_end() {
     const PACKETS: i32 = 1 << 23;
     let memory = Pattern::new();
-    let mut qp = QueuePair::<Pattern>::new(small().limits);
+    let mut qp = Driven::<Pattern>::new(small().limits, 64);
     for transition in transitions(&small(), PEER, Psn::default(), RQ) {
         qp.modify(transition).expect("the usual transitions");
     }
     let mut bytes = [0; Headers::MAX_LEN + 256 + 3];
-    let handle = |qp: &mut QueuePair<Pattern>, headers: &Headers| {
+    let handle = |qp: &mut Driven<Pattern>, headers: &Headers| {
         let mut bytes = [0; Headers::MAX_LEN];
         let len = headers.encode(&mut bytes).expect("there is room");
         let packet = Packet::parse(&bytes[..len]).expect("it was just written");
         qp.handle_packet(Time::ZERO, &packet, &memory)
     };
-    let mut expect = |qp: &mut QueuePair<Pattern>, from: i32, count: i32| {
+    let mut expect = |qp: &mut Driven<Pattern>, from: i32, count: i32| {
         for number in (from..PACKETS).take(usize::try_from(count).expect("not negative")) {
-            let len = qp.poll_transmit(Time::ZERO, &memory, &mut bytes).expect("a response");
+            let Transmit { len, .. } = qp.poll_transmit(Time::ZERO, &memory, &mut bytes).expect("a response");
             let packet = Packet::parse(&bytes[..len]).expect("what is sent can be read");
             assert_eq!(packet.headers.bth.psn, RQ.plus(number.unsigned_abs()));
             assert_eq!(packet.payload, memory.at(256 * number.unsigned_abs(), 256));
@@ -175,7 +178,7 @@ fn a_read_of_two_gibibytes_in_one_request_is_answered_and_repeated_from_its_begi
     };
     let whole = Reth { va: VA, rkey: 1, len: MAX_MESSAGE };
     let read = Lone::request_with(O::ReadRequest, 0, whole);
-    let duplicate = Err(Refusal::Duplicate);
+    let duplicate = Err(DropReason::Duplicate);
     assert_eq!(handle(&mut qp, &read), Ok(()));
     expect(&mut qp, 0, 1000);
     assert_eq!(handle(&mut qp, &read), duplicate);

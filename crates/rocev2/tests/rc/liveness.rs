@@ -6,8 +6,12 @@ use super::workload::{Flow, Kind, Op, Receives, run};
 use super::world::{Options, Receiving, World};
 use netem::LinkConfig;
 use rocev2::Time;
-use rocev2::rc::{Limits, Refusal, SendOperation, State, Status, Transition, ack_timeout, rnr_delay};
+use rocev2::transport::{
+    DropReason, Limits,
+    rc::{ack_timeout, rnr_delay},
+};
 use rocev2::wire::{Operation as O, Syndrome};
+use rocev2::work::{SendOperation, State, Status, Transition};
 use std::time::Duration;
 
 /// How long a requester of `options` waits for a silent peer.
@@ -23,7 +27,7 @@ fn a_repeated_nak_makes_nothing_be_sent_again_twice() {
     assert_eq!(lone.nak(3, SEQUENCE_ERROR), Ok(()));
     assert_eq!(lone.sent_brief().first(), Some(&(O::SendMiddle, 3)));
     for _ in 0..100 {
-        assert_eq!(lone.nak(3, SEQUENCE_ERROR), Err(Refusal::StaleResponse));
+        assert_eq!(lone.nak(3, SEQUENCE_ERROR), Err(DropReason::StaleResponse));
         assert_eq!(lone.sent(), [], "each copy of a NAK would be worth a window of packets");
     }
     assert_eq!(lone.nak(5, SEQUENCE_ERROR), Ok(()), "a later one tells of another loss");
@@ -124,7 +128,7 @@ fn an_rnr_delay_outlasts_what_else_the_peer_tells() {
     let at_once = lone.sent().len();
     assert_eq!(lone.nak(0, Syndrome::RnrNak { timer: 0 }), Ok(()));
     // rxe tells of what it dropped behind the missing receive request, too.
-    assert_eq!(lone.nak(0, SEQUENCE_ERROR), Err(Refusal::StaleResponse));
+    assert_eq!(lone.nak(0, SEQUENCE_ERROR), Err(DropReason::StaleResponse));
     assert_eq!(lone.sent(), []);
     assert_eq!(lone.qp.poll_timeout(), Some(lone.now + rnr_delay(0)), "no timer ends the connection before");
     assert!(lone.time_out());
@@ -138,9 +142,13 @@ fn a_read_that_is_repeated_before_it_is_answered_keeps_its_place() {
     let read = |number| Lone::request_with(O::ReadRequest, number, reth);
     for number in 0..4 {
         assert_eq!(lone.handle(&read(number), &[]), Ok(()));
-        assert_eq!(lone.handle(&read(number), &[]), Err(Refusal::Duplicate));
+        assert_eq!(lone.handle(&read(number), &[]), Err(DropReason::Duplicate));
     }
-    assert_eq!(lone.handle(&read(4), &[]), Err(Refusal::InvalidRequest), "else answers pile up without end");
+    assert_eq!(
+        lone.handle(&read(4), &[]),
+        Err(DropReason::InvalidRequest),
+        "else answers pile up without end"
+    );
 }
 
 #[test]
@@ -276,7 +284,7 @@ fn answers_that_wait_stay_few_while_gaps_open_and_close() {
     let nothing = lone.reth(0, 0);
     let write = |number| Lone::request_with(O::WriteOnly, number, nothing);
     for number in 0..1000 {
-        assert_eq!(lone.handle(&write(number + 1), &[]), Err(Refusal::OutOfSequence));
+        assert_eq!(lone.handle(&write(number + 1), &[]), Err(DropReason::OutOfSequence));
         assert_eq!(lone.handle(&write(number), &[]), Ok(()));
         let _ = lone.handle(&write(number / 2), &[]);
         assert!(lone.qp.snapshot().answers_waiting <= 1);

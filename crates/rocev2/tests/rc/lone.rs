@@ -1,13 +1,15 @@
 //! One queue pair whose peer's packets are written by hand.
 
+use super::driven::Driven;
 use super::memory::{Ram, RegionId, Rights, Slice};
 use super::rng::Rng;
-use super::world::{Options, transitions};
-use rocev2::rc::{
-    AsyncEvent, AtomicOperation, Completion, Event, PostError, QueuePair, RecvRequest, Refusal,
-    RemoteAddress, SendOperation, SendRequest, State, Status, Transition,
-};
+use super::world::{Options, check_transmit, transitions};
+use rocev2::transport::DropReason;
 use rocev2::wire::{Aeth, AtomicEth, Bth, Headers, NakCode, Opcode, Operation, Packet, Reth, Syndrome};
+use rocev2::work::{
+    AsyncEvent, AtomicOperation, Completion, Event, PostError, RecvRequest, RemoteAddress, SendOperation,
+    SendRequest, State, Status, Transition,
+};
 use rocev2::{Mtu, Psn, Qpn, Time};
 use std::time::Duration;
 
@@ -44,7 +46,7 @@ pub(crate) const ACK: Syndrome = Syndrome::Ack { credits: Syndrome::NO_CREDITS }
 pub(crate) const SEQUENCE_ERROR: Syndrome = Syndrome::Nak(NakCode::PsnSequenceError);
 
 pub(crate) struct Lone {
-    pub(crate) qp: QueuePair<Ram>,
+    pub(crate) qp: Driven<Ram>,
     pub(crate) ram: Ram,
     pub(crate) region: RegionId,
     pub(crate) now: Time,
@@ -61,7 +63,7 @@ impl Lone {
     pub(crate) fn in_state(state: State, options: &Options) -> Self {
         let ram = Ram::default();
         let region = ram.register(&mut Rng::new(1), VA, Rng::new(2).bytes(REGION), Rights::ALL);
-        let qp = QueuePair::new(options.limits);
+        let qp = Driven::new(options.limits, options.max_recv_requests);
         let mut lone = Self { qp, ram, region, now: Time::ZERO, events: Vec::new(), done: Vec::new() };
         lone.restart(state, options);
         lone
@@ -69,7 +71,7 @@ impl Lone {
 
     /// A new queue pair, with the same memory.
     pub(crate) fn restart(&mut self, state: State, options: &Options) {
-        let mut qp = QueuePair::new(options.limits);
+        let mut qp = Driven::new(options.limits, options.max_recv_requests);
         let [init, receive, send] = transitions(options, PEER, SQ, RQ);
         let path: &[Transition] = match state {
             State::Reset => &[],
@@ -179,7 +181,7 @@ impl Lone {
     }
 
     /// Gives the queue pair a packet.
-    pub(crate) fn handle(&mut self, headers: &Headers, payload: &[u8]) -> Result<(), Refusal> {
+    pub(crate) fn handle(&mut self, headers: &Headers, payload: &[u8]) -> Result<(), DropReason> {
         let mut bytes = vec![0; Headers::MAX_LEN + payload.len() + 3];
         let frame = headers.frame(&mut bytes, payload.len()).expect("the headers fit the opcode");
         frame.payload.copy_from_slice(payload);
@@ -190,20 +192,22 @@ impl Lone {
         result
     }
 
-    pub(crate) fn ack(&mut self, number: i32) -> Result<(), Refusal> {
+    pub(crate) fn ack(&mut self, number: i32) -> Result<(), DropReason> {
         self.handle(&Self::response(Operation::Acknowledge, number, ACK), &[])
     }
 
-    pub(crate) fn nak(&mut self, number: i32, syndrome: Syndrome) -> Result<(), Refusal> {
+    pub(crate) fn nak(&mut self, number: i32, syndrome: Syndrome) -> Result<(), DropReason> {
         self.handle(&Self::response(Operation::Acknowledge, number, syndrome), &[])
     }
 
     /// The next packet that the queue pair sends.
     pub(crate) fn next_sent(&mut self) -> Option<Out> {
         let mut bytes = vec![0; Headers::MAX_LEN + 4096 + 3];
-        let len = self.qp.poll_transmit(self.now, &self.ram, &mut bytes);
+        let transmit = self.qp.poll_transmit(self.now, &self.ram, &mut bytes);
         self.collect();
-        let packet = Packet::parse(&bytes[..len?]).expect("what is sent can be read");
+        let transmit = transmit?;
+        let packet = Packet::parse(&bytes[..transmit.len]).expect("what is sent can be read");
+        check_transmit(&transmit, &packet);
         let Opcode::Known { operation, .. } = packet.headers.bth.opcode else {
             panic!("only known packets are sent")
         };

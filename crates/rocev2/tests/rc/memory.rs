@@ -2,7 +2,7 @@
 //! every access.
 
 use super::rng::Rng;
-use rocev2::rc::{AtomicOperation, LocalFault, Memory, RemoteFault, RemoteRight};
+use rocev2::work::{AtomicOperation, LocalFault, Memory, RemoteFault, RemoteRight};
 use std::cell::{Cell, RefCell};
 use std::ops::Range;
 

@@ -5,11 +5,12 @@ use super::lone::{ACK, Lone, OWN, PEER, RQ, SQ, small};
 use super::memory::Rights;
 use super::rng::Rng;
 use super::world::{Options, transitions};
-use rocev2::rc::{
-    AsyncEvent, InitAttributes, MAX_MESSAGE, MAX_RD_ATOMIC, ModifyError, PeerRights, PostError, RecvRequest,
-    Refusal, SendOperation, SendRequest, State, Status, Transition,
-};
+use rocev2::transport::DropReason;
 use rocev2::wire::{Bth, Headers, Opcode, Operation as O, Transport};
+use rocev2::work::{
+    AsyncEvent, InitAttributes, MAX_MESSAGE, MAX_RD_ATOMIC, ModifyError, PeerRights, PostError, RecvRequest,
+    SendOperation, SendRequest, State, Status, Transition,
+};
 use rocev2::{Psn, Qpn};
 
 const STATES: [State; 6] = [
@@ -104,7 +105,7 @@ fn a_query_tells_what_was_set() {
     assert_eq!(snapshot.receive.map(Transition::ReadyToReceive), Some(receive));
     assert_eq!(snapshot.send.map(Transition::ReadyToSend), Some(send));
     assert_eq!(snapshot.state, State::ReadyToSend);
-    assert!(!format!("{:?}", lone.qp).to_lowercase().contains("psn"), "PSNs stay out of logs");
+    assert!(!format!("{:?}", *lone.qp).to_lowercase().contains("psn"), "PSNs stay out of logs");
 }
 
 #[test]
@@ -157,7 +158,7 @@ fn malformed_requests_are_not_taken() {
 #[test]
 fn queues_take_as_many_requests_as_they_were_made_for() {
     let mut options = small();
-    (options.limits.max_send_requests, options.limits.max_recv_requests) = (3, 2);
+    (options.limits.max_send_requests, options.max_recv_requests) = (3, 2);
     let mut lone = Lone::new(&options);
     for id in 0..3 {
         lone.post(id, SendOperation::Send, 1);
@@ -177,7 +178,7 @@ fn queues_take_as_many_requests_as_they_were_made_for() {
     assert_eq!(lone.ack(0), Ok(()));
     assert_eq!(lone.try_post(3, SendOperation::Send, 1, true), Ok(()));
     assert_eq!(lone.handle(&Lone::request(O::SendFirst, 0), &[0; 256]), Ok(()));
-    assert_eq!(lone.qp.snapshot().recv_outstanding, 2, "what is being filled counts");
+    assert_eq!(lone.qp.recv_outstanding(), 2, "what is being filled counts");
     assert_eq!(one_more(&mut lone), Err(PostError::QueueFull(2)));
 }
 
@@ -187,12 +188,12 @@ fn each_state_takes_the_packets_that_belong_to_it() {
         let mut lone = Lone::in_state(state, &small());
         let write = Lone::request_with(O::WriteOnly, 0, lone.reth(0, 4));
         let receives = matches!(state, State::ReadyToReceive | State::ReadyToSend | State::SendQueueDrain);
-        assert_eq!(lone.handle(&write, &[1; 4]), if receives { Ok(()) } else { Err(Refusal::State) });
+        assert_eq!(lone.handle(&write, &[1; 4]), if receives { Ok(()) } else { Err(DropReason::State) });
         assert_eq!(lone.sent().len(), usize::from(receives), "{state}");
         assert_eq!(lone.ram.tally().written, if receives { 4 } else { 0 });
         let answer = match state {
-            State::ReadyToSend | State::SendQueueDrain => Refusal::GhostResponse,
-            _ => Refusal::State,
+            State::ReadyToSend | State::SendQueueDrain => DropReason::GhostResponse,
+            _ => DropReason::State,
         };
         assert_eq!(lone.ack(0), Err(answer));
     }
@@ -203,7 +204,7 @@ fn packets_of_other_transports_change_nothing() {
     let mut lone = Lone::new(&small());
     let opcode = Opcode::Known { transport: Transport::Uc, operation: O::SendOnly };
     let headers = Headers::new(Bth::new(opcode, OWN, RQ));
-    assert_eq!(lone.handle(&headers, &[1; 4]), Err(Refusal::Transport));
+    assert_eq!(lone.handle(&headers, &[1; 4]), Err(DropReason::Transport));
     assert_eq!((lone.sent(), lone.qp.state()), (vec![], State::ReadyToSend));
 }
 
@@ -211,7 +212,7 @@ fn packets_of_other_transports_change_nothing() {
 fn communication_is_established_once_and_only_before_ready_to_send() {
     let mut lone = Lone::in_state(State::ReadyToReceive, &small());
     let write = |number| Lone::request_with(O::WriteOnly, number, Lone::new(&small()).reth(0, 0));
-    assert_eq!(lone.handle(&write(1), &[]), Err(Refusal::OutOfSequence));
+    assert_eq!(lone.handle(&write(1), &[]), Err(DropReason::OutOfSequence));
     assert_eq!(lone.events, [], "a guessed PSN establishes nothing");
     for number in 0..3 {
         assert_eq!(lone.handle(&write(number), &[]), Ok(()));

@@ -3,8 +3,9 @@
 use super::lone::{ACK, Lone, Out, RQ, SEQUENCE_ERROR, SQ, VA, small};
 use super::world::{Options, Receiving, World};
 use netem::LinkConfig;
-use rocev2::rc::{Limits, Refusal, SendOperation, SendRequest, State, Status, Transition, rnr_delay};
+use rocev2::transport::{DropReason, Limits, rc::rnr_delay};
 use rocev2::wire::{NakCode, Operation as O, Reth, Syndrome};
+use rocev2::work::{SendOperation, SendRequest, State, Status, Transition};
 use rocev2::{Mtu, Psn};
 use std::time::Duration;
 
@@ -180,7 +181,7 @@ fn a_missing_response_is_asked_for_once_within_its_piece() {
     assert_eq!(lone.handle(&middle(1), &FULL), Ok(()));
     // Number 2 is lost; all that follows it shows the same gap.
     for number in 3..8 {
-        assert_eq!(lone.handle(&middle(number), &FULL), Err(Refusal::ResponseGap));
+        assert_eq!(lone.handle(&middle(number), &FULL), Err(DropReason::ResponseGap));
     }
     let again = lone.sent();
     let reths: Vec<_> = again.iter().map(|out| (out.number, out.headers.reth.expect("a READ"))).collect();
@@ -190,7 +191,10 @@ fn a_missing_response_is_asked_for_once_within_its_piece() {
         len: 256 * (to - from),
     };
     assert_eq!(reths, [(2, part(2, 9))], "the rest of the first piece; the window was halved");
-    assert_eq!(lone.handle(&Lone::response(O::ReadResponseLast, 8, ACK), &FULL), Err(Refusal::ResponseGap));
+    assert_eq!(
+        lone.handle(&Lone::response(O::ReadResponseLast, 8, ACK), &FULL),
+        Err(DropReason::ResponseGap)
+    );
     assert_eq!(lone.sent(), [], "asked once");
     // A strict peer begins its repetition with FIRST, rxe with MIDDLE: either will do.
     assert_eq!(lone.handle(&Lone::response(O::ReadResponseFirst, 2, ACK), &FULL), Ok(()));
@@ -209,7 +213,7 @@ fn an_ack_beyond_a_read_shows_that_its_responses_were_lost() {
     lone.post(1, read(), 512);
     lone.post(2, SendOperation::Send, 1);
     assert_eq!(lone.sent_brief(), [(O::SendOnly, 0), (O::ReadRequest, 1), (O::SendOnly, 3)]);
-    assert_eq!(lone.ack(3), Err(Refusal::ResponseGap));
+    assert_eq!(lone.ack(3), Err(DropReason::ResponseGap));
     assert_eq!(lone.outcome(), [(0, Status::Success)], "what comes before the READ is acknowledged");
     assert_eq!(lone.sent_brief(), [(O::ReadRequest, 1), (O::SendOnly, 3)]);
 }
@@ -316,14 +320,14 @@ fn a_gap_is_answered_by_one_nak_until_it_is_filled() {
     assert_eq!(lone.handle(&write(0), &[]), Ok(()));
     assert_eq!(lone.sent_brief(), [(O::Acknowledge, 0)]);
     for ahead in [2, 3, 4, 2, 1_000_000, (1 << 23) - 1] {
-        assert_eq!(lone.handle(&write(ahead), &[]), Err(Refusal::OutOfSequence));
+        assert_eq!(lone.handle(&write(ahead), &[]), Err(DropReason::OutOfSequence));
     }
     let sent = lone.sent();
     assert_eq!((sent.len(), sent[0].number, sent[0].syndrome()), (1, 1, Some(SEQUENCE_ERROR)));
-    assert_eq!(lone.handle(&write(3), &[]), Err(Refusal::OutOfSequence));
+    assert_eq!(lone.handle(&write(3), &[]), Err(DropReason::OutOfSequence));
     assert_eq!(lone.sent(), [], "told once");
     assert_eq!(lone.handle(&write(1), &[]), Ok(()));
-    assert_eq!(lone.handle(&write(3), &[]), Err(Refusal::OutOfSequence));
+    assert_eq!(lone.handle(&write(3), &[]), Err(DropReason::OutOfSequence));
     let sent = lone.sent();
     let seen: Vec<_> = sent.iter().map(|out| (out.number, out.syndrome())).collect();
     assert_eq!(seen, [(1, Some(ACK)), (2, Some(SEQUENCE_ERROR))], "the next gap gets its own");
@@ -334,7 +338,7 @@ fn a_gap_that_closes_before_the_nak_leaves_gets_none() {
     let mut lone = Lone::new(&small());
     let nothing = lone.reth(0, 0);
     let write = |number| Lone::request_with(O::WriteOnly, number, nothing);
-    assert_eq!(lone.handle(&write(1), &[]), Err(Refusal::OutOfSequence));
+    assert_eq!(lone.handle(&write(1), &[]), Err(DropReason::OutOfSequence));
     assert_eq!(lone.handle(&write(0), &[]), Ok(()));
     assert_eq!(lone.handle(&write(1), &[]), Ok(()));
     assert_eq!(lone.sent_brief(), [(O::Acknowledge, 1)]);
@@ -366,11 +370,11 @@ fn duplicates_of_sends_and_writes_are_acknowledged_again_and_not_executed() {
     assert_eq!(lone.sent_brief(), [(O::Acknowledge, 1)]);
     let (contents, tally, done) = (lone.ram.contents(), lone.ram.tally(), lone.done.clone());
     for _ in 0..3 {
-        assert_eq!(lone.handle(&write, &[3; 4]), Err(Refusal::Duplicate));
-        assert_eq!(lone.handle(&send, &[4; 4]), Err(Refusal::Duplicate));
+        assert_eq!(lone.handle(&write, &[3; 4]), Err(DropReason::Duplicate));
+        assert_eq!(lone.handle(&send, &[4; 4]), Err(DropReason::Duplicate));
         assert_eq!(lone.sent_brief(), [(O::Acknowledge, 1)]);
     }
-    assert_eq!(lone.handle(&Lone::request(O::SendOnly, -(1 << 23) + 2), &[]), Err(Refusal::Duplicate));
+    assert_eq!(lone.handle(&Lone::request(O::SendOnly, -(1 << 23) + 2), &[]), Err(DropReason::Duplicate));
     assert!(lone.ram.contents() == contents && lone.ram.tally() == tally && lone.done == done);
 }
 
@@ -383,12 +387,12 @@ fn a_duplicate_is_never_acknowledged_with_the_number_of_a_read_or_atomic() {
     let reth = lone.reth(0, 4);
     assert_eq!(lone.handle(&Lone::request_with(O::ReadRequest, 1, reth), &[]), Ok(()));
     assert_eq!(lone.sent_brief(), [(O::Acknowledge, 0), (O::ReadResponseOnly, 1)]);
-    assert_eq!(lone.handle(&write, &[1; 4]), Err(Refusal::Duplicate));
+    assert_eq!(lone.handle(&write, &[1; 4]), Err(DropReason::Duplicate));
     assert_eq!(lone.sent_brief(), [(O::Acknowledge, 0)]);
     let mut add = Lone::request(O::FetchAdd, 2);
     add.atomic = Some(lone.atomic(0));
     assert_eq!(lone.handle(&add, &[]), Ok(()));
-    assert_eq!(lone.handle(&write, &[1; 4]), Err(Refusal::Duplicate));
+    assert_eq!(lone.handle(&write, &[1; 4]), Err(DropReason::Duplicate));
     assert_eq!(lone.sent_brief(), [(O::AtomicAcknowledge, 2)], "which acknowledges the WRITE, too");
 }
 
@@ -400,12 +404,12 @@ fn a_duplicate_read_is_answered_again_whole_or_in_part() {
     assert_eq!(lone.handle(&read(0, whole), &[]), Ok(()));
     let first = lone.sent();
     assert_eq!(first.len(), 4);
-    assert_eq!(lone.handle(&read(0, whole), &[]), Err(Refusal::Duplicate));
+    assert_eq!(lone.handle(&read(0, whole), &[]), Err(DropReason::Duplicate));
     assert_eq!(lone.sent(), first);
     let mut expect = |number, reth, expected: &[(O, i32)]| {
         let result = lone.handle(&read(number, reth), &[]);
         let unknown = expected.is_empty();
-        assert_eq!(result, Err(if unknown { Refusal::UnknownDuplicate } else { Refusal::Duplicate }));
+        assert_eq!(result, Err(if unknown { DropReason::UnknownDuplicate } else { DropReason::Duplicate }));
         let sent = lone.sent();
         assert_eq!(brief(&sent), expected);
         let bytes: Vec<u8> = sent.iter().flat_map(|out| out.payload.clone()).collect();
@@ -441,15 +445,15 @@ fn a_read_asked_for_again_while_it_is_answered_begins_again_instead_of_being_sen
         assert_eq!(lone.next_sent().map(|out| out.number), Some(number));
     }
     let rest = Reth { va: VA + 256 * 3, len: 256 * 7, ..reth };
-    assert_eq!(lone.handle(&Lone::request_with(O::ReadRequest, 3, rest), &[]), Err(Refusal::Duplicate));
+    assert_eq!(lone.handle(&Lone::request_with(O::ReadRequest, 3, rest), &[]), Err(DropReason::Duplicate));
     let sent = lone.sent_brief();
     assert_eq!(sent.len(), 7);
     assert_eq!((sent[0], sent[6]), ((O::ReadResponseFirst, 3), (O::ReadResponseLast, 9)));
     // A part that ends before what is being sent doesn't cut that short.
-    assert_eq!(lone.handle(&read, &[]), Err(Refusal::Duplicate));
+    assert_eq!(lone.handle(&read, &[]), Err(DropReason::Duplicate));
     assert_eq!(lone.next_sent().map(|out| out.number), Some(0));
     let part = Reth { len: 512, ..reth };
-    assert_eq!(lone.handle(&Lone::request_with(O::ReadRequest, 0, part), &[]), Err(Refusal::Duplicate));
+    assert_eq!(lone.handle(&Lone::request_with(O::ReadRequest, 0, part), &[]), Err(DropReason::Duplicate));
     assert_eq!(lone.sent_brief().last(), Some(&(O::ReadResponseLast, 9)));
 }
 
@@ -467,10 +471,10 @@ fn a_duplicate_atomic_brings_the_saved_result_and_a_forgotten_one_nothing() {
         assert_eq!(lone.handle(&add(number), &[]), Ok(()));
         assert_eq!(lone.sent_brief(), [(O::AtomicAcknowledge, number)]);
     }
-    assert_eq!(lone.handle(&add(0), &[]), Err(Refusal::UnknownDuplicate));
+    assert_eq!(lone.handle(&add(0), &[]), Err(DropReason::UnknownDuplicate));
     assert_eq!(lone.sent(), []);
     for number in [1, 2] {
-        assert_eq!(lone.handle(&add(number), &[]), Err(Refusal::Duplicate));
+        assert_eq!(lone.handle(&add(number), &[]), Err(DropReason::Duplicate));
         let sent = lone.sent();
         let past = u64::try_from(number).expect("small");
         assert_eq!(sent[0].headers.atomic_ack, Some(original.wrapping_add(past)));
@@ -487,7 +491,7 @@ fn an_rnr_nak_is_honoured_to_the_microsecond() {
         let first = lone.sent();
         assert_eq!(lone.nak(0, Syndrome::RnrNak { timer }), Ok(()));
         assert_eq!(lone.qp.poll_timeout(), Some(lone.now + rnr_delay(timer)));
-        assert_eq!(lone.nak(0, Syndrome::RnrNak { timer }), Err(Refusal::StaleResponse), "a copy of it");
+        assert_eq!(lone.nak(0, Syndrome::RnrNak { timer }), Err(DropReason::StaleResponse), "a copy of it");
         lone.wait(rnr_delay(timer) - Duration::from_nanos(1));
         lone.qp.handle_timeout(lone.now);
         assert_eq!(lone.sent(), []);
@@ -500,8 +504,8 @@ fn an_rnr_nak_is_honoured_to_the_microsecond() {
 fn a_send_without_receive_request_is_answered_by_an_rnr_nak_with_the_configured_timer() {
     let mut lone = Lone::new(&Options { min_rnr_timer: 17, ..small() });
     let send = |number| Lone::request(O::SendOnly, number);
-    assert_eq!(lone.handle(&send(0), &[]), Err(Refusal::ReceiverNotReady));
-    assert_eq!(lone.handle(&send(1), &[]), Err(Refusal::OutOfSequence));
+    assert_eq!(lone.handle(&send(0), &[]), Err(DropReason::ReceiverNotReady));
+    assert_eq!(lone.handle(&send(1), &[]), Err(DropReason::OutOfSequence));
     let sent = lone.sent();
     assert_eq!(brief(&sent), [(O::Acknowledge, 0)], "what follows is dropped in silence");
     assert_eq!(sent[0].syndrome(), Some(Syndrome::RnrNak { timer: 17 }));
@@ -517,7 +521,7 @@ fn a_write_with_immediate_waits_with_its_last_packet_for_a_receive_request() {
     assert_eq!(lone.handle(&Lone::request_with(O::WriteFirst, 0, reth), &FULL), Ok(()));
     let last = Lone::request(O::WriteLastImm, 1);
     for _ in 0..3 {
-        assert_eq!(lone.handle(&last, &[9; 44]), Err(Refusal::ReceiverNotReady));
+        assert_eq!(lone.handle(&last, &[9; 44]), Err(DropReason::ReceiverNotReady));
     }
     lone.post_recv(5, 0);
     assert_eq!(lone.handle(&last, &[9; 44]), Ok(()));
@@ -525,7 +529,7 @@ fn a_write_with_immediate_waits_with_its_last_packet_for_a_receive_request() {
     assert_eq!(lone.outcome(), [(5, Status::Success)]);
     // The same for one of a single packet.
     let only = Lone::request_with(O::WriteOnlyImm, 2, lone.reth(0, 4));
-    assert_eq!(lone.handle(&only, &[1; 4]), Err(Refusal::ReceiverNotReady));
+    assert_eq!(lone.handle(&only, &[1; 4]), Err(DropReason::ReceiverNotReady));
     lone.post_recv(6, 0);
     assert_eq!(lone.handle(&only, &[1; 4]), Ok(()));
     assert_eq!(lone.ram.tally().written, 304);
@@ -567,7 +571,7 @@ fn a_read_repeated_after_its_region_went_ends_only_a_peer_that_needs_it() {
     assert_eq!(lone.sent().len(), 2);
     lone.ram.revoke(lone.region);
     // A copy that the network made, or a peer that lost the answer: nobody can tell.
-    assert_eq!(lone.handle(&read, &[]), Err(Refusal::Duplicate));
+    assert_eq!(lone.handle(&read, &[]), Err(DropReason::Duplicate));
     let sent = lone.sent();
     assert_eq!(brief(&sent), [(O::Acknowledge, 0)]);
     assert_eq!(sent[0].syndrome(), Some(Syndrome::Nak(NakCode::RemoteAccess)));

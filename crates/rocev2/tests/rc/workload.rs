@@ -9,7 +9,7 @@ use super::memory::{RegionId, Rights, Slice, executed};
 use super::rng::Rng;
 use super::world::World;
 use rocev2::Time;
-use rocev2::rc::{
+use rocev2::work::{
     AtomicOperation, Completion, CompletionKind, PostError, RecvRequest, RemoteAddress, SendOperation,
     SendRequest, State, Status,
 };

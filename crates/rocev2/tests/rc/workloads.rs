@@ -6,7 +6,8 @@ use super::rng::{Rng, seeds};
 use super::workload::{Flow, Kind, Op, Receives, run};
 use super::world::{Options, Receiving, World};
 use netem::{Corrupt, LinkConfig, Loss, Reorder};
-use rocev2::rc::{AtomicOperation, Limits, RemoteAddress, SendOperation, SendRequest};
+use rocev2::transport::Limits;
+use rocev2::work::{AtomicOperation, RemoteAddress, SendOperation, SendRequest};
 use rocev2::{Mtu, Psn};
 use std::time::Duration;
 
@@ -35,9 +36,9 @@ fn random_options(rng: &mut Rng) -> Options {
         mtu: rng.pick(&Mtu::ALL),
         limits: Limits {
             max_send_requests: rng.pick(&[1, 2, 7, 64]),
-            max_recv_requests: rng.pick(&[1, 2, 7, 64]),
             window: rng.pick(&[0, 10_000, 72 << 10, 160 << 10, 4 << 20]),
         },
+        max_recv_requests: rng.pick(&[1, 2, 7, 64]),
         rd_atomic: rng.pick(&[1, 2, 4, 16, 128]),
         // Half a second: round trips of the slowest link, and some bad luck, must not end a connection.
         timeout: 17,

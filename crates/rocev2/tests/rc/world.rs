@@ -1,15 +1,17 @@
 //! Two hosts with many queue pairs each, joined by two links that carry whole datagrams with their ICRC, in
 //! virtual time.
 
+use super::driven::Driven;
 use super::memory::Ram;
 use super::rng::Rng;
 use netem::{Link, LinkConfig};
 use rocev2::icrc::{self, PseudoHeader};
-use rocev2::rc::{
-    AsyncEvent, Completion, Event, InitAttributes, Limits, PeerRights, QueuePair, ReceiveAttributes, Refusal,
-    SendAttributes, State, Transition,
+use rocev2::transport::{Destination, DropReason, Limits, PacketKind, Transmit};
+use rocev2::wire::{Headers, Opcode, Operation, Packet};
+use rocev2::work::{
+    AsyncEvent, Completion, Event, InitAttributes, PeerRights, ReceiveAttributes, SendAttributes, State,
+    Transition,
 };
-use rocev2::wire::{Headers, Packet};
 use rocev2::{Mtu, Psn, Qpn, Time, UDP_PORT};
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -20,6 +22,7 @@ use std::time::Duration;
 pub(crate) struct Options {
     pub(crate) mtu: Mtu,
     pub(crate) limits: Limits,
+    pub(crate) max_recv_requests: usize,
     pub(crate) rights: PeerRights,
     pub(crate) timeout: u8,
     pub(crate) retry_count: u8,
@@ -34,7 +37,8 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             mtu: Mtu::B1024,
-            limits: Limits { max_send_requests: 64, max_recv_requests: 64, window: 160 << 10 },
+            limits: Limits { max_send_requests: 64, window: 160 << 10 },
+            max_recv_requests: 64,
             rights: PeerRights { read: true, write: true, atomic: true },
             timeout: 14,
             retry_count: 7,
@@ -71,7 +75,7 @@ pub(crate) type Attacker = Box<dyn FnMut(&mut Vec<u8>)>;
 
 /// One end of a connection.
 pub(crate) struct End {
-    pub(crate) qp: QueuePair<Ram>,
+    pub(crate) qp: Driven<Ram>,
     pub(crate) done: Vec<Completion>,
     pub(crate) events: Vec<AsyncEvent>,
 }
@@ -84,7 +88,7 @@ pub(crate) struct Host {
     pub(crate) corrupt: u64,
     /// Packets that couldn't be read.
     pub(crate) malformed: u64,
-    pub(crate) refused: HashMap<Refusal, u64>,
+    pub(crate) refused: HashMap<DropReason, u64>,
 }
 
 pub(crate) struct World {
@@ -164,7 +168,7 @@ impl World {
             }
         });
         for host in 0..2 {
-            let mut qp = QueuePair::new(options.limits);
+            let mut qp = Driven::new(options.limits, options.max_recv_requests);
             for transition in transitions(options, qpn[1 - host], psn[host], psn[1 - host]) {
                 qp.modify(transition).expect("the usual transitions");
             }
@@ -292,7 +296,10 @@ impl World {
         let Self { hosts, packet, now, .. } = self;
         let Host { ends, ram, .. } = &mut hosts[host];
         let room = packet.len() - icrc::LEN;
-        let Some(len) = ends[index].qp.poll_transmit(*now, ram, &mut packet[..room]) else { return false };
+        let Some(transmit) = ends[index].qp.poll_transmit(*now, ram, &mut packet[..room]) else {
+            return false;
+        };
+        let len = transmit.len;
         let mut datagram = packet[..len + icrc::LEN].to_vec();
         if let Some(attack) = &mut self.attacker {
             datagram.truncate(len);
@@ -302,6 +309,7 @@ impl World {
         self.pseudo[host].write(0, &mut datagram).expect("there is room");
         if self.trace.is_some() || self.tap.is_some() {
             let parsed = Packet::parse(&packet[..len]).expect("what is sent can be read");
+            check_transmit(&transmit, &parsed);
             let sent = Sent { at: self.now, from: host, headers: parsed.headers };
             let passes = self.tap.as_mut().is_none_or(|tap| tap(&sent));
             if let Some(trace) = &mut self.trace {
@@ -366,4 +374,19 @@ pub(crate) fn transitions(options: &Options, peer_qpn: Qpn, sq_psn: Psn, rq_psn:
             max_rd_atomic: options.rd_atomic,
         }),
     ]
+}
+
+/// What a queue pair says of a packet that it has written is what the packet says.
+pub(crate) fn check_transmit(transmit: &Transmit, packet: &Packet<'_>) {
+    let Opcode::Known { operation, .. } = packet.headers.bth.opcode else {
+        panic!("only known packets are sent")
+    };
+    let kind = match operation {
+        Operation::Acknowledge => PacketKind::Acknowledge,
+        Operation::AtomicAcknowledge => PacketKind::AtomicAcknowledge,
+        operation if operation.is_request() => PacketKind::Request,
+        _ => PacketKind::ReadResponse,
+    };
+    assert_eq!((transmit.kind, transmit.psn), (kind, packet.headers.bth.psn));
+    assert_eq!(transmit.to, Destination::Path);
 }

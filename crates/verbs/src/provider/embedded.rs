@@ -7,7 +7,8 @@ use crate::gid::{GidEntry, GidKind};
 use crate::options::{Peer, QueuePairCounters, QueuePairLimits, ReceiveOptions, Snapshot};
 use crate::{Error, PostReason};
 use rocev2::Qpn;
-use rocev2::rc::{self, InitAttributes, PeerRights, ReceiveAttributes, SendAttributes, Transition};
+use rocev2::transport;
+use rocev2::work::{self, InitAttributes, PeerRights, ReceiveAttributes, SendAttributes, Transition};
 use rocev2_device::memory::{Access, Mapping};
 use rocev2_device::{Arm, Buffers, DeviceError, DeviceEvent, Gid, WorkCompletion};
 use std::borrow::Cow;
@@ -15,8 +16,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 
-pub(super) type SendRequest = rc::SendRequest<Buffers>;
-pub(super) type RecvRequest = rc::RecvRequest<Buffers>;
+pub(super) type SendRequest = work::SendRequest<Buffers>;
+pub(super) type RecvRequest = work::RecvRequest<Buffers>;
 
 const ATTRIBUTES: Attributes = {
     let rocev2_device::Attributes {
@@ -242,7 +243,7 @@ impl QueuePair {
     }
 
     pub(super) fn query(&self) -> Result<Snapshot, Error> {
-        let rc::Snapshot { state, rights, receive, send, requester, responder, .. } = self.0.query();
+        let transport::Snapshot { state, rights, receive, send, requester, responder, .. } = self.0.query();
         let counters = Some(QueuePairCounters { requester, responder });
         Ok(Snapshot { state, rights, receive, send, counters })
     }

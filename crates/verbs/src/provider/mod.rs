@@ -19,7 +19,7 @@ use crate::options::{Peer, QueuePairLimits, ReceiveOptions, Snapshot};
 use crate::status::Status;
 use crate::{Error, PostReason};
 use rocev2::Qpn;
-use rocev2::rc::{CompletionKind, PeerRights, SendAttributes, SendOperation};
+use rocev2::work::{CompletionKind, PeerRights, SendAttributes, SendOperation};
 use rocev2_device::Arm;
 use rocev2_device::memory::{Access, Mapping};
 use smallvec::SmallVec;

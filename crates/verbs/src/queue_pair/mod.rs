@@ -12,7 +12,7 @@ use crate::{Error, PostError, PostReason};
 use core::fmt;
 use core::marker::PhantomData;
 use rocev2::Qpn;
-use rocev2::rc::{PeerRights, SendAttributes};
+use rocev2::work::{PeerRights, SendAttributes};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 

@@ -1,6 +1,6 @@
 //! One region, which the peer knows, and buffers in it. It holds the protocol to what it was granted.
 
-use rocev2::rc::{AtomicOperation, LocalFault, Memory, PeerRights, RemoteFault, RemoteRight};
+use rocev2::work::{AtomicOperation, LocalFault, Memory, PeerRights, RemoteFault, RemoteRight};
 use std::cell::RefCell;
 use std::ops::Range;
 

@@ -6,12 +6,14 @@ mod memory;
 
 use crate::input::Input;
 use memory::{RKEY, Ram, SIZE, VA};
-use rocev2::rc::{
-    AtomicOperation, Event, InitAttributes, Limits, PeerRights, QueuePair, ReceiveAttributes, RecvRequest,
+use rocev2::transport::{Context, Limits, QueuePair, Source, rc};
+use rocev2::wire::{Aeth, AtomicEth, Bth, Headers, Opcode, Operation, Packet, Reth, Syndrome};
+use rocev2::work::{
+    AtomicOperation, Event, InitAttributes, PeerRights, ReceiveAttributes, ReceiveQueue, RecvRequest,
     RemoteAddress, SendAttributes, SendOperation, SendRequest, State, Transition,
 };
-use rocev2::wire::{Aeth, AtomicEth, Bth, Headers, Opcode, Operation, Packet, Reth, Syndrome};
 use rocev2::{Mtu, Psn, Qpn, Time};
+use std::net::{IpAddr, Ipv4Addr};
 use std::ops::Range;
 use std::time::Duration;
 
@@ -19,16 +21,23 @@ const STEPS: usize = 300;
 /// READs and atomics under way at a time.
 const DEPTH: u8 = 4;
 const REQUESTS: usize = 8;
-const LIMITS: Limits = Limits { max_send_requests: REQUESTS, max_recv_requests: REQUESTS, window: 20_000 };
+const LIMITS: Limits = Limits { max_send_requests: REQUESTS, window: 20_000 };
 /// Packets that are sent at once: all answers and all requests that there may be, as long as they may be.
 const BURST: usize = 1000;
 /// Where the circle of PSNs closes soon after.
 const SQ: Psn = Psn::truncate(0xff_fffe);
 const RQ: Psn = Psn::truncate(0xff_fffd);
+const SOURCE: Source = Source {
+    source: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
+    destination: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 2)),
+    traffic_class: None,
+    hop_limit: None,
+};
 const REMOTE: RemoteAddress = RemoteAddress { va: 0x7000, rkey: 0x5555 };
 
 struct Bench {
     qp: QueuePair<Ram>,
+    receives: ReceiveQueue<Range<usize>>,
     ram: Ram,
     now: Time,
     /// Numbers of the requests, send and receive, that haven't ended.
@@ -43,7 +52,8 @@ pub(super) fn run(bytes: &[u8]) {
     let mut input = Input::new(bytes);
     let rights = input.u8();
     let rights = PeerRights { read: rights & 1 == 0, write: rights & 2 == 0, atomic: rights & 4 == 0 };
-    let mut qp = QueuePair::new(LIMITS);
+    let mut qp = QueuePair::Rc(rc::QueuePair::new(LIMITS));
+    let mut receives = ReceiveQueue::new(REQUESTS);
     let path = [
         Transition::Init(InitAttributes { rights }),
         Transition::ReadyToReceive(ReceiveAttributes {
@@ -66,10 +76,11 @@ pub(super) fn run(bytes: &[u8]) {
     // Mostly ready to send.
     let steps = [3, 3, 3, 3, 0, 1, 2, 4, 5][usize::from(input.u8()) % 9];
     for transition in path.into_iter().take(steps) {
-        qp.modify(transition).expect("the usual transitions");
+        qp.modify(transition, &mut receives).expect("the usual transitions");
     }
     let mut bench = Bench {
         qp,
+        receives,
         ram: Ram::new(rights),
         now: Time::ZERO,
         open: [0..0, 0..0],
@@ -94,7 +105,7 @@ pub(super) fn run(bytes: &[u8]) {
     assert!(bench.ram.is_intact(), "a byte was written that nobody was to write");
     // Whatever was, the queue pair comes to an end.
     if bench.qp.state() != State::Reset {
-        bench.qp.modify(Transition::Error).expect("from any state but RESET");
+        bench.qp.modify(Transition::Error, &mut bench.receives).expect("from any state but RESET");
         bench.check();
         assert!(bench.open.iter().all(Range::is_empty), "each request has ended");
         assert_eq!(bench.qp.poll_timeout(), None);
@@ -140,7 +151,7 @@ impl Bench {
         let packet = Packet { headers, payload: &[0x55; 300][..len] };
         let packets = headers.reth.filter(|_| operation == Operation::ReadRequest);
         let packets = packets.map_or(1, |reth| Mtu::B256.packets(reth.len));
-        let taken = self.qp.handle_packet(self.now, &packet, &self.ram).is_ok();
+        let taken = self.handle(&packet);
         if taken && operation.is_request() && near == 0 {
             self.next = self.next.wrapping_add(packets);
         }
@@ -148,8 +159,14 @@ impl Bench {
 
     fn raw(&mut self, bytes: &[u8]) {
         if let Ok(packet) = Packet::parse(bytes) {
-            let _ = self.qp.handle_packet(self.now, &packet, &self.ram);
+            self.handle(&packet);
         }
+    }
+
+    /// Gives the queue pair a packet, and says whether it took it.
+    fn handle(&mut self, packet: &Packet<'_>) -> bool {
+        let mut cx = Context { memory: &self.ram, receives: &mut self.receives };
+        self.qp.handle_packet(self.now, &SOURCE, packet, &mut cx).is_ok()
     }
 
     fn transmit(&mut self, most: usize) {
@@ -158,8 +175,9 @@ impl Bench {
             if sent == most {
                 break;
             }
-            let Some(len) = self.qp.poll_transmit(self.now, &self.ram, &mut self.out) else { break };
-            let packet = Packet::parse(&self.out[..len]).expect("what is sent can be read");
+            let mut cx = Context { memory: &self.ram, receives: &mut self.receives };
+            let Some(transmit) = self.qp.poll_transmit(self.now, &mut cx, &mut self.out) else { break };
+            let packet = Packet::parse(&self.out[..transmit.len]).expect("what is sent can be read");
             assert!(packet.payload.len() <= 256, "no packet is longer than the path takes");
         }
     }
@@ -167,7 +185,7 @@ impl Bench {
     fn time_out(&mut self) {
         let Some(at) = self.qp.poll_timeout() else { return };
         self.now = self.now.max(at);
-        self.qp.handle_timeout(self.now);
+        self.qp.handle_timeout(self.now, &mut self.receives);
         let next = self.qp.poll_timeout();
         assert!(next.is_none_or(|next| next > self.now), "it wants to be called again at once");
         self.now = self.now + Duration::from_nanos(1);
@@ -212,7 +230,7 @@ impl Bench {
     fn post_recv(&mut self) {
         let buffers = 2048..3072;
         let request = RecvRequest { id: self.open[1].end, buffers: buffers.clone(), len: 1024 };
-        if self.qp.post_recv(request).is_ok() {
+        if self.qp.post_recv(request, &mut self.receives).is_ok() {
             self.open[1].end += 1;
             self.ram.reach(&buffers);
         }
@@ -221,7 +239,8 @@ impl Bench {
     fn check(&mut self) {
         let snapshot = self.qp.snapshot();
         assert!(snapshot.answers_waiting <= 4 * usize::from(DEPTH) + 2, "{snapshot:?}");
-        assert!(snapshot.send_outstanding <= REQUESTS && snapshot.recv_outstanding <= REQUESTS);
+        let outstanding = [snapshot.send_outstanding, self.receives.outstanding()];
+        assert!(outstanding.iter().all(|&count| count <= REQUESTS));
         while let Some(event) = self.qp.poll() {
             let Event::Completion(done) = event else { continue };
             assert_eq!(
@@ -230,7 +249,7 @@ impl Bench {
                 "each ends once, in order"
             );
         }
-        let [sends, receives] = self.open.each_ref().map(|open| open.end - open.start);
-        assert_eq!((sends, receives), (snapshot.send_outstanding as u64, snapshot.recv_outstanding as u64));
+        let open = self.open.each_ref().map(|open| open.end - open.start);
+        assert_eq!(open, outstanding.map(|count| count as u64));
     }
 }

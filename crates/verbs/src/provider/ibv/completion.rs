@@ -12,7 +12,7 @@ use rdma_verbs_sys::{
     IBV_WC_RECV_RDMA_WITH_IMM, IBV_WC_WITH_IMM, IBV_WC_WITH_INV, ibv_comp_channel, ibv_cq, ibv_wc,
 };
 use rocev2::Qpn;
-use rocev2::rc::CompletionKind;
+use rocev2::work::CompletionKind;
 use rocev2_device::Arm;
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd};

@@ -10,7 +10,7 @@ use rdma_verbs_sys::{
     ibv_device_attr, ibv_port_attr,
 };
 use rocev2::Mtu;
-use rocev2::rc::MAX_MESSAGE;
+use rocev2::work::MAX_MESSAGE;
 use rustix::fs::Access;
 use std::borrow::Cow;
 use std::ffi::OsStr;

@@ -9,7 +9,7 @@ use rdma_verbs_sys::{
     IBV_EVENT_QP_ACCESS_ERR, IBV_EVENT_QP_FATAL, IBV_EVENT_QP_REQ_ERR, IBV_EVENT_SQ_DRAINED, ibv_async_event,
 };
 use rocev2::Qpn;
-use rocev2::rc::AsyncEvent;
+use rocev2::work::AsyncEvent;
 
 impl Context {
     /// The next event, if there is one.

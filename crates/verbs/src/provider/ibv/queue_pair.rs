@@ -20,7 +20,7 @@ use rdma_verbs_sys::{
     IBV_QPS_SQE, IBV_QPT_RC, ibv_ah_attr, ibv_gid, ibv_global_route, ibv_qp, ibv_qp_attr, ibv_qp_cap,
     ibv_qp_init_attr, ibv_qp_state,
 };
-use rocev2::rc::{self, PeerRights, ReceiveAttributes, SendAttributes, State};
+use rocev2::work::{self, PeerRights, ReceiveAttributes, SendAttributes, State};
 use rocev2::{Psn, Qpn, UDP_PORT};
 use std::any::Any;
 use std::io;
@@ -399,7 +399,7 @@ fn reached(state: State) -> (bool, bool) {
 
 fn refused(error: &io::Error, limit: usize) -> PostReason {
     match error.raw_os_error() {
-        Some(libc::ENOMEM) => PostReason::QueuePair(rc::PostError::QueueFull(limit)),
+        Some(libc::ENOMEM) => PostReason::QueuePair(work::PostError::QueueFull(limit)),
         other => PostReason::Refused(other.unwrap_or(0)),
     }
 }

@@ -9,7 +9,7 @@ use rdma_verbs_sys::{
     IBV_WR_ATOMIC_FETCH_AND_ADD, IBV_WR_RDMA_READ, IBV_WR_RDMA_WRITE, IBV_WR_RDMA_WRITE_WITH_IMM,
     IBV_WR_SEND, IBV_WR_SEND_WITH_IMM, IBV_WR_SEND_WITH_INV, ibv_recv_wr, ibv_send_wr, ibv_sge,
 };
-use rocev2::rc::{AtomicOperation, RemoteAddress, SendOperation};
+use rocev2::work::{AtomicOperation, RemoteAddress, SendOperation};
 use smallvec::SmallVec;
 
 /// A scatter/gather list.

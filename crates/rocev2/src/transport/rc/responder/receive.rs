@@ -2,11 +2,12 @@
 
 use super::{Answer, Arriving, Remembered, Responder};
 use crate::Psn;
-use crate::rc::completion::{AsyncEvent, Completion, CompletionKind, Event, Status};
-use crate::rc::memory::{AtomicOperation, Memory, RemoteRight};
-use crate::rc::refusal::Refusal;
-use crate::rc::request::{MAX_MESSAGE, RecvRequest};
+use crate::transport::{Context, DropReason};
 use crate::wire::{NakCode, Operation, Packet};
+use crate::work::{
+    AsyncEvent, AtomicOperation, Completion, CompletionKind, Event, MAX_MESSAGE, Memory, ReceiveQueue,
+    RecvRequest, RemoteRight, Status,
+};
 use std::collections::VecDeque;
 
 /// Where a packet stands in its message.
@@ -18,13 +19,13 @@ struct Place {
 
 impl<M: Memory> Responder<M> {
     /// Takes a request packet.
-    pub(in crate::rc) fn handle_request(
+    pub(in crate::transport::rc) fn handle_request(
         &mut self,
         operation: Operation,
         packet: &Packet<'_>,
-        memory: &M,
+        cx: &mut Context<'_, M>,
         events: &mut VecDeque<Event>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), DropReason> {
         let ahead = packet.headers.bth.psn.distance_from(self.psn(self.expected));
         if ahead > 0 {
             if !self.nak_sent {
@@ -32,7 +33,7 @@ impl<M: Memory> Responder<M> {
                 self.answers
                     .push_back(Answer::Nak { sequence: self.expected, code: NakCode::PsnSequenceError });
             }
-            return Err(Refusal::OutOfSequence);
+            return Err(DropReason::OutOfSequence);
         }
         if ahead < 0 {
             let sequence = self.expected.saturating_add_signed(ahead.into());
@@ -40,12 +41,12 @@ impl<M: Memory> Responder<M> {
         }
         // A NAK that waits to be sent says that this packet is missing, or came too early.
         self.answers.pop_back_if(|answer| matches!(answer, Answer::Nak { .. } | Answer::RnrNak { .. }));
-        let used = match self.execute(operation, packet, memory, events) {
+        let used = match self.execute(operation, packet, cx, events) {
             Ok(used) => used,
-            Err(Refusal::ReceiverNotReady) => {
+            Err(DropReason::ReceiverNotReady) => {
                 self.nak_sent = true;
                 self.answers.push_back(Answer::RnrNak { sequence: self.expected });
-                return Err(Refusal::ReceiverNotReady);
+                return Err(DropReason::ReceiverNotReady);
             }
             Err(refusal) => {
                 self.fail(refusal, events);
@@ -65,7 +66,7 @@ impl<M: Memory> Responder<M> {
     }
 
     /// Takes a packet of a peer whose request ended the connection: as long as it asks, its refusal was lost.
-    pub(in crate::rc) fn refuse_again(&mut self, psn: Psn) {
+    pub(in crate::transport::rc) fn refuse_again(&mut self, psn: Psn) {
         if let Some((sequence, code)) = self.refused
             && psn.distance_from(self.psn(sequence)) <= 0
             && self.answers.is_empty()
@@ -79,9 +80,9 @@ impl<M: Memory> Responder<M> {
         &mut self,
         operation: Operation,
         packet: &Packet<'_>,
-        memory: &M,
+        cx: &mut Context<'_, M>,
         events: &mut VecDeque<Event>,
-    ) -> Result<u64, Refusal> {
+    ) -> Result<u64, DropReason> {
         let place = Place { first: operation.is_first_or_only(), last: operation.is_last_or_only() };
         // A message must be carried through before the next begins (rxe: check_op_seq).
         let continues = match self.arriving {
@@ -90,16 +91,16 @@ impl<M: Memory> Responder<M> {
             Some(Arriving::Write { .. }) => !place.first && operation.is_write(),
         };
         if !continues {
-            return Err(Refusal::InvalidRequest);
+            return Err(DropReason::InvalidRequest);
         }
         if operation.is_send() {
-            self.execute_send(place, packet, memory, events)
+            self.execute_send(place, packet, cx, events)
         } else if operation.is_write() {
-            self.execute_write(place, packet, memory, events)
+            self.execute_write(place, packet, cx, events)
         } else if operation.is_atomic() {
-            self.execute_atomic(operation, packet, memory)
+            self.execute_atomic(operation, packet, cx.memory)
         } else {
-            self.execute_read(packet, memory)
+            self.execute_read(packet, cx.memory)
         }
     }
 
@@ -107,38 +108,51 @@ impl<M: Memory> Responder<M> {
         &mut self,
         place: Place,
         packet: &Packet<'_>,
-        memory: &M,
+        cx: &mut Context<'_, M>,
         events: &mut VecDeque<Event>,
-    ) -> Result<u64, Refusal> {
+    ) -> Result<u64, DropReason> {
         self.check_payload(place, packet)?;
         let (request, offset) = match self.arriving.take() {
             Some(Arriving::Send { request, offset }) => (request, offset),
-            _ => (self.queue.pop_front().ok_or(Refusal::ReceiverNotReady)?, 0),
+            _ => (cx.receives.take().ok_or(DropReason::ReceiverNotReady)?, 0),
         };
         let end = u64::from(offset) + packet.payload.len() as u64;
         if end > request.len.min(MAX_MESSAGE.into()) {
-            return Err(receive_failed(&request, Status::LocalLength, Refusal::InvalidRequest, events));
+            return Err(receive_failed(
+                cx.receives,
+                &request,
+                Status::LocalLength,
+                DropReason::InvalidRequest,
+                events,
+            ));
         }
-        if memory.scatter(&request.buffers, offset, packet.payload).is_err() {
-            return Err(receive_failed(&request, Status::LocalProtection, Refusal::RemoteOperation, events));
+        if cx.memory.scatter(&request.buffers, offset, packet.payload).is_err() {
+            return Err(receive_failed(
+                cx.receives,
+                &request,
+                Status::LocalProtection,
+                DropReason::RemoteOperation,
+                events,
+            ));
         }
-        let end = u32::try_from(end).map_err(|_| Refusal::InvalidRequest)?;
+        let end = u32::try_from(end).map_err(|_| DropReason::InvalidRequest)?;
         if !place.last {
             self.arriving = Some(Arriving::Send { request, offset: end });
             return Ok(1);
         }
         if let Some(rkey) = packet.headers.invalidate
-            && memory.invalidate(rkey).is_err()
+            && cx.memory.invalidate(rkey).is_err()
         {
             return Err(receive_failed(
+                cx.receives,
                 &request,
                 Status::LocalQueuePairOperation,
-                Refusal::RemoteAccess,
+                DropReason::RemoteAccess,
                 events,
             ));
         }
         self.message_done();
-        events.push_back(received(&request, CompletionKind::Recv, end, packet));
+        events.push_back(received(cx.receives, &request, CompletionKind::Recv, end, packet));
         Ok(1)
     }
 
@@ -146,15 +160,15 @@ impl<M: Memory> Responder<M> {
         &mut self,
         place: Place,
         packet: &Packet<'_>,
-        memory: &M,
+        cx: &mut Context<'_, M>,
         events: &mut VecDeque<Event>,
-    ) -> Result<u64, Refusal> {
+    ) -> Result<u64, DropReason> {
         self.check_payload(place, packet)?;
         let takes_receive = place.last && packet.headers.immediate.is_some();
         if place.first {
-            let reth = packet.headers.reth.ok_or(Refusal::InvalidRequest)?;
+            let reth = packet.headers.reth.ok_or(DropReason::InvalidRequest)?;
             if !self.rights.write || reth.len > MAX_MESSAGE {
-                return Err(Refusal::InvalidRequest);
+                return Err(DropReason::InvalidRequest);
             }
             let fits = if place.last {
                 packet.payload.len() == reth.len as usize
@@ -162,69 +176,61 @@ impl<M: Memory> Responder<M> {
                 reth.len > self.mtu.bytes()
             };
             if !fits {
-                return Err(Refusal::InvalidRequest);
+                return Err(DropReason::InvalidRequest);
             }
             // A write of nothing touches nothing, whatever its key says (rxe's check_rkey passes it too).
             let grant = match reth.len {
                 0 => None,
-                len => match memory.grant(reth.rkey, reth.va, len, RemoteRight::Write) {
+                len => match cx.memory.grant(reth.rkey, reth.va, len, RemoteRight::Write) {
                     Ok(grant) => Some(grant),
-                    Err(_) => return Err(self.refuse_write(takes_receive, events)),
+                    Err(_) => return Err(refuse_write(cx.receives, takes_receive, events)),
                 },
             };
             self.arriving = Some(Arriving::Write { grant, len: reth.len, offset: 0 });
         }
         let Some(Arriving::Write { grant, len, offset }) = &mut self.arriving else {
-            return Err(Refusal::InvalidRequest);
+            return Err(DropReason::InvalidRequest);
         };
         let end = u64::from(*offset) + packet.payload.len() as u64;
         let fits = if place.last { end == u64::from(*len) } else { end < u64::from(*len) };
         if !fits {
-            return Err(Refusal::InvalidRequest);
+            return Err(DropReason::InvalidRequest);
         }
-        if takes_receive && self.queue.is_empty() {
+        if takes_receive && cx.receives.is_empty() {
             if place.first {
                 self.arriving = None;
             }
-            return Err(Refusal::ReceiverNotReady);
+            return Err(DropReason::ReceiverNotReady);
         }
         if let Some(grant) = grant
-            && memory.write(grant, *offset, packet.payload).is_err()
+            && cx.memory.write(grant, *offset, packet.payload).is_err()
         {
-            return Err(self.refuse_write(takes_receive, events));
+            return Err(refuse_write(cx.receives, takes_receive, events));
         }
         let total = *len;
-        *offset = u32::try_from(end).map_err(|_| Refusal::InvalidRequest)?;
+        *offset = u32::try_from(end).map_err(|_| DropReason::InvalidRequest)?;
         if place.last {
             self.arriving = None;
             self.message_done();
-            if takes_receive && let Some(request) = self.queue.pop_front() {
-                events.push_back(received(&request, CompletionKind::RecvWriteImmediate, total, packet));
+            if takes_receive && let Some(request) = cx.receives.take() {
+                let kind = CompletionKind::RecvWriteImmediate;
+                events.push_back(received(cx.receives, &request, kind, total, packet));
             }
         }
         Ok(1)
     }
 
-    /// Refuses a WRITE for its key. A receive request that the packet takes ends with it (IBA 9.9.3, class C;
-    /// rxe: do_complete).
-    fn refuse_write(&mut self, takes_receive: bool, events: &mut VecDeque<Event>) -> Refusal {
-        match self.queue.pop_front_if(|_| takes_receive) {
-            Some(request) => receive_failed(&request, Status::RemoteAccess, Refusal::RemoteAccess, events),
-            None => Refusal::RemoteAccess,
-        }
-    }
-
-    fn execute_read(&mut self, packet: &Packet<'_>, memory: &M) -> Result<u64, Refusal> {
-        let reth = packet.headers.reth.ok_or(Refusal::InvalidRequest)?;
+    fn execute_read(&mut self, packet: &Packet<'_>, memory: &M) -> Result<u64, DropReason> {
+        let reth = packet.headers.reth.ok_or(DropReason::InvalidRequest)?;
         if !self.rights.read || reth.len > MAX_MESSAGE || !self.has_place() {
-            return Err(Refusal::InvalidRequest);
+            return Err(DropReason::InvalidRequest);
         }
         let grant = match reth.len {
             0 => None,
             len => Some(
                 memory
                     .grant(reth.rkey, reth.va, len, RemoteRight::Read)
-                    .map_err(|_| Refusal::RemoteAccess)?,
+                    .map_err(|_| DropReason::RemoteAccess)?,
             ),
         };
         let packets = u64::from(self.mtu.packets(reth.len));
@@ -240,21 +246,21 @@ impl<M: Memory> Responder<M> {
         operation: Operation,
         packet: &Packet<'_>,
         memory: &M,
-    ) -> Result<u64, Refusal> {
-        let header = packet.headers.atomic.ok_or(Refusal::InvalidRequest)?;
+    ) -> Result<u64, DropReason> {
+        let header = packet.headers.atomic.ok_or(DropReason::InvalidRequest)?;
         if !self.rights.atomic || header.va % 8 != 0 || !self.has_place() {
-            return Err(Refusal::InvalidRequest);
+            return Err(DropReason::InvalidRequest);
         }
         let grant = memory
             .grant(header.rkey, header.va, 8, RemoteRight::Atomic)
-            .map_err(|_| Refusal::RemoteAccess)?;
+            .map_err(|_| DropReason::RemoteAccess)?;
         let operation = match operation {
             Operation::CompareSwap => {
                 AtomicOperation::CompareSwap { compare: header.compare, swap: header.swap_or_add }
             }
             _ => AtomicOperation::FetchAdd { add: header.swap_or_add },
         };
-        let original = memory.atomic(&grant, operation).map_err(|_| Refusal::RemoteAccess)?;
+        let original = memory.atomic(&grant, operation).map_err(|_| DropReason::RemoteAccess)?;
         let sequence = self.expected;
         self.remember(Remembered::Atomic { sequence, original });
         self.message_done();
@@ -269,22 +275,22 @@ impl<M: Memory> Responder<M> {
         sequence: u64,
         operation: Operation,
         packet: &Packet<'_>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), DropReason> {
         match operation {
             Operation::ReadRequest => self.repeat_read(sequence, packet),
             Operation::CompareSwap | Operation::FetchAdd => self.repeat_atomic(sequence),
             _ => {
                 // Not up to a READ or an atomic: rxe takes an ACK with its PSN for its answer.
                 self.acknowledge(self.plain);
-                Err(Refusal::Duplicate)
+                Err(DropReason::Duplicate)
             }
         }
     }
 
-    fn repeat_read(&mut self, sequence: u64, packet: &Packet<'_>) -> Result<(), Refusal> {
-        let reth = packet.headers.reth.ok_or(Refusal::UnknownDuplicate)?;
+    fn repeat_read(&mut self, sequence: u64, packet: &Packet<'_>) -> Result<(), DropReason> {
+        let reth = packet.headers.reth.ok_or(DropReason::UnknownDuplicate)?;
         let Some(&Remembered::Read { first, last, va, rkey, len, .. }) = self.remembered(sequence) else {
-            return Err(Refusal::UnknownDuplicate);
+            return Err(DropReason::UnknownDuplicate);
         };
         let skipped = (sequence - first) * u64::from(self.mtu.bytes());
         let end = skipped + u64::from(reth.len);
@@ -292,7 +298,7 @@ impl<M: Memory> Responder<M> {
         let fits = end == u64::from(len)
             || (end < u64::from(len) && reth.len > 0 && reth.len % self.mtu.bytes() == 0);
         if reth.rkey != rkey || reth.va != va.wrapping_add(skipped) || !fits {
-            return Err(Refusal::UnknownDuplicate);
+            return Err(DropReason::UnknownDuplicate);
         }
         let wanted = sequence + u64::from(self.mtu.packets(reth.len)) - 1;
         let repeated = |again| Answer::Read { begin: sequence, next: sequence, last: wanted, again };
@@ -311,19 +317,19 @@ impl<M: Memory> Responder<M> {
             Some(_) => {}
             None => self.insert(repeated(true)),
         }
-        Err(Refusal::Duplicate)
+        Err(DropReason::Duplicate)
     }
 
-    fn repeat_atomic(&mut self, sequence: u64) -> Result<(), Refusal> {
+    fn repeat_atomic(&mut self, sequence: u64) -> Result<(), DropReason> {
         let Some(&Remembered::Atomic { sequence, original }) = self.remembered(sequence) else {
-            return Err(Refusal::UnknownDuplicate);
+            return Err(DropReason::UnknownDuplicate);
         };
         let waits =
             |answer: &Answer| matches!(answer, Answer::Atomic { sequence: own, .. } if *own == sequence);
         if !self.answers.iter().any(waits) {
             self.insert(Answer::Atomic { sequence, original, again: true });
         }
-        Err(Refusal::Duplicate)
+        Err(DropReason::Duplicate)
     }
 
     /// Puts a repeated answer before those for later requests. There is at most one for each thing remembered.
@@ -363,21 +369,21 @@ impl<M: Memory> Responder<M> {
     }
 
     /// FIRST and MIDDLE packets are full; a LAST one is neither empty nor too long (rxe: check_length).
-    fn check_payload(&self, place: Place, packet: &Packet<'_>) -> Result<(), Refusal> {
+    fn check_payload(&self, place: Place, packet: &Packet<'_>) -> Result<(), DropReason> {
         let (len, full) = (packet.payload.len(), self.mtu.bytes() as usize);
         let fits = match place {
             Place { last: false, .. } => len == full,
             Place { first: false, last: true } => (1..=full).contains(&len),
             Place { first: true, last: true } => len <= full,
         };
-        if fits { Ok(()) } else { Err(Refusal::InvalidRequest) }
+        if fits { Ok(()) } else { Err(DropReason::InvalidRequest) }
     }
 
     /// Refuses the expected packet for good.
-    fn fail(&mut self, refusal: Refusal, events: &mut VecDeque<Event>) {
+    fn fail(&mut self, refusal: DropReason, events: &mut VecDeque<Event>) {
         let (code, event) = match refusal {
-            Refusal::RemoteAccess => (NakCode::RemoteAccess, AsyncEvent::AccessError),
-            Refusal::RemoteOperation => (NakCode::RemoteOperational, AsyncEvent::Fatal),
+            DropReason::RemoteAccess => (NakCode::RemoteAccess, AsyncEvent::AccessError),
+            DropReason::RemoteOperation => (NakCode::RemoteOperational, AsyncEvent::Fatal),
             _ => (NakCode::InvalidRequest, AsyncEvent::RequestError),
         };
         self.answers.push_back(Answer::Nak { sequence: self.expected, code });
@@ -390,7 +396,30 @@ fn answered_with_data(operation: Operation) -> bool {
     operation == Operation::ReadRequest || operation.is_atomic()
 }
 
-fn received<B>(request: &RecvRequest<B>, kind: CompletionKind, len: u32, packet: &Packet<'_>) -> Event {
+/// Refuses a WRITE for its key. A receive request that the packet takes ends with it (IBA 9.9.3, class C;
+/// rxe: do_complete).
+fn refuse_write<B>(
+    receives: &mut ReceiveQueue<B>,
+    takes_receive: bool,
+    events: &mut VecDeque<Event>,
+) -> DropReason {
+    match takes_receive.then(|| receives.take()).flatten() {
+        Some(request) => {
+            receive_failed(receives, &request, Status::RemoteAccess, DropReason::RemoteAccess, events)
+        }
+        None => DropReason::RemoteAccess,
+    }
+}
+
+/// Ends a receive request that took a whole message.
+fn received<B>(
+    receives: &mut ReceiveQueue<B>,
+    request: &RecvRequest<B>,
+    kind: CompletionKind,
+    len: u32,
+    packet: &Packet<'_>,
+) -> Event {
+    receives.finish();
     Event::Completion(Completion {
         id: request.id,
         status: Status::Success,
@@ -404,11 +433,13 @@ fn received<B>(request: &RecvRequest<B>, kind: CompletionKind, len: u32, packet:
 
 /// Ends a receive request with an error, and says how the packet is refused.
 fn receive_failed<B>(
+    receives: &mut ReceiveQueue<B>,
     request: &RecvRequest<B>,
     status: Status,
-    refusal: Refusal,
+    refusal: DropReason,
     events: &mut VecDeque<Event>,
-) -> Refusal {
+) -> DropReason {
+    receives.finish();
     events.push_back(Event::Completion(Completion {
         id: request.id,
         status,

@@ -1,9 +1,9 @@
 //! The next answer packet.
 
 use super::{Answer, Remembered, Responder};
-use crate::rc::completion::{AsyncEvent, Event};
-use crate::rc::memory::{Memory, RemoteFault};
+use crate::transport::{Destination, PacketKind, Transmit};
 use crate::wire::{Aeth, Bth, Headers, NakCode, Opcode, Operation, Syndrome};
+use crate::work::{AsyncEvent, Event, Memory, RemoteFault};
 use std::collections::VecDeque;
 
 /// End-to-end flow control by message credits isn't used: RNR NAKs do its work.
@@ -18,13 +18,13 @@ enum NoResponse {
 }
 
 impl<M: Memory> Responder<M> {
-    /// Writes the next answer into `out` and returns its length, or `None` when nothing is owed.
-    pub(in crate::rc) fn poll_transmit(
+    /// Writes the next answer into `out`, or returns `None` when nothing is owed.
+    pub(in crate::transport::rc) fn poll_transmit(
         &mut self,
         memory: &M,
         out: &mut [u8],
         events: &mut VecDeque<Event>,
-    ) -> Option<usize> {
+    ) -> Option<Transmit> {
         loop {
             let answer = *self.answers.front()?;
             let sequence = answer.sequence();
@@ -36,7 +36,7 @@ impl<M: Memory> Responder<M> {
                                 Some(Answer::Read { next, .. }) if *next < last => *next += 1,
                                 _ => drop(self.answers.pop_front()),
                             }
-                            return Some(len);
+                            return Some(self.transmit(len, sequence, PacketKind::ReadResponse));
                         }
                         Err(NoResponse::Forgotten) => drop(self.answers.pop_front()),
                         Err(NoResponse::Revoked) => self.revoked(next, again, events),
@@ -54,12 +54,14 @@ impl<M: Memory> Responder<M> {
                 Syndrome::Nak(_) => self.counters.naks += 1,
                 _ => self.counters.acks += 1,
             }
-            let operation =
-                if original.is_some() { Operation::AtomicAcknowledge } else { Operation::Acknowledge };
+            let (operation, kind) = match original {
+                Some(_) => (Operation::AtomicAcknowledge, PacketKind::AtomicAcknowledge),
+                None => (Operation::Acknowledge, PacketKind::Acknowledge),
+            };
             let mut headers = Headers::new(self.bth(operation, sequence));
             headers.aeth = Some(Aeth { syndrome, msn: self.completed });
             headers.atomic_ack = original;
-            return headers.encode(out).ok();
+            return headers.encode(out).ok().map(|len| self.transmit(len, sequence, kind));
         }
     }
 
@@ -111,6 +113,10 @@ impl<M: Memory> Responder<M> {
             memory.read(grant, offset, frame.payload).map_err(|RemoteFault| NoResponse::Revoked)?;
         }
         Ok(frame.len)
+    }
+
+    fn transmit(&self, len: usize, sequence: u64, kind: PacketKind) -> Transmit {
+        Transmit { len, to: Destination::Path, psn: self.psn(sequence), kind }
     }
 
     fn bth(&self, operation: Operation, sequence: u64) -> Bth {

@@ -1,8 +1,17 @@
-//! Why a packet changed nothing: counted by reason, so that an attack shows.
+//! Why a packet was dropped: counted by reason, so that an attack shows.
 
-/// Why a well-formed packet for an existing queue pair was refused.
+/// Why a well-formed packet changed nothing: first what a device finds before it knows the queue pair, then
+/// what the queue pair itself finds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Refusal {
+pub enum DropReason {
+    /// No valid ICRC.
+    Icrc,
+    /// No such queue pair here.
+    UnknownQueuePair,
+    /// The packet didn't come from the queue pair's peer, or not to the address that the queue pair uses.
+    WrongAddress,
+    /// Another partition.
+    PartitionKey,
     /// The queue pair isn't ready for it.
     State,
     /// Not a packet of a reliable connection.
@@ -31,9 +40,13 @@ pub enum Refusal {
     BadResponse,
 }
 
-impl Refusal {
+impl DropReason {
     /// Every reason, in the order of their numbers.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 17] = [
+        Self::Icrc,
+        Self::UnknownQueuePair,
+        Self::WrongAddress,
+        Self::PartitionKey,
         Self::State,
         Self::Transport,
         Self::Duplicate,
@@ -53,6 +66,10 @@ impl Refusal {
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
+            Self::Icrc => "icrc",
+            Self::UnknownQueuePair => "unknown_queue_pair",
+            Self::WrongAddress => "wrong_address",
+            Self::PartitionKey => "partition_key",
             Self::State => "wrong_state",
             Self::Transport => "wrong_transport",
             Self::Duplicate => "duplicate_request",

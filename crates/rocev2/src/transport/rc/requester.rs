@@ -13,11 +13,11 @@
 mod receive;
 mod transmit;
 
-use super::completion::{Completion, Event, Status};
-use super::request::{MAX_MESSAGE, PostError, SendOperation, SendRequest};
-use super::state::SendAttributes;
 use super::timing::{Timer, Timers, ack_timeout};
 use super::window::{PACKET_COST, RoundTrip, Window};
+use crate::work::{
+    Completion, Event, MAX_MESSAGE, PostError, SendAttributes, SendOperation, SendRequest, Status,
+};
 use crate::{Mtu, Psn, Qpn, Time};
 use core::time::Duration;
 use std::collections::VecDeque;
@@ -399,7 +399,7 @@ fn ended<B>(request: &SendRequest<B>, status: Status) -> Event {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rc::request::RemoteAddress;
+    use crate::work::RemoteAddress;
 
     #[test]
     fn packets_begin_at_their_place_up_to_the_end_of_the_longest_message() {

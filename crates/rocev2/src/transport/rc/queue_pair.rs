@@ -1,54 +1,19 @@
 //! A queue pair: a requester and a responder under one state.
 
-use super::completion::{AsyncEvent, Event};
-use super::memory::Memory;
-use super::refusal::Refusal;
-use super::request::{PostError, RecvRequest, SendRequest};
-use super::requester::{Requester, RequesterCounters};
-use super::responder::{Responder, ResponderCounters};
-use super::state::{
-    InitAttributes, ModifyError, PeerRights, ReceiveAttributes, SendAttributes, State, Transition,
-};
+use super::requester::Requester;
+use super::responder::Responder;
+use crate::transport::queue_pair::{Limits, Snapshot};
+use crate::transport::{Context, DropReason, Source, Transmit};
 use crate::wire::{Opcode, Operation, Packet, Transport};
+use crate::work::{
+    AsyncEvent, Event, InitAttributes, Memory, ModifyError, PeerRights, PostError, ReceiveAttributes,
+    ReceiveQueue, RecvRequest, SendAttributes, SendRequest, State, Transition,
+};
 use crate::{Mtu, Psn, Qpn, Time};
 use core::fmt;
 use std::collections::VecDeque;
 
-/// What a queue pair was made for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Send requests that may be outstanding.
-    pub max_send_requests: usize,
-    /// Receive requests that may be outstanding.
-    pub max_recv_requests: usize,
-    /// Bytes that the requester may have in flight at most: what sockets on the path can hold.
-    pub window: u64,
-}
-
-/// What a query tells of a queue pair.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Snapshot {
-    /// Its state.
-    pub state: State,
-    /// What the peer may do.
-    pub rights: PeerRights,
-    /// What was given for INIT → RTR.
-    pub receive: Option<ReceiveAttributes>,
-    /// What was given for RTR → RTS.
-    pub send: Option<SendAttributes>,
-    /// Send requests that have not completed.
-    pub send_outstanding: usize,
-    /// Receive requests that have not completed.
-    pub recv_outstanding: usize,
-    /// Answers to the peer's requests that wait to be sent; a READ counts once, however many packets its answer takes.
-    pub answers_waiting: usize,
-    /// What the requester counted.
-    pub requester: RequesterCounters,
-    /// What the responder counted.
-    pub responder: ResponderCounters,
-}
-
-/// A queue pair of a reliable connection. See the [module](super) for how it is driven.
+/// A queue pair of a reliable connection. See [`crate::transport`] for how it is driven.
 pub struct QueuePair<M: Memory> {
     limits: Limits,
     state: State,
@@ -105,11 +70,10 @@ impl Turn {
 impl<M: Memory> fmt::Debug for QueuePair<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Not the PSNs: whoever reads them in a log can write into this memory.
-        let Snapshot { state, send_outstanding, recv_outstanding, .. } = self.snapshot();
+        let Snapshot { state, send_outstanding, .. } = self.snapshot();
         f.debug_struct("QueuePair")
             .field("state", &state)
             .field("send_outstanding", &send_outstanding)
-            .field("recv_outstanding", &recv_outstanding)
             .finish_non_exhaustive()
     }
 }
@@ -125,7 +89,7 @@ impl<M: Memory> QueuePair<M> {
             receive: None,
             send: None,
             requester: Requester::new(limits.max_send_requests, Mtu::B256, Qpn::truncate(0), limits.window),
-            responder: Responder::new(limits.max_recv_requests),
+            responder: Responder::new(),
             established: false,
             drain_reported: false,
             turn: Turn::START,
@@ -149,7 +113,6 @@ impl<M: Memory> QueuePair<M> {
             receive: self.receive,
             send: self.send,
             send_outstanding: self.requester.outstanding(),
-            recv_outstanding: self.responder.outstanding(),
             answers_waiting: self.responder.answers_waiting(),
             requester: self.requester.counters,
             responder: self.responder.counters,
@@ -172,10 +135,18 @@ impl<M: Memory> QueuePair<M> {
     ///
     /// # Errors
     /// The transition doesn't exist or an attribute is out of range; nothing has changed then.
-    pub fn modify(&mut self, transition: Transition) -> Result<(), ModifyError> {
+    pub fn modify(
+        &mut self,
+        transition: Transition,
+        receives: &mut ReceiveQueue<M::Buffers>,
+    ) -> Result<(), ModifyError> {
         transition.check(self.state)?;
         match transition {
-            Transition::Reset => *self = Self::new(self.limits),
+            Transition::Reset => {
+                self.responder.forget_arriving(receives);
+                receives.clear();
+                *self = Self::new(self.limits);
+            }
             Transition::Init(InitAttributes { rights }) => {
                 self.rights = rights;
                 self.responder.set_rights(rights);
@@ -202,11 +173,11 @@ impl<M: Memory> QueuePair<M> {
             Transition::Resume => self.requester.set_draining(false),
             Transition::Error => {
                 self.responder.stop_reading();
-                self.enter_error();
+                self.enter_error(receives);
             }
         }
         self.state = transition.target();
-        self.after_change();
+        self.after_change(receives);
         Ok(())
     }
 
@@ -230,15 +201,19 @@ impl<M: Memory> QueuePair<M> {
     ///
     /// # Errors
     /// The state doesn't allow it or the queue is full; nothing was queued.
-    pub fn post_recv(&mut self, request: RecvRequest<M::Buffers>) -> Result<(), PostError> {
+    pub fn post_recv(
+        &mut self,
+        request: RecvRequest<M::Buffers>,
+        receives: &mut ReceiveQueue<M::Buffers>,
+    ) -> Result<(), PostError> {
         match self.state {
             State::Reset => Err(PostError::State(State::Reset)),
             State::Error => {
-                self.responder.post(request)?;
-                self.responder.flush(&mut self.events);
+                receives.post(request)?;
+                receives.flush(&mut self.events);
                 Ok(())
             }
-            _ => self.responder.post(request),
+            _ => receives.post(request),
         }
     }
 
@@ -247,7 +222,13 @@ impl<M: Memory> QueuePair<M> {
     /// # Errors
     /// Why it changed nothing, for the caller's counters. What the protocol has to say about it is sent by
     /// [`Self::poll_transmit`].
-    pub fn handle_packet(&mut self, now: Time, packet: &Packet<'_>, memory: &M) -> Result<(), Refusal> {
+    pub fn handle_packet(
+        &mut self,
+        now: Time,
+        _from: &Source,
+        packet: &Packet<'_>,
+        cx: &mut Context<'_, M>,
+    ) -> Result<(), DropReason> {
         if self.state == State::Error
             && let Opcode::Known { transport: Transport::Rc, operation } = packet.headers.bth.opcode
             && operation.is_request()
@@ -255,7 +236,7 @@ impl<M: Memory> QueuePair<M> {
             self.responder.refuse_again(packet.headers.bth.psn);
         }
         if !self.state.receives() {
-            return Err(Refusal::State);
+            return Err(DropReason::State);
         }
         let operation = match packet.headers.bth.opcode {
             Opcode::Known { transport: Transport::Rc, operation } => operation,
@@ -263,18 +244,18 @@ impl<M: Memory> QueuePair<M> {
                 self.requester.handle_congestion();
                 return Ok(());
             }
-            _ => return Err(Refusal::Transport),
+            _ => return Err(DropReason::Transport),
         };
         let result = if operation.is_request() {
-            self.responder.handle_request(operation, packet, memory, &mut self.events)
+            self.responder.handle_request(operation, packet, cx, &mut self.events)
         } else {
-            self.handle_response(now, operation, packet, memory)
+            self.handle_response(now, operation, packet, cx.memory)
         };
         if result.is_ok() && self.state == State::ReadyToReceive && !self.established {
             self.established = true;
             self.events.push_back(Event::Async(AsyncEvent::CommunicationEstablished));
         }
-        self.after_change();
+        self.after_change(cx.receives);
         result
     }
 
@@ -284,9 +265,9 @@ impl<M: Memory> QueuePair<M> {
         operation: Operation,
         packet: &Packet<'_>,
         memory: &M,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), DropReason> {
         if self.state == State::ReadyToReceive {
-            return Err(Refusal::State);
+            return Err(DropReason::State);
         }
         let (headers, events) = (&packet.headers, &mut self.events);
         match (operation, headers.aeth, headers.atomic_ack) {
@@ -318,28 +299,28 @@ impl<M: Memory> QueuePair<M> {
     }
 
     /// Writes the next packet, BTH to pad, into `out` (which must hold a full packet: path MTU +
-    /// [`crate::wire::Headers::MAX_LEN`] + 3 bytes) and returns its length, or `None` when nothing is to be
-    /// sent now. Answers and requests take turns.
-    pub fn poll_transmit(&mut self, now: Time, memory: &M, out: &mut [u8]) -> Option<usize> {
+    /// [`crate::wire::Headers::MAX_LEN`] + 3 bytes) and says what it is, or `None` when nothing is to be sent
+    /// now. Answers and requests take turns.
+    pub fn poll_transmit(&mut self, now: Time, cx: &mut Context<'_, M>, out: &mut [u8]) -> Option<Transmit> {
         if self.responder.owes_only_an_ack() {
             self.turn.yield_to_requests();
         }
         let answers_first = self.turn.answers;
         for answer in [answers_first, !answers_first] {
-            let len = if answer {
+            let transmit = if answer {
                 if self.ack_waits && self.responder.owes_only_an_ack() {
                     continue;
                 }
-                self.responder.poll_transmit(memory, out, &mut self.events)
+                self.responder.poll_transmit(cx.memory, out, &mut self.events)
             } else if matches!(self.state, State::ReadyToSend | State::SendQueueDrain) {
-                self.requester.poll_transmit(now, memory, out, &mut self.events)
+                self.requester.poll_transmit(now, cx.memory, out, &mut self.events)
             } else {
                 None
             };
-            self.after_change();
-            if len.is_some() {
+            self.after_change(cx.receives);
+            if transmit.is_some() {
                 self.turn.took(answer);
-                return len;
+                return transmit;
             }
         }
         self.turn = Turn::START;
@@ -353,9 +334,9 @@ impl<M: Memory> QueuePair<M> {
     }
 
     /// Does what is due at `now`. Calling it early does no harm.
-    pub fn handle_timeout(&mut self, now: Time) {
+    pub fn handle_timeout(&mut self, now: Time, receives: &mut ReceiveQueue<M::Buffers>) {
         self.requester.handle_timeout(now, &mut self.events);
-        self.after_change();
+        self.after_change(receives);
     }
 
     /// The next completion or event, in order.
@@ -364,12 +345,12 @@ impl<M: Memory> QueuePair<M> {
     }
 
     /// Notices that requester or responder failed, or that the send queue has drained.
-    fn after_change(&mut self) {
+    fn after_change(&mut self, receives: &mut ReceiveQueue<M::Buffers>) {
         if self.state != State::Error && (self.requester.failed() || self.responder.failed()) {
             if !self.responder.failed() {
                 self.responder.stop_reading();
             }
-            self.enter_error();
+            self.enter_error(receives);
             self.state = State::Error;
         }
         if self.state == State::SendQueueDrain && !self.drain_reported && self.requester.is_drained() {
@@ -378,8 +359,8 @@ impl<M: Memory> QueuePair<M> {
         }
     }
 
-    fn enter_error(&mut self) {
+    fn enter_error(&mut self, receives: &mut ReceiveQueue<M::Buffers>) {
         self.requester.flush(&mut self.events);
-        self.responder.flush(&mut self.events);
+        self.responder.flush(receives, &mut self.events);
     }
 }

@@ -118,7 +118,7 @@ pub enum AsyncEvent {
     Fatal,
 }
 
-/// What [`super::QueuePair::poll`] hands out.
+/// What [`crate::transport::QueuePair::poll`] hands out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
     /// A work request ended.

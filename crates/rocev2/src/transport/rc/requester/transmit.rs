@@ -2,12 +2,11 @@
 
 use super::{Asked, Pending, Requester};
 use crate::Time;
-use crate::rc::completion::{Event, Status};
-use crate::rc::memory::{AtomicOperation, Memory};
-use crate::rc::request::SendOperation;
-use crate::rc::timing::Timer;
-use crate::rc::window::PACKET_COST;
+use crate::transport::rc::timing::Timer;
+use crate::transport::rc::window::PACKET_COST;
+use crate::transport::{Destination, PacketKind, Transmit};
 use crate::wire::{AtomicEth, Bth, Headers, Opcode, Operation, Reth};
+use crate::work::{AtomicOperation, Event, Memory, SendOperation, Status};
 use core::time::Duration;
 use std::collections::VecDeque;
 
@@ -40,21 +39,21 @@ struct Plan {
 }
 
 impl<B> Requester<B> {
-    /// Writes the next packet into `out` and returns its length, or `None` when there is nothing to send now.
-    pub(in crate::rc) fn poll_transmit<M: Memory<Buffers = B>>(
+    /// Writes the next packet into `out`, or returns `None` when there is nothing to send now.
+    pub(in crate::transport::rc) fn poll_transmit<M: Memory<Buffers = B>>(
         &mut self,
         now: Time,
         memory: &M,
         out: &mut [u8],
         events: &mut VecDeque<Event>,
-    ) -> Option<usize> {
+    ) -> Option<Transmit> {
         if self.failed || self.timers.is_set(Timer::RnrWait) {
             return None;
         }
         if core::mem::take(&mut self.asking)
-            && let Some(len) = self.ask(now, memory, out)
+            && let Some(transmit) = self.ask(now, memory, out)
         {
-            return Some(len);
+            return Some(transmit);
         }
         let Some(pending) = self.queue.get(self.cursor) else {
             // All has left. Who drains wants to know when it has arrived.
@@ -73,14 +72,14 @@ impl<B> Requester<B> {
         // Whatever holds it up ends with an answer.
         let Some(plan) = self.plan(now) else { return self.ask(now, memory, out) };
         let written = self.write_packet(&plan, memory, out);
-        let Some(len) = written else {
+        let Some(transmit) = written else {
             if let Some(pending) = self.queue.get_mut(self.cursor) {
                 pending.fault = Some(Status::LocalProtection);
             }
             return self.poll_transmit(now, memory, out, events);
         };
         self.account(now, &plan);
-        Some(len)
+        Some(transmit)
     }
 
     /// Decides whether something may be sent now, and how much.
@@ -131,7 +130,7 @@ impl<B> Requester<B> {
     /// already, or that packet is about to be sent again anyway. It is one of a SEND or WRITE: others ask
     /// always. Nothing else waits for the answer: that it wasn't asked for until now says nothing about the
     /// path.
-    fn ask<M: Memory<Buffers = B>>(&mut self, now: Time, memory: &M, out: &mut [u8]) -> Option<usize> {
+    fn ask<M: Memory<Buffers = B>>(&mut self, now: Time, memory: &M, out: &mut [u8]) -> Option<Transmit> {
         let in_flight = self.acknowledged < self.next;
         if !in_flight || self.awaits_answer() {
             return None;
@@ -139,7 +138,7 @@ impl<B> Requester<B> {
         let last = self.queue.front()?.end() == self.acknowledged + 1;
         let (request, at, numbers) = (0, self.acknowledged, 1);
         let plan = Plan { request, at, numbers, cost: 0, fresh: false, last, asks: true };
-        let Some(len) = self.write_packet(&plan, memory, out) else {
+        let Some(transmit) = self.write_packet(&plan, memory, out) else {
             // Its buffers have gone: whoever sends it again in the usual way says so.
             self.go_back();
             return None;
@@ -152,7 +151,7 @@ impl<B> Requester<B> {
         self.round_trip.sent(at, now);
         self.hear(now);
         self.arm_retransmit(now);
-        Some(len)
+        Some(transmit)
     }
 
     /// Whether the end of `pending` is worth an answer: its completion is reported, or its place in the queue
@@ -171,7 +170,7 @@ impl<B> Requester<B> {
         plan: &Plan,
         memory: &M,
         out: &mut [u8],
-    ) -> Option<usize> {
+    ) -> Option<Transmit> {
         let pending = self.queue.get(plan.request)?;
         let request = &pending.request;
         let first = plan.at == pending.first;
@@ -179,8 +178,8 @@ impl<B> Requester<B> {
         let offset = pending.offset(plan.at, self.mtu);
         let end = pending.offset(plan.at + plan.numbers, self.mtu);
 
-        let mut bth =
-            Bth::new(Opcode::rc(operation(request.operation, first, last)), self.peer, self.psn(plan.at));
+        let psn = self.psn(plan.at);
+        let mut bth = Bth::new(Opcode::rc(operation(request.operation, first, last)), self.peer, psn);
         bth.ack_req = plan.asks;
         // Only what completes a receive request can wake anybody (rxe: init_req_packet).
         bth.solicited = last
@@ -215,7 +214,7 @@ impl<B> Requester<B> {
         }
         let frame = headers.frame(out, payload).ok()?;
         memory.gather(&request.buffers, offset, frame.payload).ok()?;
-        Some(frame.len)
+        Some(Transmit { len: frame.len, to: Destination::Path, psn, kind: PacketKind::Request })
     }
 
     /// Notes that the planned packet was sent.

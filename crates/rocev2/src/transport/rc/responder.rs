@@ -3,11 +3,8 @@
 mod receive;
 mod transmit;
 
-use super::completion::{Completion, CompletionKind, Event, Status};
-use super::memory::Memory;
-use super::request::{PostError, RecvRequest};
-use super::state::{PeerRights, ReceiveAttributes};
 use crate::wire::NakCode;
+use crate::work::{Event, Memory, PeerRights, ReceiveAttributes, ReceiveQueue, RecvRequest, flushed};
 use crate::{Mtu, Psn, Qpn};
 use std::collections::VecDeque;
 
@@ -79,8 +76,6 @@ pub(super) struct Responder<M: Memory> {
     min_rnr_timer: u8,
     max_dest_rd_atomic: usize,
 
-    capacity: usize,
-    queue: VecDeque<RecvRequest<M::Buffers>>,
     /// The sequence number that the next request must have; as the requester's, 64 bits wide.
     expected: u64,
     /// The last SEND or WRITE packet that was executed.
@@ -105,7 +100,7 @@ pub(super) struct Responder<M: Memory> {
 const ORIGIN: u64 = 1 << Psn::BITS;
 
 impl<M: Memory> Responder<M> {
-    pub(super) fn new(capacity: usize) -> Self {
+    pub(super) fn new() -> Self {
         Self {
             mtu: Mtu::B256,
             peer: Qpn::truncate(0),
@@ -113,8 +108,6 @@ impl<M: Memory> Responder<M> {
             base: Psn::default(),
             min_rnr_timer: 0,
             max_dest_rd_atomic: 0,
-            capacity,
-            queue: VecDeque::new(),
             expected: ORIGIN,
             plain: ORIGIN - 1,
             completed: 0,
@@ -139,15 +132,6 @@ impl<M: Memory> Responder<M> {
         self.max_dest_rd_atomic = usize::from(attributes.max_dest_rd_atomic);
     }
 
-    pub(super) fn post(&mut self, request: RecvRequest<M::Buffers>) -> Result<(), PostError> {
-        // The one that is being filled has its place until it completes.
-        if self.outstanding() >= self.capacity {
-            return Err(PostError::QueueFull(self.capacity));
-        }
-        self.queue.push_back(request);
-        Ok(())
-    }
-
     pub(super) fn failed(&self) -> bool {
         self.refused.is_some()
     }
@@ -162,11 +146,6 @@ impl<M: Memory> Responder<M> {
         self.answers.len() == 1 && matches!(self.answers.front(), Some(Answer::Ack { .. }))
     }
 
-    /// Requests that have not completed.
-    pub(super) fn outstanding(&self) -> usize {
-        self.queue.len() + usize::from(matches!(self.arriving, Some(Arriving::Send { .. })))
-    }
-
     /// From here on the peer's reads are left unanswered.
     pub(super) fn stop_reading(&mut self) {
         self.answers.retain(|answer| !matches!(answer, Answer::Read { .. }));
@@ -174,11 +153,18 @@ impl<M: Memory> Responder<M> {
 
     /// Completes every receive request with `WR_FLUSH_ERR`, the one that was being filled first. Answers that
     /// wait, a last NAK among them, are still sent.
-    pub(super) fn flush(&mut self, events: &mut VecDeque<Event>) {
-        if let Some(Arriving::Send { request, .. }) = self.arriving.take() {
-            events.push_back(flushed(request.id));
+    pub(super) fn flush(&mut self, receives: &mut ReceiveQueue<M::Buffers>, events: &mut VecDeque<Event>) {
+        if let Some(id) = self.forget_arriving(receives) {
+            events.push_back(flushed(id));
         }
-        events.extend(self.queue.drain(..).map(|request| flushed(request.id)));
+        receives.flush(events);
+    }
+
+    /// Gives up the message that is arriving, and returns the number of the receive request that it had taken.
+    pub(super) fn forget_arriving(&mut self, receives: &mut ReceiveQueue<M::Buffers>) -> Option<u64> {
+        let Some(Arriving::Send { request, .. }) = self.arriving.take() else { return None };
+        receives.finish();
+        Some(request.id)
     }
 
     /// The read or atomic that this number belongs to, if it is remembered.
@@ -191,16 +177,4 @@ impl<M: Memory> Responder<M> {
         #[expect(clippy::cast_possible_truncation, reason = "a PSN is the low bits of the sequence number")]
         self.base.plus(sequence.wrapping_sub(ORIGIN) as u32)
     }
-}
-
-fn flushed(id: u64) -> Event {
-    Event::Completion(Completion {
-        id,
-        status: Status::Flushed,
-        kind: CompletionKind::Recv,
-        len: 0,
-        immediate: None,
-        invalidated: None,
-        solicited: false,
-    })
 }

@@ -3,23 +3,21 @@
 use super::{Requester, ended};
 use crate::Psn;
 use crate::Time;
-use crate::rc::completion::{Event, Status};
-use crate::rc::memory::Memory;
-use crate::rc::refusal::Refusal;
-use crate::rc::request::SendOperation;
-use crate::rc::timing::{Timer, rnr_delay};
+use crate::transport::DropReason;
+use crate::transport::rc::timing::{Timer, rnr_delay};
 use crate::wire::{Aeth, NakCode, Operation, Packet, Syndrome};
+use crate::work::{Event, Memory, SendOperation, Status};
 use std::collections::VecDeque;
 
 impl<B> Requester<B> {
     /// Takes an ACK or NAK.
-    pub(in crate::rc) fn handle_acknowledge(
+    pub(in crate::transport::rc) fn handle_acknowledge(
         &mut self,
         now: Time,
         psn: Psn,
         aeth: Aeth,
         events: &mut VecDeque<Event>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), DropReason> {
         let sequence = self.awaited(psn)?;
         match aeth.syndrome {
             Syndrome::Ack { .. } => {
@@ -37,7 +35,7 @@ impl<B> Requester<B> {
                 // Behind an RNR NAK, rxe also tells that what it dropped is missing: it was, and it will be
                 // sent again in time.
                 let fresh = !self.timers.is_set(Timer::RnrWait) && self.go_back_once(now);
-                if fresh { Ok(()) } else { Err(Refusal::StaleResponse) }
+                if fresh { Ok(()) } else { Err(DropReason::StaleResponse) }
             }
             Syndrome::Nak(code) => {
                 self.acknowledge(now, sequence, events);
@@ -52,22 +50,22 @@ impl<B> Requester<B> {
                 self.fail(status, events);
                 Ok(())
             }
-            Syndrome::Reserved(_) => Err(Refusal::BadResponse),
+            Syndrome::Reserved(_) => Err(DropReason::BadResponse),
         }
     }
 
     /// Takes one packet of a READ response.
-    pub(in crate::rc) fn handle_read_response<M: Memory<Buffers = B>>(
+    pub(in crate::transport::rc) fn handle_read_response<M: Memory<Buffers = B>>(
         &mut self,
         now: Time,
         operation: Operation,
         packet: &Packet<'_>,
         memory: &M,
         events: &mut VecDeque<Event>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), DropReason> {
         let headers = &packet.headers;
         let (sequence, last) = self.awaited_data(now, headers.bth.psn, events)?;
-        let Some(pending) = self.queue.front() else { return Err(Refusal::GhostResponse) };
+        let Some(pending) = self.queue.front() else { return Err(DropReason::GhostResponse) };
         let offset = pending.offset(sequence, self.mtu);
         let expected = pending.offset(sequence + 1, self.mtu) - offset;
         // Whether it is a FIRST or a MIDDLE doesn't matter: rxe begins a repeated answer with either.
@@ -77,7 +75,7 @@ impl<B> Requester<B> {
             || !headers.aeth.is_none_or(is_ack)
         {
             self.fail(Status::BadResponse, events);
-            return Err(Refusal::BadResponse);
+            return Err(DropReason::BadResponse);
         }
         if memory.scatter(&pending.request.buffers, offset, packet.payload).is_err() {
             self.fail(Status::LocalProtection, events);
@@ -88,7 +86,7 @@ impl<B> Requester<B> {
     }
 
     /// Takes the result of an atomic.
-    pub(in crate::rc) fn handle_atomic_acknowledge<M: Memory<Buffers = B>>(
+    pub(in crate::transport::rc) fn handle_atomic_acknowledge<M: Memory<Buffers = B>>(
         &mut self,
         now: Time,
         psn: Psn,
@@ -96,12 +94,12 @@ impl<B> Requester<B> {
         original: u64,
         memory: &M,
         events: &mut VecDeque<Event>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), DropReason> {
         let (sequence, _) = self.awaited_data(now, psn, events)?;
-        let Some(pending) = self.queue.front() else { return Err(Refusal::GhostResponse) };
+        let Some(pending) = self.queue.front() else { return Err(DropReason::GhostResponse) };
         if !matches!(pending.request.operation, SendOperation::Atomic(..)) || !is_ack(aeth) {
             self.fail(Status::BadResponse, events);
-            return Err(Refusal::BadResponse);
+            return Err(DropReason::BadResponse);
         }
         if memory.scatter(&pending.request.buffers, 0, &original.to_ne_bytes()).is_err() {
             self.fail(Status::LocalProtection, events);
@@ -112,17 +110,17 @@ impl<B> Requester<B> {
     }
 
     /// Takes a congestion notification: the fabric asks for less.
-    pub(in crate::rc) fn handle_congestion(&mut self) {
+    pub(in crate::transport::rc) fn handle_congestion(&mut self) {
         self.counters.congestion_notifications += 1;
         self.shrink_window();
     }
 
     /// The sequence number of an answer that may be awaited: sent, and not yet acknowledged.
-    fn awaited(&self, psn: Psn) -> Result<u64, Refusal> {
+    fn awaited(&self, psn: Psn) -> Result<u64, DropReason> {
         match self.sequence(psn) {
-            Some(sequence) if sequence >= self.sent => Err(Refusal::GhostResponse),
+            Some(sequence) if sequence >= self.sent => Err(DropReason::GhostResponse),
             Some(sequence) if sequence >= self.acknowledged => Ok(sequence),
-            _ => Err(Refusal::StaleResponse),
+            _ => Err(DropReason::StaleResponse),
         }
     }
 
@@ -134,10 +132,10 @@ impl<B> Requester<B> {
         now: Time,
         psn: Psn,
         events: &mut VecDeque<Event>,
-    ) -> Result<(u64, u64), Refusal> {
+    ) -> Result<(u64, u64), DropReason> {
         let sequence = self.awaited(psn)?;
         let asked = self.asked.iter().find(|asked| sequence <= asked.last);
-        let asked = *asked.filter(|asked| asked.first <= sequence).ok_or(Refusal::BadResponse)?;
+        let asked = *asked.filter(|asked| asked.first <= sequence).ok_or(DropReason::BadResponse)?;
         self.acknowledge(now, sequence, events);
         if sequence > self.acknowledged {
             self.response_lost(now)?;
@@ -207,10 +205,10 @@ impl<B> Requester<B> {
     }
 
     /// An answer with data is missing: asks again.
-    fn response_lost(&mut self, now: Time) -> Result<(), Refusal> {
+    fn response_lost(&mut self, now: Time) -> Result<(), DropReason> {
         self.counters.response_gaps += 1;
         self.go_back_once(now);
-        Err(Refusal::ResponseGap)
+        Err(DropReason::ResponseGap)
     }
 
     fn handle_rnr(
@@ -219,12 +217,12 @@ impl<B> Requester<B> {
         sequence: u64,
         timer: u8,
         events: &mut VecDeque<Event>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), DropReason> {
         if self.acknowledged != sequence {
             return self.response_lost(now);
         }
         if self.timers.is_set(Timer::RnrWait) {
-            return Err(Refusal::StaleResponse);
+            return Err(DropReason::StaleResponse);
         }
         self.counters.rnr_naks += 1;
         // 7 means for ever.

@@ -76,7 +76,7 @@ pub struct ReceiveAttributes {
     pub rq_psn: Psn,
     /// How many reads and atomics of the peer are answered at a time, 0 to [`MAX_RD_ATOMIC`].
     pub max_dest_rd_atomic: u8,
-    /// The delay that an RNR NAK asks for, a 5-bit code (see [`super::rnr_delay`]).
+    /// The delay that an RNR NAK asks for, a 5-bit code (see [`crate::transport::rc::rnr_delay`]).
     pub min_rnr_timer: u8,
 }
 
@@ -85,7 +85,7 @@ pub struct ReceiveAttributes {
 pub struct SendAttributes {
     /// The first PSN that **this side** sends (`sq_psn`).
     pub sq_psn: Psn,
-    /// The local ACK timeout, a 5-bit code (see [`super::ack_timeout`]).
+    /// The local ACK timeout, a 5-bit code (see [`crate::transport::rc::ack_timeout`]).
     pub timeout: u8,
     /// How often a silent peer is asked again before `RETRY_EXC_ERR`, 0 to 7.
     pub retry_count: u8,
@@ -132,7 +132,7 @@ impl Transition {
     }
 
     /// Whether it may be made from `from`, with these attributes.
-    pub(super) fn check(&self, from: State) -> Result<(), ModifyError> {
+    pub(crate) fn check(&self, from: State) -> Result<(), ModifyError> {
         let allowed = match self {
             Self::Reset => true,
             Self::Init(_) => matches!(from, State::Reset | State::Init),

@@ -1,0 +1,32 @@
+//! Queue pairs, sans-IO.
+//!
+//! A [`QueuePair`] is driven from outside, in the manner of quinn's connections:
+//!
+//! - [`QueuePair::post_send`] and [`QueuePair::post_recv`] take work requests,
+//! - [`QueuePair::handle_packet`] takes a packet whose ICRC and addresses were checked,
+//! - [`QueuePair::handle_timeout`] is to be called when [`QueuePair::poll_timeout`] says so,
+//!
+//! and after each of them [`QueuePair::poll_transmit`] is to be called until it returns `None`, then
+//! [`QueuePair::poll`] likewise. A caller that was held up must hand over the packets that wait before it
+//! calls [`QueuePair::handle_timeout`].
+//!
+//! Time, memory, the receive queue and the congestion limit are inputs; the protocol decides everything else.
+//! What a reliable connection promises: each work request is executed at most once, in order, and completes
+//! exactly once.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `queue_pair` | a queue pair of any transport |
+//! | `context`, `transmit`, `drop_reason` | what goes into its calls, and what comes out of them |
+//! | [`rc`] | the reliable connection |
+
+mod context;
+mod drop_reason;
+mod queue_pair;
+pub mod rc;
+mod transmit;
+
+pub use context::{Context, Source};
+pub use drop_reason::DropReason;
+pub use queue_pair::{Limits, QueuePair, Snapshot};
+pub use transmit::{AddressId, Destination, PacketKind, Transmit};

@@ -1,0 +1,19 @@
+//! The reliable connection (RC).
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `queue_pair` | the queue pair: states, and what goes to requester or responder |
+//! | `requester` | send requests → packets, answers → completions; retransmission |
+//! | `responder` | the peer's requests: checked, executed, answered |
+//! | `window`, `timing` | congestion window, round-trip time; timer codes |
+
+mod queue_pair;
+mod requester;
+mod responder;
+mod timing;
+mod window;
+
+pub use queue_pair::QueuePair;
+pub use requester::RequesterCounters;
+pub use responder::ResponderCounters;
+pub use timing::{ack_timeout, rnr_delay};

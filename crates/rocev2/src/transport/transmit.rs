@@ -1,0 +1,42 @@
+//! What is known of a packet that was just written.
+
+use crate::Psn;
+
+/// A packet that [`super::QueuePair::poll_transmit`] wrote.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transmit {
+    /// Bytes from the BTH through the pad. The ICRC goes behind them.
+    pub len: usize,
+    /// Where the packet goes.
+    pub to: Destination,
+    /// The packet's sequence number.
+    pub psn: Psn,
+    /// What the packet is.
+    pub kind: PacketKind,
+}
+
+/// Where a packet goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Destination {
+    /// To the queue pair's peer.
+    Path,
+    /// Where an address handle leads.
+    Address(AddressId),
+}
+
+/// The caller's number for an address handle; the protocol only passes it through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct AddressId(pub u64);
+
+/// What a packet is, for those who send it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PacketKind {
+    /// A request, or a part of one.
+    Request,
+    /// Data that a READ asked for.
+    ReadResponse,
+    /// The result of an atomic.
+    AtomicAcknowledge,
+    /// An ACK or NAK.
+    Acknowledge,
+}

@@ -1,0 +1,75 @@
+//! A queue pair with a receive queue of its own.
+
+use rocev2::Time;
+use rocev2::transport::{Context, DropReason, Limits, QueuePair, Source, Transmit, rc};
+use rocev2::wire::Packet;
+use rocev2::work::{Memory, ModifyError, PostError, ReceiveQueue, RecvRequest, Transition};
+use std::net::{IpAddr, Ipv4Addr};
+use std::ops::{Deref, DerefMut};
+
+/// A reliable connection looks at no packet's source.
+const SOURCE: Source = Source {
+    source: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
+    destination: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 2)),
+    traffic_class: None,
+    hop_limit: None,
+};
+
+pub(crate) struct Driven<M: Memory> {
+    protocol: QueuePair<M>,
+    receives: ReceiveQueue<M::Buffers>,
+}
+
+impl<M: Memory> Driven<M> {
+    pub(crate) fn new(limits: Limits, max_recv_requests: usize) -> Self {
+        Self {
+            protocol: QueuePair::Rc(rc::QueuePair::new(limits)),
+            receives: ReceiveQueue::new(max_recv_requests),
+        }
+    }
+
+    pub(crate) fn recv_outstanding(&self) -> usize {
+        self.receives.outstanding()
+    }
+
+    pub(crate) fn modify(&mut self, transition: Transition) -> Result<(), ModifyError> {
+        self.protocol.modify(transition, &mut self.receives)
+    }
+
+    pub(crate) fn post_recv(&mut self, request: RecvRequest<M::Buffers>) -> Result<(), PostError> {
+        self.protocol.post_recv(request, &mut self.receives)
+    }
+
+    pub(crate) fn handle_packet(
+        &mut self,
+        now: Time,
+        packet: &Packet<'_>,
+        memory: &M,
+    ) -> Result<(), DropReason> {
+        let mut cx = Context { memory, receives: &mut self.receives };
+        self.protocol.handle_packet(now, &SOURCE, packet, &mut cx)
+    }
+
+    pub(crate) fn poll_transmit(&mut self, now: Time, memory: &M, out: &mut [u8]) -> Option<Transmit> {
+        let mut cx = Context { memory, receives: &mut self.receives };
+        self.protocol.poll_transmit(now, &mut cx, out)
+    }
+
+    pub(crate) fn handle_timeout(&mut self, now: Time) {
+        self.protocol.handle_timeout(now, &mut self.receives);
+    }
+}
+
+impl<M: Memory> Deref for Driven<M> {
+    type Target = QueuePair<M>;
+
+    fn deref(&self) -> &QueuePair<M> {
+        &self.protocol
+    }
+}
+
+impl<M: Memory> DerefMut for Driven<M> {
+    fn deref_mut(&mut self) -> &mut QueuePair<M> {
+        &mut self.protocol
+    }
+}
