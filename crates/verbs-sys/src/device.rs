@@ -2,7 +2,10 @@
 
 use libc::{c_char, c_int, c_uint, c_void, pthread_mutex_t};
 
-use crate::{__be64, ibv_cq, ibv_qp, ibv_recv_wr, ibv_send_wr, ibv_srq, ibv_wc};
+use crate::{
+    __be64, ibv_cq, ibv_mw, ibv_mw_bind, ibv_mw_type, ibv_pd, ibv_qp, ibv_recv_wr, ibv_send_wr, ibv_srq,
+    ibv_wc,
+};
 
 c_enum! {
     /// What kind of node a device is.
@@ -171,17 +174,17 @@ c_type! {
         /// Not for callers.
         pub _compat_dereg_mr: Unused,
         /// Makes a memory window: ibv_alloc_mw(3).
-        pub alloc_mw: Unused,
+        pub alloc_mw: op!((*mut ibv_pd, ibv_mw_type) -> *mut ibv_mw),
         /// Binds a memory window: ibv_bind_mw(3).
-        pub bind_mw: Unused,
+        pub bind_mw: op!((*mut ibv_qp, *mut ibv_mw, *mut ibv_mw_bind) -> c_int),
         /// Destroys a memory window: ibv_dealloc_mw(3).
-        pub dealloc_mw: Unused,
+        pub dealloc_mw: op!((*mut ibv_mw) -> c_int),
         /// Not for callers.
         pub _compat_create_cq: Unused,
         /// ibv_poll_cq(3).
-        pub poll_cq: Option<unsafe extern "C" fn(cq: *mut ibv_cq, num_entries: c_int, wc: *mut ibv_wc) -> c_int>,
+        pub poll_cq: op!((*mut ibv_cq, c_int, *mut ibv_wc) -> c_int),
         /// ibv_req_notify_cq(3).
-        pub req_notify_cq: Option<unsafe extern "C" fn(cq: *mut ibv_cq, solicited_only: c_int) -> c_int>,
+        pub req_notify_cq: op!((*mut ibv_cq, c_int) -> c_int),
         /// Not for callers.
         pub _compat_cq_event: Unused,
         /// Not for callers.
@@ -197,9 +200,7 @@ c_type! {
         /// Not for callers.
         pub _compat_destroy_srq: Unused,
         /// ibv_post_srq_recv(3).
-        pub post_srq_recv: Option<
-            unsafe extern "C" fn(srq: *mut ibv_srq, wr: *mut ibv_recv_wr, bad_wr: *mut *mut ibv_recv_wr) -> c_int,
-        >,
+        pub post_srq_recv: op!((*mut ibv_srq, *mut ibv_recv_wr, *mut *mut ibv_recv_wr) -> c_int),
         /// Not for callers.
         pub _compat_create_qp: Unused,
         /// Not for callers.
@@ -209,13 +210,9 @@ c_type! {
         /// Not for callers.
         pub _compat_destroy_qp: Unused,
         /// ibv_post_send(3).
-        pub post_send: Option<
-            unsafe extern "C" fn(qp: *mut ibv_qp, wr: *mut ibv_send_wr, bad_wr: *mut *mut ibv_send_wr) -> c_int,
-        >,
+        pub post_send: op!((*mut ibv_qp, *mut ibv_send_wr, *mut *mut ibv_send_wr) -> c_int),
         /// ibv_post_recv(3).
-        pub post_recv: Option<
-            unsafe extern "C" fn(qp: *mut ibv_qp, wr: *mut ibv_recv_wr, bad_wr: *mut *mut ibv_recv_wr) -> c_int,
-        >,
+        pub post_recv: op!((*mut ibv_qp, *mut ibv_recv_wr, *mut *mut ibv_recv_wr) -> c_int),
         /// Not for callers.
         pub _compat_create_ah: Unused,
         /// Not for callers.

@@ -4,7 +4,12 @@ use core::fmt::Write as _;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
-use crate::{completion, device, event, gate, gid, library, memory, port, queue_pair, work_request};
+#[cfg(feature = "load")]
+use crate::library;
+use crate::{
+    address_handle, completion, device, event, extended, gate, gid, memory, port, queue_pair,
+    shared_receive_queue, work_request,
+};
 
 /// A structure or union.
 pub(crate) struct Structure {
@@ -15,6 +20,9 @@ pub(crate) struct Structure {
     pub(crate) align: usize,
     /// Its fields; in a group, those that C puts directly into the structure.
     pub(crate) fields: &'static [&'static [Field]],
+    /// Each field with its type, as Rust writes it.
+    #[cfg_attr(not(feature = "load"), allow(dead_code, reason = "read for functions only"))]
+    pub(crate) types: &'static [(&'static str, &'static str)],
 }
 
 /// A field, by its name in C.
@@ -34,6 +42,7 @@ pub(crate) struct Enumeration {
 }
 
 /// A function of the library.
+#[cfg(feature = "load")]
 pub(crate) struct Function {
     pub(crate) name: &'static str,
     pub(crate) arguments: &'static [&'static str],
@@ -48,6 +57,8 @@ pub(crate) const fn size_of_target<S, T>(_place: fn(*const S) -> *const T) -> us
 
 /// What is declared with `c_type!`. The compiler reports what isn't here: it is dead code.
 const STRUCTURES: &[Structure] = &[
+    address_handle::ibv_ah,
+    address_handle::ibv_grh,
     completion::ibv_comp_channel,
     completion::ibv_cq,
     completion::ibv_wc,
@@ -58,9 +69,38 @@ const STRUCTURES: &[Structure] = &[
     device::ibv_device_attr,
     event::ibv_async_event,
     event::ibv_async_event_element,
+    extended::ibv_cq_ex,
+    extended::ibv_cq_init_attr_ex,
+    extended::ibv_cq_moderation_caps,
+    extended::ibv_data_buf,
+    extended::ibv_device_attr_ex,
+    extended::ibv_moderate_cq,
+    extended::ibv_modify_cq_attr,
+    extended::ibv_odp_caps,
+    extended::ibv_odp_transport_caps,
+    extended::ibv_packet_pacing_caps,
+    extended::ibv_parent_domain_init_attr,
+    extended::ibv_pci_atomic_caps,
+    extended::ibv_poll_cq_attr,
+    extended::ibv_qp_ex,
+    extended::ibv_qp_init_attr_ex,
+    extended::ibv_qp_open_attr,
+    extended::ibv_query_device_ex_input,
+    extended::ibv_rss_caps,
+    extended::ibv_rx_hash_conf,
+    extended::ibv_td,
+    extended::ibv_td_init_attr,
+    extended::ibv_tm_cap,
+    extended::ibv_tm_caps,
+    extended::ibv_tso_caps,
+    extended::ibv_values_ex,
+    extended::ibv_wc_tm_info,
+    extended::verbs_context,
     gid::ibv_gid,
     gid::ibv_gid_entry,
     memory::ibv_mr,
+    memory::ibv_mw,
+    memory::ibv_mw_bind,
     memory::ibv_pd,
     port::ibv_port_attr,
     queue_pair::ibv_ah_attr,
@@ -69,6 +109,12 @@ const STRUCTURES: &[Structure] = &[
     queue_pair::ibv_qp_attr,
     queue_pair::ibv_qp_cap,
     queue_pair::ibv_qp_init_attr,
+    shared_receive_queue::ibv_srq,
+    shared_receive_queue::ibv_srq_attr,
+    shared_receive_queue::ibv_srq_init_attr,
+    shared_receive_queue::ibv_srq_init_attr_ex,
+    shared_receive_queue::ibv_xrcd,
+    shared_receive_queue::ibv_xrcd_init_attr,
     work_request::ibv_mw_bind_info,
     work_request::ibv_recv_wr,
     work_request::ibv_send_wr,
@@ -93,8 +139,22 @@ const ENUMERATIONS: &[Enumeration] = &[
     device::ibv_node_type,
     device::ibv_transport_type,
     event::ibv_event_type,
+    extended::ibv_cq_attr_mask,
+    extended::ibv_cq_init_attr_mask,
+    extended::ibv_create_cq_attr_flags,
+    extended::ibv_create_cq_wc_flags,
+    extended::ibv_parent_domain_init_attr_mask,
+    extended::ibv_qp_create_flags,
+    extended::ibv_qp_create_send_ops_flags,
+    extended::ibv_qp_init_attr_mask,
+    extended::ibv_qp_open_attr_mask,
+    extended::ibv_values_mask,
     gid::ibv_gid_type,
     memory::ibv_access_flags,
+    memory::ibv_advise_mr_advice,
+    memory::ibv_mw_type,
+    memory::ibv_rereg_mr_err_code,
+    memory::ibv_rereg_mr_flags,
     port::ibv_link_layer,
     port::ibv_mtu,
     port::ibv_port_cap_flags,
@@ -104,6 +164,10 @@ const ENUMERATIONS: &[Enumeration] = &[
     queue_pair::ibv_qp_attr_mask,
     queue_pair::ibv_qp_state,
     queue_pair::ibv_qp_type,
+    shared_receive_queue::ibv_srq_attr_mask,
+    shared_receive_queue::ibv_srq_init_attr_mask,
+    shared_receive_queue::ibv_srq_type,
+    shared_receive_queue::ibv_xrcd_init_attr_mask,
     work_request::ibv_send_flags,
     work_request::ibv_wr_opcode,
 ];
@@ -121,7 +185,7 @@ fn structures_and_constants_are_as_the_c_compiler_sees_them() {
     // One line for everything that is known here, and the C program's statement that prints the same.
     let mut expected = Vec::new();
     let mut body = String::new();
-    for Structure { name, c_type, size, align, fields } in STRUCTURES {
+    for Structure { name, c_type, size, align, fields, .. } in STRUCTURES {
         if GROWN.contains(name) {
             expected.push(format!("{name}: {size} or more, aligned to {align}"));
             writeln!(
@@ -138,6 +202,10 @@ fn structures_and_constants_are_as_the_c_compiler_sees_them() {
         }
         .unwrap();
         for Field { name: field, offset, size } in fields.iter().copied().flatten() {
+            // What is a keyword in Rust isn't one in C.
+            let field = field.trim_start_matches("r#");
+            // What is a keyword in Rust isn't one in C.
+            let field = field.trim_start_matches("r#");
             expected.push(format!("{name}.{field}: {size} at {offset}"));
             writeln!(
                 body,
@@ -174,6 +242,7 @@ fn structures_and_constants_are_as_the_c_compiler_sees_them() {
     assert!(differences.is_empty(), "{differences:#?}");
 }
 
+#[cfg(feature = "load")]
 #[test]
 fn functions_have_the_types_that_the_header_gives_them() {
     let mut body = String::new();
@@ -200,7 +269,40 @@ fn functions_have_the_types_that_the_header_gives_them() {
     assert_eq!(printed, "");
 }
 
+/// The functions that stand in structures as pointers.
+#[cfg(feature = "load")]
+#[test]
+fn pointers_to_functions_have_the_types_that_the_header_gives_them() {
+    let mut body = String::new();
+    for Structure { c_type: structure, types, .. } in STRUCTURES {
+        for (field, rust) in *types {
+            let Some(function) = rust.strip_prefix("op! ").or(rust.strip_prefix("op!")) else { continue };
+            let function: String = function.split_whitespace().collect::<Vec<_>>().join(" ");
+            let inner = function.strip_prefix('(').and_then(|inner| inner.strip_suffix(')')).unwrap().trim();
+            let (arguments, result) = inner.split_once(" -> ").unwrap_or((inner, ""));
+            let arguments = arguments.trim().trim_start_matches('(').trim_end_matches(')');
+            let known = |rust: &str| match rust.rsplit_once(' ') {
+                Some((pointer, "Self")) => c_type(&format!("{pointer} c_void")).replace("void", structure),
+                _ => c_type(rust),
+            };
+            let arguments = arguments.split(',').map(str::trim).filter(|argument| !argument.is_empty());
+            let arguments = arguments.map(known).collect::<Vec<_>>().join(", ");
+            let result = if result.is_empty() { "void".to_owned() } else { known(result.trim()) };
+            writeln!(
+                body,
+                r#"printf("%s", __builtin_types_compatible_p(__typeof__((({structure} *)0)->{field}), \
+                    {result} (*)({arguments})) ? "" : "{structure}.{field}: not {result} ({arguments})\n");"#
+            )
+            .unwrap();
+        }
+    }
+    assert!(body.matches("printf").count() > 50, "{body}");
+    let Some(printed) = run(&body, "that drivers' functions are called as they are in C") else { return };
+    assert_eq!(printed, "");
+}
+
 /// A type that Rust writes so, as C writes it.
+#[cfg(feature = "load")]
 fn c_type(rust: &str) -> String {
     if let Some(target) = rust.strip_prefix("*mut ") {
         return format!("{} *", c_type(target));
@@ -214,10 +316,12 @@ fn c_type(rust: &str) -> String {
         "c_uint" => "unsigned int",
         "c_void" => "void",
         "u8" => "uint8_t",
+        "ibv_wq" => "struct ibv_wq",
+        "u16" => "uint16_t",
         "u32" => "uint32_t",
         "u64" => "uint64_t",
         "usize" => "size_t",
-        "__be16" | "__be64" => rust,
+        "__be16" | "__be32" | "__be64" => rust,
         _ => {
             let structure = STRUCTURES.iter().find(|known| known.name == rust).map(|known| known.c_type);
             let enumeration =

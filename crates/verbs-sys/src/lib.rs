@@ -1,7 +1,8 @@
 //! libibverbs' C interface: its structures, its constants, and the library itself, loaded at run time.
 //!
-//! Nothing of rdma-core is needed to build this crate, nor to run a program that contains it: [`Library::get`] opens
-//! `libibverbs.so.1` when it is first asked to, and says what to install if it isn't there.
+//! Nothing of rdma-core is needed to build this crate, nor to run a program that contains it: `Library::get`
+//! opens `libibverbs.so.1` when it is first asked to, and says what to install if it isn't there. A library
+//! that stands in for libibverbs needs the structures alone, and leaves out the feature `load`.
 //!
 //! Everything is named as in `<infiniband/verbs.h>`, where each thing's meaning is laid down, together with
 //! the manual pages (`ibv_reg_mr(3)` and so on). What C leaves unnamed has names here: `ibv_wc.immediate`,
@@ -10,9 +11,11 @@
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | `library`, `data_path` | functions that the library exports, and those that C compiles into the caller |
+//! | `library` (feature `load`), `data_path` | functions that the library exports, and those that C compiles into the caller |
 //! | `device`, `port`, `gid` | devices, opened devices, ports, addresses |
-//! | `memory`, `queue_pair`, `completion`, `event` | domains, regions, queue pairs, completion queues, events |
+//! | `memory`, `address_handle` | protection domains, regions, windows; ways to peers |
+//! | `queue_pair`, `shared_receive_queue`, `completion`, `event` | queues, and what they tell |
+//! | `extended` | what came later: functions before an opened device, extended queue pairs and completion queues |
 //! | `work_request` | what is posted |
 //! | `layout` | tests only: all of it against the C compiler and the header |
 //!
@@ -31,15 +34,19 @@
 #[macro_use]
 mod macros;
 
+mod address_handle;
 mod completion;
 mod data_path;
 mod device;
 mod event;
+mod extended;
 mod gid;
+#[cfg(feature = "load")]
 mod library;
 mod memory;
 mod port;
 mod queue_pair;
+mod shared_receive_queue;
 mod work_request;
 
 #[cfg(test)]
@@ -47,15 +54,19 @@ mod gate;
 #[cfg(test)]
 mod layout;
 
+pub use address_handle::*;
 pub use completion::*;
 pub use data_path::*;
 pub use device::*;
 pub use event::*;
+pub use extended::*;
 pub use gid::*;
+#[cfg(feature = "load")]
 pub use library::{Library, LoadError};
 pub use memory::*;
 pub use port::*;
 pub use queue_pair::*;
+pub use shared_receive_queue::*;
 pub use work_request::*;
 
 /// A number of two bytes in network byte order.

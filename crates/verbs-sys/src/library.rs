@@ -7,9 +7,10 @@ use std::sync::OnceLock;
 use libc::{RTLD_LOCAL, RTLD_NOW, c_char, c_int, c_uint, c_void};
 
 use crate::{
-    __be16, __be64, ibv_async_event, ibv_comp_channel, ibv_context, ibv_cq, ibv_device, ibv_device_attr,
-    ibv_event_type, ibv_gid, ibv_gid_entry, ibv_mr, ibv_node_type, ibv_pd, ibv_port_attr, ibv_port_state,
-    ibv_qp, ibv_qp_attr, ibv_qp_init_attr, ibv_wc_status,
+    __be16, __be64, ibv_ah, ibv_ah_attr, ibv_async_event, ibv_comp_channel, ibv_context, ibv_cq, ibv_device,
+    ibv_device_attr, ibv_event_type, ibv_gid, ibv_gid_entry, ibv_mr, ibv_node_type, ibv_pd, ibv_port_attr,
+    ibv_port_state, ibv_qp, ibv_qp_attr, ibv_qp_init_attr, ibv_srq, ibv_srq_attr, ibv_srq_init_attr,
+    ibv_wc_status,
 };
 
 /// The name that programs linked to libibverbs ask for. It has stood for the same binary interface since 2005.
@@ -244,6 +245,25 @@ functions! {
 
     /// Acknowledges an event of a device: ibv_ack_async_event(3).
     fn ibv_ack_async_event(event: *mut ibv_async_event);
+
+    /// Makes a shared receive queue: ibv_create_srq(3).
+    fn ibv_create_srq(pd: *mut ibv_pd, srq_init_attr: *mut ibv_srq_init_attr) -> *mut ibv_srq;
+
+    /// Changes a shared receive queue: ibv_modify_srq(3). `srq_attr_mask` is of
+    /// [`ibv_srq_attr_mask`](crate::ibv_srq_attr_mask).
+    fn ibv_modify_srq(srq: *mut ibv_srq, srq_attr: *mut ibv_srq_attr, srq_attr_mask: c_int) -> c_int;
+
+    /// What a shared receive queue is set to: ibv_query_srq(3).
+    fn ibv_query_srq(srq: *mut ibv_srq, srq_attr: *mut ibv_srq_attr) -> c_int;
+
+    /// Destroys a shared receive queue: ibv_destroy_srq(3).
+    fn ibv_destroy_srq(srq: *mut ibv_srq) -> c_int;
+
+    /// Makes an address handle: ibv_create_ah(3).
+    fn ibv_create_ah(pd: *mut ibv_pd, attr: *mut ibv_ah_attr) -> *mut ibv_ah;
+
+    /// Destroys an address handle: ibv_destroy_ah(3).
+    fn ibv_destroy_ah(ah: *mut ibv_ah) -> c_int;
 
     /// A text for a completion's status; never null: ibv_wc_status_str(3).
     fn ibv_wc_status_str(status: ibv_wc_status) -> *const c_char;

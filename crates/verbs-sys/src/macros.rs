@@ -23,6 +23,7 @@ macro_rules! c_type {
             size: size_of::<$name>(),
             align: align_of::<$name>(),
             fields: &[ $( c_type!(@field $name $field $($($member)+)?) ),+ ],
+            types: &[ $( (stringify!($field), stringify!($type)) ),+ ],
         };
     };
     (@field $name:ident $field:ident) => {
@@ -39,6 +40,11 @@ macro_rules! c_type {
             size: $crate::layout::size_of_target(|at: *const $name| unsafe { &raw const (*at).$($path).+ }),
         }
     };
+}
+
+/// A place for a function. `layout` compares its arguments and its result with the header's.
+macro_rules! op {
+    (($($type:ty),* $(,)?) $(-> $result:ty)?) => { Option<unsafe extern "C" fn($($type),*) $(-> $result)?> };
 }
 
 /// An enumeration of the header, as a type for its values and constants: `c_enum! { enum ibv_mtu: c_uint { … } }`.

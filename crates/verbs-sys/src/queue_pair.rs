@@ -4,7 +4,7 @@ use core::marker::{PhantomData, PhantomPinned};
 
 use libc::{c_int, c_uint, c_void, pthread_cond_t, pthread_mutex_t};
 
-use crate::{ibv_context, ibv_cq, ibv_gid, ibv_mtu, ibv_pd};
+use crate::{ibv_context, ibv_cq, ibv_gid, ibv_mtu, ibv_pd, ibv_srq};
 
 /// Structures that this crate only hands on.
 macro_rules! opaque {
@@ -20,14 +20,8 @@ macro_rules! opaque {
 }
 
 opaque! {
-    /// A shared receive queue: ibv_create_srq(3).
-    ibv_srq;
     /// A work queue: ibv_create_wq(3).
     ibv_wq;
-    /// An address handle: ibv_create_ah(3).
-    ibv_ah;
-    /// A memory window: ibv_alloc_mw(3).
-    ibv_mw;
 }
 
 c_enum! {

@@ -37,7 +37,10 @@ macro_rules! provided {
     (
         $(#[$attribute:meta])*
         $name:ident($embedded:ty, $ibv:ty), $what:literal;
-        $( $(#[$method_attribute:meta])* fn $method:ident(&self $(, $argument:ident: $type:ty)* $(,)?) $(-> $result:ty)?; )*
+        $(
+            $(#[$method_attribute:meta])*
+            fn $method:ident(&self $(, $argument:ident: $type:ty)* $(,)?) $(-> $result:ty)?;
+        )*
     ) => {
         $(#[$attribute])*
         pub(crate) enum $name {
