@@ -1,14 +1,15 @@
 //! Completion queues, and completions that give back what was posted.
 
 use crate::channel::CompletionChannel;
+use crate::in_flight::{InFlight, Receives};
 use crate::provider::{self, Ended};
-use crate::request::{Kept, Slices};
+use crate::request::{Released, Slices};
 use crate::status::Status;
 use crate::{Device, Error, Slice};
 use rocev2::Qpn;
 use rocev2::work::CompletionKind;
-use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 pub use rocev2_device::Arm;
@@ -50,35 +51,11 @@ impl Completion {
     }
 }
 
-/// An unsignaled request that succeeded.
-#[derive(Debug)]
-pub struct Released {
-    /// The number that it was posted with.
-    pub id: u64,
-    /// Its slices.
-    pub slices: Slices,
-}
-
-/// The requests that a queue pair has with the device, in the order in which they will complete.
-#[derive(Debug, Default)]
-pub(crate) struct InFlight {
-    send: Mutex<VecDeque<Kept>>,
-    recv: Mutex<VecDeque<Kept>>,
-}
-
-impl InFlight {
-    pub(crate) fn queue(&self, recv: bool) -> MutexGuard<'_, VecDeque<Kept>> {
-        let queue = if recv { &self.recv } else { &self.send };
-        queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 /// A completion queue.
 pub struct CompletionQueue {
     provider: provider::CompletionQueue,
     channel: Option<Arc<CompletionChannel>>,
-    /// Where the slices of each queue pair's requests are kept.
-    queue_pairs: Mutex<HashMap<Qpn, Arc<InFlight>>>,
+    attached: Mutex<Attached>,
 }
 
 impl Device {
@@ -95,7 +72,7 @@ impl Device {
         let own = channel.map(|channel| channel.provider());
         let provider = self.provider().completion_queue(capacity, own)?;
         let channel = channel.cloned();
-        Ok(Arc::new(CompletionQueue { provider, channel, queue_pairs: Mutex::default() }))
+        Ok(Arc::new(CompletionQueue { provider, channel, attached: Mutex::default() }))
     }
 }
 
@@ -105,11 +82,11 @@ impl CompletionQueue {
     }
 
     pub(crate) fn attach(&self, qpn: Qpn, in_flight: &Arc<InFlight>) {
-        lock(&self.queue_pairs).insert(qpn, Arc::clone(in_flight));
+        lock(&self.attached).queue_pairs.insert(qpn, Arc::clone(in_flight));
     }
 
     pub(crate) fn detach(&self, qpn: Qpn) {
-        lock(&self.queue_pairs).remove(&qpn);
+        lock(&self.attached).queue_pairs.remove(&qpn);
     }
 
     /// The channel that was given when it was made.
@@ -145,11 +122,11 @@ impl CompletionQueue {
 
     /// Takes up to `max` entries from the device and returns how many.
     fn poll_once(&self, out: &mut Vec<Completion>, max: usize) -> Result<usize, Error> {
-        let mut queue_pairs = None;
+        let mut attached = None;
         self.provider.poll(max, |ended| {
             // Locked for the first one: an empty queue is polled without.
-            let queue_pairs = queue_pairs.get_or_insert_with(|| lock(&self.queue_pairs));
-            out.extend(finish(&ended, queue_pairs));
+            let attached = attached.get_or_insert_with(|| lock(&self.attached));
+            out.extend(attached.finish(&ended));
         })
     }
 
@@ -225,29 +202,40 @@ impl CompletionQueue {
     }
 }
 
-/// Puts together what the device reports and what was kept; `None` for completions of a queue pair that is
-/// gone, which are of no use to anybody.
-fn finish(ended: &Ended, queue_pairs: &HashMap<Qpn, Arc<InFlight>>) -> Option<Completion> {
-    let mut kept = queue_pairs.get(&ended.qpn)?.queue(ended.recv);
-    // Numbers ascend, and what is unknown gives nothing back: it belongs to an earlier queue pair of the same number.
-    let at = kept.iter().position(|kept| kept.number >= ended.number)?;
-    if kept.get(at)?.number != ended.number {
-        return None;
+/// Whose requests complete in a queue.
+#[derive(Default)]
+struct Attached {
+    queue_pairs: HashMap<Qpn, Arc<InFlight>>,
+    /// Shared receive queues, which outlive the queue pairs that take from them.
+    shared: Vec<Weak<Receives>>,
+}
+
+impl Attached {
+    /// Puts together what the device reports and what was kept; `None` for what is of no use to anybody:
+    /// completions of a queue pair that is gone, but for receives of a shared queue that is not.
+    fn finish(&self, ended: &Ended) -> Option<Completion> {
+        let in_flight = self.queue_pairs.get(&ended.qpn);
+        let (released, own) = match in_flight {
+            Some(in_flight) if !ended.recv => in_flight.sends().complete(ended.number)?,
+            Some(in_flight) => (Vec::new(), in_flight.receives().take(ended.number)?),
+            None if ended.recv => {
+                let mut shared = self.shared.iter().filter_map(Weak::upgrade);
+                (Vec::new(), shared.find_map(|receives| receives.take(ended.number))?)
+            }
+            None => return None,
+        };
+        Some(Completion {
+            id: own.id,
+            qpn: ended.qpn,
+            status: ended.status,
+            kind: ended.kind.unwrap_or(own.kind),
+            len: if ended.recv { ended.len } else { own.len },
+            immediate: ended.immediate,
+            invalidated: ended.invalidated,
+            slices: own.slices,
+            released,
+        })
     }
-    // Unsignaled ones before it succeeded.
-    let released = kept.drain(..at).map(|kept| Released { id: kept.id, slices: kept.slices }).collect();
-    let own = kept.pop_front()?;
-    Some(Completion {
-        id: own.id,
-        qpn: ended.qpn,
-        status: ended.status,
-        kind: ended.kind.unwrap_or(own.kind),
-        len: if ended.recv { ended.len } else { own.len },
-        immediate: ended.immediate,
-        invalidated: ended.invalidated,
-        slices: own.slices,
-        released,
-    })
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -263,14 +251,15 @@ impl core::fmt::Debug for CompletionQueue {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::request::Kept;
 
-    fn ended(number: u64) -> Ended {
+    fn recv(qpn: u32, number: u64) -> Ended {
         Ended {
             number,
-            qpn: Qpn::truncate(77),
-            recv: false,
+            qpn: Qpn::truncate(qpn),
+            recv: true,
             status: Status::Success,
-            kind: None,
+            kind: Some(CompletionKind::Recv),
             len: 0,
             immediate: None,
             invalidated: None,
@@ -278,23 +267,28 @@ mod tests {
     }
 
     #[test]
-    fn only_a_request_that_is_known_gives_anything_back() {
-        let in_flight = Arc::<InFlight>::default();
-        for number in [5, 7, 8] {
-            let kept =
-                Kept { number, id: number * 10, kind: CompletionKind::Write, len: 0, slices: Slices::new() };
-            in_flight.queue(false).push_back(kept);
+    fn queue_pairs_that_share_a_receive_queue_complete_its_requests_in_any_order() {
+        let receives = Arc::<Receives>::default();
+        let keep = |id| {
+            let kept = Kept { id, kind: CompletionKind::Recv, len: 0, slices: Slices::new() };
+            receives.keep(kept).unwrap()
+        };
+        let numbers = [10, 20, 30, 40].map(keep);
+        let in_flight = || Arc::new(InFlight::new(Arc::clone(&receives)));
+        let mut attached = Attached {
+            queue_pairs: HashMap::from([1, 2].map(|qpn| (Qpn::truncate(qpn), in_flight()))),
+            shared: vec![Arc::downgrade(&receives)],
+        };
+        // The first queue pair has taken request 10 for a message that isn't complete yet.
+        for (qpn, at) in [(2, 1), (2, 2)] {
+            let completion = attached.finish(&recv(qpn, numbers[at])).unwrap();
+            assert_eq!(completion.id, 10 * (at as u64 + 1));
+            assert!(completion.released.is_empty(), "request 10 is still with the device");
         }
-        let queue_pairs = HashMap::from([(Qpn::truncate(77), Arc::clone(&in_flight))]);
-        // Before the first, in a gap, and behind the last.
-        for unknown in [4, 6, 9] {
-            assert!(finish(&ended(unknown), &queue_pairs).is_none());
-            assert_eq!(in_flight.queue(false).len(), 3, "{unknown}");
-        }
-        let completion = finish(&ended(7), &queue_pairs).unwrap();
-        assert_eq!(completion.id, 70);
-        assert_eq!(completion.released.iter().map(|released| released.id).collect::<Vec<_>>(), [50]);
-        assert!(finish(&ended(7), &queue_pairs).is_none(), "it completes once");
-        assert_eq!(finish(&ended(8), &queue_pairs).unwrap().id, 80);
+        assert_eq!(attached.finish(&recv(1, numbers[0])).unwrap().id, 10);
+        // A queue pair that is gone had taken the last one: it comes back nevertheless.
+        attached.queue_pairs.clear();
+        assert_eq!(attached.finish(&recv(2, numbers[3])).unwrap().id, 40);
+        assert!(attached.finish(&recv(2, numbers[3])).is_none(), "it completes once");
     }
 }

@@ -31,6 +31,7 @@ mod domain;
 mod error;
 mod event;
 mod gid;
+mod in_flight;
 mod options;
 mod provider;
 mod psn;
@@ -44,7 +45,7 @@ mod status;
 pub use async_channel::AsyncChannel;
 pub use attributes::Attributes;
 pub use channel::CompletionChannel;
-pub use completion::{Arm, Completion, CompletionQueue, Released};
+pub use completion::{Arm, Completion, CompletionQueue};
 pub use device::{Device, devices, is_own_address};
 pub use domain::ProtectionDomain;
 pub use error::{Error, PostReason, SliceError};
@@ -56,7 +57,7 @@ pub use queue_pair::{
     Breaker, Draining, Init, QueuePair, QueuePairState, ReadyToReceive, ReadyToSend, Receives, Reset, Sends,
 };
 pub use region::{Access, MemoryRegion, RemoteRange, RemoteRegion, Slice};
-pub use request::{PostError, RecvRequest, SendRequest};
+pub use request::{PostError, RecvRequest, Released, SendRequest};
 pub use selector::{DeviceSelector, SelectorError};
 pub use status::Status;
 

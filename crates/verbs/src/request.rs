@@ -162,7 +162,7 @@ impl SendRequest {
     }
 
     /// What it becomes for a device, and what to keep until it completes; `len` as [`check`](Self::check) found it.
-    pub(crate) fn split(self, number: u64, len: u32) -> (Work, Kept) {
+    pub(crate) fn split(self, len: u32) -> (Work, Kept) {
         let kind = self.operation.completion_kind();
         let brought = if self.operation.is_read_or_atomic() { len } else { 0 };
         let (inline, slices) = match self.payload {
@@ -170,7 +170,6 @@ impl SendRequest {
             Payload::Slices(slices) => (None, slices),
         };
         let work = Work {
-            number,
             operation: self.operation,
             inline,
             len,
@@ -178,7 +177,7 @@ impl SendRequest {
             solicited: self.solicited,
             fence: self.fence,
         };
-        (work, Kept { number, id: self.id, kind, len: brought, slices })
+        (work, Kept { id: self.id, kind, len: brought, slices })
     }
 
     /// Its slices, when it wasn't posted.
@@ -218,8 +217,8 @@ impl RecvRequest {
     }
 
     /// What to keep until it completes.
-    pub(crate) fn keep(self, number: u64) -> Kept {
-        Kept { number, id: self.id, kind: CompletionKind::Recv, len: 0, slices: self.slices }
+    pub(crate) fn keep(self) -> Kept {
+        Kept { id: self.id, kind: CompletionKind::Recv, len: 0, slices: self.slices }
     }
 
     /// Its slices, when it wasn't taken.
@@ -245,11 +244,18 @@ pub struct PostError {
     pub slices: SmallVec<[Slice; 1]>,
 }
 
+/// An unsignaled request that succeeded.
+#[derive(Debug)]
+pub struct Released {
+    /// The number that it was posted with.
+    pub id: u64,
+    /// Its slices.
+    pub slices: Slices,
+}
+
 /// What is kept of a request while the device has it.
 #[derive(Debug)]
 pub(crate) struct Kept {
-    /// Its place among the requests of its queue.
-    pub(crate) number: u64,
     /// The caller's number.
     pub(crate) id: u64,
     /// What it asks for.

@@ -259,7 +259,7 @@ impl QueuePair {
             None => list(elements)?,
         };
         Ok(SendRequest {
-            id: work.number,
+            id: 0,
             operation: work.operation,
             buffers,
             len: work.len,
@@ -272,29 +272,29 @@ impl QueuePair {
     #[inline]
     pub(super) fn prepare_recv<'a>(
         &self,
-        number: u64,
         elements: impl Iterator<Item = Element<'a>>,
     ) -> Result<RecvRequest, PostReason> {
         let buffers = list(elements)?;
         let len = buffers.len();
-        Ok(RecvRequest { id: number, buffers, len })
+        Ok(RecvRequest { id: 0, buffers, len })
     }
 
     #[inline]
-    pub(super) fn post_send(&self, request: SendRequest) -> Result<(), PostReason> {
-        Ok(self.0.post_send(request)?)
+    pub(super) fn post_send(&self, number: u64, request: SendRequest) -> Result<(), PostReason> {
+        Ok(self.0.post_send(SendRequest { id: number, ..request })?)
     }
 
     pub(super) fn post_send_list(
         &self,
-        requests: impl Iterator<Item = SendRequest>,
+        requests: impl Iterator<Item = (u64, SendRequest)>,
     ) -> Result<(), PostReason> {
+        let requests = requests.map(|(number, request)| SendRequest { id: number, ..request });
         Ok(self.0.post_send_list(requests)?)
     }
 
     #[inline]
-    pub(super) fn post_recv(&self, request: RecvRequest) -> Result<(), PostReason> {
-        Ok(self.0.post_recv(request)?)
+    pub(super) fn post_recv(&self, number: u64, request: RecvRequest) -> Result<(), PostReason> {
+        Ok(self.0.post_recv(RecvRequest { id: number, ..request })?)
     }
 }
 

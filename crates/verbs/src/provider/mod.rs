@@ -275,21 +275,20 @@ impl QueuePair {
     #[inline]
     pub(crate) fn prepare_recv<'a>(
         &self,
-        number: u64,
         elements: impl Iterator<Item = Element<'a>>,
     ) -> Result<PreparedRecv, PostReason> {
         Ok(match self {
-            Self::Embedded(own) => PreparedRecv::Embedded(own.prepare_recv(number, elements)?),
-            Self::Ibv(own) => PreparedRecv::Ibv(own.prepare_recv(number, elements)?),
+            Self::Embedded(own) => PreparedRecv::Embedded(own.prepare_recv(elements)?),
+            Self::Ibv(own) => PreparedRecv::Ibv(own.prepare_recv(elements)?),
         })
     }
 
-    /// Queues a send request.
+    /// Queues a send request, as `number`.
     #[inline]
-    pub(crate) fn post_send(&self, request: PreparedSend) -> Result<(), PostReason> {
+    pub(crate) fn post_send(&self, number: u64, request: PreparedSend) -> Result<(), PostReason> {
         match (self, request) {
-            (Self::Embedded(own), PreparedSend::Embedded(request)) => own.post_send(request),
-            (Self::Ibv(own), PreparedSend::Ibv(request)) => own.post_send(request),
+            (Self::Embedded(own), PreparedSend::Embedded(request)) => own.post_send(number, request),
+            (Self::Ibv(own), PreparedSend::Ibv(request)) => own.post_send(number, request),
             _ => Err(PostReason::OtherDevice),
         }
     }
@@ -298,23 +297,25 @@ impl QueuePair {
     /// one that isn't taken were; it is the last one that was asked of the iterator.
     pub(crate) fn post_send_list(
         &self,
-        mut requests: impl Iterator<Item = PreparedSend>,
+        mut requests: impl Iterator<Item = (u64, PreparedSend)>,
     ) -> Result<(), PostReason> {
         match self {
-            Self::Embedded(own) => own.post_send_list(requests.map_while(|request| match request {
-                PreparedSend::Embedded(request) => Some(request),
-                PreparedSend::Ibv(_) => None,
-            })),
-            Self::Ibv(_) => requests.try_for_each(|request| self.post_send(request)),
+            Self::Embedded(own) => {
+                own.post_send_list(requests.map_while(|(number, request)| match request {
+                    PreparedSend::Embedded(request) => Some((number, request)),
+                    PreparedSend::Ibv(_) => None,
+                }))
+            }
+            Self::Ibv(_) => requests.try_for_each(|(number, request)| self.post_send(number, request)),
         }
     }
 
-    /// Queues a receive request.
+    /// Queues a receive request, as `number`.
     #[inline]
-    pub(crate) fn post_recv(&self, request: PreparedRecv) -> Result<(), PostReason> {
+    pub(crate) fn post_recv(&self, number: u64, request: PreparedRecv) -> Result<(), PostReason> {
         match (self, request) {
-            (Self::Embedded(own), PreparedRecv::Embedded(request)) => own.post_recv(request),
-            (Self::Ibv(own), PreparedRecv::Ibv(request)) => own.post_recv(request),
+            (Self::Embedded(own), PreparedRecv::Embedded(request)) => own.post_recv(number, request),
+            (Self::Ibv(own), PreparedRecv::Ibv(request)) => own.post_recv(number, request),
             _ => Err(PostReason::OtherDevice),
         }
     }
@@ -351,7 +352,6 @@ pub(crate) struct Ended {
 
 /// A send request without the places of its bytes.
 pub(crate) struct Work {
-    pub(crate) number: u64,
     pub(crate) operation: SendOperation,
     /// The bytes themselves, where there are no places.
     pub(crate) inline: Option<SmallVec<[u8; 64]>>,

@@ -2,8 +2,9 @@
 
 mod states;
 
-use crate::completion::{CompletionQueue, InFlight};
+use crate::completion::CompletionQueue;
 use crate::domain::ProtectionDomain;
+use crate::in_flight::InFlight;
 use crate::options::{Peer, QueuePairLimits, ReceiveOptions, SendOptions, Snapshot};
 use crate::provider::{self, PreparedSend, Work};
 use crate::psn::OwnPsn;
@@ -12,8 +13,7 @@ use crate::{Error, PostError, PostReason};
 use core::fmt;
 use core::marker::PhantomData;
 use rocev2::Qpn;
-use rocev2::work::{PeerRights, SendAttributes};
-use std::sync::atomic::{AtomicU64, Ordering};
+use rocev2::work::{self, PeerRights, SendAttributes};
 use std::sync::{Arc, Weak};
 
 pub use states::{Draining, Init, QueuePairState, ReadyToReceive, ReadyToSend, Receives, Reset, Sends};
@@ -30,8 +30,6 @@ pub struct QueuePair<S: QueuePairState> {
 struct Parts {
     core: Arc<Core>,
     limits: QueuePairLimits,
-    /// The number of the request posted last.
-    number: u64,
 }
 
 /// What the device has of a queue pair, and what it needs as long as the device has it.
@@ -66,16 +64,6 @@ impl fmt::Debug for Breaker {
     }
 }
 
-/// Where the next queue pair's request numbers begin: none is ever used twice, so that a completion of an
-/// earlier queue pair that had the same QPN is recognised.
-static NEXT_NUMBER: AtomicU64 = AtomicU64::new(0);
-
-/// Requests that one queue pair may post before its numbers could meet the next one's: 68 billion.
-const NUMBERS: u64 = 1 << 36;
-
-/// Numbers have 63 bits: libibverbs needs one to tell receives.
-const NUMBER_MASK: u64 = u64::MAX >> 1;
-
 impl Core {
     fn qpn(&self) -> Qpn {
         self.provider.qpn()
@@ -90,6 +78,11 @@ impl Core {
     fn prepare(&self, work: Work, kept: &Kept) -> Result<PreparedSend, PostReason> {
         let elements = kept.slices.iter().map(|slice| slice.element(slice.len()));
         self.provider.prepare_send(work, elements)
+    }
+
+    /// The request that was kept last wasn't taken. Posting borrows the queue pair alone: no other was kept since.
+    fn refused(&self, reason: PostReason) -> PostError {
+        PostError { reason, slices: self.in_flight.sends().take_back() }
     }
 }
 
@@ -112,17 +105,16 @@ impl ProtectionDomain {
         recv_queue: &Arc<CompletionQueue>,
         limits: QueuePairLimits,
     ) -> Result<QueuePair<Reset>, Error> {
-        let in_flight = Arc::<InFlight>::default();
+        let in_flight = Arc::new(InFlight::new(Arc::default()));
         let provided = [send_queue, recv_queue].map(|queue| queue.provider());
         let kept = Arc::clone(&in_flight);
         let provider = self.provider().queue_pair(provided, &limits, kept)?;
         let queues = [send_queue, recv_queue].map(Arc::clone);
-        let number = NEXT_NUMBER.fetch_add(NUMBERS, Ordering::Relaxed) & NUMBER_MASK;
         let core = Arc::new(Core { provider, in_flight, queues, _domain: Arc::clone(self) });
         for queue in &core.queues {
             queue.attach(core.qpn(), &core.in_flight);
         }
-        Ok(QueuePair { parts: Parts { core, limits, number }, state: PhantomData })
+        Ok(QueuePair { parts: Parts { core, limits }, state: PhantomData })
     }
 }
 
@@ -205,7 +197,7 @@ impl<S: Sends> QueuePair<S> {
     pub fn post_send(&mut self, request: SendRequest) -> Result<(), PostError> {
         match request.check(&self.parts.limits) {
             Ok(len) => {
-                let (work, kept) = request.split(self.parts.next_number(), len);
+                let (work, kept) = request.split(len);
                 self.parts.post_send(work, kept)
             }
             Err(reason) => Err(PostError { reason, slices: request.into_slices() }),
@@ -235,10 +227,7 @@ impl<S: Receives> QueuePair<S> {
     /// The request wasn't taken; its slices come back.
     pub fn post_recv(&mut self, request: RecvRequest) -> Result<(), PostError> {
         match request.check(&self.parts.limits) {
-            Ok(()) => {
-                let kept = request.keep(self.parts.next_number());
-                self.parts.post_recv(kept)
-            }
+            Ok(()) => self.parts.post_recv(request.keep()),
             Err(reason) => Err(PostError { reason, slices: request.into_slices() }),
         }
     }
@@ -281,18 +270,19 @@ impl Parts {
         self.core.qpn()
     }
 
-    fn next_number(&mut self) -> u64 {
-        self.number += 1;
-        self.number
-    }
-
-    fn post_send(&self, work: Work, kept: Kept) -> Result<(), PostError> {
-        let request = self.core.prepare(work, &kept);
-        self.keep(false, kept, || self.core.provider.post_send(request?))
+    /// What a request needs back is kept before the device has it: its completion may come at once, on
+    /// another thread.
+    fn post_send(&mut self, work: Work, kept: Kept) -> Result<(), PostError> {
+        let request = match self.core.prepare(work, &kept) {
+            Ok(request) => request,
+            Err(reason) => return Err(PostError { reason, slices: kept.slices }),
+        };
+        let number = self.core.in_flight.sends().keep(kept);
+        self.core.provider.post_send(number, request).map_err(|reason| self.core.refused(reason))
     }
 
     fn post_send_list(&mut self, requests: &mut dyn Iterator<Item = SendRequest>) -> Result<(), PostError> {
-        let Self { core, limits, number } = self;
+        let Self { core, limits } = self;
         let mut refused = None;
         let taken = core::iter::from_fn(|| {
             let request = requests.next()?;
@@ -303,45 +293,33 @@ impl Parts {
                     return None;
                 }
             };
-            *number += 1;
-            let (work, kept) = request.split(*number, len);
+            let (work, kept) = request.split(len);
             match core.prepare(work, &kept) {
-                Ok(request) => {
-                    // As in `keep`.
-                    core.in_flight.queue(false).push_back(kept);
-                    Some(request)
-                }
+                Ok(request) => Some((core.in_flight.sends().keep(kept), request)),
                 Err(reason) => {
                     refused = Some(PostError { reason, slices: kept.slices });
                     None
                 }
             }
         });
-        if let Err(reason) = core.provider.post_send_list(taken) {
-            let kept = core.in_flight.queue(false).pop_back();
-            return Err(PostError { reason, slices: kept.map(|kept| kept.slices).unwrap_or_default() });
-        }
+        core.provider.post_send_list(taken).map_err(|reason| core.refused(reason))?;
         refused.map_or(Ok(()), Err)
     }
 
-    fn post_recv(&self, kept: Kept) -> Result<(), PostError> {
+    fn post_recv(&mut self, kept: Kept) -> Result<(), PostError> {
         let elements = kept.slices.iter().map(|slice| slice.element(slice.capacity()));
-        let request = self.core.provider.prepare_recv(kept.number, elements);
-        self.keep(true, kept, || self.core.provider.post_recv(request?))
-    }
-
-    /// Keeps what a request needs back before the device has it: its completion may come at once, on another thread.
-    fn keep(
-        &self,
-        recv: bool,
-        kept: Kept,
-        post: impl FnOnce() -> Result<(), PostReason>,
-    ) -> Result<(), PostError> {
-        self.core.in_flight.queue(recv).push_back(kept);
-        post().map_err(|reason| {
-            // Posting takes `&mut self`: the last one kept is this one.
-            let kept = self.core.in_flight.queue(recv).pop_back();
-            PostError { reason, slices: kept.map(|kept| kept.slices).unwrap_or_default() }
+        let request = match self.core.provider.prepare_recv(elements) {
+            Ok(request) => request,
+            Err(reason) => return Err(PostError { reason, slices: kept.slices }),
+        };
+        let receives = self.core.in_flight.receives();
+        let number = receives.keep(kept).map_err(|kept| PostError {
+            reason: PostReason::QueuePair(work::PostError::QueueFull(self.limits.max_recv_requests)),
+            slices: kept.slices,
+        })?;
+        self.core.provider.post_recv(number, request).map_err(|reason| {
+            let slices = receives.take(number).map(|kept| kept.slices).unwrap_or_default();
+            PostError { reason, slices }
         })
     }
 }

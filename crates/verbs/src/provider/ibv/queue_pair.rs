@@ -186,10 +186,9 @@ impl QueuePair {
 
     pub(crate) fn prepare_recv<'a>(
         &self,
-        number: u64,
         elements: impl Iterator<Item = Element<'a>>,
     ) -> Result<request::Receive, PostReason> {
-        Ok(request::Receive::new(number, self.list(elements)?))
+        Ok(request::Receive::new(self.list(elements)?))
     }
 
     /// The elements as the library takes them.
@@ -201,8 +200,8 @@ impl QueuePair {
         elements.map(element).collect()
     }
 
-    pub(crate) fn post_send(&self, mut request: request::Send) -> Result<(), PostReason> {
-        let (mut raw, mut bad) = (request.raw(), ptr::null_mut());
+    pub(crate) fn post_send(&self, number: u64, mut request: request::Send) -> Result<(), PostReason> {
+        let (mut raw, mut bad) = (request.raw(number), ptr::null_mut());
         // SAFETY: the queue pair exists; the request and its list live until the call returns; the regions
         // that the list names are kept until the request completes.
         let result = unsafe { rdma_verbs_sys::ibv_post_send(self.raw.as_ptr(), &raw mut raw, &raw mut bad) };
@@ -219,8 +218,8 @@ impl QueuePair {
         }
     }
 
-    pub(crate) fn post_recv(&self, mut request: request::Receive) -> Result<(), PostReason> {
-        let (mut raw, mut bad) = (request.raw(), ptr::null_mut());
+    pub(crate) fn post_recv(&self, number: u64, mut request: request::Receive) -> Result<(), PostReason> {
+        let (mut raw, mut bad) = (request.raw(number), ptr::null_mut());
         // SAFETY: as in `post_send`.
         let result = unsafe { rdma_verbs_sys::ibv_post_recv(self.raw.as_ptr(), &raw mut raw, &raw mut bad) };
         check(result).map_err(|error| refused(&error, self.limits.max_recv_requests))

@@ -47,32 +47,31 @@ impl Send {
     }
 
     /// As the library takes it. It points into this value, which must stay where it is until it is posted.
-    pub(super) fn raw(&mut self) -> ibv_send_wr {
-        let Work { number, operation, inline, signaled, solicited, fence, .. } = &self.work;
+    pub(super) fn raw(&mut self, number: u64) -> ibv_send_wr {
+        let Work { operation, inline, signaled, solicited, fence, .. } = &self.work;
         if let Some(bytes) = inline {
             self.elements = Elements::from_iter([inline_element(bytes)]);
         }
         let flags =
             Flags { signaled: *signaled, solicited: *solicited, fence: *fence, inline: inline.is_some() };
-        send(*number, operation, flags, &mut self.elements)
+        send(number, operation, flags, &mut self.elements)
     }
 }
 
 /// A receive request, with its scatter/gather list.
 pub(crate) struct Receive {
-    number: u64,
     elements: Elements,
 }
 
 impl Receive {
-    pub(super) fn new(number: u64, elements: Elements) -> Self {
-        Self { number, elements }
+    pub(super) fn new(elements: Elements) -> Self {
+        Self { elements }
     }
 
     /// As the library takes it. It points into this value, which must stay where it is until it is posted.
-    pub(super) fn raw(&mut self) -> ibv_recv_wr {
+    pub(super) fn raw(&mut self, number: u64) -> ibv_recv_wr {
         ibv_recv_wr {
-            wr_id: self.number | RECV,
+            wr_id: number | RECV,
             next: ptr::null_mut(),
             sg_list: list(&mut self.elements),
             num_sge: count(&self.elements),
