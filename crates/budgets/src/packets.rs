@@ -154,6 +154,7 @@ fn messages(count: u64, operation: SendOperation, len: u32, counting: &Counting)
                 signaled: true,
                 solicited: false,
                 fence: false,
+                destination: None,
             };
             client.qp.post_send(request).expect("room");
         });

@@ -230,15 +230,8 @@ mod tests {
     use rocev2::work::{CompletionKind, Status};
 
     fn entry(id: u64, solicited: bool) -> WorkCompletion {
-        let completion = Completion {
-            id,
-            status: Status::Success,
-            kind: CompletionKind::Recv,
-            len: 0,
-            immediate: None,
-            invalidated: None,
-            solicited,
-        };
+        let completion =
+            Completion { solicited, ..Completion::new(id, Status::Success, CompletionKind::Recv) };
         WorkCompletion { qpn: Qpn::truncate(77), completion }
     }
 

@@ -6,7 +6,7 @@
 //! | [`wire`] | headers: bytes to structures and back |
 //! | [`icrc`] | the invariant CRC, and solving for an IP identification that a receiver can't see |
 //! | [`work`] | work requests, completions, queue pair states and attributes, memory as a trait |
-//! | [`transport`] | queue pairs, driven from outside: the reliable connection |
+//! | [`transport`] | queue pairs, driven from outside: RC, UC and UD |
 //!
 //! "IBA" in the documentation is the *InfiniBand Architecture Specification, Volume 1*, release 1.4 or later,
 //! whose Annex A17 defines RoCEv2. "rxe" is Linux's Soft-RoCE, `drivers/infiniband/sw/rxe`.

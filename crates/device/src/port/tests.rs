@@ -79,6 +79,7 @@ fn a_peer_whose_answer_is_in_a_stopped_threads_hands_is_not_given_up() {
         signaled: true,
         solicited: false,
         fence: false,
+        destination: None,
     };
     a.queue_pair.post_send(send).unwrap();
     assert_eq!(b.next().completion.status, Status::Success);

@@ -85,7 +85,16 @@ impl End {
 
     fn request(&self, operation: SendOperation, len: u32) -> work::SendRequest<Buffers> {
         let buffers = self.buffers(len);
-        work::SendRequest { id: 0, operation, buffers, len, signaled: true, solicited: false, fence: false }
+        work::SendRequest {
+            id: 0,
+            operation,
+            buffers,
+            len,
+            signaled: true,
+            solicited: false,
+            fence: false,
+            destination: None,
+        }
     }
 
     fn post_recv(&self, len: u32) {

@@ -30,6 +30,10 @@ pub enum DropReason {
     RemoteOperation,
     /// A SEND with no receive request waiting.
     ReceiverNotReady,
+    /// A datagram with another queue key.
+    QueueKey,
+    /// A message that is longer than the receive request that it would take.
+    ReceiveTooShort,
     /// An answer to what was answered before.
     StaleResponse,
     /// An answer to what was never sent.
@@ -42,7 +46,7 @@ pub enum DropReason {
 
 impl DropReason {
     /// Every reason, in the order of their numbers.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 19] = [
         Self::Icrc,
         Self::UnknownQueuePair,
         Self::WrongAddress,
@@ -56,6 +60,8 @@ impl DropReason {
         Self::RemoteAccess,
         Self::RemoteOperation,
         Self::ReceiverNotReady,
+        Self::QueueKey,
+        Self::ReceiveTooShort,
         Self::StaleResponse,
         Self::GhostResponse,
         Self::ResponseGap,
@@ -79,6 +85,8 @@ impl DropReason {
             Self::RemoteAccess => "remote_access",
             Self::RemoteOperation => "remote_operation",
             Self::ReceiverNotReady => "receiver_not_ready",
+            Self::QueueKey => "queue_key",
+            Self::ReceiveTooShort => "receive_too_short",
             Self::StaleResponse => "stale_response",
             Self::GhostResponse => "ghost_response",
             Self::ResponseGap => "response_gap",

@@ -12,21 +12,30 @@
 //!
 //! Time, memory, the receive queue and the congestion limit are inputs; the protocol decides everything else.
 //! What a reliable connection promises: each work request is executed at most once, in order, and completes
-//! exactly once.
+//! exactly once. The unreliable transports promise that what arrives is whole.
 //!
 //! | file | what it holds |
 //! |---|---|
 //! | `queue_pair` | a queue pair of any transport |
 //! | `context`, `transmit`, `drop_reason` | what goes into its calls, and what comes out of them |
 //! | [`rc`] | the reliable connection |
+//! | [`uc`] | the unreliable connection |
+//! | [`ud`], `grh` | datagrams, and the 40 bytes before each |
+//! | `message` | what connected transports share: messages cut into packets |
+//! | `unreliable` | what UC and UD share: a send queue without answers |
 
 mod context;
 mod drop_reason;
+mod grh;
+mod message;
 mod queue_pair;
 pub mod rc;
 mod transmit;
+pub mod uc;
+pub mod ud;
+mod unreliable;
 
 pub use context::{Context, Source};
 pub use drop_reason::DropReason;
 pub use queue_pair::{Limits, QueuePair, Snapshot};
-pub use transmit::{AddressId, Destination, PacketKind, Transmit};
+pub use transmit::{Destination, PacketKind, Transmit};

@@ -1,11 +1,11 @@
 //! A queue pair of any transport.
 
 use super::rc::{self, RequesterCounters, ResponderCounters};
-use super::{Context, DropReason, Source, Transmit};
-use crate::wire::Packet;
+use super::{Context, DropReason, Source, Transmit, uc, ud};
+use crate::wire::{Packet, Transport};
 use crate::work::{
-    Event, Memory, ModifyError, PeerRights, PostError, ReceiveAttributes, ReceiveQueue, RecvRequest,
-    SendAttributes, SendRequest, State, Transition,
+    Attributes, Event, Memory, ModifyError, PeerRights, PostError, ReceiveAttributes, ReceiveQueue,
+    RecvRequest, SendAttributes, SendRequest, State, Transition,
 };
 use crate::{Psn, Time};
 use core::fmt;
@@ -24,6 +24,8 @@ pub struct Limits {
 pub struct Snapshot {
     /// The queue pair's state.
     pub state: State,
+    /// Every attribute that was set.
+    pub attributes: Attributes,
     /// What the peer may do.
     pub rights: PeerRights,
     /// What was given for INIT → RTR.
@@ -41,15 +43,22 @@ pub struct Snapshot {
 }
 
 /// A queue pair. See the [module](super) for how it is driven.
+#[expect(clippy::large_enum_variant, reason = "most are reliable connections, and those would pay for a box")]
 pub enum QueuePair<M: Memory> {
     /// Of a reliable connection.
     Rc(rc::QueuePair<M>),
+    /// Of an unreliable connection.
+    Uc(uc::QueuePair<M>),
+    /// For datagrams.
+    Ud(ud::QueuePair<M>),
 }
 
 impl<M: Memory> fmt::Debug for QueuePair<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Rc(rc) => rc.fmt(f),
+            Self::Uc(uc) => uc.fmt(f),
+            Self::Ud(ud) => ud.fmt(f),
         }
     }
 }
@@ -60,6 +69,8 @@ impl<M: Memory> QueuePair<M> {
     pub fn state(&self) -> State {
         match self {
             Self::Rc(rc) => rc.state(),
+            Self::Uc(uc) => uc.state(),
+            Self::Ud(ud) => ud.state(),
         }
     }
 
@@ -68,6 +79,8 @@ impl<M: Memory> QueuePair<M> {
     pub fn snapshot(&self) -> Snapshot {
         match self {
             Self::Rc(rc) => rc.snapshot(),
+            Self::Uc(uc) => uc.snapshot(),
+            Self::Ud(ud) => ud.snapshot(),
         }
     }
 
@@ -76,6 +89,8 @@ impl<M: Memory> QueuePair<M> {
     pub fn unacknowledged(&self) -> Psn {
         match self {
             Self::Rc(rc) => rc.unacknowledged(),
+            Self::Uc(uc) => uc.next_psn(),
+            Self::Ud(ud) => ud.next_psn(),
         }
     }
 
@@ -84,6 +99,7 @@ impl<M: Memory> QueuePair<M> {
     pub fn losses(&self) -> u64 {
         match self {
             Self::Rc(rc) => rc.losses(),
+            Self::Uc(_) | Self::Ud(_) => 0,
         }
     }
 
@@ -96,8 +112,35 @@ impl<M: Memory> QueuePair<M> {
         transition: Transition,
         receives: &mut ReceiveQueue<M::Buffers>,
     ) -> Result<(), ModifyError> {
+        transition.check(self.state())?;
+        self.set_attributes(&transition.into(), receives)
+    }
+
+    /// Sets attributes, and with them the state, as `ibv_modify_qp(3)` does. What the device keeps itself (path,
+    /// port, partition key) is checked here with the rest, and then left to it.
+    ///
+    /// # Errors
+    /// There is no such transition, or an attribute is missing, not allowed or out of range; nothing has changed
+    /// then.
+    pub fn set_attributes(
+        &mut self,
+        change: &Attributes,
+        receives: &mut ReceiveQueue<M::Buffers>,
+    ) -> Result<(), ModifyError> {
         match self {
-            Self::Rc(rc) => rc.modify(transition, receives),
+            Self::Rc(rc) => rc.modify(change, receives),
+            Self::Uc(uc) => uc.modify(change, receives),
+            Self::Ud(ud) => ud.modify(change, receives),
+        }
+    }
+
+    /// Which transport it belongs to.
+    #[must_use]
+    pub fn transport(&self) -> Transport {
+        match self {
+            Self::Rc(_) => Transport::Rc,
+            Self::Uc(_) => Transport::Uc,
+            Self::Ud(_) => Transport::Ud,
         }
     }
 
@@ -108,6 +151,8 @@ impl<M: Memory> QueuePair<M> {
     pub fn post_send(&mut self, request: SendRequest<M::Buffers>) -> Result<(), PostError> {
         match self {
             Self::Rc(rc) => rc.post_send(request),
+            Self::Uc(uc) => uc.post_send(request),
+            Self::Ud(ud) => ud.post_send(request),
         }
     }
 
@@ -122,6 +167,8 @@ impl<M: Memory> QueuePair<M> {
     ) -> Result<(), PostError> {
         match self {
             Self::Rc(rc) => rc.post_recv(request, receives),
+            Self::Uc(uc) => uc.post_recv(request, receives),
+            Self::Ud(ud) => ud.post_recv(request, receives),
         }
     }
 
@@ -139,6 +186,8 @@ impl<M: Memory> QueuePair<M> {
     ) -> Result<(), DropReason> {
         match self {
             Self::Rc(rc) => rc.handle_packet(now, from, packet, cx),
+            Self::Uc(uc) => uc.handle_packet(from, packet, cx),
+            Self::Ud(ud) => ud.handle_packet(from, packet, cx),
         }
     }
 
@@ -151,6 +200,7 @@ impl<M: Memory> QueuePair<M> {
     pub fn let_ack_wait(&mut self, wait: bool) {
         match self {
             Self::Rc(rc) => rc.let_ack_wait(wait),
+            Self::Uc(_) | Self::Ud(_) => {}
         }
     }
 
@@ -159,6 +209,7 @@ impl<M: Memory> QueuePair<M> {
     pub fn owes_only_an_ack(&self) -> bool {
         match self {
             Self::Rc(rc) => rc.owes_only_an_ack(),
+            Self::Uc(_) | Self::Ud(_) => false,
         }
     }
 
@@ -168,6 +219,8 @@ impl<M: Memory> QueuePair<M> {
     pub fn poll_transmit(&mut self, now: Time, cx: &mut Context<'_, M>, out: &mut [u8]) -> Option<Transmit> {
         match self {
             Self::Rc(rc) => rc.poll_transmit(now, cx, out),
+            Self::Uc(uc) => uc.poll_transmit(cx, out),
+            Self::Ud(ud) => ud.poll_transmit(cx, out),
         }
     }
 
@@ -176,6 +229,7 @@ impl<M: Memory> QueuePair<M> {
     pub fn poll_timeout(&self) -> Option<Time> {
         match self {
             Self::Rc(rc) => rc.poll_timeout(),
+            Self::Uc(_) | Self::Ud(_) => None,
         }
     }
 
@@ -183,6 +237,7 @@ impl<M: Memory> QueuePair<M> {
     pub fn handle_timeout(&mut self, now: Time, receives: &mut ReceiveQueue<M::Buffers>) {
         match self {
             Self::Rc(rc) => rc.handle_timeout(now, receives),
+            Self::Uc(_) | Self::Ud(_) => {}
         }
     }
 
@@ -190,6 +245,8 @@ impl<M: Memory> QueuePair<M> {
     pub fn poll(&mut self) -> Option<Event> {
         match self {
             Self::Rc(rc) => rc.poll(),
+            Self::Uc(uc) => uc.poll(),
+            Self::Ud(ud) => ud.poll(),
         }
     }
 }

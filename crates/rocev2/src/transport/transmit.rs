@@ -1,6 +1,7 @@
 //! What is known of a packet that was just written.
 
 use crate::Psn;
+use crate::work::AddressId;
 
 /// A packet that [`super::QueuePair::poll_transmit`] wrote.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,10 +24,6 @@ pub enum Destination {
     /// Where an address handle leads.
     Address(AddressId),
 }
-
-/// The caller's number for an address handle; the protocol only passes it through.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct AddressId(pub u64);
 
 /// What a packet is, for those who send it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

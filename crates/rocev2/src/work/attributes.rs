@@ -1,6 +1,7 @@
 //! The states of a queue pair and what each transition needs (`ibv_modify_qp(3)`; `qp_state_table` in Linux's
 //! `drivers/infiniband/core/verbs.c`).
 
+use super::attribute_table::AttributeMask;
 use crate::{Mtu, Psn, Qpn};
 use core::fmt;
 
@@ -18,8 +19,8 @@ pub enum State {
     ReadyToSend = 3,
     /// Send requests that had begun are finished, no further one is begun.
     SendQueueDrain = 4,
-    /// The send queue failed while the receive queue works. A reliable connection never gets there: it fails
-    /// as a whole.
+    /// The send queue failed while the receive queue works, until the program goes back to
+    /// [`State::ReadyToSend`]. A reliable connection never gets there: it fails as a whole.
     SendQueueError = 5,
     /// Failed, or told to stop: every request completes with `WR_FLUSH_ERR`.
     Error = 6,
@@ -29,7 +30,7 @@ impl State {
     /// Whether packets of the peer are received.
     #[must_use]
     pub const fn receives(self) -> bool {
-        matches!(self, Self::ReadyToReceive | Self::ReadyToSend | Self::SendQueueDrain)
+        matches!(self, Self::ReadyToReceive | Self::ReadyToSend | Self::SendQueueDrain | Self::SendQueueError)
     }
 }
 
@@ -131,7 +132,7 @@ impl Transition {
         }
     }
 
-    /// Whether it may be made from `from`, with these attributes.
+    /// Whether it may be made from `from`, whatever its attributes.
     pub(crate) fn check(&self, from: State) -> Result<(), ModifyError> {
         let allowed = match self {
             Self::Reset => true,
@@ -145,22 +146,7 @@ impl Transition {
         if !allowed {
             return Err(ModifyError::Transition { from, to: self.target() });
         }
-        let within = |name, value: u8, max: u8| {
-            if value <= max { Ok(()) } else { Err(ModifyError::Attribute { name, value, max }) }
-        };
-        match self {
-            Self::ReadyToReceive(attributes) => {
-                within("max_dest_rd_atomic", attributes.max_dest_rd_atomic, MAX_RD_ATOMIC)?;
-                within("min_rnr_timer", attributes.min_rnr_timer, 31)
-            }
-            Self::ReadyToSend(attributes) => {
-                within("timeout", attributes.timeout, 31)?;
-                within("retry_count", attributes.retry_count, 7)?;
-                within("rnr_retry", attributes.rnr_retry, 7)?;
-                within("max_rd_atomic", attributes.max_rd_atomic, MAX_RD_ATOMIC)
-            }
-            _ => Ok(()),
-        }
+        Ok(())
     }
 }
 
@@ -174,6 +160,32 @@ pub enum ModifyError {
         from: State,
         /// The state that was asked for.
         to: State,
+    },
+    /// The queue pair isn't in the state that the caller believed it to be in.
+    #[error("the queue pair is in state {from}, not in the one that was given as its current state")]
+    CurrentState {
+        /// The state it is in.
+        from: State,
+    },
+    /// The transition needs more attributes.
+    #[error("from {from} to {to} a queue pair needs {missing}, too")]
+    Missing {
+        /// The state it is in.
+        from: State,
+        /// The state that was asked for.
+        to: State,
+        /// The attributes that weren't given.
+        missing: AttributeMask,
+    },
+    /// The transition sets no such attributes.
+    #[error("from {from} to {to} a queue pair takes no {excess}")]
+    NotAllowed {
+        /// The state it is in.
+        from: State,
+        /// The state that was asked for.
+        to: State,
+        /// The attributes that can't be set then.
+        excess: AttributeMask,
     },
     /// An attribute is out of its range.
     #[error("{name} = {value} is more than the {max} that are allowed")]

@@ -1,5 +1,6 @@
 //! What became of work requests.
 
+use crate::Qpn;
 use core::fmt;
 
 /// How a work request ended: the names and numbers of `enum ibv_wc_status`.
@@ -101,6 +102,31 @@ pub struct Completion {
     pub invalidated: Option<u32>,
     /// Whether the sender asked for a solicited event.
     pub solicited: bool,
+    /// The queue pair that a datagram came from.
+    pub source_qp: Option<Qpn>,
+    /// Whether the first 40 bytes are a global routing header.
+    pub grh: bool,
+    /// The partition key that a datagram came with, as an index of the port's table.
+    pub pkey_index: u16,
+}
+
+impl Completion {
+    /// A completion of which nothing more is known.
+    #[must_use]
+    pub const fn new(id: u64, status: Status, kind: CompletionKind) -> Self {
+        Self {
+            id,
+            status,
+            kind,
+            len: 0,
+            immediate: None,
+            invalidated: None,
+            solicited: false,
+            source_qp: None,
+            grh: false,
+            pkey_index: 0,
+        }
+    }
 }
 
 /// What happened to the queue pair itself: the asynchronous events of `ibv_get_async_event(3)`.

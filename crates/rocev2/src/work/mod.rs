@@ -1,12 +1,14 @@
 //! The vocabulary of work that all transports share: requests and completions, queue pair states and their
 //! attributes, and what the protocol asks of memory.
 
+mod attribute_table;
 mod attributes;
 mod completion;
 mod memory;
 mod receive_queue;
 mod request;
 
+pub use attribute_table::{AttributeMask, Attributes, Rules, rules};
 pub use attributes::{
     InitAttributes, MAX_RD_ATOMIC, ModifyError, PeerRights, ReceiveAttributes, SendAttributes, State,
     Transition,
@@ -15,4 +17,6 @@ pub use completion::{AsyncEvent, Completion, CompletionKind, Event, Status};
 pub use memory::{AtomicOperation, LocalFault, Memory, RemoteFault, RemoteRight};
 pub use receive_queue::ReceiveQueue;
 pub(crate) use receive_queue::flushed;
-pub use request::{MAX_MESSAGE, PostError, RecvRequest, RemoteAddress, SendOperation, SendRequest};
+pub use request::{
+    AddressId, Datagram, MAX_MESSAGE, PostError, RecvRequest, RemoteAddress, SendOperation, SendRequest,
+};

@@ -47,6 +47,17 @@ impl<B> ReceiveQueue<B> {
         Some(request)
     }
 
+    /// The request that a message would take next.
+    pub(crate) fn front(&self) -> Option<&RecvRequest<B>> {
+        self.waiting.front()
+    }
+
+    /// Gives a request back that was taken for a message of which the rest is missing: it is the next one again.
+    pub(crate) fn put_back(&mut self, request: RecvRequest<B>) {
+        self.finish();
+        self.waiting.push_front(request);
+    }
+
     /// The place of a request that was taken is free again: it completes, or is forgotten.
     pub(crate) fn finish(&mut self) {
         self.filling = self.filling.saturating_sub(1);
@@ -65,13 +76,5 @@ impl<B> ReceiveQueue<B> {
 
 /// The completion of a receive request that was never used, or not to its end.
 pub(crate) fn flushed(id: u64) -> Event {
-    Event::Completion(Completion {
-        id,
-        status: Status::Flushed,
-        kind: CompletionKind::Recv,
-        len: 0,
-        immediate: None,
-        invalidated: None,
-        solicited: false,
-    })
+    Event::Completion(Completion::new(id, Status::Flushed, CompletionKind::Recv))
 }

@@ -2,6 +2,7 @@
 
 use super::completion::CompletionKind;
 use super::memory::AtomicOperation;
+use crate::Qpn;
 
 /// The longest message: 2 GiB (rxe: `check_length`).
 pub const MAX_MESSAGE: u32 = 1 << 31;
@@ -54,6 +55,21 @@ impl SendOperation {
     }
 }
 
+/// The caller's number for an address handle; the protocol only passes it through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct AddressId(pub u64);
+
+/// Where a datagram goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Datagram {
+    /// The address handle that leads to the receiver's host.
+    pub address: AddressId,
+    /// The receiver's queue pair.
+    pub remote_qpn: Qpn,
+    /// The receiver's queue key; with its most significant bit set, the sender's own is sent instead.
+    pub remote_qkey: u32,
+}
+
 /// A request for the send queue.
 #[derive(Clone, Debug)]
 pub struct SendRequest<B> {
@@ -71,6 +87,8 @@ pub struct SendRequest<B> {
     pub solicited: bool,
     /// Whether to wait until the reads and atomics posted before have finished.
     pub fence: bool,
+    /// Where a datagram goes; other transports have one peer and take none.
+    pub destination: Option<Datagram>,
 }
 
 /// A request for the receive queue.
@@ -98,6 +116,20 @@ pub enum PostError {
     /// The message is longer than 2 GiB.
     #[error("{0} bytes are more than the 2 GiB that one message may have")]
     TooLong(u64),
+    /// The queue pair's transport has no such operation.
+    #[error("the queue pair's transport has no such operation")]
+    Operation,
+    /// A datagram needs a destination, and a connection takes none.
+    #[error("a datagram needs a destination, and a request of a connection takes none")]
+    Destination,
+    /// A datagram is one packet.
+    #[error("{len} bytes are more than the {mtu} that a datagram may have here")]
+    Datagram {
+        /// Bytes of the request.
+        len: u32,
+        /// Bytes that fit.
+        mtu: u32,
+    },
     /// An atomic needs a buffer of exactly 8 bytes.
     #[error("an atomic operation needs a buffer of 8 bytes, not {0}")]
     AtomicLength(u32),

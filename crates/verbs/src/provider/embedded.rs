@@ -266,6 +266,7 @@ impl QueuePair {
             signaled: work.signaled,
             solicited: work.solicited,
             fence: work.fence,
+            destination: None,
         })
     }
 

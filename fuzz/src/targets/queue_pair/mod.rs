@@ -218,6 +218,7 @@ impl Bench {
             signaled: true,
             solicited: flags & 2 != 0,
             fence: flags & 4 != 0,
+            destination: None,
         };
         if self.qp.post_send(request).is_ok() {
             self.open[0].end += 1;

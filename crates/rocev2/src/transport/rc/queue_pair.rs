@@ -6,8 +6,8 @@ use crate::transport::queue_pair::{Limits, Snapshot};
 use crate::transport::{Context, DropReason, Source, Transmit};
 use crate::wire::{Opcode, Operation, Packet, Transport};
 use crate::work::{
-    AsyncEvent, Event, InitAttributes, Memory, ModifyError, PeerRights, PostError, ReceiveAttributes,
-    ReceiveQueue, RecvRequest, SendAttributes, SendRequest, State, Transition,
+    AsyncEvent, Attributes, Event, Memory, ModifyError, PostError, ReceiveQueue, RecvRequest, SendRequest,
+    State,
 };
 use crate::{Mtu, Psn, Qpn, Time};
 use core::fmt;
@@ -17,9 +17,7 @@ use std::collections::VecDeque;
 pub struct QueuePair<M: Memory> {
     limits: Limits,
     state: State,
-    rights: PeerRights,
-    receive: Option<ReceiveAttributes>,
-    send: Option<SendAttributes>,
+    attributes: Attributes,
     requester: Requester<M::Buffers>,
     responder: Responder<M>,
     established: bool,
@@ -85,9 +83,7 @@ impl<M: Memory> QueuePair<M> {
         Self {
             limits,
             state: State::Reset,
-            rights: PeerRights::default(),
-            receive: None,
-            send: None,
+            attributes: Attributes::default(),
             requester: Requester::new(limits.max_send_requests, Mtu::B256, Qpn::truncate(0), limits.window),
             responder: Responder::new(),
             established: false,
@@ -109,9 +105,10 @@ impl<M: Memory> QueuePair<M> {
     pub fn snapshot(&self) -> Snapshot {
         Snapshot {
             state: self.state,
-            rights: self.rights,
-            receive: self.receive,
-            send: self.send,
+            attributes: self.attributes,
+            rights: self.attributes.rights.unwrap_or_default(),
+            receive: self.attributes.receive(),
+            send: self.attributes.send(),
             send_outstanding: self.requester.outstanding(),
             answers_waiting: self.responder.answers_waiting(),
             requester: self.requester.counters,
@@ -131,52 +128,51 @@ impl<M: Memory> QueuePair<M> {
         self.requester.losses()
     }
 
-    /// Makes a state transition.
+    /// Sets attributes, and with them the state.
     ///
     /// # Errors
-    /// The transition doesn't exist or an attribute is out of range; nothing has changed then.
+    /// There is no such transition, or an attribute is missing, not allowed or out of range; nothing has changed
+    /// then.
     pub fn modify(
         &mut self,
-        transition: Transition,
+        change: &Attributes,
         receives: &mut ReceiveQueue<M::Buffers>,
     ) -> Result<(), ModifyError> {
-        transition.check(self.state)?;
-        match transition {
-            Transition::Reset => {
-                self.responder.forget_arriving(receives);
-                receives.clear();
-                *self = Self::new(self.limits);
-            }
-            Transition::Init(InitAttributes { rights }) => {
-                self.rights = rights;
-                self.responder.set_rights(rights);
-            }
-            Transition::ReadyToReceive(attributes) => {
-                self.responder.start(&attributes);
-                let limits = self.limits;
-                self.requester = Requester::new(
-                    limits.max_send_requests,
-                    attributes.path_mtu,
-                    attributes.peer_qpn,
-                    limits.window,
-                );
-                self.receive = Some(attributes);
-            }
-            Transition::ReadyToSend(attributes) => {
-                self.requester.start(&attributes);
-                self.send = Some(attributes);
-            }
-            Transition::Drain => {
+        let to = change.check(Transport::Rc, self.state)?;
+        if to == State::Reset {
+            self.responder.forget_arriving(receives);
+            receives.clear();
+            *self = Self::new(self.limits);
+            return Ok(());
+        }
+        self.attributes = self.attributes.updated(change);
+        if let (State::Init, State::ReadyToReceive, Some(receive)) =
+            (self.state, to, self.attributes.receive())
+        {
+            self.responder.start(&receive);
+            let Limits { max_send_requests, window } = self.limits;
+            self.requester = Requester::new(max_send_requests, receive.path_mtu, receive.peer_qpn, window);
+        }
+        if let (State::ReadyToReceive, State::ReadyToSend, Some(send)) =
+            (self.state, to, self.attributes.send())
+        {
+            self.requester.start(&send);
+        }
+        self.responder.update(&self.attributes);
+        self.requester.update(&self.attributes);
+        match (self.state, to) {
+            (State::ReadyToSend, State::SendQueueDrain) => {
                 self.requester.set_draining(true);
-                self.drain_reported = false;
+                self.drain_reported = self.attributes.drain_event == Some(false);
             }
-            Transition::Resume => self.requester.set_draining(false),
-            Transition::Error => {
+            (State::SendQueueDrain, State::ReadyToSend) => self.requester.set_draining(false),
+            (_, State::Error) => {
                 self.responder.stop_reading();
                 self.enter_error(receives);
             }
+            _ => {}
         }
-        self.state = transition.target();
+        self.state = to;
         self.after_change(receives);
         Ok(())
     }
@@ -186,6 +182,9 @@ impl<M: Memory> QueuePair<M> {
     /// # Errors
     /// The state doesn't allow it, the queue is full, or the request is malformed; nothing was queued.
     pub fn post_send(&mut self, request: SendRequest<M::Buffers>) -> Result<(), PostError> {
+        if request.destination.is_some() {
+            return Err(PostError::Destination);
+        }
         match self.state {
             State::ReadyToSend | State::SendQueueDrain => self.requester.post(request),
             State::Error => {

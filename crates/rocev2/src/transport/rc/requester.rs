@@ -16,7 +16,7 @@ mod transmit;
 use super::timing::{Timer, Timers, ack_timeout};
 use super::window::{PACKET_COST, RoundTrip, Window};
 use crate::work::{
-    Completion, Event, MAX_MESSAGE, PostError, SendAttributes, SendOperation, SendRequest, Status,
+    Attributes, Completion, Event, MAX_MESSAGE, PostError, SendAttributes, SendOperation, SendRequest, Status,
 };
 use crate::{Mtu, Psn, Qpn, Time};
 use core::time::Duration;
@@ -178,6 +178,16 @@ impl<B> Requester<B> {
         self.rnr_retry = attributes.rnr_retry;
         self.rnr_left = attributes.rnr_retry;
         self.max_rd_atomic = usize::from(attributes.max_rd_atomic);
+    }
+
+    /// Takes over what may be changed later.
+    pub(super) fn update(&mut self, attributes: &Attributes) {
+        let Some(send) = attributes.send() else { return };
+        self.ack_timeout = ack_timeout(send.timeout);
+        self.retry_count = send.retry_count;
+        self.rnr_retry = send.rnr_retry;
+        self.rnr_left = self.rnr_left.min(send.rnr_retry);
+        self.max_rd_atomic = usize::from(send.max_rd_atomic);
     }
 
     pub(super) fn post(&mut self, request: SendRequest<B>) -> Result<(), PostError> {
@@ -385,15 +395,8 @@ impl<B> Requester<B> {
 
 /// The completion of `request`.
 fn ended<B>(request: &SendRequest<B>, status: Status) -> Event {
-    Event::Completion(Completion {
-        id: request.id,
-        status,
-        kind: request.operation.completion_kind(),
-        len: request.len,
-        immediate: None,
-        invalidated: None,
-        solicited: false,
-    })
+    let kind = request.operation.completion_kind();
+    Event::Completion(Completion { len: request.len, ..Completion::new(request.id, status, kind) })
 }
 
 #[cfg(test)]
@@ -412,6 +415,7 @@ mod tests {
             signaled: true,
             solicited: false,
             fence: false,
+            destination: None,
         };
         for mtu in Mtu::ALL {
             for short in [0, 1, mtu.bytes() - 1, mtu.bytes()] {

@@ -3,8 +3,9 @@
 mod receive;
 mod transmit;
 
+use crate::transport::message::Arriving;
 use crate::wire::NakCode;
-use crate::work::{Event, Memory, PeerRights, ReceiveAttributes, ReceiveQueue, RecvRequest, flushed};
+use crate::work::{Attributes, Event, Memory, PeerRights, ReceiveAttributes, ReceiveQueue, flushed};
 use crate::{Mtu, Psn, Qpn};
 use std::collections::VecDeque;
 
@@ -17,12 +18,6 @@ pub struct ResponderCounters {
     pub rnr_naks: u64,
     /// ACK packets sent.
     pub acks: u64,
-}
-
-/// The message that is arriving, between its first and its last packet.
-enum Arriving<M: Memory> {
-    Send { request: RecvRequest<M::Buffers>, offset: u32 },
-    Write { grant: Option<M::Grant>, len: u32, offset: u32 },
 }
 
 /// What is remembered of the peer's reads and atomics, to repeat their answers (rxe's `resp_res`).
@@ -120,8 +115,13 @@ impl<M: Memory> Responder<M> {
         }
     }
 
-    pub(super) fn set_rights(&mut self, rights: PeerRights) {
-        self.rights = rights;
+    /// Takes over what may be changed later.
+    pub(super) fn update(&mut self, attributes: &Attributes) {
+        self.rights = attributes.rights.unwrap_or_default();
+        self.min_rnr_timer = attributes.min_rnr_timer.unwrap_or(self.min_rnr_timer);
+        if let Some(depth) = attributes.max_dest_rd_atomic {
+            self.max_dest_rd_atomic = usize::from(depth);
+        }
     }
 
     pub(super) fn start(&mut self, attributes: &ReceiveAttributes) {

@@ -2,10 +2,11 @@
 
 use super::{Asked, Pending, Requester};
 use crate::Time;
+use crate::transport::message::{Place, extend, operation};
 use crate::transport::rc::timing::Timer;
 use crate::transport::rc::window::PACKET_COST;
 use crate::transport::{Destination, PacketKind, Transmit};
-use crate::wire::{AtomicEth, Bth, Headers, Opcode, Operation, Reth};
+use crate::wire::{AtomicEth, Bth, Headers, Opcode, Reth};
 use crate::work::{AtomicOperation, Event, Memory, SendOperation, Status};
 use core::time::Duration;
 use std::collections::VecDeque;
@@ -173,31 +174,21 @@ impl<B> Requester<B> {
     ) -> Option<Transmit> {
         let pending = self.queue.get(plan.request)?;
         let request = &pending.request;
-        let first = plan.at == pending.first;
-        let last = plan.last;
+        let place = Place { first: plan.at == pending.first, last: plan.last };
         let offset = pending.offset(plan.at, self.mtu);
         let end = pending.offset(plan.at + plan.numbers, self.mtu);
 
         let psn = self.psn(plan.at);
-        let mut bth = Bth::new(Opcode::rc(operation(request.operation, first, last)), self.peer, psn);
+        let mut bth = Bth::new(Opcode::rc(operation(request.operation, place)), self.peer, psn);
         bth.ack_req = plan.asks;
         // Only what completes a receive request can wake anybody (rxe: init_req_packet).
-        bth.solicited = last
+        bth.solicited = place.last
             && request.solicited
             && !matches!(request.operation, SendOperation::Write(_))
             && !request.operation.is_read_or_atomic();
         let mut headers = Headers::new(bth);
         let mut payload = (end - offset) as usize;
         match request.operation {
-            SendOperation::Send => {}
-            SendOperation::SendImmediate(value) => headers.immediate = last.then_some(value),
-            SendOperation::SendInvalidate(rkey) => headers.invalidate = last.then_some(rkey),
-            SendOperation::Write(remote) | SendOperation::WriteImmediate(remote, _) => {
-                headers.reth = first.then_some(Reth { va: remote.va, rkey: remote.rkey, len: request.len });
-                if let SendOperation::WriteImmediate(_, value) = request.operation {
-                    headers.immediate = last.then_some(value);
-                }
-            }
             SendOperation::Read(remote) => {
                 let va = remote.va.wrapping_add(offset.into());
                 headers.reth = Some(Reth { va, rkey: remote.rkey, len: end - offset });
@@ -211,6 +202,7 @@ impl<B> Requester<B> {
                 headers.atomic = Some(AtomicEth { va: remote.va, rkey: remote.rkey, swap_or_add, compare });
                 payload = 0;
             }
+            operation => extend(&mut headers, operation, request.len, place),
         }
         let frame = headers.frame(out, payload).ok()?;
         memory.gather(&request.buffers, offset, frame.payload).ok()?;
@@ -255,29 +247,5 @@ impl<B> Requester<B> {
         if first_to_ask || !self.timers.is_set(Timer::Retransmit) {
             self.arm_retransmit(now);
         }
-    }
-}
-
-/// The packet's operation by its place in the message.
-fn operation(request: SendOperation, first: bool, last: bool) -> Operation {
-    use Operation as O;
-    match (request, first, last) {
-        (SendOperation::Read(_), ..) => O::ReadRequest,
-        (SendOperation::Atomic(_, AtomicOperation::CompareSwap { .. }), ..) => O::CompareSwap,
-        (SendOperation::Atomic(_, AtomicOperation::FetchAdd { .. }), ..) => O::FetchAdd,
-        (SendOperation::Write(_) | SendOperation::WriteImmediate(..), true, false) => O::WriteFirst,
-        (SendOperation::Write(_) | SendOperation::WriteImmediate(..), false, false) => O::WriteMiddle,
-        (SendOperation::Write(_), true, true) => O::WriteOnly,
-        (SendOperation::Write(_), false, true) => O::WriteLast,
-        (SendOperation::WriteImmediate(..), true, true) => O::WriteOnlyImm,
-        (SendOperation::WriteImmediate(..), false, true) => O::WriteLastImm,
-        (_, true, false) => O::SendFirst,
-        (_, false, false) => O::SendMiddle,
-        (SendOperation::Send, true, true) => O::SendOnly,
-        (SendOperation::Send, false, true) => O::SendLast,
-        (SendOperation::SendImmediate(_), true, true) => O::SendOnlyImm,
-        (SendOperation::SendImmediate(_), false, true) => O::SendLastImm,
-        (SendOperation::SendInvalidate(_), true, true) => O::SendOnlyInvalidate,
-        (SendOperation::SendInvalidate(_), false, true) => O::SendLastInvalidate,
     }
 }

@@ -1,7 +1,8 @@
 //! The peer's requests: sequence, then validity, then execution.
 
-use super::{Answer, Arriving, Remembered, Responder};
+use super::{Answer, Remembered, Responder};
 use crate::Psn;
+use crate::transport::message::{Arriving, Place};
 use crate::transport::{Context, DropReason};
 use crate::wire::{NakCode, Operation, Packet};
 use crate::work::{
@@ -9,13 +10,6 @@ use crate::work::{
     RecvRequest, RemoteRight, Status,
 };
 use std::collections::VecDeque;
-
-/// Where a packet stands in its message.
-#[derive(Clone, Copy)]
-struct Place {
-    first: bool,
-    last: bool,
-}
 
 impl<M: Memory> Responder<M> {
     /// Takes a request packet.
@@ -83,7 +77,7 @@ impl<M: Memory> Responder<M> {
         cx: &mut Context<'_, M>,
         events: &mut VecDeque<Event>,
     ) -> Result<u64, DropReason> {
-        let place = Place { first: operation.is_first_or_only(), last: operation.is_last_or_only() };
+        let place = Place::of(operation);
         // A message must be carried through before the next begins (rxe: check_op_seq).
         let continues = match self.arriving {
             None => place.first,
@@ -111,7 +105,7 @@ impl<M: Memory> Responder<M> {
         cx: &mut Context<'_, M>,
         events: &mut VecDeque<Event>,
     ) -> Result<u64, DropReason> {
-        self.check_payload(place, packet)?;
+        place.check_payload(packet.payload.len(), self.mtu)?;
         let (request, offset) = match self.arriving.take() {
             Some(Arriving::Send { request, offset }) => (request, offset),
             _ => (cx.receives.take().ok_or(DropReason::ReceiverNotReady)?, 0),
@@ -163,7 +157,7 @@ impl<M: Memory> Responder<M> {
         cx: &mut Context<'_, M>,
         events: &mut VecDeque<Event>,
     ) -> Result<u64, DropReason> {
-        self.check_payload(place, packet)?;
+        place.check_payload(packet.payload.len(), self.mtu)?;
         let takes_receive = place.last && packet.headers.immediate.is_some();
         if place.first {
             let reth = packet.headers.reth.ok_or(DropReason::InvalidRequest)?;
@@ -368,17 +362,6 @@ impl<M: Memory> Responder<M> {
         self.completed = self.completed.wrapping_add(1) & 0xff_ffff;
     }
 
-    /// FIRST and MIDDLE packets are full; a LAST one is neither empty nor too long (rxe: check_length).
-    fn check_payload(&self, place: Place, packet: &Packet<'_>) -> Result<(), DropReason> {
-        let (len, full) = (packet.payload.len(), self.mtu.bytes() as usize);
-        let fits = match place {
-            Place { last: false, .. } => len == full,
-            Place { first: false, last: true } => (1..=full).contains(&len),
-            Place { first: true, last: true } => len <= full,
-        };
-        if fits { Ok(()) } else { Err(DropReason::InvalidRequest) }
-    }
-
     /// Refuses the expected packet for good.
     fn fail(&mut self, refusal: DropReason, events: &mut VecDeque<Event>) {
         let (code, event) = match refusal {
@@ -421,13 +404,11 @@ fn received<B>(
 ) -> Event {
     receives.finish();
     Event::Completion(Completion {
-        id: request.id,
-        status: Status::Success,
-        kind,
         len,
         immediate: packet.headers.immediate,
         invalidated: packet.headers.invalidate,
         solicited: packet.headers.bth.solicited,
+        ..Completion::new(request.id, Status::Success, kind)
     })
 }
 
@@ -440,14 +421,6 @@ fn receive_failed<B>(
     events: &mut VecDeque<Event>,
 ) -> DropReason {
     receives.finish();
-    events.push_back(Event::Completion(Completion {
-        id: request.id,
-        status,
-        kind: CompletionKind::Recv,
-        len: 0,
-        immediate: None,
-        invalidated: None,
-        solicited: false,
-    }));
+    events.push_back(Event::Completion(Completion::new(request.id, status, CompletionKind::Recv)));
     refusal
 }

@@ -1,9 +1,14 @@
+//! The transports, proved in virtual time: no clock, no sleep, no thread; every random decision comes from a seed.
+//!
+//! `RC_SEEDS` sets how many seeds each randomised proof takes, and `RC_SEED` runs a single one, as a failure names it.
+//!
 //! | module | what it holds |
 //! |---|---|
 //! | `rng`, `memory`, `world`, `workload` | seeds; memory in safe Rust; two hosts, two links; checked work for them |
 //! | `driven` | a queue pair with its receive queue |
 //! | `lone` | one queue pair and a peer whose packets are written by hand |
-//! | the others | the proofs |
+//! | `uc`, `ud`, `attributes` | the unreliable transports; which attributes each transition takes |
+//! | the others | the proofs of the reliable connection |
 
 mod driven;
 mod lone;
@@ -13,6 +18,7 @@ mod workload;
 mod world;
 
 mod asking;
+mod attributes;
 mod congestion;
 mod errors;
 mod hostile;
@@ -20,5 +26,7 @@ mod large;
 mod liveness;
 mod operations;
 mod states;
+mod uc;
+mod ud;
 mod wire;
 mod workloads;

@@ -126,7 +126,16 @@ impl Lone {
         signaled: bool,
     ) -> Result<(), PostError> {
         let buffers = vec![self.slice(0, len as usize)];
-        let request = SendRequest { id, operation, buffers, len, signaled, solicited: false, fence: false };
+        let request = SendRequest {
+            id,
+            operation,
+            buffers,
+            len,
+            signaled,
+            solicited: false,
+            fence: false,
+            destination: None,
+        };
         let result = self.qp.post_send(request);
         self.collect();
         result

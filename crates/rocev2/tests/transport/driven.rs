@@ -3,12 +3,12 @@
 use rocev2::Time;
 use rocev2::transport::{Context, DropReason, Limits, QueuePair, Source, Transmit, rc};
 use rocev2::wire::Packet;
-use rocev2::work::{Memory, ModifyError, PostError, ReceiveQueue, RecvRequest, Transition};
+use rocev2::work::{Attributes, Memory, ModifyError, PostError, ReceiveQueue, RecvRequest, Transition};
 use std::net::{IpAddr, Ipv4Addr};
 use std::ops::{Deref, DerefMut};
 
-/// A reliable connection looks at no packet's source.
-const SOURCE: Source = Source {
+/// A connection looks at no packet's source.
+pub(crate) const SOURCE: Source = Source {
     source: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
     destination: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 2)),
     traffic_class: None,
@@ -21,11 +21,13 @@ pub(crate) struct Driven<M: Memory> {
 }
 
 impl<M: Memory> Driven<M> {
+    /// A queue pair of a reliable connection.
     pub(crate) fn new(limits: Limits, max_recv_requests: usize) -> Self {
-        Self {
-            protocol: QueuePair::Rc(rc::QueuePair::new(limits)),
-            receives: ReceiveQueue::new(max_recv_requests),
-        }
+        Self::with(QueuePair::Rc(rc::QueuePair::new(limits)), max_recv_requests)
+    }
+
+    pub(crate) fn with(protocol: QueuePair<M>, max_recv_requests: usize) -> Self {
+        Self { protocol, receives: ReceiveQueue::new(max_recv_requests) }
     }
 
     pub(crate) fn recv_outstanding(&self) -> usize {
@@ -34,6 +36,10 @@ impl<M: Memory> Driven<M> {
 
     pub(crate) fn modify(&mut self, transition: Transition) -> Result<(), ModifyError> {
         self.protocol.modify(transition, &mut self.receives)
+    }
+
+    pub(crate) fn set(&mut self, change: Attributes) -> Result<(), ModifyError> {
+        self.protocol.set_attributes(&change, &mut self.receives)
     }
 
     pub(crate) fn post_recv(&mut self, request: RecvRequest<M::Buffers>) -> Result<(), PostError> {
@@ -46,8 +52,18 @@ impl<M: Memory> Driven<M> {
         packet: &Packet<'_>,
         memory: &M,
     ) -> Result<(), DropReason> {
+        self.handle_packet_from(now, &SOURCE, packet, memory)
+    }
+
+    pub(crate) fn handle_packet_from(
+        &mut self,
+        now: Time,
+        from: &Source,
+        packet: &Packet<'_>,
+        memory: &M,
+    ) -> Result<(), DropReason> {
         let mut cx = Context { memory, receives: &mut self.receives };
-        self.protocol.handle_packet(now, &SOURCE, packet, &mut cx)
+        self.protocol.handle_packet(now, from, packet, &mut cx)
     }
 
     pub(crate) fn poll_transmit(&mut self, now: Time, memory: &M, out: &mut [u8]) -> Option<Transmit> {

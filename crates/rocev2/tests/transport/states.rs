@@ -141,6 +141,7 @@ fn malformed_requests_are_not_taken() {
             signaled: true,
             solicited: false,
             fence: false,
+            destination: None,
         };
         lone.qp.post_send(request)
     };
@@ -268,6 +269,7 @@ fn a_fence_waits_for_reads_and_atomics_and_for_nothing_else() {
             signaled: true,
             solicited: false,
             fence: true,
+            destination: None,
         };
         lone.qp.post_send(request).expect("there is room");
     };
@@ -351,6 +353,7 @@ fn a_send_gathers_and_a_receive_scatters_over_several_buffers() {
         signaled: true,
         solicited: false,
         fence: false,
+        destination: None,
     };
     lone.qp.post_send(request).expect("there is room");
     let sent: Vec<u8> = lone.sent().into_iter().flat_map(|out| out.payload).collect();

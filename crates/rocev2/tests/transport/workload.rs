@@ -228,6 +228,7 @@ impl Flow {
                         .then_some(immediate),
                     invalidated: invalidated.map(|region| peer.rkey(region)),
                     solicited,
+                    ..Completion::new(id, Status::Success, kind)
                 };
                 let filled = Slice { len: bytes, ..place };
                 let data = op.kind.is_send().then(|| (filled, data.clone()));
@@ -243,7 +244,16 @@ impl Flow {
             let id = index as u64;
             let buffers = source.scattered(&mut rng);
             sends.push(Planned {
-                request: SendRequest { id, operation, buffers, len, signaled, solicited, fence },
+                request: SendRequest {
+                    id,
+                    operation,
+                    buffers,
+                    len,
+                    signaled,
+                    solicited,
+                    fence,
+                    destination: None,
+                },
                 completion: Completion {
                     id,
                     status: Status::Success,
@@ -251,7 +261,7 @@ impl Flow {
                     len,
                     immediate: None,
                     invalidated: None,
-                    solicited: false,
+                    ..Completion::new(id, Status::Success, kind)
                 },
                 answer,
             });

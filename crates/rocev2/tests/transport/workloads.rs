@@ -132,6 +132,7 @@ fn a_counter_that_many_connections_add_to_counts_each_addition_once() {
                     signaled: true,
                     solicited: false,
                     fence: false,
+                    destination: None,
                 };
                 world.hosts[0].ends[pair].qp.post_send(request).expect("there is room");
             }

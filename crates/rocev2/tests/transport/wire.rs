@@ -112,8 +112,16 @@ fn only_what_completes_a_receive_request_is_solicited() {
     for (id, operation) in (0..).zip(operations) {
         let len = if matches!(operation, SendOperation::Atomic(..)) { 8 } else { 300 };
         let buffers = vec![lone.slice(0, len as usize)];
-        let request =
-            SendRequest { id, operation, buffers, len, signaled: true, solicited: true, fence: false };
+        let request = SendRequest {
+            id,
+            operation,
+            buffers,
+            len,
+            signaled: true,
+            solicited: true,
+            fence: false,
+            destination: None,
+        };
         lone.qp.post_send(request).expect("there is room");
     }
     let solicited: Vec<O> =
@@ -610,6 +618,7 @@ fn one_ack_answers_a_batch_that_was_drained_from_a_socket() {
                 signaled: true,
                 solicited: false,
                 fence: false,
+                destination: None,
             };
             world.hosts[0].ends[pair].qp.post_send(request).expect("there is room");
         }

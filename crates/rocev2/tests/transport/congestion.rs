@@ -64,6 +64,7 @@ fn measure(path: Path) -> Outcome {
             signaled: true,
             solicited: false,
             fence: false,
+            destination: None,
         };
         world.hosts[0].ends[pair].qp.post_send(request).expect("there is room");
         world.pump(0, pair);

@@ -6,20 +6,23 @@ use super::memory::Ram;
 use super::rng::Rng;
 use netem::{Link, LinkConfig};
 use rocev2::icrc::{self, PseudoHeader};
-use rocev2::transport::{Destination, DropReason, Limits, PacketKind, Transmit};
-use rocev2::wire::{Headers, Opcode, Operation, Packet};
+use rocev2::transport::{
+    Destination, DropReason, Limits, PacketKind, QueuePair, Source, Transmit, rc, uc, ud,
+};
+use rocev2::wire::{Headers, Opcode, Operation, Packet, Transport};
 use rocev2::work::{
-    AsyncEvent, Completion, Event, InitAttributes, PeerRights, ReceiveAttributes, SendAttributes, State,
-    Transition,
+    AddressId, AsyncEvent, Attributes, Completion, Event, InitAttributes, PeerRights, ReceiveAttributes,
+    SendAttributes, State, Transition,
 };
 use rocev2::{Mtu, Psn, Qpn, Time, UDP_PORT};
 use std::collections::HashMap;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 /// What a connection is made with, the same on both sides.
 #[derive(Clone, Debug)]
 pub(crate) struct Options {
+    pub(crate) transport: Transport,
     pub(crate) mtu: Mtu,
     pub(crate) limits: Limits,
     pub(crate) max_recv_requests: usize,
@@ -36,6 +39,7 @@ pub(crate) struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
+            transport: Transport::Rc,
             mtu: Mtu::B1024,
             limits: Limits { max_send_requests: 64, window: 160 << 10 },
             max_recv_requests: 64,
@@ -76,6 +80,7 @@ pub(crate) type Attacker = Box<dyn FnMut(&mut Vec<u8>)>;
 /// One end of a connection.
 pub(crate) struct End {
     pub(crate) qp: Driven<Ram>,
+    pub(crate) qpn: Qpn,
     pub(crate) done: Vec<Completion>,
     pub(crate) events: Vec<AsyncEvent>,
 }
@@ -97,6 +102,8 @@ pub(crate) struct World {
     /// By sender.
     pub(crate) links: [Link<Vec<u8>>; 2],
     pseudo: [PseudoHeader; 2],
+    /// The addresses of the hosts.
+    pub(crate) addresses: [IpAddr; 2],
     /// Whether an identification other than 0 means a corrupt packet (IPv4).
     v4: bool,
     receiving: Receiving,
@@ -115,12 +122,16 @@ impl World {
     pub(crate) fn new(config: LinkConfig, receiving: Receiving, seed: u64) -> Self {
         let mut rng = Rng::new(seed);
         let v4 = rng.percent(50);
-        let pseudo = if v4 {
+        let (pseudo, addresses) = if v4 {
             let [a, b] = [Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(192, 0, 2, 2)];
-            [PseudoHeader::v4(a, b, 0xc123, UDP_PORT), PseudoHeader::v4(b, a, 0xd456, UDP_PORT)]
+            let headers =
+                [PseudoHeader::v4(a, b, 0xc123, UDP_PORT), PseudoHeader::v4(b, a, 0xd456, UDP_PORT)];
+            (headers, [IpAddr::V4(a), IpAddr::V4(b)])
         } else {
             let [a, b] = [1, 2].map(|last| Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, last));
-            [PseudoHeader::v6(a, b, 0xc123, UDP_PORT), PseudoHeader::v6(b, a, 0xd456, UDP_PORT)]
+            let headers =
+                [PseudoHeader::v6(a, b, 0xc123, UDP_PORT), PseudoHeader::v6(b, a, 0xd456, UDP_PORT)];
+            (headers, [IpAddr::V6(a), IpAddr::V6(b)])
         };
         let host = || Host {
             ram: Ram::default(),
@@ -135,6 +146,7 @@ impl World {
             hosts: [host(), host()],
             links: [Link::new(config, rng.next()), Link::new(config, rng.next())],
             pseudo,
+            addresses,
             v4,
             receiving,
             alarm: None,
@@ -168,11 +180,12 @@ impl World {
             }
         });
         for host in 0..2 {
-            let mut qp = Driven::new(options.limits, options.max_recv_requests);
-            for transition in transitions(options, qpn[1 - host], psn[host], psn[1 - host]) {
-                qp.modify(transition).expect("the usual transitions");
+            let protocol = protocol(options, qpn[host]);
+            let mut qp = Driven::with(protocol, options.max_recv_requests);
+            for change in changes(options, qpn[1 - host], psn[host], psn[1 - host]) {
+                qp.set(change).expect("the usual transitions");
             }
-            self.hosts[host].ends.push(End { qp, done: Vec::new(), events: Vec::new() });
+            self.hosts[host].ends.push(End { qp, qpn: qpn[host], done: Vec::new(), events: Vec::new() });
             self.hosts[host].by_qpn.insert(qpn[host], index);
         }
         index
@@ -248,6 +261,8 @@ impl World {
     fn deliver(&mut self, host: usize, datagram: &[u8]) -> Option<usize> {
         let expected_id = self.v4.then_some(0);
         let verified = self.pseudo[1 - host].verify(0, datagram).ok().filter(|seen| seen.id == expected_id);
+        let (source, destination) = (self.addresses[1 - host], self.addresses[host]);
+        let from = Source { source, destination, traffic_class: None, hop_limit: Some(3) };
         let host = &mut self.hosts[host];
         let Some(verified) = verified else {
             host.corrupt += 1;
@@ -258,7 +273,7 @@ impl World {
             return None;
         };
         let index = *host.by_qpn.get(&packet.headers.bth.dest_qp)?;
-        if let Err(refusal) = host.ends[index].qp.handle_packet(self.now, &packet, &host.ram) {
+        if let Err(refusal) = host.ends[index].qp.handle_packet_from(self.now, &from, &packet, &host.ram) {
             *host.refused.entry(refusal).or_default() += 1;
         }
         Some(index)
@@ -336,7 +351,7 @@ impl World {
     /// What a failed assertion wants to say about a connection.
     pub(crate) fn describe(&self, index: usize) -> String {
         let end = |host: usize| {
-            let End { qp, done, events } = &self.hosts[host].ends[index];
+            let End { qp, done, events, .. } = &self.hosts[host].ends[index];
             format!(
                 "host {host}: {:?}\n  {events:?} {done:?}\n  timeout {:?}",
                 qp.snapshot(),
@@ -353,6 +368,35 @@ impl World {
     pub(crate) fn state(&self, host: usize, index: usize) -> State {
         self.hosts[host].ends[index].qp.state()
     }
+}
+
+/// The address handle that leads to the other host.
+pub(crate) const ADDRESS: AddressId = AddressId(0x77);
+
+/// A queue key that any program may send with.
+pub(crate) const QKEY: u32 = 0x1234_5678;
+
+pub(crate) fn protocol(options: &Options, own: Qpn) -> QueuePair<Ram> {
+    match options.transport {
+        Transport::Rc => QueuePair::Rc(rc::QueuePair::new(options.limits)),
+        Transport::Uc => QueuePair::Uc(uc::QueuePair::new(options.limits)),
+        Transport::Ud => QueuePair::Ud(ud::QueuePair::new(options.limits, own, options.mtu)),
+    }
+}
+
+/// RESET to RTS, for any transport.
+pub(crate) fn changes(options: &Options, peer_qpn: Qpn, sq_psn: Psn, rq_psn: Psn) -> [Attributes; 3] {
+    let mut changes = transitions(options, peer_qpn, sq_psn, rq_psn).map(Attributes::from);
+    if options.transport != Transport::Rc {
+        let [init, receive, send] = &mut changes;
+        (receive.max_dest_rd_atomic, receive.min_rnr_timer) = (None, None);
+        (send.timeout, send.retry_count, send.rnr_retry, send.max_rd_atomic) = (None, None, None, None);
+        if options.transport == Transport::Ud {
+            (init.rights, init.qkey) = (None, Some(QKEY));
+            (receive.path, receive.path_mtu, receive.peer_qpn, receive.rq_psn) = (false, None, None, None);
+        }
+    }
+    changes
 }
 
 /// RESET to RTS.
@@ -378,7 +422,7 @@ pub(crate) fn transitions(options: &Options, peer_qpn: Qpn, sq_psn: Psn, rq_psn:
 
 /// What a queue pair says of a packet that it has written is what the packet says.
 pub(crate) fn check_transmit(transmit: &Transmit, packet: &Packet<'_>) {
-    let Opcode::Known { operation, .. } = packet.headers.bth.opcode else {
+    let Opcode::Known { operation, transport } = packet.headers.bth.opcode else {
         panic!("only known packets are sent")
     };
     let kind = match operation {
@@ -388,5 +432,9 @@ pub(crate) fn check_transmit(transmit: &Transmit, packet: &Packet<'_>) {
         _ => PacketKind::ReadResponse,
     };
     assert_eq!((transmit.kind, transmit.psn), (kind, packet.headers.bth.psn));
-    assert_eq!(transmit.to, Destination::Path);
+    let to = match transport {
+        Transport::Ud => Destination::Address(ADDRESS),
+        _ => Destination::Path,
+    };
+    assert_eq!(transmit.to, to);
 }

@@ -99,8 +99,16 @@ fn carry(operation: SendOperation, len: u32, mtu: Mtu) -> [u64; 2] {
         qp
     });
     pairs[1].post_recv(RecvRequest { id: 1, buffers: (), len: len.into() }).expect("there is room");
-    let request =
-        SendRequest { id: 0, operation, buffers: (), len, signaled: true, solicited: false, fence: false };
+    let request = SendRequest {
+        id: 0,
+        operation,
+        buffers: (),
+        len,
+        signaled: true,
+        solicited: false,
+        fence: false,
+        destination: None,
+    };
     pairs[0].post_send(request).expect("there is room");
     let mut packets = [0; 2];
     let mut bytes = vec![0; Headers::MAX_LEN + mtu.bytes() as usize + 3];

@@ -163,8 +163,16 @@ fn each_refused_request_ends_both_sides_as_its_cause_demands() {
         ] {
             let buffers = vec![Slice { region: own, offset: 0, len: len as usize }];
             let signaled = id == 2;
-            let request =
-                SendRequest { id, operation, buffers, len, signaled, solicited: false, fence: false };
+            let request = SendRequest {
+                id,
+                operation,
+                buffers,
+                len,
+                signaled,
+                solicited: false,
+                fence: false,
+                destination: None,
+            };
             world.hosts[0].ends[pair].qp.post_send(request).expect("the request is taken");
         }
         world.pump(0, pair);
@@ -210,8 +218,16 @@ fn a_refusal_that_was_lost_is_told_again() {
     let own = world.hosts[0].ram.register(&mut Rng::new(1), 0, vec![1; 2000], Rights::LOCAL);
     for (id, operation) in [(0, SendOperation::Write(there)), (1, SendOperation::Write(unknown))] {
         let buffers = vec![Slice { region: own, offset: 0, len: 600 }];
-        let request =
-            SendRequest { id, operation, buffers, len: 600, signaled: true, solicited: false, fence: false };
+        let request = SendRequest {
+            id,
+            operation,
+            buffers,
+            len: 600,
+            signaled: true,
+            solicited: false,
+            fence: false,
+            destination: None,
+        };
         world.hosts[0].ends[pair].qp.post_send(request).expect("the request is taken");
     }
     world.pump(0, pair);
@@ -574,8 +590,16 @@ fn a_peer_that_vanishes_costs_the_oldest_request_and_flushes_the_rest() {
         let buffers = vec![Slice { region: own, offset: 0, len: 1000 }];
         let operation = SendOperation::Write(there);
         let signaled = id % 2 == 0;
-        let request =
-            SendRequest { id, operation, buffers, len: 1000, signaled, solicited: false, fence: false };
+        let request = SendRequest {
+            id,
+            operation,
+            buffers,
+            len: 1000,
+            signaled,
+            solicited: false,
+            fence: false,
+            destination: None,
+        };
         world.hosts[0].ends[pair].qp.post_send(request).expect("the request is taken");
         world.pump(0, pair);
     };
@@ -603,8 +627,16 @@ fn a_buffer_that_went_away_fails_its_request_after_the_earlier_ones_completed() 
     for id in [1, 2] {
         let buffers = vec![Slice { region: gone, offset: 0, len: 600 }];
         let operation = SendOperation::Write(Lone::REMOTE);
-        let request =
-            SendRequest { id, operation, buffers, len: 600, signaled: false, solicited: false, fence: false };
+        let request = SendRequest {
+            id,
+            operation,
+            buffers,
+            len: 600,
+            signaled: false,
+            solicited: false,
+            fence: false,
+            destination: None,
+        };
         lone.qp.post_send(request).expect("the request is taken");
     }
     // Two packets of the first request and one of the second leave; then the region goes away.
@@ -638,6 +670,7 @@ fn a_place_for_an_answer_that_may_not_be_written_fails_its_request() {
             signaled: false,
             solicited: false,
             fence: false,
+            destination: None,
         };
         lone.qp.post_send(request).expect("the request is taken");
         lone.post(2, SendOperation::Send, 1);

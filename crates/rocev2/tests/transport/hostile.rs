@@ -342,6 +342,7 @@ fn a_read_response_of_any_length_never_writes_beyond_its_buffer() {
                 signaled: true,
                 solicited: false,
                 fence: false,
+                destination: None,
             };
             lone.qp.post_send(request).expect("there is room");
             let _ = lone.sent();
