@@ -1,6 +1,6 @@
 //! The buffers of work requests, and memory as the protocol asks for it.
 
-use crate::memory::{Access, Fault, KeyTable, Origin, Region};
+use crate::memory::{Access, Fault, Invalidation, KeyTable, QueuePairId, Region, RemoteMemory};
 use rocev2::work::{AtomicOperation, LocalFault, Memory, RemoteFault, RemoteRight};
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -8,12 +8,28 @@ use std::sync::Arc;
 /// One piece of a scatter/gather list: bytes of a registered region, which it keeps alive.
 #[derive(Clone, Debug)]
 pub struct Element {
-    /// The region.
-    pub region: Arc<Region>,
-    /// The first byte's address, as the region counts.
-    pub va: u64,
-    /// How many bytes.
-    pub len: u32,
+    /// None if there was no region with the local key.
+    region: Option<Arc<Region>>,
+    va: u64,
+    len: u32,
+}
+
+impl Element {
+    /// `len` bytes at `va`, an address as the region counts.
+    #[must_use]
+    pub fn new(region: Arc<Region>, va: u64, len: u32) -> Self {
+        Self { region: Some(region), va, len }
+    }
+
+    /// `len` bytes at `va` of the region that `lkey` names in the domain of `keys`. If none has that key, a
+    /// request with this element completes with `LOC_PROT_ERR`.
+    pub(crate) fn by_lkey(keys: &KeyTable, lkey: u32, va: u64, len: u32) -> Self {
+        Self { region: keys.by_lkey(lkey).ok(), va, len }
+    }
+
+    fn region(&self) -> Result<&Region, LocalFault> {
+        self.region.as_deref().ok_or(LocalFault)
+    }
 }
 
 /// Where the bytes of a work request come from or go to.
@@ -74,22 +90,24 @@ impl Buffers {
     }
 }
 
-/// The memory of one protection domain, as a queue pair in it sees it.
-#[derive(Clone, Debug)]
+/// The memory of one protection domain, as one queue pair in it sees it.
+#[derive(Debug)]
 pub(crate) struct DomainMemory {
     keys: Arc<KeyTable>,
+    queue_pair: QueuePairId,
 }
 
-/// The peer's right to a range of a region, for the length of one message.
+/// The peer's right to a range of a region or window, for the length of one message.
 #[derive(Debug)]
 pub(crate) struct Grant {
-    region: Arc<Region>,
+    memory: RemoteMemory,
     va: u64,
 }
 
 impl DomainMemory {
+    /// As a new queue pair sees it.
     pub(crate) fn new(keys: Arc<KeyTable>) -> Self {
-        Self { keys }
+        Self { keys, queue_pair: QueuePairId::new() }
     }
 }
 
@@ -106,7 +124,7 @@ impl Memory for DomainMemory {
                 Ok(())
             }
             Buffers::List(list) => Buffers::pieces(list, offset, out.len(), |element, va, range| {
-                element.region.read(va, &mut out[range], Origin::Local).map_err(|_| LocalFault)
+                element.region()?.read(va, &mut out[range]).map_err(|_| LocalFault)
             }),
         }
     }
@@ -114,7 +132,7 @@ impl Memory for DomainMemory {
     fn scatter(&self, to: &Buffers, offset: u32, data: &[u8]) -> Result<(), LocalFault> {
         let Buffers::List(list) = to else { return Err(LocalFault) };
         Buffers::pieces(list, offset, data.len(), |element, va, range| {
-            element.region.write(va, &data[range], Origin::Local).map_err(|_| LocalFault)
+            element.region()?.write(va, &data[range]).map_err(|_| LocalFault)
         })
     }
 
@@ -124,31 +142,31 @@ impl Memory for DomainMemory {
             RemoteRight::Write => Access::REMOTE_WRITE,
             RemoteRight::Atomic => Access::REMOTE_ATOMIC,
         };
-        let region = self.keys.by_rkey(rkey).map_err(refuse)?;
-        region.check(va, len.into(), needed).map_err(refuse)?;
-        Ok(Grant { region, va })
+        let memory = self.keys.by_rkey(rkey).map_err(refuse)?;
+        memory.check(self.queue_pair, va, len.into(), needed).map_err(refuse)?;
+        Ok(Grant { memory, va })
     }
 
     fn read(&self, grant: &Grant, offset: u32, out: &mut [u8]) -> Result<(), RemoteFault> {
-        grant.region.read(grant.va.wrapping_add(offset.into()), out, Origin::Remote).map_err(refuse)
+        grant.memory.read(grant.va.wrapping_add(offset.into()), out).map_err(refuse)
     }
 
     fn write(&self, grant: &Grant, offset: u32, data: &[u8]) -> Result<(), RemoteFault> {
-        grant.region.write(grant.va.wrapping_add(offset.into()), data, Origin::Remote).map_err(refuse)
+        grant.memory.write(grant.va.wrapping_add(offset.into()), data).map_err(refuse)
     }
 
     fn atomic(&self, grant: &Grant, operation: AtomicOperation) -> Result<u64, RemoteFault> {
         match operation {
             AtomicOperation::CompareSwap { compare, swap } => {
-                grant.region.compare_swap(grant.va, compare, swap)
+                grant.memory.compare_swap(grant.va, compare, swap)
             }
-            AtomicOperation::FetchAdd { add } => grant.region.fetch_add(grant.va, add),
+            AtomicOperation::FetchAdd { add } => grant.memory.fetch_add(grant.va, add),
         }
         .map_err(refuse)
     }
 
     fn invalidate(&self, rkey: u32) -> Result<(), RemoteFault> {
-        self.keys.invalidate(rkey).map_err(refuse)
+        self.keys.invalidate(rkey, Invalidation::Peer(self.queue_pair)).map_err(refuse)
     }
 }
 

@@ -7,7 +7,7 @@ use crate::domain::ProtectionDomain;
 use crate::error::DeviceError;
 use crate::events::{DeviceEvent, EventQueue};
 use crate::helper::{self, Waker};
-use crate::memory::{KeySpace, KeyTable};
+use crate::memory::{KeyLimits, KeySpace, KeyTable};
 use crate::net::{self, Gid, Socket};
 use crate::port::Port;
 use crate::queue_pair::Surroundings;
@@ -45,6 +45,8 @@ pub struct Attributes {
     pub max_cqe: usize,
     /// Memory regions at a time.
     pub max_mr: usize,
+    /// Memory windows at a time.
+    pub max_mw: usize,
     /// Bytes of a message.
     pub max_message: u32,
     /// Reads and atomics of one queue pair under way at a time, in each direction.
@@ -59,6 +61,7 @@ pub const ATTRIBUTES: Attributes = Attributes {
     max_inline: 1024,
     max_cqe: 1 << 22,
     max_mr: 1 << 20,
+    max_mw: 1 << 20,
     max_message: work::MAX_MESSAGE,
     max_rd_atomic: work::MAX_RD_ATOMIC,
 };
@@ -262,7 +265,10 @@ impl Device {
             config,
             addresses: Mutex::new(addresses),
             ports: RwLock::default(),
-            keys: Arc::new(KeySpace::new(ATTRIBUTES.max_mr)),
+            keys: Arc::new(KeySpace::new(KeyLimits {
+                regions: ATTRIBUTES.max_mr,
+                windows: ATTRIBUTES.max_mw,
+            })),
             table: QueueTable::default(),
             surroundings,
             next_queue: AtomicU64::new(0),

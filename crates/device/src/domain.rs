@@ -1,10 +1,12 @@
-//! Protection domains and memory regions.
+//! Protection domains.
 
 use crate::buffers::DomainMemory;
 use crate::device::{ATTRIBUTES, Inner, within};
-use crate::memory::{Access, KeyTable, Mapping, Region, Registration};
+use crate::memory::{Access, Backing, Base, KeyTable, Mapping, Registration, WindowType};
 use crate::queue_pair::QueuePairCore;
-use crate::{CompletionQueue, DeviceError, QueuePair};
+use crate::{CompletionQueue, DeviceError, Element, MemoryRegion, MemoryWindow, QueuePair};
+#[cfg(target_os = "linux")]
+use crate::{ForeignRegion, memory::Foreign};
 use rocev2::transport::{Limits, QueuePair as Protocol, rc};
 use rocev2::work::ReceiveQueue;
 use std::sync::Arc;
@@ -24,15 +26,58 @@ impl ProtectionDomain {
         Self { inner, keys }
     }
 
-    /// Allocates and registers `len` zeroed bytes.
+    /// Its regions and windows.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn keys(&self) -> &Arc<KeyTable> {
+        &self.keys
+    }
+
+    /// Allocates and registers `len` zeroed bytes; there may be none.
+    ///
+    /// Peers name them by addresses that begin at random, or at 0 ([`Access::ZERO_BASED`]): neither they nor who
+    /// reads the packets learn where things lie in this process.
     ///
     /// # Errors
     /// No memory, too many regions, or rights that contradict each other.
     pub fn register(&self, len: usize, access: Access) -> Result<MemoryRegion, DeviceError> {
         let mapping = Arc::new(Mapping::new(len)?);
-        let registration = Registration { mapping, offset: 0, len, access, invalidatable: false };
-        let region = self.keys.register(registration)?;
-        Ok(MemoryRegion { region, keys: Arc::clone(&self.keys) })
+        let backing = Backing::Own(Arc::clone(&mapping));
+        let region = self.keys.register(Registration { backing, base: Base::Random, access })?;
+        Ok(MemoryRegion::new(mapping, region, Arc::clone(&self.keys)))
+    }
+
+    /// Registers memory that the program owns, whose first byte peers and work requests name by `base`.
+    ///
+    /// The program may unmap it, truncate the file behind it or protect it while it is registered: requests that
+    /// come upon that end with an error.
+    ///
+    /// # Errors
+    /// There are too many regions, or the rights contradict each other.
+    #[cfg(target_os = "linux")]
+    pub fn register_foreign(
+        &self,
+        memory: Foreign,
+        base: Base,
+        access: Access,
+    ) -> Result<ForeignRegion, DeviceError> {
+        let backing = Backing::Foreign(Arc::new(memory));
+        let region = self.keys.register(Registration { backing, base, access })?;
+        Ok(ForeignRegion::new(region, base, Arc::clone(&self.keys)))
+    }
+
+    /// Allocates a memory window, bound to nothing.
+    ///
+    /// # Errors
+    /// There are too many.
+    pub fn window(&self, kind: WindowType) -> Result<MemoryWindow, DeviceError> {
+        Ok(MemoryWindow::new(self.keys.window(kind)?, Arc::clone(&self.keys)))
+    }
+
+    /// `len` bytes at `va` of the region that `lkey` names, for a work request of a queue pair of this domain. If
+    /// none has that key, or they reach outside, the request completes with `LOC_PROT_ERR`.
+    #[must_use]
+    pub fn element(&self, lkey: u32, va: u64, len: u32) -> Element {
+        Element::by_lkey(&self.keys, lkey, va, len)
     }
 
     /// A queue pair of a reliable connection, in the RESET state.
@@ -74,33 +119,5 @@ impl ProtectionDomain {
 impl core::fmt::Debug for ProtectionDomain {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.debug_struct("ProtectionDomain").field("regions", &self.keys.len()).finish_non_exhaustive()
-    }
-}
-
-/// A registered memory region with its memory. Dropping it deregisters it; the memory itself lives as long as
-/// a work request that names it.
-pub struct MemoryRegion {
-    region: Arc<Region>,
-    keys: Arc<KeyTable>,
-}
-
-impl MemoryRegion {
-    /// The region.
-    #[must_use]
-    pub fn region(&self) -> &Arc<Region> {
-        &self.region
-    }
-}
-
-impl Drop for MemoryRegion {
-    fn drop(&mut self) {
-        // It fails only where a peer has invalidated the region before.
-        let _ = self.keys.deregister(&self.region);
-    }
-}
-
-impl core::fmt::Debug for MemoryRegion {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("MemoryRegion").field("len", &self.region.len()).finish_non_exhaustive()
     }
 }

@@ -1,6 +1,8 @@
 //! What can go wrong on the embedded device.
 
-use crate::memory::{MappingError, RegisterError};
+#[cfg(target_os = "linux")]
+use crate::memory::ForeignError;
+use crate::memory::{DeregisterError, KeyError, MappingError, RegisterError};
 use crate::net::{BindError, InterfacesError};
 use rocev2::Mtu;
 use std::io;
@@ -42,6 +44,16 @@ pub enum DeviceError {
     /// The region couldn't be registered.
     #[error(transparent)]
     Register(#[from] RegisterError),
+    /// The program's memory can't be registered.
+    #[cfg(target_os = "linux")]
+    #[error(transparent)]
+    Foreign(#[from] ForeignError),
+    /// The region couldn't be deregistered.
+    #[error(transparent)]
+    Deregister(#[from] DeregisterError),
+    /// There is no memory window, or no key for it.
+    #[error(transparent)]
+    Window(#[from] KeyError),
     /// A limit of the device.
     #[error("{what}: {asked} was asked for, the device has at most {limit}")]
     Limit {

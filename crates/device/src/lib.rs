@@ -8,7 +8,7 @@
 //! | module | what it holds |
 //! |---|---|
 //! | `device` | the device: addresses, limits, what its objects share |
-//! | `domain`, `buffers`, [`memory`] | protection domains, regions, keys; all memory that peers may write |
+//! | `domain`, `memory_region`, `memory_window`, `buffers`, [`memory`] | protection domains, regions, keys; all memory that peers may write |
 //! | `queue_pair`, `queue_table` | queue pairs, by random number |
 //! | `completion_queue`, `channel`, `events` | what programs wait for |
 //! | `port`, [`net`] | sockets, addresses, GIDs; from datagram to queue pair |
@@ -32,6 +32,8 @@ mod error;
 mod events;
 mod helper;
 pub mod memory;
+mod memory_region;
+mod memory_window;
 pub mod net;
 mod port;
 mod queue_pair;
@@ -41,9 +43,13 @@ pub use buffers::{Buffers, Element};
 pub use channel::CompletionChannel;
 pub use completion_queue::{Arm, CompletionQueue, Overflow, WorkCompletion};
 pub use device::{ATTRIBUTES, Attributes, Config, Device, GidEntry};
-pub use domain::{MemoryRegion, ProtectionDomain};
+pub use domain::ProtectionDomain;
 pub use error::DeviceError;
 pub use events::DeviceEvent;
+pub use memory_region::MemoryRegion;
+#[cfg(target_os = "linux")]
+pub use memory_region::{ForeignRegion, Reregistration};
+pub use memory_window::MemoryWindow;
 pub use net::Gid;
 pub use queue_pair::{PathAttributes, QueuePair};
 

@@ -2,48 +2,37 @@
 #![allow(unsafe_code)]
 
 use core::fmt;
+use core::num::NonZero;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::io;
 
 use super::copy;
 
+/// Where a mapping without bytes lies: as aligned as any.
+const NOWHERE: NonZero<usize> = NonZero::new(4096).unwrap();
+
 /// A range of memory that peers, other threads and the application may read and write at the same time.
 ///
-/// Bytes are copied in and out, and atomics work on them in place; no Rust reference to a byte that somebody
+/// Its memory is its own. Bytes are copied in and out, and atomics work on them in place; no Rust reference to a byte that somebody
 /// else may write is ever made. Bytes that nobody else can reach for a while may be [lent](Self::lend_mut)
 /// as a slice. A mapping is held by an [`Arc`](std::sync::Arc), one for each region over it, and is freed
 /// with the last.
 pub struct Mapping {
     start: NonNull<u8>,
     len: usize,
-    owner: Owner,
 }
 
-#[derive(Debug)]
-enum Owner {
-    /// `munmap` when dropped.
-    Us,
-    /// Memory that somebody else frees.
-    Caller,
-}
-
-/// No memory could be had.
+/// The system refused memory.
 #[derive(Debug, thiserror::Error)]
-pub enum MappingError {
-    /// Zero bytes were asked for.
-    #[error("a mapping needs at least one byte")]
-    Empty,
-    /// The system refused.
-    #[error(
-        "cannot map {len} bytes of memory: {source}; ask for less, or raise the limit (ulimit -v, cgroup memory.max)"
-    )]
-    System {
-        /// Bytes asked for.
-        len: usize,
-        /// What `mmap` said.
-        source: io::Error,
-    },
+#[error(
+    "cannot map {len} bytes of memory: {source}; ask for less, or raise the limit (ulimit -v, cgroup memory.max)"
+)]
+pub struct MappingError {
+    /// Bytes asked for.
+    pub len: usize,
+    /// What `mmap` said.
+    pub source: io::Error,
 }
 
 /// An offset and length that reach outside a mapping, or an offset that is not aligned for an atomic access.
@@ -73,46 +62,39 @@ unsafe impl Send for Mapping {}
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
-    /// `len` zeroed bytes of anonymous memory, page-aligned.
+    /// `len` zeroed bytes of anonymous memory, page-aligned. A mapping may have none.
     ///
     /// # Errors
-    /// [`MappingError`] if `len` is 0 or the system has no such memory.
+    /// [`MappingError`] if the system has no such memory.
     pub fn new(len: usize) -> Result<Self, MappingError> {
         if len == 0 {
-            return Err(MappingError::Empty);
+            return Ok(Self { start: NonNull::without_provenance(NOWHERE), len });
         }
         let protection = libc::PROT_READ | libc::PROT_WRITE;
         let kind = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
         // SAFETY: a new anonymous mapping at an address of the system's choice touches no memory that is in use.
         let start = unsafe { libc::mmap(core::ptr::null_mut(), len, protection, kind, -1, 0) };
-        let failed = || MappingError::System { len, source: io::Error::last_os_error() };
+        let failed = || MappingError { len, source: io::Error::last_os_error() };
         if start == libc::MAP_FAILED {
             return Err(failed());
         }
         let start = NonNull::new(start.cast()).ok_or_else(failed)?;
-        Ok(Self { start, len, owner: Owner::Us })
-    }
-
-    /// Memory that the caller owns and frees.
-    ///
-    /// # Safety
-    /// Until this value is dropped (that is: until no region over it is left and no [`Arc`](std::sync::Arc)
-    /// to it), `len` bytes from `start` must stay valid for reads and writes, and no Rust reference to them
-    /// may exist. Code that isn't Rust may read and write them as it likes; Rust code only by accesses that
-    /// may race.
-    #[must_use]
-    pub unsafe fn from_raw(start: NonNull<u8>, len: usize) -> Self {
-        Self { start, len, owner: Owner::Caller }
+        Ok(Self { start, len })
     }
 
     /// The number of bytes.
     #[must_use]
-    #[expect(clippy::len_without_is_empty, reason = "a mapping that is made here has at least one byte")]
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// The address of the first byte, as peers name it.
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The address of the first byte.
     #[must_use]
     pub fn address(&self) -> u64 {
         self.start.addr().get() as u64
@@ -204,8 +186,7 @@ impl Mapping {
     ///   one meanwhile: a window can't be bound to such a region either;
     /// - no work request that may write them (a receive, a READ, an atomic) is outstanding: a device lets go of a
     ///   request's memory when it completes, or when its queue pair has been destroyed;
-    /// - the holder of the slice is the only one who may post, write or lend them mutably;
-    /// - the mapping was made by [`new`](Self::new), or what its owner promised covers this.
+    /// - the holder of the slice is the only one who may post, write or lend them mutably.
     ///
     /// # Errors
     /// [`OutOfBounds::Range`].
@@ -242,20 +223,18 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        match self.owner {
-            Owner::Us => {
-                // SAFETY: `new` mapped exactly this range, and nothing borrows it any more.
-                let result = unsafe { libc::munmap(self.start.as_ptr().cast(), self.len) };
-                debug_assert_eq!(result, 0, "munmap: {}", io::Error::last_os_error());
-            }
-            Owner::Caller => {}
+        if self.len == 0 {
+            return;
         }
+        // SAFETY: `new` mapped exactly this range, and nothing borrows it any more.
+        let result = unsafe { libc::munmap(self.start.as_ptr().cast(), self.len) };
+        debug_assert_eq!(result, 0, "munmap: {}", io::Error::last_os_error());
     }
 }
 
 impl fmt::Debug for Mapping {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Mapping").field("len", &self.len).field("owner", &self.owner).finish_non_exhaustive()
+        f.debug_struct("Mapping").field("len", &self.len).finish_non_exhaustive()
     }
 }
 

@@ -1,219 +1,173 @@
-//! Memory regions: a part of a mapping, with rights and a time at which they end.
+//! Memory regions: some memory, with rights and a time at which they end.
 
 use core::fmt;
-use core::mem;
-use core::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use core::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
-use super::keys::Key;
-use super::{Access, Fault, Mapping, OutOfBounds};
-
-/// On whose behalf a region is accessed: it decides which right is needed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Origin {
-    /// A work request of this process: gather needs no right, scatter needs [`Access::LOCAL_WRITE`].
-    Local,
-    /// A peer's request: [`Access::REMOTE_READ`] or [`Access::REMOTE_WRITE`].
-    Remote,
-}
+use super::key::RegionKeys;
+use super::{Access, Backing, Fault};
 
 /// A registered memory region.
 ///
-/// Addresses (`va`) are those that peers and work requests name: real ones, or counted from 0 where the
-/// region is [`Access::ZERO_BASED`]. Every access checks revocation, rights and bounds; an access that is
-/// refused has touched no byte.
+/// Addresses (`va`) are those that peers and work requests name: they count from the region's
+/// [base](super::Base). Every access checks revocation, rights and bounds; an access that is refused has touched
+/// no byte, unless memory of the program has [vanished](Fault::Vanished).
 pub struct Region {
-    mapping: Arc<Mapping>,
-    /// Where the region begins in the mapping.
-    offset: usize,
-    len: usize,
-    /// The address of the first byte, as peers name it.
-    addr: u64,
-    access: Access,
-    invalidatable: bool,
-    lkey: Key,
-    rkey: Key,
+    backing: Backing,
+    bounds: Bounds,
+    keys: RegionKeys,
+    /// Windows bound to it. Changes under the write lock of the table that has the region.
+    windows: AtomicUsize,
     /// Read-locked by each access for as long as it lasts, so that `revoke` can wait for those under way:
     /// what follows may free or reuse the memory.
     revoked: RwLock<bool>,
 }
 
-/// What [`KeyTable::register`](super::KeyTable::register) makes a region from; bounds and rights are checked there.
-pub(super) struct Parts {
-    pub(super) mapping: Arc<Mapping>,
-    pub(super) offset: usize,
+/// The addresses of a region or window, and what may be done there.
+#[derive(Clone, Copy)]
+pub(super) struct Bounds {
+    /// The address of the first byte, as peers and work requests name it.
+    pub(super) base: u64,
     pub(super) len: usize,
     pub(super) access: Access,
-    pub(super) invalidatable: bool,
-    pub(super) lkey: Key,
-    pub(super) rkey: Key,
+}
+
+/// A region that isn't revoked as long as this lives.
+pub(super) struct Entered<'a> {
+    region: &'a Region,
+    _not_revoked: RwLockReadGuard<'a, bool>,
 }
 
 impl Region {
-    pub(super) fn new(parts: Parts) -> Self {
-        let Parts { mapping, offset, len, access, invalidatable, lkey, rkey } = parts;
-        let addr = if access.contains(Access::ZERO_BASED) { 0 } else { mapping.address() + offset as u64 };
-        Self { mapping, offset, len, addr, access, invalidatable, lkey, rkey, revoked: RwLock::new(false) }
+    /// A region of all of that memory, which is as long as the bounds are.
+    pub(super) fn new(backing: Backing, bounds: Bounds, keys: RegionKeys) -> Self {
+        Self { backing, bounds, keys, windows: AtomicUsize::new(0), revoked: RwLock::new(false) }
     }
 
-    /// The address of the first byte: 0 for a zero-based region.
+    /// The address of the first byte, as peers and work requests name it.
     #[must_use]
     pub fn addr(&self) -> u64 {
-        self.addr
+        self.bounds.base
     }
 
-    /// The number of bytes, at least 1.
+    /// The number of bytes.
     #[must_use]
-    #[expect(clippy::len_without_is_empty, reason = "no region is empty")]
     pub fn len(&self) -> usize {
-        self.len
+        self.bounds.len
+    }
+
+    /// Whether it has no byte.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     /// The rights it was registered with.
     #[must_use]
     pub fn access(&self) -> Access {
-        self.access
+        self.bounds.access
     }
 
     /// The key that work requests of this process name it by. It never travels.
     #[must_use]
     pub fn lkey(&self) -> u32 {
-        self.lkey.get()
+        self.keys.lkey.get()
     }
 
     /// The key that peers name it by. Whoever has it, an address and a connection has the region: don't log it.
     #[must_use]
     pub fn rkey(&self) -> u32 {
-        self.rkey.get()
+        self.keys.rkey.get()
     }
 
-    /// The memory it is a part of.
+    /// Its memory.
     #[must_use]
-    pub fn mapping(&self) -> &Arc<Mapping> {
-        &self.mapping
+    pub fn backing(&self) -> &Backing {
+        &self.backing
     }
 
-    /// Whether a peer may end it by SEND with invalidate.
-    #[must_use]
-    pub fn is_invalidatable(&self) -> bool {
-        self.invalidatable
-    }
-
-    /// Whether it has been deregistered or invalidated.
+    /// Whether it has been deregistered.
     #[must_use]
     pub fn is_revoked(&self) -> bool {
         *self.revoked.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether `len` bytes at `va` may be accessed with the rights `needed`.
+    /// Fills `out` with the bytes at `va`, for a work request of this process. That needs no right.
     ///
     /// # Errors
-    /// The [`Fault`], looked for in the order revoked, rights, range.
-    pub fn check(&self, va: u64, len: u64, needed: Access) -> Result<(), Fault> {
-        let _entered = self.enter()?;
-        let len = usize::try_from(len).map_err(|_| Fault::OutOfRange)?;
-        self.locate(va, len, needed).map(|_| ())
+    /// A [`Fault`].
+    pub fn read(&self, va: u64, out: &mut [u8]) -> Result<(), Fault> {
+        let entered = self.enter()?;
+        let offset = self.bounds.locate(va, out.len(), Access::empty())?;
+        entered.read(offset, out)
     }
 
-    /// Fills `out` with the bytes at `va`.
+    /// Copies `bytes` to `va`, the last byte last and with release ordering, for a work request of this process.
+    /// That needs [`Access::LOCAL_WRITE`].
     ///
     /// # Errors
-    /// A [`Fault`]; then `out` is as it was.
-    pub fn read(&self, va: u64, out: &mut [u8], origin: Origin) -> Result<(), Fault> {
-        let needed = match origin {
-            Origin::Local => Access::empty(),
-            Origin::Remote => Access::REMOTE_READ,
-        };
-        let _entered = self.enter()?;
-        let offset = self.locate(va, out.len(), needed)?;
-        Ok(self.mapping.read(offset, out)?)
+    /// A [`Fault`].
+    pub fn write(&self, va: u64, bytes: &[u8]) -> Result<(), Fault> {
+        let entered = self.enter()?;
+        let offset = self.bounds.locate(va, bytes.len(), Access::LOCAL_WRITE)?;
+        entered.write(offset, bytes)
     }
 
-    /// Copies `bytes` to `va`, the last byte last and with release ordering.
-    ///
-    /// # Errors
-    /// A [`Fault`]; then nothing was written.
-    pub fn write(&self, va: u64, bytes: &[u8], origin: Origin) -> Result<(), Fault> {
-        let needed = match origin {
-            Origin::Local => Access::LOCAL_WRITE,
-            Origin::Remote => Access::REMOTE_WRITE,
-        };
-        let _entered = self.enter()?;
-        let offset = self.locate(va, bytes.len(), needed)?;
-        Ok(self.mapping.write(offset, bytes)?)
+    pub(super) fn bounds(&self) -> Bounds {
+        self.bounds
     }
 
-    /// A peer's COMPARE_SWAP of the eight bytes at `va`, as a number in the host's byte order: stores `swap`
-    /// where it finds `compare`, and returns what it found. It is atomic to this process too, not only among
-    /// peers.
-    ///
-    /// # Errors
-    /// A [`Fault`]; then nothing was written.
-    pub fn compare_swap(&self, va: u64, compare: u64, swap: u64) -> Result<u64, Fault> {
-        let _entered = self.enter()?;
-        let offset = self.locate_atomic(va)?;
-        let found = self.mapping.atomic_u64(offset)?.compare_exchange(
-            compare,
-            swap,
-            Ordering::SeqCst,
-            Ordering::SeqCst,
-        );
-        Ok(found.unwrap_or_else(|other| other))
+    /// Windows bound to it.
+    pub(super) fn windows(&self) -> &AtomicUsize {
+        &self.windows
     }
 
-    /// A peer's FETCH_ADD on the eight bytes at `va`, as a number in the host's byte order: adds `add`,
-    /// around 2^64, and returns what was there before. It is atomic to this process too, not only among
-    /// peers.
-    ///
-    /// # Errors
-    /// A [`Fault`]; then nothing was written.
-    pub fn fetch_add(&self, va: u64, add: u64) -> Result<u64, Fault> {
-        let _entered = self.enter()?;
-        let offset = self.locate_atomic(va)?;
-        Ok(self.mapping.atomic_u64(offset)?.fetch_add(add, Ordering::SeqCst))
-    }
-
-    /// Ends every right at once; false if that had been done before. When this returns, no access is under
-    /// way any more.
-    pub(super) fn revoke(&self) -> bool {
-        !mem::replace(&mut *self.revoked.write().unwrap_or_else(PoisonError::into_inner), true)
+    /// Ends every right at once. When this returns, no access is under way any more.
+    pub(super) fn revoke(&self) {
+        *self.revoked.write().unwrap_or_else(PoisonError::into_inner) = true;
     }
 
     /// Keeps the region from being revoked while the guard lives.
-    fn enter(&self) -> Result<RwLockReadGuard<'_, bool>, Fault> {
+    pub(super) fn enter(&self) -> Result<Entered<'_>, Fault> {
         let revoked = self.revoked.read().unwrap_or_else(PoisonError::into_inner);
-        if *revoked { Err(Fault::Revoked) } else { Ok(revoked) }
+        if *revoked { Err(Fault::Revoked) } else { Ok(Entered { region: self, _not_revoked: revoked }) }
+    }
+}
+
+/// Accesses at an offset from the region's first byte, which the caller has located in its bounds.
+impl Entered<'_> {
+    pub(super) fn read(&self, offset: usize, out: &mut [u8]) -> Result<(), Fault> {
+        self.region.backing.read(offset, out)
     }
 
-    /// The offset in the mapping of `len` bytes at `va`, if they may be accessed so.
-    fn locate(&self, va: u64, len: usize, needed: Access) -> Result<usize, Fault> {
+    pub(super) fn write(&self, offset: usize, bytes: &[u8]) -> Result<(), Fault> {
+        self.region.backing.write(offset, bytes)
+    }
+
+    pub(super) fn compare_swap(&self, offset: usize, compare: u64, swap: u64) -> Result<u64, Fault> {
+        self.region.backing.compare_swap(offset, compare, swap)
+    }
+
+    pub(super) fn fetch_add(&self, offset: usize, add: u64) -> Result<u64, Fault> {
+        self.region.backing.fetch_add(offset, add)
+    }
+}
+
+impl Bounds {
+    /// The offset of `len` bytes at `va` from the first byte, if they may be accessed so.
+    pub(super) fn locate(&self, va: u64, len: usize, needed: Access) -> Result<usize, Fault> {
         let missing = needed.difference(self.access);
         if !missing.is_empty() {
             return Err(Fault::NotPermitted(missing));
         }
         // Only subtractions that are known to fit: `va + len` may wrap, and a peer chooses both.
         let start = va
-            .checked_sub(self.addr)
+            .checked_sub(self.base)
             .and_then(|start| usize::try_from(start).ok())
             .ok_or(Fault::OutOfRange)?;
         match self.len.checked_sub(start) {
-            Some(room) if len <= room => Ok(self.offset + start),
+            Some(room) if len <= room => Ok(start),
             _ => Err(Fault::OutOfRange),
-        }
-    }
-
-    fn locate_atomic(&self, va: u64) -> Result<usize, Fault> {
-        let offset = self.locate(va, size_of::<u64>(), Access::REMOTE_ATOMIC)?;
-        // The address a peer names must be aligned (IBA 9.4.5); that the memory is aligned too, `Mapping` checks.
-        if va.is_multiple_of(size_of::<u64>() as u64) { Ok(offset) } else { Err(Fault::Misaligned) }
-    }
-}
-
-impl From<OutOfBounds> for Fault {
-    fn from(error: OutOfBounds) -> Self {
-        match error {
-            OutOfBounds::Range { .. } => Self::OutOfRange,
-            OutOfBounds::Misaligned { .. } => Self::Misaligned,
         }
     }
 }
@@ -222,9 +176,9 @@ impl fmt::Debug for Region {
     /// Without its keys.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Region")
-            .field("len", &self.len)
-            .field("access", &self.access)
-            .field("invalidatable", &self.invalidatable)
+            .field("len", &self.len())
+            .field("access", &self.access())
+            .field("windows", &self.windows.load(Ordering::Relaxed))
             .field("revoked", &self.is_revoked())
             .finish_non_exhaustive()
     }

@@ -70,7 +70,7 @@ impl End {
     fn buffers(&self, len: u32) -> Buffers {
         let region = Arc::clone(self.memory.region());
         let va = region.addr();
-        Buffers::List(smallvec![Element { region, va, len }])
+        Buffers::List(smallvec![Element::new(region, va, len)])
     }
 
     /// Carries out a request of so many bytes.

@@ -27,6 +27,7 @@ const ATTRIBUTES: Attributes = {
         max_inline,
         max_cqe,
         max_mr,
+        max_mw: _,
         max_message,
         max_rd_atomic,
     } = rocev2_device::ATTRIBUTES;
@@ -137,7 +138,7 @@ pub(crate) struct MemoryRegion(rocev2_device::MemoryRegion);
 
 impl MemoryRegion {
     pub(super) fn mapping(&self) -> &Mapping {
-        self.0.region().mapping()
+        self.0.mapping()
     }
 
     pub(super) fn access(&self) -> Access {
@@ -304,7 +305,7 @@ fn list<'a>(elements: impl Iterator<Item = Element<'a>>) -> Result<Buffers, Post
         let own = element.region.embedded().map_err(|_| PostReason::OtherDevice)?;
         let region = Arc::clone(own.0.region());
         let va = region.addr().wrapping_add(element.offset);
-        Ok(rocev2_device::Element { region, va, len: element.len })
+        Ok(rocev2_device::Element::new(region, va, element.len))
     };
     Ok(Buffers::List(elements.map(element).collect::<Result<_, PostReason>>()?))
 }

@@ -59,7 +59,7 @@ pub(super) unsafe fn load_new(dst: &mut [MaybeUninit<u8>], src: *const u8) {
 
 /// The size of the largest aligned word, 1, 2, 4 or 8 bytes, that ends at `end` and belongs to a copy of
 /// `len` bytes (not 0).
-fn last_word(end: *const u8, len: usize) -> usize {
+pub(super) fn last_word(end: *const u8, len: usize) -> usize {
     1 << end.addr().trailing_zeros().min(len.ilog2()).min(3)
 }
 
