@@ -2,6 +2,8 @@
 
 #[allow(dead_code, reason = "each test program uses a part of it")]
 mod common;
+#[path = "operations/transports.rs"]
+mod transports;
 
 use common::{PATIENCE, Setup, connect, connect_with, pattern};
 use rdma_verbs::{
