@@ -111,17 +111,13 @@ pub(super) fn vector(context: &Context, own: &GidEntry, peer: &Place) -> Result<
 fn check_udp(own: &GidEntry, peer: &Place) -> Result<(), String> {
     let (address, gid_port) = peer.gid.endpoint().map_err(|error| error.to_string())?;
     if own.address.is_some_and(|own| own.is_ipv4() != address.is_ipv4()) {
-        return Err(
-            "one is IPv4, the other IPv6; choose a GID of the same family: --device NAME:PORT:GID_INDEX"
-                .into(),
-        );
+        return Err("one is IPv4, the other IPv6".into());
     }
     let port = peer.udp_port.unwrap_or(gid_port);
     if port != UDP_PORT {
         return Err(format!(
-            "the peer's embedded device receives on UDP port {port}, and this device sends to {UDP_PORT} \
-             only; on the peer's host end what uses UDP port {UDP_PORT} there, or let it use an address of \
-             its own: --device embedded:ADDR"
+            "the peer's embedded device receives on UDP port {port}, and this device sends to {UDP_PORT} only: \
+             something else uses UDP port {UDP_PORT} at the peer's address"
         ));
     }
     Ok(())

@@ -184,8 +184,7 @@ impl QueuePair {
                     own: own.to_string(),
                     peer: peer.gid,
                     reason: format!(
-                        "no way there was found ({source}); see `ip route get`, `ping` and the neighbour \
-                         table, or choose another GID: --device NAME:PORT:GID_INDEX"
+                        "no way there was found ({source}); see `ip route get`, `ping` and the neighbour table"
                     )
                     .into(),
                 }
