@@ -2,7 +2,7 @@
 
 use crate::channel::CompletionChannel;
 use crate::in_flight::{InFlight, Receives};
-use crate::provider::{self, Ended};
+use crate::provider::{self, Ended, Source};
 use crate::request::{Released, Slices};
 use crate::status::Status;
 use crate::{Device, Error, Slice};
@@ -38,6 +38,8 @@ pub struct Completion {
     pub immediate: Option<u32>,
     /// The remote key that the message withdrew.
     pub invalidated: Option<u32>,
+    /// Where a datagram came from.
+    pub source: Option<Source>,
     /// The request's slices.
     pub slices: Slices,
     /// Unsignaled requests before it that are done with it.
@@ -83,6 +85,16 @@ impl CompletionQueue {
 
     pub(crate) fn attach(&self, qpn: Qpn, in_flight: &Arc<InFlight>) {
         lock(&self.attached).queue_pairs.insert(qpn, Arc::clone(in_flight));
+    }
+
+    /// Its requests complete here as well, whichever queue pair takes them.
+    pub(crate) fn attach_shared(&self, receives: &Arc<Receives>) {
+        let mut attached = lock(&self.attached);
+        attached.shared.retain(|other| other.strong_count() > 0);
+        let known = attached.shared.iter().any(|other| core::ptr::eq(other.as_ptr(), Arc::as_ptr(receives)));
+        if !known {
+            attached.shared.push(Arc::downgrade(receives));
+        }
     }
 
     pub(crate) fn detach(&self, qpn: Qpn) {
@@ -232,6 +244,7 @@ impl Attached {
             len: if ended.recv { ended.len } else { own.len },
             immediate: ended.immediate,
             invalidated: ended.invalidated,
+            source: ended.source.filter(|_| in_flight.is_some_and(|in_flight| in_flight.datagrams())),
             slices: own.slices,
             released,
         })
@@ -263,6 +276,7 @@ mod tests {
             len: 0,
             immediate: None,
             invalidated: None,
+            source: None,
         }
     }
 
@@ -270,11 +284,11 @@ mod tests {
     fn queue_pairs_that_share_a_receive_queue_complete_its_requests_in_any_order() {
         let receives = Arc::<Receives>::default();
         let keep = |id| {
-            let kept = Kept { id, kind: CompletionKind::Recv, len: 0, slices: Slices::new() };
+            let kept = Kept { id, kind: CompletionKind::Recv, len: 0, handle: None, slices: Slices::new() };
             receives.keep(kept).unwrap()
         };
         let numbers = [10, 20, 30, 40].map(keep);
-        let in_flight = || Arc::new(InFlight::new(Arc::clone(&receives)));
+        let in_flight = || Arc::new(InFlight::new(Arc::clone(&receives), false));
         let mut attached = Attached {
             queue_pairs: HashMap::from([1, 2].map(|qpn| (Qpn::truncate(qpn), in_flight()))),
             shared: vec![Arc::downgrade(&receives)],

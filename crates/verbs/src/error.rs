@@ -1,4 +1,7 @@
 //! What can go wrong.
+//!
+//! A text says what was tried and what was found, the system's own words included, which therefore are no
+//! source of their own. Of a program's options it knows nothing: the kind tells a program what to advise.
 
 use crate::Gid;
 use rocev2::Mtu;
@@ -8,14 +11,13 @@ use std::net::IpAddr;
 
 /// Why something couldn't be had of a device.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum Error {
     /// The embedded device refused.
     #[error(transparent)]
     Embedded(#[from] rocev2_device::DeviceError),
     /// libibverbs is needed and can't be used.
-    #[error(
-        "{asked} is a device of libibverbs, but {reason}; or use --device embedded, which needs no library"
-    )]
+    #[error("{asked} is a device of libibverbs, but {reason}")]
     NoLibrary {
         /// The device that was asked for.
         asked: String,
@@ -25,15 +27,14 @@ pub enum Error {
     /// libibverbs works, but the kernel has no RDMA device at all.
     #[error(
         "there is no RDMA device {asked}: libibverbs finds none at all; Soft-RoCE is made by `rdma link add \
-         rxe0 type rxe netdev eth0` (as root; kernel module rdma_rxe), a card needs its driver; or use \
-         --device embedded, which needs neither"
+         rxe0 type rxe netdev eth0` (as root; kernel module rdma_rxe), a card needs its driver"
     )]
     NoDevices {
         /// The device that was asked for.
         asked: String,
     },
     /// No device has that name.
-    #[error("there is no RDMA device {asked}: libibverbs finds {have}; or use --device embedded")]
+    #[error("there is no RDMA device {asked}: libibverbs finds {have}")]
     NoSuchDevice {
         /// What was asked for.
         asked: String,
@@ -74,9 +75,7 @@ pub enum Error {
     },
     /// No GID of the device belongs to that address.
     #[error(
-        "{device} has no GID for the address {address}, by which the peer reaches this host; it has {have}: \
-         let the peer connect by one of these addresses, or choose a GID yourself: --device \
-         NAME:PORT:GID_INDEX"
+        "{device} has no GID for the address {address}, by which the peer reaches this host; it has {have}"
     )]
     NoGid {
         /// The device and its port.
@@ -118,16 +117,24 @@ pub enum Error {
         /// The limit.
         limit: u64,
     },
+    /// The device can't do that at all.
+    #[error("{device} has no {what}")]
+    Unsupported {
+        /// The device.
+        device: String,
+        /// What was asked for.
+        what: &'static str,
+    },
     /// A call of libibverbs failed.
-    #[error("{device}: {call} failed: {source}{advice}")]
+    #[error("{device}: {call} failed: {reason}{advice}")]
     Verbs {
         /// The device.
         device: String,
         /// The call, and what for.
         call: &'static str,
         /// What the system said.
-        source: io::Error,
-        /// What to do, after a semicolon; may be empty.
+        reason: io::Error,
+        /// What to do on this system, after a semicolon; may be empty.
         advice: Cow<'static, str>,
     },
     /// No memory for a region.
@@ -178,6 +185,7 @@ pub enum SliceError {
 
 /// Why a request wasn't taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum PostReason {
     /// The queue pair said no.
     #[error(transparent)]

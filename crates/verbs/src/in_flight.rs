@@ -3,7 +3,9 @@
 //! A completion is matched with its request by the request's number, never by its place. Numbers aren't used
 //! twice: a completion may outlive its queue pair, and a queue pair's number may be another's by then.
 
-use crate::request::{Kept, Released, Slices};
+use crate::PostReason;
+use crate::provider::Element;
+use crate::request::{Kept, PostError, Released, Slices};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -26,15 +28,21 @@ const RECEIVES: u64 = 1 << 12;
 pub(crate) struct InFlight {
     sends: Mutex<Sends>,
     receives: Arc<Receives>,
+    /// Whether messages come from whoever knows the Q_Key, rather than from one peer.
+    datagrams: bool,
 }
 
 impl InFlight {
-    pub(crate) fn new(receives: Arc<Receives>) -> Self {
-        Self { sends: Mutex::default(), receives }
+    pub(crate) fn new(receives: Arc<Receives>, datagrams: bool) -> Self {
+        Self { sends: Mutex::default(), receives, datagrams }
     }
 
     pub(crate) fn sends(&self) -> MutexGuard<'_, Sends> {
         self.sends.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn datagrams(&self) -> bool {
+        self.datagrams
     }
 
     pub(crate) fn receives(&self) -> &Arc<Receives> {
@@ -120,6 +128,27 @@ impl Receives {
         self.table().keep(kept)
     }
 
+    /// Posts a request, which is kept before the device has it: its completion may come at once, on another
+    /// thread.
+    pub(crate) fn post<P>(
+        &self,
+        kept: Kept,
+        full: impl FnOnce() -> PostReason,
+        prepare: impl FnOnce(&mut dyn Iterator<Item = Element<'_>>) -> Result<P, PostReason>,
+        post: impl FnOnce(u64, P) -> Result<(), PostReason>,
+    ) -> Result<(), PostError> {
+        let prepared = prepare(&mut kept.slices.iter().map(|slice| slice.element(slice.capacity())));
+        let request = match prepared {
+            Ok(request) => request,
+            Err(reason) => return Err(PostError { reason, slices: kept.slices }),
+        };
+        let number = self.keep(kept).map_err(|kept| PostError { reason: full(), slices: kept.slices })?;
+        post(number, request).map_err(|reason| {
+            let slices = self.take(number).map(|kept| kept.slices).unwrap_or_default();
+            PostError { reason, slices }
+        })
+    }
+
     /// What the request `number` needs back. `None` if it isn't here.
     pub(crate) fn take(&self, number: u64) -> Option<Kept> {
         self.table().take(number)
@@ -177,7 +206,7 @@ mod tests {
     use rocev2::work::CompletionKind;
 
     fn kept(id: u64) -> Kept {
-        Kept { id, kind: CompletionKind::Recv, len: 0, slices: Slices::new() }
+        Kept { id, kind: CompletionKind::Recv, len: 0, handle: None, slices: Slices::new() }
     }
 
     #[test]

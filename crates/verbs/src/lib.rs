@@ -21,6 +21,7 @@
 //! Both kinds of device stand behind the same types; `provider` is the one place that tells them apart.
 #![deny(unsafe_code)]
 
+mod address_handle;
 #[cfg(feature = "tokio")]
 mod async_channel;
 mod attributes;
@@ -28,10 +29,12 @@ mod channel;
 mod completion;
 mod device;
 mod domain;
+mod endpoint;
 mod error;
 mod event;
 mod gid;
 mod in_flight;
+mod kinds;
 mod options;
 mod provider;
 mod psn;
@@ -39,8 +42,10 @@ mod queue_pair;
 mod region;
 mod request;
 mod selector;
+mod shared_receive_queue;
 mod status;
 
+pub use address_handle::AddressHandle;
 #[cfg(feature = "tokio")]
 pub use async_channel::AsyncChannel;
 pub use attributes::Attributes;
@@ -48,17 +53,25 @@ pub use channel::CompletionChannel;
 pub use completion::{Arm, Completion, CompletionQueue};
 pub use device::{Device, devices, is_own_address};
 pub use domain::ProtectionDomain;
+pub use endpoint::{ConnectOptions, Endpoint};
 pub use error::{Error, PostReason, SliceError};
 pub use event::Event;
 pub use gid::{GidEntry, GidKind};
-pub use options::{Peer, QueuePairCounters, QueuePairLimits, ReceiveOptions, SendOptions, Snapshot};
+pub use kinds::{Connected, Own, Rc, ReceiveQueue, Shared, Transport, Uc, Ud};
+pub use options::{
+    Destination, Peer, QueuePairCounters, QueuePairLimits, ReceiveOptions, SendOptions,
+    SharedReceiveQueueLimits, Snapshot, TransportKind,
+};
+pub use provider::Source;
 pub use psn::{OwnPsn, PeerPsn};
 pub use queue_pair::{
-    Breaker, Draining, Init, QueuePair, QueuePairState, ReadyToReceive, ReadyToSend, Receives, Reset, Sends,
+    Breaker, Draining, Init, QueuePair, QueuePairBuilder, QueuePairState, ReadyToReceive, ReadyToSend,
+    Receives, Reset, Sends,
 };
 pub use region::{Access, MemoryRegion, RemoteRange, RemoteRegion, Slice};
 pub use request::{PostError, RecvRequest, Released, SendRequest};
 pub use selector::{DeviceSelector, SelectorError};
+pub use shared_receive_queue::SharedReceiveQueue;
 pub use status::Status;
 
 pub use rocev2::work::{AsyncEvent, CompletionKind, PeerRights, State};

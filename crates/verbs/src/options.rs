@@ -1,6 +1,7 @@
 //! What queue pairs are made with, what their transitions need, and what a device tells of one.
 
 use crate::psn::PeerPsn;
+use core::fmt;
 use rocev2::transport::rc::{RequesterCounters, ResponderCounters};
 use rocev2::work::{PeerRights, ReceiveAttributes, SendAttributes, State};
 use rocev2::{Mtu, Qpn};
@@ -17,6 +18,13 @@ pub struct QueuePairLimits {
     pub max_sge: usize,
     /// Bytes of an inline request.
     pub max_inline: usize,
+}
+
+impl Default for QueuePairLimits {
+    /// Room for 128 requests of one slice in each queue, and nothing inline.
+    fn default() -> Self {
+        Self { max_send_requests: 128, max_recv_requests: 128, max_sge: 1, max_inline: 0 }
+    }
 }
 
 /// What a device tells of a queue pair (`ibv_query_qp(3)`).
@@ -82,4 +90,51 @@ pub struct SendOptions {
     pub rnr_retry: u8,
     /// Reads and atomics under way at a time, at most the peer's `max_dest_rd_atomic`.
     pub max_rd_atomic: u8,
+}
+
+/// How queue pairs talk to each other (`enum ibv_qp_type`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum TransportKind {
+    /// Reliable connection.
+    Rc,
+    /// Unreliable connection.
+    Uc,
+    /// Unreliable datagram.
+    Ud,
+}
+
+impl fmt::Display for TransportKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Rc => "reliable connections",
+            Self::Uc => "unreliable connections",
+            Self::Ud => "unreliable datagrams",
+        })
+    }
+}
+
+/// The queue pair that a datagram is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Destination {
+    /// Its number.
+    pub qpn: Qpn,
+    /// The Q_Key that it was initialised with.
+    pub qkey: u32,
+}
+
+impl fmt::Debug for Destination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The key isn't for logs.
+        f.debug_struct("Destination").field("qpn", &self.qpn).finish_non_exhaustive()
+    }
+}
+
+/// What a shared receive queue is made for (`struct ibv_srq_attr`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SharedReceiveQueueLimits {
+    /// Requests that may be outstanding.
+    pub max_requests: usize,
+    /// Slices of one request.
+    pub max_sge: usize,
 }

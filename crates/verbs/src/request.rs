@@ -1,18 +1,25 @@
 //! Work requests, with the slices that they take along.
 
 use crate::PostReason;
-use crate::options::QueuePairLimits;
+use crate::address_handle::AddressHandle;
+use crate::kinds::{Connected, Rc, Transport, Ud};
+use crate::options::{Destination, QueuePairLimits};
 use crate::provider::Work;
 use crate::region::{RemoteRange, Slice};
+use core::marker::PhantomData;
 use rocev2::work::{self, AtomicOperation, CompletionKind, SendOperation};
 use smallvec::SmallVec;
+use std::sync::Arc;
 
 /// Slices of one request, mostly one.
 pub(crate) type Slices = SmallVec<[Slice; 1]>;
 
 /// A request for the send queue. It owns its slices until it completes.
+///
+/// The type says for which transport: what that can't do doesn't compile. Where the request is posted at once,
+/// it follows from the queue pair.
 #[derive(Debug)]
-pub struct SendRequest {
+pub struct SendRequest<T: Transport = Rc> {
     operation: SendOperation,
     payload: Payload,
     /// Bytes of the peer's memory that it names; `None` for a SEND.
@@ -21,6 +28,9 @@ pub struct SendRequest {
     signaled: bool,
     solicited: bool,
     fence: bool,
+    /// Where a datagram goes.
+    to: Option<(Arc<AddressHandle>, Destination)>,
+    transport: PhantomData<T>,
 }
 
 #[derive(Debug)]
@@ -29,57 +39,20 @@ enum Payload {
     Inline(SmallVec<[u8; 64]>),
 }
 
-impl SendRequest {
+impl<T: Transport> SendRequest<T> {
     fn new(operation: SendOperation, payload: Payload, remote: Option<RemoteRange>) -> Self {
         let remote = remote.map(|range| range.len());
-        Self { operation, payload, remote, id: 0, signaled: true, solicited: false, fence: false }
-    }
-
-    /// A SEND of the slices' bytes, in order; no slice for an empty message.
-    pub fn send(slices: impl IntoIterator<Item = Slice>) -> Self {
-        Self::new(SendOperation::Send, Payload::Slices(slices.into_iter().collect()), None)
-    }
-
-    /// A SEND of bytes that are copied when it is posted.
-    #[must_use]
-    pub fn send_inline(bytes: &[u8]) -> Self {
-        Self::new(SendOperation::Send, Payload::Inline(bytes.into()), None)
-    }
-
-    /// An RDMA WRITE of the slices' bytes, in order, to `remote`, which must be as long.
-    pub fn write(slices: impl IntoIterator<Item = Slice>, remote: RemoteRange) -> Self {
-        let operation = SendOperation::Write(remote.address());
-        Self::new(operation, Payload::Slices(slices.into_iter().collect()), Some(remote))
-    }
-
-    /// An RDMA WRITE of bytes that are copied when it is posted.
-    #[must_use]
-    pub fn write_inline(bytes: &[u8], remote: RemoteRange) -> Self {
-        Self::new(SendOperation::Write(remote.address()), Payload::Inline(bytes.into()), Some(remote))
-    }
-
-    /// An RDMA READ of `remote` into the slices; their lengths must add up to it.
-    pub fn read(slices: impl IntoIterator<Item = Slice>, remote: RemoteRange) -> Self {
-        let operation = SendOperation::Read(remote.address());
-        Self::new(operation, Payload::Slices(slices.into_iter().collect()), Some(remote))
-    }
-
-    /// Stores `swap` in the aligned 8 bytes of `remote` if they hold `compare`; what they held goes to
-    /// `result`, in host byte order.
-    #[must_use]
-    pub fn compare_swap(result: Slice, remote: RemoteRange, compare: u64, swap: u64) -> Self {
-        Self::atomic(result, remote, AtomicOperation::CompareSwap { compare, swap })
-    }
-
-    /// Adds to the aligned 8 bytes of `remote`, wrapping; what they held goes to `result`, in host byte order.
-    #[must_use]
-    pub fn fetch_add(result: Slice, remote: RemoteRange, add: u64) -> Self {
-        Self::atomic(result, remote, AtomicOperation::FetchAdd { add })
-    }
-
-    fn atomic(result: Slice, remote: RemoteRange, operation: AtomicOperation) -> Self {
-        let operation = SendOperation::Atomic(remote.address(), operation);
-        Self::new(operation, Payload::Slices(SmallVec::from_iter([result])), Some(remote))
+        Self {
+            operation,
+            payload,
+            remote,
+            id: 0,
+            signaled: true,
+            solicited: false,
+            fence: false,
+            to: None,
+            transport: PhantomData,
+        }
     }
 
     /// With a number that the peer's completion shows. An RDMA WRITE takes one of the peer's receive requests
@@ -95,15 +68,6 @@ impl SendRequest {
             }
             other => other,
         };
-        self
-    }
-
-    /// A SEND that also withdraws one of the peer's remote keys. Other operations stay as they are.
-    #[must_use]
-    pub fn invalidate(mut self, rkey: u32) -> Self {
-        if matches!(self.operation, SendOperation::Send | SendOperation::SendImmediate(_)) {
-            self.operation = SendOperation::SendInvalidate(rkey);
-        }
         self
     }
 
@@ -129,6 +93,66 @@ impl SendRequest {
         self.solicited = true;
         self
     }
+}
+
+impl<T: Connected> SendRequest<T> {
+    /// A SEND of the slices' bytes, in order; no slice for an empty message.
+    pub fn send(slices: impl IntoIterator<Item = Slice>) -> Self {
+        Self::new(SendOperation::Send, Payload::Slices(slices.into_iter().collect()), None)
+    }
+
+    /// A SEND of bytes that are copied when it is posted.
+    #[must_use]
+    pub fn send_inline(bytes: &[u8]) -> Self {
+        Self::new(SendOperation::Send, Payload::Inline(bytes.into()), None)
+    }
+
+    /// An RDMA WRITE of the slices' bytes, in order, to `remote`, which must be as long.
+    pub fn write(slices: impl IntoIterator<Item = Slice>, remote: RemoteRange) -> Self {
+        let operation = SendOperation::Write(remote.address());
+        Self::new(operation, Payload::Slices(slices.into_iter().collect()), Some(remote))
+    }
+
+    /// An RDMA WRITE of bytes that are copied when it is posted.
+    #[must_use]
+    pub fn write_inline(bytes: &[u8], remote: RemoteRange) -> Self {
+        Self::new(SendOperation::Write(remote.address()), Payload::Inline(bytes.into()), Some(remote))
+    }
+}
+
+impl SendRequest<Rc> {
+    /// An RDMA READ of `remote` into the slices; their lengths must add up to it.
+    pub fn read(slices: impl IntoIterator<Item = Slice>, remote: RemoteRange) -> Self {
+        let operation = SendOperation::Read(remote.address());
+        Self::new(operation, Payload::Slices(slices.into_iter().collect()), Some(remote))
+    }
+
+    /// Stores `swap` in the aligned 8 bytes of `remote` if they hold `compare`; what they held goes to
+    /// `result`, in host byte order.
+    #[must_use]
+    pub fn compare_swap(result: Slice, remote: RemoteRange, compare: u64, swap: u64) -> Self {
+        Self::atomic(result, remote, AtomicOperation::CompareSwap { compare, swap })
+    }
+
+    /// Adds to the aligned 8 bytes of `remote`, wrapping; what they held goes to `result`, in host byte order.
+    #[must_use]
+    pub fn fetch_add(result: Slice, remote: RemoteRange, add: u64) -> Self {
+        Self::atomic(result, remote, AtomicOperation::FetchAdd { add })
+    }
+
+    fn atomic(result: Slice, remote: RemoteRange, operation: AtomicOperation) -> Self {
+        let operation = SendOperation::Atomic(remote.address(), operation);
+        Self::new(operation, Payload::Slices(SmallVec::from_iter([result])), Some(remote))
+    }
+
+    /// A SEND that also withdraws one of the peer's remote keys. Other operations stay as they are.
+    #[must_use]
+    pub fn invalidate(mut self, rkey: u32) -> Self {
+        if matches!(self.operation, SendOperation::Send | SendOperation::SendImmediate(_)) {
+            self.operation = SendOperation::SendInvalidate(rkey);
+        }
+        self
+    }
 
     /// Begins only when the reads and atomics before it have finished.
     #[must_use]
@@ -136,7 +160,29 @@ impl SendRequest {
         self.fence = true;
         self
     }
+}
 
+impl SendRequest<Ud> {
+    /// A datagram of the slices' bytes, in order, to the queue pair `to` at the port that `way` leads to.
+    pub fn datagram(
+        slices: impl IntoIterator<Item = Slice>,
+        way: &Arc<AddressHandle>,
+        to: Destination,
+    ) -> Self {
+        let payload = Payload::Slices(slices.into_iter().collect());
+        let to = Some((Arc::clone(way), to));
+        Self { to, ..Self::new(SendOperation::Send, payload, None) }
+    }
+
+    /// A datagram of bytes that are copied when it is posted.
+    #[must_use]
+    pub fn datagram_inline(bytes: &[u8], way: &Arc<AddressHandle>, to: Destination) -> Self {
+        let to = Some((Arc::clone(way), to));
+        Self { to, ..Self::new(SendOperation::Send, Payload::Inline(bytes.into()), None) }
+    }
+}
+
+impl<T: Transport> SendRequest<T> {
     /// What can be checked without the device: the bytes that it moves, if it may be posted.
     pub(crate) fn check(&self, limits: &QueuePairLimits) -> Result<u32, PostReason> {
         let local: u64 = match &self.payload {
@@ -162,9 +208,10 @@ impl SendRequest {
     }
 
     /// What it becomes for a device, and what to keep until it completes; `len` as [`check`](Self::check) found it.
-    pub(crate) fn split(self, len: u32) -> (Work, Kept) {
+    pub(crate) fn split(self, len: u32, signal_all: bool) -> (Work, Kept) {
         let kind = self.operation.completion_kind();
         let brought = if self.operation.is_read_or_atomic() { len } else { 0 };
+        let (handle, destination) = self.to.unzip();
         let (inline, slices) = match self.payload {
             Payload::Inline(bytes) => (Some(bytes), Slices::new()),
             Payload::Slices(slices) => (None, slices),
@@ -173,11 +220,12 @@ impl SendRequest {
             operation: self.operation,
             inline,
             len,
-            signaled: self.signaled,
+            signaled: self.signaled || signal_all,
             solicited: self.solicited,
             fence: self.fence,
+            destination,
         };
-        (work, Kept { id: self.id, kind, len: brought, slices })
+        (work, Kept { id: self.id, kind, len: brought, handle, slices })
     }
 
     /// Its slices, when it wasn't posted.
@@ -218,7 +266,7 @@ impl RecvRequest {
 
     /// What to keep until it completes.
     pub(crate) fn keep(self) -> Kept {
-        Kept { id: self.id, kind: CompletionKind::Recv, len: 0, slices: self.slices }
+        Kept { id: self.id, kind: CompletionKind::Recv, len: 0, handle: None, slices: self.slices }
     }
 
     /// Its slices, when it wasn't taken.
@@ -262,5 +310,7 @@ pub(crate) struct Kept {
     pub(crate) kind: CompletionKind,
     /// Bytes that it brings back from the peer.
     pub(crate) len: u32,
+    /// A datagram's.
+    pub(crate) handle: Option<Arc<AddressHandle>>,
     pub(crate) slices: Slices,
 }

@@ -33,8 +33,7 @@ pub enum DeviceSelector {
 pub enum SelectorError {
     /// Nothing was given.
     #[error(
-        "a device's name can't be empty; give auto, embedded, embedded:ADDR, or a device that `secure-rdma \
-         devices` lists"
+        "a device's name can't be empty: give auto, embedded, embedded:ADDR, or the name of one of libibverbs' devices"
     )]
     Empty,
     /// What follows `embedded:` isn't an address.

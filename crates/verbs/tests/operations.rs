@@ -2,22 +2,29 @@
 
 #[allow(dead_code, reason = "each test program uses a part of it")]
 mod common;
+#[path = "operations/transports.rs"]
+mod transports;
 
-use common::{End, PATIENCE, Setup, connect, connect_with, pattern};
+use common::{PATIENCE, Setup, connect, connect_with, pattern};
 use rdma_verbs::{
-    Access, Arm, AsyncEvent, CompletionKind, Draining, Error, Event, Mtu, OwnPsn, PeerRights, PostReason,
-    Psn, QueuePair, QueuePairLimits, ReceiveOptions, RecvRequest, SendRequest, State, Status,
+    Access, Arm, AsyncEvent, CompletionKind, ConnectOptions, Draining, Error, Event, Mtu, OwnPsn, PeerRights,
+    PostReason, Psn, QueuePair, QueuePairLimits, RecvRequest, SendRequest, State, Status,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+
+/// Connections whose packets carry so many bytes.
+fn with_mtu(mtu: Mtu) -> ConnectOptions {
+    ConnectOptions { path_mtu: Some(mtu), ..Setup::default().connect }
+}
 
 const SIZES: [u32; 8] = [0, 1, 63, 4095, 4096, 4097, 65_536, 1 << 20];
 
 #[test]
 fn sends_arrive_in_order_whole_and_with_their_immediates() {
     for mtu in Mtu::ALL {
-        let (mut a, mut b) = connect(&Setup { mtu, ..Setup::default() });
+        let (mut a, mut b) = connect(&Setup { connect: with_mtu(mtu), ..Setup::default() });
         for (id, len) in (0u8..).zip(SIZES) {
             let slice = b.memory.slice(0, 1 << 20).unwrap();
             b.qp().post_recv(RecvRequest::new([slice]).id(id.into())).unwrap();
@@ -207,8 +214,8 @@ fn a_foreign_key_is_refused_and_ends_the_connection() {
 
 #[test]
 fn a_peer_that_is_gone_is_noticed() {
-    let send = rdma_verbs::SendOptions { timeout: 10, retry_count: 2, ..Setup::default().send };
-    let (mut a, b) = connect(&Setup { send, ..Setup::default() });
+    let options = ConnectOptions { timeout: 10, retry_count: 2, ..Setup::default().connect };
+    let (mut a, b) = connect(&Setup { connect: options, ..Setup::default() });
     let remote = b.memory.remote().range(0, 1).unwrap();
     drop(b);
     a.qp().post_send(SendRequest::write_inline(b"x", remote)).unwrap();
@@ -292,7 +299,8 @@ fn things_of_two_devices_are_not_put_together() {
     }
     let domain = a.device.protection_domain().unwrap();
     let limits = Setup::default().limits;
-    let error = domain.queue_pair(&b.queue, &b.queue, limits).unwrap_err().to_string();
+    let built = QueuePair::builder(&domain, &b.queue).limits(limits).build();
+    let error = built.unwrap_err().to_string();
     assert!(error.contains("belongs to another device"), "{error}");
 }
 
@@ -304,7 +312,8 @@ fn more_than_the_device_has_is_refused_with_its_limit() {
     let more = |change: fn(&mut QueuePairLimits, usize), limit: usize| {
         let mut asked = Setup::default().limits;
         change(&mut asked, limit + 1);
-        let error = domain.queue_pair(&a.queue, &a.queue, asked).unwrap_err().to_string();
+        let built = QueuePair::builder(&domain, &a.queue).limits(asked).build();
+        let error = built.unwrap_err().to_string();
         assert!(error.contains(&format!("the device has at most {limit}")), "{error}");
     };
     more(|asked, count| asked.max_send_requests = count, limits.max_qp_wr);
@@ -419,7 +428,7 @@ fn completions_of_a_queue_pair_that_is_gone_hide_no_others() {
     let (mut a, b) = connect(&Setup::default());
     let domain = a.device.protection_domain().unwrap();
     let limits = Setup::default().limits;
-    let gone = domain.queue_pair(&a.queue, &a.queue, limits).unwrap();
+    let gone = QueuePair::builder(&domain, &a.queue).limits(limits).build().unwrap();
     let mut gone = gone.init(PeerRights::default()).unwrap();
     for _ in 0..100 {
         gone.post_recv(RecvRequest::new([])).unwrap();
@@ -448,26 +457,18 @@ fn a_queue_pair_gets_ready_while_its_queue_is_polled_and_its_packets_arrive() {
     });
     // Threads of their own, so that this one can tell that they don't come to an end.
     let making = std::thread::spawn(move || {
-        let psn = OwnPsn::random().unwrap();
         let domains = [&a, &b].map(|end| end.device.protection_domain().unwrap());
-        let options = |end: &End| ReceiveOptions {
-            gid_index: end.gid.index,
-            path_mtu: setup.mtu,
-            max_dest_rd_atomic: 1,
-            min_rnr_timer: 1,
-        };
         for _ in 0..300 {
-            let [own, peers] = [(&a, &domains[0]), (&b, &domains[1])]
-                .map(|(end, domain)| domain.queue_pair(&end.queue, &end.queue, setup.limits).unwrap());
-            let own = own.init(setup.rights).unwrap();
-            let peers = peers.init(setup.rights).unwrap();
-            let at = b.peer(&peers, psn);
-            let peers = peers.ready_to_receive(&a.peer(&own, psn), &options(&b)).unwrap();
-            let mut peers = peers.ready_to_send(psn, &setup.send).unwrap();
+            let [own, peers] = [(&a, &domains[0]), (&b, &domains[1])].map(|(end, domain)| {
+                let built = QueuePair::builder(domain, &end.queue).limits(setup.limits).build();
+                built.unwrap().init(setup.rights).unwrap()
+            });
+            let at = peers.endpoint(&b.gid);
+            let mut peers = peers.connect(&b.gid, &own.endpoint(&a.gid), &setup.connect).unwrap();
             for _ in 0..20 {
                 peers.post_send(SendRequest::send_inline(b"early")).unwrap();
             }
-            own.ready_to_receive(&at, &options(&a)).unwrap();
+            own.connect(&a.gid, &at, &setup.connect).unwrap();
         }
         finished.send(()).unwrap();
     });
@@ -481,8 +482,8 @@ fn a_queue_pair_gets_ready_while_its_queue_is_polled_and_its_packets_arrive() {
 #[test]
 fn a_breaker_ends_a_connection_from_another_thread_and_outlives_it() {
     // Soft-RoCE takes 7 retries for as many as it takes (rxe: check_ack, retry_cnt).
-    let send = rdma_verbs::SendOptions { timeout: 10, retry_count: 2, ..Setup::default().send };
-    let (mut a, mut b) = connect(&Setup { send, receives: 1, ..Setup::default() });
+    let options = ConnectOptions { timeout: 10, retry_count: 2, ..Setup::default().connect };
+    let (mut a, mut b) = connect(&Setup { connect: options, receives: 1, ..Setup::default() });
     let breaker = b.qp().breaker();
     let again = breaker.clone();
     std::thread::spawn(move || breaker.fail()).join().unwrap();

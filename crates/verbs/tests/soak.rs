@@ -13,7 +13,7 @@ mod rng;
 
 use common::{PATIENCE, Setup, connect_all};
 use flow::Flow;
-use rdma_verbs::{Mtu, SendOptions, State};
+use rdma_verbs::{ConnectOptions, Mtu, State};
 use rng::Rng;
 use std::thread::yield_now;
 use std::time::Instant;
@@ -38,8 +38,10 @@ fn soak(v6: bool) {
     println!("seed {seed}");
     let mut rng = Rng::new(seed + u64::from(v6));
     // Under software emulation everything stands still now and then, for as long as a peer may usually be silent.
-    let send = SendOptions { timeout: 16, ..Setup::default().send };
-    let setups = MTUS.map(|mtu| Setup { v6, mtu, send, memory: flow::MEMORY, ..Setup::default() });
+    let setups = MTUS.map(|mtu| {
+        let connect = ConnectOptions { path_mtu: Some(mtu), timeout: 16, ..Setup::default().connect };
+        Setup { v6, connect, memory: flow::MEMORY, ..Setup::default() }
+    });
     let mut ends = Vec::new();
     for (a, b) in connect_all(&setups) {
         ends.extend([a, b]);

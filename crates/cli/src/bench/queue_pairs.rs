@@ -3,9 +3,8 @@
 use super::task::{End, Ends, Operation, Plan};
 use crate::failure::Failure;
 use rdma_verbs::{
-    Access, CompletionQueue, Device, Gid, Init, MemoryRegion, OwnPsn, Peer, PeerPsn, PeerRights,
-    ProtectionDomain, QueuePair, QueuePairLimits, ReadyToSend, ReceiveOptions, RecvRequest, RemoteRegion,
-    SendOptions, Slice,
+    Access, CompletionQueue, ConnectOptions, Device, Endpoint, Gid, GidEntry, Init, MemoryRegion, PeerRights,
+    ProtectionDomain, QueuePair, QueuePairLimits, ReadyToSend, RecvRequest, RemoteRegion, Slice,
 };
 use secure_rdma::SessionInfo;
 use std::net::IpAddr;
@@ -16,12 +15,6 @@ pub(crate) const MEMORY: u64 = 1 << 30;
 
 /// Bytes of messages that are under way at a time, if they are more than one.
 const UNDER_WAY: u64 = 32 << 20;
-
-/// perftest's values: 67 ms, 7 retries, waiting for receive requests without end.
-const SEND: SendOptions = SendOptions { timeout: 14, retry_count: 7, rnr_retry: 7, max_rd_atomic: READS };
-
-/// Reads and atomics under way at a time, where both devices can.
-const READS: u8 = 16;
 
 /// 0.01 ms: who takes messages is only ever short of receive requests for a moment.
 const MIN_RNR_TIMER: u8 = 1;
@@ -65,10 +58,9 @@ impl Plan {
 pub(crate) struct Prepared {
     plan: Plan,
     server: bool,
-    reads: u8,
-    gid_index: usize,
+    gid: GidEntry,
     queue: Arc<CompletionQueue>,
-    lanes: Vec<(QueuePair<Init>, OwnPsn, Vec<Slice>, MemoryRegion)>,
+    lanes: Vec<(QueuePair<Init>, Vec<Slice>, MemoryRegion)>,
     memory: Vec<MemoryRegion>,
 }
 
@@ -80,7 +72,7 @@ impl Prepared {
         plan: Plan,
         server: bool,
     ) -> Result<Self, Failure> {
-        let gid_index = device.gid_for(info.own.address.ip())?.index;
+        let gid = device.gid_for(info.own.address.ip())?;
         let domain = device.protection_domain()?;
         let depth = plan.depth as usize;
         let receives = if plan.receives(server) { depth * RECEIVES as usize } else { 0 };
@@ -99,7 +91,7 @@ impl Prepared {
         }
         let (mut lanes, mut memory) = (Vec::new(), Vec::new());
         for _ in 0..plan.queue_pairs {
-            let mut queue_pair = domain.queue_pair(&queue, &queue, limits)?.init(rights)?;
+            let mut queue_pair = QueuePair::builder(&domain, &queue).limits(limits).build()?.init(rights)?;
             for slice in slices(&domain, receives, plan.size, &mut memory)? {
                 let posted = queue_pair.post_recv(RecvRequest::new([slice]));
                 posted.map_err(|error| super::run::refused(&error))?;
@@ -107,19 +99,20 @@ impl Prepared {
             let sends = if plan.sends(server) && !plan.is_inline() { depth } else { 0 };
             let free = slices(&domain, sends, plan.size, &mut memory)?;
             let region = domain.register(plan.size as usize, access)?;
-            lanes.push((queue_pair, OwnPsn::random()?, free, region));
+            lanes.push((queue_pair, free, region));
         }
-        let limits = device.attributes();
-        let reads = READS.min(limits.max_qp_rd_atom).min(limits.max_qp_init_rd_atom);
-        Ok(Self { plan, server, reads, gid_index, queue, lanes, memory })
+        Ok(Self { plan, server, gid, queue, lanes, memory })
     }
 
     /// What the other side needs to know of them.
     pub(crate) fn ends(&self) -> Ends {
-        let end = |(queue_pair, psn, _, region): &(QueuePair<Init>, OwnPsn, Vec<Slice>, MemoryRegion)| {
-            End::new(queue_pair.qpn(), psn.get(), region.remote())
+        let endpoint = |queue_pair: &QueuePair<Init>| queue_pair.endpoint(&self.gid);
+        let reads = self.lanes.first().map_or(0, |(queue_pair, ..)| endpoint(queue_pair).max_rd_atomic);
+        let end = |(queue_pair, _, region): &(QueuePair<Init>, Vec<Slice>, MemoryRegion)| {
+            let Endpoint { qpn, psn, .. } = endpoint(queue_pair);
+            End::new(qpn, psn, region.remote())
         };
-        Ends { reads: self.reads, ends: self.lanes.iter().map(end).collect() }
+        Ends { reads, ends: self.lanes.iter().map(end).collect() }
     }
 
     /// Connects them to the other side's, which are at the address that the session has authenticated.
@@ -134,24 +127,29 @@ impl Prepared {
         let Some(path_mtu) = self.plan.path_mtu() else {
             return Err(Failure::Other(format!("there is no path MTU of {}", self.plan.mtu)));
         };
-        let receive = ReceiveOptions {
-            gid_index: self.gid_index,
-            path_mtu,
-            max_dest_rd_atomic: self.reads,
+        let options = ConnectOptions {
+            path_mtu: Some(path_mtu),
             min_rnr_timer: MIN_RNR_TIMER,
+            ..ConnectOptions::default()
         };
-        let send = SendOptions { max_rd_atomic: self.reads.min(peer.reads), ..SEND };
         let address = info.remote.address;
         let gid = match address.ip() {
             IpAddr::V4(address) => Gid::from(address.to_ipv6_mapped().octets()),
             IpAddr::V6(address) => Gid::from(address.octets()),
         };
         let mut lanes = Vec::new();
-        for ((queue_pair, psn, free, region), end) in self.lanes.into_iter().zip(&peer.ends) {
-            let (qpn, peer_psn, remote) = end.read()?;
-            let peer =
-                Peer { qpn, psn: PeerPsn::new(peer_psn), gid, udp_port: Some(address.port()), lid: None };
-            let queue_pair = queue_pair.ready_to_receive(&peer, &receive)?.ready_to_send(psn, &send)?;
+        for ((queue_pair, free, region), end) in self.lanes.into_iter().zip(&peer.ends) {
+            let (qpn, psn, remote) = end.read()?;
+            let peer = Endpoint {
+                qpn,
+                psn,
+                gid,
+                udp_port: Some(address.port()),
+                lid: None,
+                mtu: path_mtu,
+                max_rd_atomic: peer.reads,
+            };
+            let queue_pair = queue_pair.connect(&self.gid, &peer, &options)?;
             let free = free.into_iter().map(filled).collect::<Result<_, _>>()?;
             lanes.push(Lane { queue_pair, free, region, remote });
         }

@@ -2,22 +2,15 @@
 
 use super::exchange::{self, Address};
 use super::{Failure, Meeting, PORT};
-use rdma_verbs::{
-    Device, GidEntry, Init, Mtu, OwnPsn, Peer, PeerPsn, QueuePair, ReadyToSend, ReceiveOptions, SendOptions,
-};
+use rdma_verbs::{ConnectOptions, Device, Endpoint, GidEntry, Init, Mtu, QueuePair, ReadyToSend};
 use std::io::Write;
 use std::net::{IpAddr, Ipv6Addr, TcpStream};
 use std::sync::Arc;
-
-/// The stock program's, but for the path MTU and the GID.
-const MIN_RNR_TIMER: u8 = 12;
-const SEND: SendOptions = SendOptions { timeout: 14, retry_count: 7, rnr_retry: 7, max_rd_atomic: 1 };
 
 /// One end, before it is connected.
 pub(crate) struct End {
     device: Arc<Device>,
     qp: QueuePair<Init>,
-    psn: OwnPsn,
     mtu: Mtu,
     gid_idx: Option<usize>,
 }
@@ -25,18 +18,13 @@ pub(crate) struct End {
 /// This end's address and where in the GID table it stands.
 struct Local {
     address: Address,
-    gid_index: usize,
+    gid: GidEntry,
 }
 
 impl End {
     /// `gid_idx` is the index of the local GID, if the user gave one.
-    pub(crate) fn new(
-        device: &Arc<Device>,
-        qp: QueuePair<Init>,
-        mtu: Mtu,
-        gid_idx: Option<usize>,
-    ) -> Result<Self, Failure> {
-        Ok(Self { device: Arc::clone(device), qp, psn: OwnPsn::random()?, mtu, gid_idx })
+    pub(crate) fn new(device: &Arc<Device>, qp: QueuePair<Init>, mtu: Mtu, gid_idx: Option<usize>) -> Self {
+        Self { device: Arc::clone(device), qp, mtu, gid_idx }
     }
 
     /// Meets the peer and connects the queue pair; prints both addresses. `prepare` is called before the peer may send.
@@ -118,25 +106,21 @@ impl End {
             ),
         }
         let lid = gid.lid.unwrap_or(0);
-        let address = Address { lid, qpn: self.qp.qpn(), psn: self.psn.get(), gid: gid.gid };
-        Ok(Local { address, gid_index: gid.index })
+        let address = Address { lid, qpn: self.qp.qpn(), psn: self.qp.psn().get(), gid: gid.gid };
+        Ok(Local { address, gid })
     }
 
     fn connect(self, local: &Local, peer: &Address) -> Result<QueuePair<ReadyToSend>, Failure> {
         if peer.lid == 0 && peer.gid.to_bytes() == [0; 16] {
             return Err("the peer told no GID, which RoCEv2 needs: give it its -g".into());
         }
-        let options = ReceiveOptions {
-            gid_index: local.gid_index,
-            path_mtu: self.mtu,
-            max_dest_rd_atomic: 1,
-            min_rnr_timer: MIN_RNR_TIMER,
-        };
         let lid = Some(peer.lid).filter(|lid| *lid != 0);
-        let to = Peer { qpn: peer.qpn, psn: PeerPsn::new(peer.psn), gid: peer.gid, udp_port: None, lid };
-        let qp = self.qp.ready_to_receive(&to, &options).map_err(|error| {
-            format!("no connection to the peer's GID {}: {error}", Ipv6Addr::from(peer.gid.to_bytes()))
-        })?;
-        Ok(qp.ready_to_send(self.psn, &SEND)?)
+        let Address { qpn, psn, gid, .. } = *peer;
+        let to = Endpoint { qpn, psn, gid, udp_port: None, lid, mtu: self.mtu, max_rd_atomic: 1 };
+        let options = ConnectOptions { path_mtu: Some(self.mtu), max_rd_atomic: 1, ..Default::default() };
+        self.qp.connect(&local.gid, &to, &options).map_err(|error| {
+            let gid = Ipv6Addr::from(peer.gid.to_bytes());
+            format!("no connection to the peer's GID {gid}: {error}").into()
+        })
     }
 }

@@ -3,7 +3,7 @@
 use crate::args::Args;
 use crate::check;
 use crate::common::{End, Failure};
-use rdma_verbs::{Access, CompletionQueue, Device, PeerRights, QueuePairLimits, Slice};
+use rdma_verbs::{Access, CompletionQueue, Device, PeerRights, QueuePair, QueuePairLimits, Slice};
 use std::sync::Arc;
 
 pub(crate) struct Endpoint {
@@ -31,7 +31,7 @@ impl Endpoint {
             max_sge: 1,
             max_inline: 0,
         };
-        let qp = domain.queue_pair(&queue, &queue, limits)?.init(PeerRights::default())?;
+        let qp = QueuePair::builder(&domain, &queue).limits(limits).build()?.init(PeerRights::default())?;
 
         let count = u64::from(depth) + 1;
         let memory = usize::try_from(count * u64::from(size))?.max(1);
@@ -43,7 +43,7 @@ impl Endpoint {
             Ok(slice)
         };
         let buffers = (0..count).map(buffer).collect::<Result<_, _>>()?;
-        let end = End::new(&device, qp, args.mtu, args.gid_idx)?;
+        let end = End::new(&device, qp, args.mtu, args.gid_idx);
         Ok((Self { device, queue, buffers }, end))
     }
 }

@@ -53,9 +53,9 @@ fn run(args: &Args, meeting: Meeting, out: &mut impl Write) -> Result<(), Failur
     let limits =
         QueuePairLimits { max_send_requests: depth, max_recv_requests: 1, max_sge: 1, max_inline: 0 };
     let rights = PeerRights { write: server, ..PeerRights::default() };
-    let qp = domain.queue_pair(&queue, &queue, limits)?.init(rights)?;
+    let qp = QueuePair::builder(&domain, &queue).limits(limits).build()?.init(rights)?;
     let size = args.size as usize;
-    let end = End::new(&device, qp, args.mtu, args.gid_index)?;
+    let end = End::new(&device, qp, args.mtu, args.gid_index);
     let took = if server {
         let memory = domain.register(size, Access::LOCAL_WRITE | Access::REMOTE_WRITE)?;
         let (qp, stream) = end.meet(meeting, out, |_| Ok(()))?;

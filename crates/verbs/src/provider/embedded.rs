@@ -1,14 +1,14 @@
 //! The embedded device's objects, as [`provider`](super) wants them.
 
-use super::{Element, Ended, Work};
+use super::{Element, Ended, QueuePairOptions, Work};
 use crate::attributes::Attributes;
 use crate::event::Event;
 use crate::gid::{GidEntry, GidKind};
-use crate::options::{Peer, QueuePairCounters, QueuePairLimits, ReceiveOptions, Snapshot};
+use crate::options::{Peer, QueuePairCounters, ReceiveOptions, Snapshot, TransportKind};
 use crate::{Error, PostReason};
-use rocev2::Qpn;
 use rocev2::transport;
 use rocev2::work::{self, InitAttributes, PeerRights, ReceiveAttributes, SendAttributes, Transition};
+use rocev2::{Psn, Qpn};
 use rocev2_device::memory::{Access, Mapping};
 use rocev2_device::{Arm, Buffers, DeviceError, DeviceEvent, Gid, WorkCompletion};
 use std::borrow::Cow;
@@ -120,8 +120,14 @@ impl ProtectionDomain {
     pub(super) fn queue_pair(
         &self,
         queues: [&CompletionQueue; 2],
-        limits: &QueuePairLimits,
+        options: &QueuePairOptions<'_>,
     ) -> Result<QueuePair, Error> {
+        match options.transport {
+            TransportKind::Rc => {}
+            TransportKind::Uc => return Err(unsupported("unreliable connections")),
+            TransportKind::Ud => return Err(unsupported("unreliable datagrams")),
+        }
+        let limits = &options.limits;
         let within = |what, asked: usize, limit: usize| match asked <= limit {
             true => Ok(()),
             false => Err(Error::Embedded(DeviceError::Limit { what, asked, limit })),
@@ -200,7 +206,7 @@ impl QueuePair {
         self.0.qpn()
     }
 
-    pub(super) fn init(&self, rights: PeerRights) -> Result<(), Error> {
+    pub(super) fn init(&self, rights: PeerRights, _qkey: u32) -> Result<(), Error> {
         Ok(self.0.modify(Transition::Init(InitAttributes { rights }))?)
     }
 
@@ -225,6 +231,10 @@ impl QueuePair {
             peer_port: peer.udp_port,
         };
         Ok(self.0.ready_to_receive(attributes, path)?)
+    }
+
+    pub(super) fn ready_for_datagrams(&self, _psn: Psn) -> Result<(), Error> {
+        Err(unsupported("unreliable datagrams"))
     }
 
     pub(super) fn ready_to_send(&self, send: &SendAttributes) -> Result<(), Error> {
@@ -300,6 +310,11 @@ impl QueuePair {
     }
 }
 
+/// What the embedded device hasn't.
+pub(super) fn unsupported(what: &'static str) -> Error {
+    Error::Unsupported { device: "the embedded device".into(), what }
+}
+
 fn list<'a>(elements: impl Iterator<Item = Element<'a>>) -> Result<Buffers, PostReason> {
     let element = |element: Element<'a>| {
         let own = element.region.embedded().map_err(|_| PostReason::OtherDevice)?;
@@ -322,6 +337,7 @@ fn ended(entry: WorkCompletion) -> Ended {
         len: if recv { done.len } else { 0 },
         immediate: done.immediate,
         invalidated: done.invalidated,
+        source: None,
     }
 }
 

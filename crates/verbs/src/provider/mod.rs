@@ -13,13 +13,17 @@ mod embedded;
 mod ibv;
 
 use crate::attributes::Attributes;
+use crate::endpoint::Endpoint;
 use crate::event::Event;
 use crate::gid::GidEntry;
-use crate::options::{Peer, QueuePairLimits, ReceiveOptions, Snapshot};
+use crate::options::{
+    Destination, Peer, QueuePairLimits, ReceiveOptions, SharedReceiveQueueLimits, Snapshot, TransportKind,
+};
 use crate::status::Status;
 use crate::{Error, PostReason};
-use rocev2::Qpn;
+use core::convert::Infallible;
 use rocev2::work::{CompletionKind, PeerRights, SendAttributes, SendOperation};
+use rocev2::{Psn, Qpn};
 use rocev2_device::Arm;
 use rocev2_device::memory::{Access, Mapping};
 use smallvec::SmallVec;
@@ -174,20 +178,42 @@ impl ProtectionDomain {
     /// queue pair, it is kept for ever.
     pub(crate) fn queue_pair(
         &self,
-        queues: [&CompletionQueue; 2],
-        limits: &QueuePairLimits,
+        options: &QueuePairOptions<'_>,
         kept: Arc<dyn Any + Send + Sync>,
     ) -> Result<QueuePair, Error> {
-        let [send_queue, recv_queue] = queues;
+        let [send_queue, recv_queue] = options.queues;
         Ok(match self {
             Self::Embedded(own) => {
                 let queues = [send_queue.embedded()?, recv_queue.embedded()?];
-                QueuePair::Embedded(own.queue_pair(queues, limits)?)
+                QueuePair::Embedded(own.queue_pair(queues, options)?)
             }
             Self::Ibv(own) => {
                 let queues = [send_queue.ibv()?, recv_queue.ibv()?];
-                QueuePair::Ibv(ibv::queue_pair::QueuePair::new(own, queues, limits, kept)?)
+                QueuePair::Ibv(ibv::queue_pair::QueuePair::new(own, queues, options, kept)?)
             }
+        })
+    }
+
+    /// A shared receive queue. `kept` as for a queue pair.
+    pub(crate) fn shared_receive_queue(
+        &self,
+        limits: &SharedReceiveQueueLimits,
+        kept: Arc<dyn Any + Send + Sync>,
+    ) -> Result<SharedReceiveQueue, Error> {
+        Ok(match self {
+            Self::Embedded(_) => return Err(embedded::unsupported("shared receive queues")),
+            Self::Ibv(own) => {
+                let queue = ibv::shared_receive_queue::Queue::new(own, limits, kept)?;
+                SharedReceiveQueue::Ibv(Arc::new(queue))
+            }
+        })
+    }
+
+    /// The way from this device's `own` address to `peer`.
+    pub(crate) fn address_handle(&self, own: &GidEntry, peer: &Endpoint) -> Result<AddressHandle, Error> {
+        Ok(match self {
+            Self::Embedded(_) => return Err(embedded::unsupported("address handles")),
+            Self::Ibv(domain) => AddressHandle::Ibv(ibv::address::Handle::new(domain, own, peer)?),
         })
     }
 }
@@ -236,13 +262,75 @@ provided! {
 }
 
 provided! {
+    /// A shared receive queue. It is destroyed when it is dropped.
+    #[allow(dead_code, reason = "the embedded device has none")]
+    SharedReceiveQueue(Infallible, Arc<ibv::shared_receive_queue::Queue>), "the shared receive queue";
+}
+
+impl SharedReceiveQueue {
+    /// Its number among those of its device.
+    pub(crate) fn number(&self) -> u64 {
+        match self {
+            Self::Embedded(never) => match *never {},
+            Self::Ibv(own) => own.number(),
+        }
+    }
+
+    /// Asks for one event when fewer than `limit` requests are left.
+    pub(crate) fn arm_limit(&self, limit: u32) -> Result<(), Error> {
+        match self {
+            Self::Embedded(never) => match *never {},
+            Self::Ibv(own) => own.arm_limit(limit),
+        }
+    }
+
+    /// The request as the device takes it.
+    pub(crate) fn prepare_recv<'a>(
+        &self,
+        elements: impl Iterator<Item = Element<'a>>,
+    ) -> Result<PreparedRecv, PostReason> {
+        match self {
+            Self::Embedded(never) => match *never {},
+            Self::Ibv(own) => Ok(PreparedRecv::Ibv(own.prepare_recv(elements)?)),
+        }
+    }
+
+    /// Queues a receive request, as `number`.
+    pub(crate) fn post_recv(&self, number: u64, request: PreparedRecv) -> Result<(), PostReason> {
+        match (self, request) {
+            (Self::Embedded(never), _) => match *never {},
+            (Self::Ibv(own), PreparedRecv::Ibv(request)) => own.post_recv(number, request),
+            (Self::Ibv(_), PreparedRecv::Embedded(_)) => Err(PostReason::OtherDevice),
+        }
+    }
+}
+
+provided! {
+    /// The way to a peer's port. It is destroyed when it is dropped.
+    #[allow(dead_code, reason = "the embedded device has none")]
+    AddressHandle(Infallible, ibv::address::Handle), "the address handle";
+}
+
+/// What a queue pair is made with.
+pub(crate) struct QueuePairOptions<'a> {
+    pub(crate) transport: TransportKind,
+    /// Where send requests complete, where receive requests do.
+    pub(crate) queues: [&'a CompletionQueue; 2],
+    pub(crate) shared: Option<&'a SharedReceiveQueue>,
+    pub(crate) limits: QueuePairLimits,
+    pub(crate) signal_all: bool,
+}
+
+provided! {
     /// A queue pair. It is destroyed when it is dropped.
     QueuePair(embedded::QueuePair, ibv::queue_pair::QueuePair), "the queue pair";
 
     /// Its number.
     fn qpn(&self) -> Qpn;
-    /// RESET → INIT.
-    fn init(&self, rights: PeerRights) -> Result<(), Error>;
+    /// RESET → INIT; the Q_Key is for datagrams.
+    fn init(&self, rights: PeerRights, qkey: u32) -> Result<(), Error>;
+    /// INIT → RTR → RTS, for datagrams; the first one will have the number `psn`.
+    fn ready_for_datagrams(&self, psn: Psn) -> Result<(), Error>;
     /// INIT → RTR, towards `peer`.
     fn ready_to_receive(&self, peer: &Peer, options: &ReceiveOptions) -> Result<(), Error>;
     /// RTR → RTS.
@@ -263,11 +351,12 @@ impl QueuePair {
     pub(crate) fn prepare_send<'a>(
         &self,
         work: Work,
+        handle: Option<&AddressHandle>,
         elements: impl Iterator<Item = Element<'a>>,
     ) -> Result<PreparedSend, PostReason> {
         Ok(match self {
             Self::Embedded(own) => PreparedSend::Embedded(own.prepare_send(work, elements)?),
-            Self::Ibv(own) => PreparedSend::Ibv(own.prepare_send(work, elements)?),
+            Self::Ibv(own) => PreparedSend::Ibv(own.prepare_send(work, handle, elements)?),
         })
     }
 
@@ -348,6 +437,17 @@ pub(crate) struct Ended {
     pub(crate) len: u32,
     pub(crate) immediate: Option<u32>,
     pub(crate) invalidated: Option<u32>,
+    pub(crate) source: Option<Source>,
+}
+
+/// Where a datagram came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// The queue pair that sent it.
+    pub qpn: Qpn,
+    /// Whether the first 40 bytes of the buffers, which never hold a part of the message, hold its global
+    /// route header.
+    pub grh: bool,
 }
 
 /// A send request without the places of its bytes.
@@ -359,6 +459,8 @@ pub(crate) struct Work {
     pub(crate) signaled: bool,
     pub(crate) solicited: bool,
     pub(crate) fence: bool,
+    /// Where a datagram goes.
+    pub(crate) destination: Option<Destination>,
 }
 
 /// Bytes of a region, for a scatter/gather list.

@@ -5,9 +5,8 @@ mod place;
 pub(crate) use place::{Place, places};
 
 use rdma_verbs::{
-    Access, Completion, CompletionQueue, Device, GidEntry, MemoryRegion, Mtu, OwnPsn, Peer, PeerPsn,
-    PeerRights, QueuePair, QueuePairLimits, QueuePairState, ReadyToSend, ReceiveOptions, RecvRequest, Reset,
-    SendOptions, Status,
+    Access, Completion, CompletionQueue, ConnectOptions, Device, Endpoint, GidEntry, MemoryRegion, OwnPsn,
+    PeerRights, QueuePair, QueuePairLimits, ReadyToSend, RecvRequest, Reset, Status,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,12 +29,10 @@ pub(crate) struct End {
 pub(crate) struct Setup {
     /// Whether they are joined by IPv6.
     pub(crate) v6: bool,
-    pub(crate) mtu: Mtu,
     pub(crate) rights: PeerRights,
     pub(crate) access: Access,
     pub(crate) memory: usize,
-    pub(crate) send: SendOptions,
-    pub(crate) min_rnr_timer: u8,
+    pub(crate) connect: ConnectOptions,
     pub(crate) limits: QueuePairLimits,
     pub(crate) receives: u64,
     pub(crate) queue: usize,
@@ -45,12 +42,10 @@ impl Default for Setup {
     fn default() -> Self {
         Self {
             v6: false,
-            mtu: Mtu::B4096,
             rights: PeerRights { read: true, write: true, atomic: true },
             access: Access::LOCAL_WRITE | Access::REMOTE_WRITE | Access::REMOTE_READ | Access::REMOTE_ATOMIC,
             memory: 4 << 20,
-            send: SendOptions { timeout: 14, retry_count: 7, rnr_retry: 7, max_rd_atomic: 16 },
-            min_rnr_timer: 1,
+            connect: ConnectOptions { min_rnr_timer: 1, ..ConnectOptions::default() },
             limits: QueuePairLimits {
                 max_send_requests: 256,
                 max_recv_requests: 256,
@@ -64,19 +59,18 @@ impl Default for Setup {
 }
 
 impl End {
-    fn new(setup: &Setup, place: Place, device: Arc<Device>, gid: GidEntry) -> (Self, QueuePair<Reset>) {
+    fn new(
+        setup: &Setup,
+        psn: OwnPsn,
+        (place, device, gid): (Place, Arc<Device>, GidEntry),
+    ) -> (Self, QueuePair<Reset>) {
         let domain = device.protection_domain().expect("a protection domain");
         let channel = device.completion_channel().expect("a channel");
         let queue = device.completion_queue(setup.queue, Some(&channel)).expect("a completion queue");
-        let qp = domain.queue_pair(&queue, &queue, setup.limits).expect("a queue pair");
+        let qp =
+            QueuePair::builder(&domain, &queue).limits(setup.limits).psn(psn).build().expect("a queue pair");
         let memory = domain.register(setup.memory, setup.access).expect("memory");
         (Self { place, device, queue, qp: None, memory, gid }, qp)
-    }
-
-    /// How its peer finds a queue pair of this end.
-    pub(crate) fn peer<S: QueuePairState>(&self, qp: &QueuePair<S>, psn: OwnPsn) -> Peer {
-        let GidEntry { gid, udp_port, lid, .. } = self.gid;
-        Peer { qpn: qp.qpn(), psn: PeerPsn::new(psn.get()), gid, udp_port, lid }
     }
 
     pub(crate) fn qp(&mut self) -> &mut QueuePair<ReadyToSend> {
@@ -129,26 +123,21 @@ fn open(v6: bool) -> [(Place, Arc<Device>, GidEntry); 2] {
 }
 
 fn join(setup: &Setup, psns: [OwnPsn; 2], devices: &[(Place, Arc<Device>, GidEntry); 2]) -> (End, End) {
-    let [(mut a, qp_a), (mut b, qp_b)] =
-        devices.clone().map(|(place, device, gid)| End::new(setup, place, device, gid));
-    let peers = [a.peer(&qp_a, psns[0]), b.peer(&qp_b, psns[1])];
-    let drive = |qp: QueuePair<Reset>, end: &End, own: usize, peer: usize| {
+    let [own, peers] = psns;
+    let [of_a, of_b] = devices.clone();
+    let (mut a, qp_a) = End::new(setup, own, of_a);
+    let (mut b, qp_b) = End::new(setup, peers, of_b);
+    let [endpoint_a, endpoint_b] = [qp_a.endpoint(&a.gid), qp_b.endpoint(&b.gid)];
+    let drive = |qp: QueuePair<Reset>, end: &End, peer: &Endpoint| {
         let mut qp = qp.init(setup.rights).expect("INIT");
         for id in 0..setup.receives {
             let slice = end.memory.slice((1 << 20) + id * 4096, 4096).expect("a slice");
             qp.post_recv(RecvRequest::new([slice]).id(id)).expect("posted");
         }
-        let options = ReceiveOptions {
-            gid_index: end.gid.index,
-            path_mtu: setup.mtu,
-            max_dest_rd_atomic: setup.send.max_rd_atomic,
-            min_rnr_timer: setup.min_rnr_timer,
-        };
-        let qp = qp.ready_to_receive(&peers[peer], &options).expect("RTR");
-        qp.ready_to_send(psns[own], &setup.send).expect("RTS")
+        qp.connect(&end.gid, peer, &setup.connect).expect("connected")
     };
-    a.qp = Some(drive(qp_a, &a, 0, 1));
-    b.qp = Some(drive(qp_b, &b, 1, 0));
+    a.qp = Some(drive(qp_a, &a, &endpoint_b));
+    b.qp = Some(drive(qp_b, &b, &endpoint_a));
     (a, b)
 }
 

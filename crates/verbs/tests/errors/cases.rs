@@ -3,7 +3,7 @@
 use crate::common::Setup;
 use crate::fate::{Fate, Kind, Outcome, Pair};
 use crate::stage::{RECEIVE, REGION, Stage};
-use rdma_verbs::{Access, AsyncEvent, PeerRights, SendOptions, SendRequest, State, Status};
+use rdma_verbs::{Access, AsyncEvent, ConnectOptions, PeerRights, SendRequest, State, Status};
 
 /// One cause.
 pub(crate) struct Case {
@@ -62,7 +62,7 @@ impl Case {
 fn case(cause: &'static str, [requester, responder]: [Fate; 2], act: impl Fn(&mut Stage) + 'static) -> Case {
     let setup = Setup {
         memory: REGION,
-        send: SendOptions { timeout: 16, ..Setup::default().send },
+        connect: ConnectOptions { timeout: 16, ..Setup::default().connect },
         ..Setup::default()
     };
     Case { cause, setup, act: Box::new(act), outcome: Outcome { requester, responder }, differs: Vec::new() }
@@ -289,8 +289,8 @@ fn not_ready() -> Vec<Case> {
             stage.a.post(SendRequest::send_inline(b"x"));
         })
         .with(|setup| {
-            setup.send.rnr_retry = retries;
-            setup.min_rnr_timer = timer;
+            setup.connect.rnr_retry = retries;
+            setup.connect.min_rnr_timer = timer;
         })
     };
     let late = |cause, retries: u8, timer: u8, naks: u64| {
@@ -302,8 +302,8 @@ fn not_ready() -> Vec<Case> {
             stage.b().receive(1);
         })
         .with(|setup| {
-            setup.send.rnr_retry = retries;
-            setup.min_rnr_timer = timer;
+            setup.connect.rnr_retry = retries;
+            setup.connect.min_rnr_timer = timer;
         })
     };
     vec![
@@ -318,7 +318,7 @@ fn not_ready() -> Vec<Case> {
                 stage.a.post(request);
             },
         )
-        .with(|setup| setup.send.rnr_retry = 0),
+        .with(|setup| setup.connect.rnr_retry = 0),
         // 0.16 s between them: there is time to post a receive.
         late("SEND, the receive comes while `rnr_retry` 6 lasts", 6, 28, 2),
         late("SEND, the receive comes after 10 refusals, `rnr_retry` 7", 7, 14, 10),
@@ -336,7 +336,7 @@ fn gone() -> Vec<Case> {
                 stage.a.post(SendRequest::send_inline(b"x"));
             }),
         )
-        .with(|setup| setup.send = SendOptions { timeout: 10, retry_count: 2, ..setup.send })
+        .with(|setup| setup.connect = ConnectOptions { timeout: 10, retry_count: 2, ..setup.connect })
     };
     vec![
         gone("the peer's queue pair is destroyed", Fate::GONE, |stage| stage.b().end.qp = None),

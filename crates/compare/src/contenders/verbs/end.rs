@@ -5,20 +5,13 @@ use crate::clock::Clock;
 use crate::ends::Meeting;
 use crate::failure::Failure;
 use rdma_verbs::{
-    Access, AsyncChannel, Completion, CompletionChannel, CompletionQueue, Device, DeviceSelector, Gid,
-    GidEntry, Init, MemoryRegion, Mtu, OwnPsn, Peer, PeerPsn, PeerRights, ProtectionDomain, Psn, Qpn,
-    QueuePair, QueuePairLimits, ReadyToSend, ReceiveOptions, RecvRequest, RemoteRegion, SendOptions,
-    SendRequest, Slice, State,
+    Access, AsyncChannel, Completion, CompletionChannel, CompletionQueue, ConnectOptions, Device,
+    DeviceSelector, Endpoint, GidEntry, Init, MemoryRegion, PeerRights, ProtectionDomain, QueuePair,
+    QueuePairLimits, ReadyToSend, RecvRequest, RemoteRegion, SendRequest, Slice, State,
 };
 use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::Arc;
-
-/// perftest's values: 67 ms, 7 retries, waiting for receive requests without end.
-const SEND: SendOptions = SendOptions { timeout: 14, retry_count: 7, rnr_retry: 7, max_rd_atomic: READS };
-
-/// READs under way at a time.
-const READS: u8 = 16;
 
 /// 0.01 ms: the receiver is only ever short of receive requests for a moment.
 const MIN_RNR_TIMER: u8 = 1;
@@ -60,7 +53,7 @@ impl Default for Need {
 #[derive(Debug)]
 pub(super) enum Told {
     /// Where it is.
-    End { queue_pairs: Vec<(Qpn, Psn)>, gid: GidEntry, region: Option<RemoteRegion> },
+    End { queue_pairs: Vec<Endpoint>, region: Option<RemoteRegion> },
     /// Its queue pairs take packets.
     Ready,
 }
@@ -69,10 +62,9 @@ pub(super) enum Told {
 pub(super) struct Prepared {
     need: Need,
     gid: GidEntry,
-    reads: u8,
     queue: Arc<CompletionQueue>,
     channel: Option<Arc<CompletionChannel>>,
-    queue_pairs: Vec<(QueuePair<Init>, OwnPsn)>,
+    queue_pairs: Vec<QueuePair<Init>>,
     free: Vec<Slice>,
     region: Option<MemoryRegion>,
     memory: Vec<MemoryRegion>,
@@ -97,11 +89,11 @@ impl Prepared {
         let mut memory = Vec::new();
         let mut queue_pairs = Vec::new();
         for _ in 0..need.queue_pairs {
-            let mut queue_pair = domain.queue_pair(&queue, &queue, limits)?.init(rights)?;
+            let mut queue_pair = QueuePair::builder(&domain, &queue).limits(limits).build()?.init(rights)?;
             for slice in slices(&domain, need.receives, need.receive_size, &mut memory)? {
                 queue_pair.post_recv(RecvRequest::new([slice]))?;
             }
-            queue_pairs.push((queue_pair, OwnPsn::random()?));
+            queue_pairs.push(queue_pair);
         }
         let free = slices(&domain, need.sends, need.send_size, &mut memory)?;
         let free = free.into_iter().map(fill).collect::<Result<_, _>>()?;
@@ -110,36 +102,21 @@ impl Prepared {
         if let Some(region) = &region {
             region.write(0, &vec![0x5a; need.region])?;
         }
-        let limits = device.attributes();
-        let reads = READS.min(limits.max_qp_rd_atom).min(limits.max_qp_init_rd_atom);
-        Ok(Self { need, gid, reads, queue, channel, queue_pairs, free, region, memory, device })
+        Ok(Self { need, gid, queue, channel, queue_pairs, free, region, memory, device })
     }
 
     /// Tells the other end where this one is, and connects all queue pairs to its.
     pub(super) fn meet(self, meeting: &Meeting<Told>) -> Result<Connected, Failure> {
-        let own = self.queue_pairs.iter().map(|(queue_pair, psn)| (queue_pair.qpn(), psn.get())).collect();
+        let own = self.queue_pairs.iter().map(|queue_pair| queue_pair.endpoint(&self.gid)).collect();
         let region = self.region.as_ref().map(MemoryRegion::remote);
-        meeting.tell(Told::End { queue_pairs: own, gid: self.gid.clone(), region });
-        let Told::End { queue_pairs: peers, gid, region: remote } = meeting.hear()? else {
+        meeting.tell(Told::End { queue_pairs: own, region });
+        let Told::End { queue_pairs: peers, region: remote } = meeting.hear()? else {
             return Err("the other end is ready before it said where it is".into());
         };
-        let receive = ReceiveOptions {
-            gid_index: self.gid.index,
-            path_mtu: Mtu::B4096.min(self.gid.mtu).min(gid.mtu),
-            max_dest_rd_atomic: self.reads,
-            min_rnr_timer: MIN_RNR_TIMER,
-        };
-        let send = SendOptions { max_rd_atomic: self.reads, ..SEND };
+        let options = ConnectOptions { min_rnr_timer: MIN_RNR_TIMER, ..ConnectOptions::default() };
         let mut queue_pairs = Vec::new();
-        for ((queue_pair, psn), (qpn, peer_psn)) in self.queue_pairs.into_iter().zip(peers) {
-            let peer = Peer {
-                qpn,
-                psn: PeerPsn::new(peer_psn),
-                gid: plain(&gid),
-                udp_port: gid.udp_port,
-                lid: gid.lid,
-            };
-            queue_pairs.push(queue_pair.ready_to_receive(&peer, &receive)?.ready_to_send(psn, &send)?);
+        for (queue_pair, peer) in self.queue_pairs.into_iter().zip(&peers) {
+            queue_pairs.push(queue_pair.connect(&self.gid, peer, &options)?);
         }
         meeting.tell(Told::Ready);
         let Told::Ready = meeting.hear()? else { return Err("the other end isn't ready".into()) };
@@ -157,15 +134,6 @@ impl Prepared {
             _memory: self.memory,
             _device: self.device,
         })
-    }
-}
-
-/// A GID as a session tells it: an IP address's plain form, since the UDP port is told apart from it.
-fn plain(gid: &GidEntry) -> Gid {
-    match gid.address {
-        Some(IpAddr::V4(address)) => Gid::from(address.to_ipv6_mapped().octets()),
-        Some(IpAddr::V6(address)) => Gid::from(address.octets()),
-        None => gid.gid,
     }
 }
 

@@ -3,13 +3,13 @@
 use super::context::Context;
 use super::{check, made};
 use crate::Error;
-use crate::provider::Ended;
+use crate::provider::{Ended, Source};
 use crate::status::Status;
 use core::ffi::c_int;
 use core::mem::MaybeUninit;
 use core::ptr::{self, NonNull};
 use rdma_verbs_sys::{
-    IBV_WC_RECV_RDMA_WITH_IMM, IBV_WC_WITH_IMM, IBV_WC_WITH_INV, ibv_comp_channel, ibv_cq, ibv_wc,
+    IBV_WC_GRH, IBV_WC_RECV_RDMA_WITH_IMM, IBV_WC_WITH_IMM, IBV_WC_WITH_INV, ibv_comp_channel, ibv_cq, ibv_wc,
 };
 use rocev2::Qpn;
 use rocev2::work::CompletionKind;
@@ -194,5 +194,8 @@ fn ended(entry: &ibv_wc) -> Ended {
         len: if good && recv { entry.byte_len } else { 0 },
         immediate: has(IBV_WC_WITH_IMM).then(|| u32::from_be(number)),
         invalidated: has(IBV_WC_WITH_INV).then_some(number),
+        // Of connections the field isn't set, and whoever asks knows the peer.
+        source: (good && recv)
+            .then(|| Source { qpn: Qpn::truncate(entry.src_qp), grh: entry.wc_flags & IBV_WC_GRH != 0 }),
     }
 }

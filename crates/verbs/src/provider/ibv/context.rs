@@ -48,10 +48,10 @@ impl Context {
         };
         let library = Library::get().map_err(|reason| Error::NoLibrary { asked: asked(), reason })?;
         let failed = |call, advice| {
-            move |source| Error::Verbs {
+            move |reason| Error::Verbs {
                 device: name.to_owned(),
                 call,
-                source,
+                reason,
                 advice: Cow::Borrowed(advice),
             }
         };
@@ -150,7 +150,7 @@ impl Context {
         advice: impl Into<Cow<'static, str>>,
     ) -> impl FnOnce(io::Error) -> Error {
         let (device, advice) = (self.name.clone(), advice.into());
-        move |source| Error::Verbs { device, call, source, advice }
+        move |reason| Error::Verbs { device, call, reason, advice }
     }
 
     /// Refuses what is more than the device has.
@@ -223,7 +223,12 @@ fn not_opened(name: &str, device: NonNull<ibv_device>, source: io::Error) -> Err
         }
         _ => String::new(),
     };
-    Error::Verbs { device: name.to_owned(), call: "opening the device", source, advice: advice.into() }
+    Error::Verbs {
+        device: name.to_owned(),
+        call: "opening the device",
+        reason: source,
+        advice: advice.into(),
+    }
 }
 
 impl AsFd for Context {

@@ -6,7 +6,8 @@ use crate::Event;
 use core::mem::MaybeUninit;
 use rdma_verbs_sys::{
     IBV_EVENT_COMM_EST, IBV_EVENT_CQ_ERR, IBV_EVENT_DEVICE_FATAL, IBV_EVENT_PORT_ACTIVE, IBV_EVENT_PORT_ERR,
-    IBV_EVENT_QP_ACCESS_ERR, IBV_EVENT_QP_FATAL, IBV_EVENT_QP_REQ_ERR, IBV_EVENT_SQ_DRAINED, ibv_async_event,
+    IBV_EVENT_QP_ACCESS_ERR, IBV_EVENT_QP_FATAL, IBV_EVENT_QP_LAST_WQE_REACHED, IBV_EVENT_QP_REQ_ERR,
+    IBV_EVENT_SQ_DRAINED, IBV_EVENT_SRQ_ERR, IBV_EVENT_SRQ_LIMIT_REACHED, ibv_async_event,
 };
 use rocev2::Qpn;
 use rocev2::work::AsyncEvent;
@@ -28,12 +29,18 @@ impl Context {
 
 /// What an event says. It isn't acknowledged yet: the object that it names can't have been destroyed.
 fn read(event: &ibv_async_event) -> Event {
-    let queue_pair = |what| {
-        // SAFETY: for these types the union holds a queue pair.
+    let qpn = || {
+        // SAFETY: for the types that ask for it the union holds a queue pair.
         let raw = unsafe { event.element.qp };
         // SAFETY: the queue pair exists until the event is acknowledged, and its number doesn't change.
-        let qpn = unsafe { (*raw).qp_num };
-        Event::QueuePair(Qpn::truncate(qpn), what)
+        Qpn::truncate(unsafe { (*raw).qp_num })
+    };
+    let queue_pair = |what| Event::QueuePair(qpn(), what);
+    let shared = || {
+        // SAFETY: for the types that ask for it the union holds a shared receive queue.
+        let raw = unsafe { event.element.srq };
+        // SAFETY: the queue exists until the event is acknowledged, and what it was made with doesn't change.
+        unsafe { (*raw).srq_context }.addr() as u64
     };
     // SAFETY: for port events the union holds a number; for others this isn't used. Any bytes are a number.
     let port = u8::try_from(unsafe { event.element.port_num }).unwrap_or(0);
@@ -45,6 +52,9 @@ fn read(event: &ibv_async_event) -> Event {
             let number = unsafe { (*raw).cq_context };
             Event::CompletionQueueOverflow(number.addr() as u64)
         }
+        IBV_EVENT_SRQ_LIMIT_REACHED => Event::SharedReceiveQueueLimit(shared()),
+        IBV_EVENT_SRQ_ERR => Event::SharedReceiveQueueFailed(shared()),
+        IBV_EVENT_QP_LAST_WQE_REACHED => Event::LastReceiveTaken(qpn()),
         IBV_EVENT_QP_FATAL => queue_pair(AsyncEvent::Fatal),
         IBV_EVENT_QP_REQ_ERR => queue_pair(AsyncEvent::RequestError),
         IBV_EVENT_QP_ACCESS_ERR => queue_pair(AsyncEvent::AccessError),

@@ -9,6 +9,7 @@
 //! | `memory` | protection domains and memory regions |
 //! | `completion` | completion channels and queues |
 //! | `queue_pair` | queue pairs: made, driven through their states, asked |
+//! | `shared_receive_queue`, `address` | what queue pairs share; ways to peers |
 //! | `request` | work requests as libibverbs takes them |
 //! | `events`, `counters` | asynchronous events, and what the kernel counts |
 //!
@@ -19,6 +20,7 @@
 //! [`check`] and [`made`] read both.
 #![allow(unsafe_code)]
 
+pub(crate) mod address;
 pub(crate) mod completion;
 pub(crate) mod context;
 mod counters;
@@ -29,6 +31,7 @@ mod gids;
 pub(crate) mod memory;
 pub(crate) mod queue_pair;
 pub(crate) mod request;
+pub(crate) mod shared_receive_queue;
 
 use core::ptr::NonNull;
 use std::io;

@@ -1,13 +1,14 @@
 //! Queue pairs.
 
+use super::address;
 use super::completion::Queue;
 use super::context::{Context, mtu};
 use super::memory::Domain;
 use super::request::{self, Elements};
+use super::shared_receive_queue::Queue as SharedQueue;
 use super::{check, made};
-use crate::gid::{GidEntry, GidKind};
-use crate::options::{Peer, QueuePairLimits, ReceiveOptions, Snapshot};
-use crate::provider::{Element, Work};
+use crate::options::{Peer, QueuePairLimits, ReceiveOptions, Snapshot, TransportKind};
+use crate::provider::{AddressHandle, Element, QueuePairOptions, Work};
 use crate::{Error, PostReason};
 use core::ffi::c_int;
 use core::ptr::{self, NonNull};
@@ -15,24 +16,23 @@ use rdma_verbs_sys::{
     IBV_ACCESS_LOCAL_WRITE, IBV_ACCESS_REMOTE_ATOMIC, IBV_ACCESS_REMOTE_READ, IBV_ACCESS_REMOTE_WRITE,
     IBV_QP_ACCESS_FLAGS, IBV_QP_AV, IBV_QP_DEST_QPN, IBV_QP_EN_SQD_ASYNC_NOTIFY, IBV_QP_MAX_DEST_RD_ATOMIC,
     IBV_QP_MAX_QP_RD_ATOMIC, IBV_QP_MIN_RNR_TIMER, IBV_QP_PATH_MTU, IBV_QP_PKEY_INDEX, IBV_QP_PORT,
-    IBV_QP_RETRY_CNT, IBV_QP_RNR_RETRY, IBV_QP_RQ_PSN, IBV_QP_SQ_PSN, IBV_QP_STATE, IBV_QP_TIMEOUT,
-    IBV_QPF_GRH_REQUIRED, IBV_QPS_ERR, IBV_QPS_INIT, IBV_QPS_RESET, IBV_QPS_RTR, IBV_QPS_RTS, IBV_QPS_SQD,
-    IBV_QPS_SQE, IBV_QPT_RC, ibv_ah_attr, ibv_gid, ibv_global_route, ibv_qp, ibv_qp_attr, ibv_qp_cap,
-    ibv_qp_init_attr, ibv_qp_state,
+    IBV_QP_QKEY, IBV_QP_RETRY_CNT, IBV_QP_RNR_RETRY, IBV_QP_RQ_PSN, IBV_QP_SQ_PSN, IBV_QP_STATE,
+    IBV_QP_TIMEOUT, IBV_QPS_ERR, IBV_QPS_INIT, IBV_QPS_RESET, IBV_QPS_RTR, IBV_QPS_RTS, IBV_QPS_SQD,
+    IBV_QPS_SQE, IBV_QPT_RC, IBV_QPT_UC, IBV_QPT_UD, ibv_qp, ibv_qp_attr, ibv_qp_cap, ibv_qp_init_attr,
+    ibv_qp_state,
 };
-use rocev2::work::{self, PeerRights, ReceiveAttributes, SendAttributes, State};
-use rocev2::{Psn, Qpn, UDP_PORT};
+use rocev2::work::{PeerRights, ReceiveAttributes, SendAttributes, State};
+use rocev2::{Psn, Qpn};
 use std::any::Any;
 use std::io;
 use std::sync::Arc;
-
-/// Hops that packets may take, as IP's usual default.
-const HOP_LIMIT: u8 = 64;
 
 /// A queue pair.
 pub(crate) struct QueuePair {
     domain: Arc<Domain>,
     _queues: [Arc<Queue>; 2],
+    _shared: Option<Arc<SharedQueue>>,
+    transport: TransportKind,
     limits: QueuePairLimits,
     /// What its requests need back.
     kept: Arc<dyn Any + Send + Sync>,
@@ -50,11 +50,16 @@ impl QueuePair {
     pub(crate) fn new(
         domain: &Arc<Domain>,
         queues: [&Arc<Queue>; 2],
-        limits: &QueuePairLimits,
+        options: &QueuePairOptions<'_>,
         kept: Arc<dyn Any + Send + Sync>,
     ) -> Result<Self, Error> {
         let context = &domain.context;
         let [send_queue, recv_queue] = queues;
+        let QueuePairOptions { transport, limits, signal_all, .. } = *options;
+        let shared = options.shared.map(|shared| shared.ibv()).transpose()?;
+        if shared.is_some_and(|shared| !shared.is_of(domain)) {
+            return Err(Error::Mixed("the shared receive queue"));
+        }
         if !send_queue.is_of(context) || !recv_queue.is_of(context) {
             return Err(Error::Mixed("a completion queue"));
         }
@@ -73,7 +78,13 @@ impl QueuePair {
             send_cq: send_queue.raw.as_ptr(),
             recv_cq: recv_queue.raw.as_ptr(),
             cap,
-            qp_type: IBV_QPT_RC,
+            srq: shared.map_or(ptr::null_mut(), |shared| shared.raw.as_ptr()),
+            qp_type: match transport {
+                TransportKind::Rc => IBV_QPT_RC,
+                TransportKind::Uc => IBV_QPT_UC,
+                TransportKind::Ud => IBV_QPT_UD,
+            },
+            sq_sig_all: c_int::from(signal_all),
             ..Default::default()
         };
         let advice = format!(
@@ -86,7 +97,7 @@ impl QueuePair {
         // SAFETY: the library made it, and its number doesn't change.
         let qpn = Qpn::truncate(unsafe { (*raw.as_ptr()).qp_num });
         let (domain, queues) = (Arc::clone(domain), queues.map(Arc::clone));
-        Ok(Self { domain, _queues: queues, limits: *limits, kept, raw, qpn })
+        Ok(Self { domain, _queues: queues, _shared: shared.cloned(), transport, limits, kept, raw, qpn })
     }
 
     pub(crate) fn qpn(&self) -> Qpn {
@@ -94,14 +105,15 @@ impl QueuePair {
     }
 
     /// RESET → INIT.
-    pub(crate) fn init(&self, rights: PeerRights) -> Result<(), Error> {
+    pub(crate) fn init(&self, rights: PeerRights, qkey: u32) -> Result<(), Error> {
         let attributes = ibv_qp_attr {
             port_num: self.context().port,
             qp_access_flags: access_flags(rights),
+            qkey,
             ..to(IBV_QPS_INIT)
         };
-        let mask = IBV_QP_PKEY_INDEX | IBV_QP_PORT | IBV_QP_ACCESS_FLAGS;
-        self.modify("bringing a queue pair to INIT", attributes, mask)
+        let own = if self.transport == TransportKind::Ud { IBV_QP_QKEY } else { IBV_QP_ACCESS_FLAGS };
+        self.modify("bringing a queue pair to INIT", attributes, IBV_QP_PKEY_INDEX | IBV_QP_PORT | own)
     }
 
     /// RTR → RTS.
@@ -114,9 +126,20 @@ impl QueuePair {
             max_rd_atomic: send.max_rd_atomic,
             ..to(IBV_QPS_RTS)
         };
-        let mask =
-            IBV_QP_TIMEOUT | IBV_QP_RETRY_CNT | IBV_QP_RNR_RETRY | IBV_QP_SQ_PSN | IBV_QP_MAX_QP_RD_ATOMIC;
-        self.modify("bringing a queue pair to RTS", attributes, mask)
+        let reliable = IBV_QP_TIMEOUT | IBV_QP_RETRY_CNT | IBV_QP_RNR_RETRY | IBV_QP_MAX_QP_RD_ATOMIC;
+        self.modify("bringing a queue pair to RTS", attributes, IBV_QP_SQ_PSN | self.if_reliable(reliable))
+    }
+
+    /// INIT → RTR → RTS, for datagrams.
+    pub(crate) fn ready_for_datagrams(&self, psn: Psn) -> Result<(), Error> {
+        self.modify("bringing a queue pair to RTR", to(IBV_QPS_RTR), 0)?;
+        let attributes = ibv_qp_attr { sq_psn: psn.get(), ..to(IBV_QPS_RTS) };
+        self.modify("bringing a queue pair to RTS", attributes, IBV_QP_SQ_PSN)
+    }
+
+    /// What is asked for with a reliable connection only.
+    fn if_reliable(&self, mask: c_int) -> c_int {
+        if self.transport == TransportKind::Rc { mask } else { 0 }
     }
 
     /// RTS → SQD, with an event when all that had begun has finished.
@@ -144,7 +167,7 @@ impl QueuePair {
             return Err(Error::PathMtu { device: context.place(), asked, limit });
         }
         let mut attributes = ibv_qp_attr {
-            ah_attr: address(context, &own, peer)?,
+            ah_attr: address::vector(context, &own, &peer.into())?,
             path_mtu: options.path_mtu.code().into(),
             dest_qp_num: peer.qpn.get(),
             rq_psn: peer.psn.get().get(),
@@ -152,12 +175,8 @@ impl QueuePair {
             min_rnr_timer: options.min_rnr_timer,
             ..to(IBV_QPS_RTR)
         };
-        let mask = IBV_QP_AV
-            | IBV_QP_PATH_MTU
-            | IBV_QP_DEST_QPN
-            | IBV_QP_RQ_PSN
-            | IBV_QP_MAX_DEST_RD_ATOMIC
-            | IBV_QP_MIN_RNR_TIMER;
+        let reliable = self.if_reliable(IBV_QP_MAX_DEST_RD_ATOMIC | IBV_QP_MIN_RNR_TIMER);
+        let mask = IBV_QP_AV | IBV_QP_PATH_MTU | IBV_QP_DEST_QPN | IBV_QP_RQ_PSN | reliable;
         self.modify_raw(&mut attributes, mask).map_err(|source| match source.raw_os_error() {
             // The kernel looks the peer's hardware address up at this step.
             Some(libc::ENETUNREACH | libc::EHOSTUNREACH | libc::ETIMEDOUT | libc::EADDRNOTAVAIL) => {
@@ -165,8 +184,7 @@ impl QueuePair {
                     own: own.to_string(),
                     peer: peer.gid,
                     reason: format!(
-                        "no way there was found ({source}); see `ip route get`, `ping` and the neighbour \
-                         table, or choose another GID: --device NAME:PORT:GID_INDEX"
+                        "no way there was found ({source}); see `ip route get`, `ping` and the neighbour table"
                     )
                     .into(),
                 }
@@ -178,26 +196,24 @@ impl QueuePair {
     pub(crate) fn prepare_send<'a>(
         &self,
         work: Work,
+        handle: Option<&AddressHandle>,
         elements: impl Iterator<Item = Element<'a>>,
     ) -> Result<request::Send, PostReason> {
-        let elements = if work.inline.is_some() { Elements::new() } else { self.list(elements)? };
-        Ok(request::Send::new(work, elements))
+        let inline = work.inline.is_some();
+        let elements = if inline { Elements::new() } else { request::list(&self.domain, elements)? };
+        let handle = match handle.map(AddressHandle::ibv) {
+            None => None,
+            Some(Ok(handle)) => Some(handle.raw(&self.domain).ok_or(PostReason::OtherDevice)?),
+            Some(Err(_)) => return Err(PostReason::OtherDevice),
+        };
+        Ok(request::Send::new(work, handle, elements))
     }
 
     pub(crate) fn prepare_recv<'a>(
         &self,
         elements: impl Iterator<Item = Element<'a>>,
     ) -> Result<request::Receive, PostReason> {
-        Ok(request::Receive::new(self.list(elements)?))
-    }
-
-    /// The elements as the library takes them.
-    fn list<'a>(&self, elements: impl Iterator<Item = Element<'a>>) -> Result<Elements, PostReason> {
-        let element = |Element { region, offset, len }: Element<'a>| match region.ibv() {
-            Ok(region) if region.is_of(&self.domain) => Ok(request::element(region, offset, len)),
-            _ => Err(PostReason::OtherDevice),
-        };
-        elements.map(element).collect()
+        Ok(request::Receive::new(request::list(&self.domain, elements)?))
     }
 
     pub(crate) fn post_send(&self, number: u64, mut request: request::Send) -> Result<(), PostReason> {
@@ -206,7 +222,7 @@ impl QueuePair {
         // that the list names are kept until the request completes.
         let result = unsafe { rdma_verbs_sys::ibv_post_send(self.raw.as_ptr(), &raw mut raw, &raw mut bad) };
         match check(result) {
-            Err(error) if !bad.is_null() => Err(refused(&error, self.limits.max_send_requests)),
+            Err(error) if !bad.is_null() => Err(request::refused(&error, self.limits.max_send_requests)),
             // The library names no request that it didn't take: the device has it, but couldn't be told
             // (Soft-RoCE, whose kernel side is told by a system call). It is ended like everything else in
             // the queue.
@@ -222,7 +238,7 @@ impl QueuePair {
         let (mut raw, mut bad) = (request.raw(number), ptr::null_mut());
         // SAFETY: as in `post_send`.
         let result = unsafe { rdma_verbs_sys::ibv_post_recv(self.raw.as_ptr(), &raw mut raw, &raw mut bad) };
-        check(result).map_err(|error| refused(&error, self.limits.max_recv_requests))
+        check(result).map_err(|error| request::refused(&error, self.limits.max_recv_requests))
     }
 
     /// What the device says of it.
@@ -247,7 +263,8 @@ impl QueuePair {
         })
         .map_err(context.failed("asking for a queue pair's state", ""))?;
         let state = state(attributes.qp_state);
-        let (receives, sends) = reached(state);
+        let (receives, sends) =
+            if self.transport == TransportKind::Ud { (false, false) } else { reached(state) };
         let flags = attributes.qp_access_flags;
         Ok(Snapshot {
             state,
@@ -306,65 +323,6 @@ fn to(qp_state: ibv_qp_state) -> ibv_qp_attr {
     ibv_qp_attr { qp_state, ..Default::default() }
 }
 
-/// The address vector: how packets get from `own` to the peer.
-fn address(context: &Context, own: &GidEntry, peer: &Peer) -> Result<ibv_ah_attr, Error> {
-    let unreachable =
-        |reason: String| Error::Unreachable { own: own.to_string(), peer: peer.gid, reason: reason.into() };
-    let grh = ibv_global_route {
-        dgid: ibv_gid { raw: peer.gid.to_bytes() },
-        sgid_index: u8::try_from(own.index)
-            .map_err(|_| unreachable("libibverbs takes GID indices up to 255 only".into()))?,
-        hop_limit: HOP_LIMIT,
-        ..Default::default()
-    };
-    let mut vector = ibv_ah_attr { grh, port_num: context.port, ..Default::default() };
-    match own.kind {
-        GidKind::InfiniBand => {
-            vector.dlid = peer.lid.ok_or_else(|| {
-                unreachable(
-                    "this one is on InfiniBand, the peer's is not; choose devices of one network".into(),
-                )
-            })?;
-            let required = context.port_limits.flags & IBV_QPF_GRH_REQUIRED != 0;
-            // A packet into another subnet needs the global route header; within one, LIDs do.
-            let foreign = own.gid.to_bytes()[..8] != peer.gid.to_bytes()[..8];
-            vector.is_global = u8::from(required || foreign);
-        }
-        GidKind::RoceV1 | GidKind::RoceV2 => {
-            if peer.lid.is_some() {
-                return Err(unreachable(
-                    "this one is on Ethernet, the peer's on InfiniBand; choose devices of one network".into(),
-                ));
-            }
-            vector.is_global = 1;
-        }
-    }
-    if own.kind == GidKind::RoceV2 {
-        check_udp(own, peer).map_err(unreachable)?;
-    }
-    Ok(vector)
-}
-
-/// What RoCEv2 needs of both ends: addresses of one IP version, and the one UDP port that devices send to.
-fn check_udp(own: &GidEntry, peer: &Peer) -> Result<(), String> {
-    let (address, gid_port) = peer.gid.endpoint().map_err(|error| error.to_string())?;
-    if own.address.is_some_and(|own| own.is_ipv4() != address.is_ipv4()) {
-        return Err(
-            "one is IPv4, the other IPv6; choose a GID of the same family: --device NAME:PORT:GID_INDEX"
-                .into(),
-        );
-    }
-    let port = peer.udp_port.unwrap_or(gid_port);
-    if port != UDP_PORT {
-        return Err(format!(
-            "the peer's embedded device receives on UDP port {port}, and this device sends to {UDP_PORT} \
-             only; on the peer's host end what uses UDP port {UDP_PORT} there, or let it use an address of \
-             its own: --device embedded:ADDR"
-        ));
-    }
-    Ok(())
-}
-
 fn access_flags(rights: PeerRights) -> u32 {
     let flag = |set: bool, bit: u32| if set { bit } else { 0 };
     // Receives and answers to reads are written locally.
@@ -393,12 +351,5 @@ fn reached(state: State) -> (bool, bool) {
         State::Reset | State::Init => (false, false),
         State::ReadyToReceive => (true, false),
         _ => (true, true),
-    }
-}
-
-fn refused(error: &io::Error, limit: usize) -> PostReason {
-    match error.raw_os_error() {
-        Some(libc::ENOMEM) => PostReason::QueuePair(work::PostError::QueueFull(limit)),
-        other => PostReason::Refused(other.unwrap_or(0)),
     }
 }

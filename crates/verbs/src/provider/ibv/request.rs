@@ -1,23 +1,35 @@
 //! Work requests as libibverbs takes them.
 
 use super::completion::RECV;
-use super::memory::Region;
-use crate::provider::Work;
-use core::ptr;
+use super::memory::Domain;
+use crate::PostReason;
+use crate::provider::{Element, Work};
+use core::ptr::{self, NonNull};
 use rdma_verbs_sys::{
     IBV_SEND_FENCE, IBV_SEND_INLINE, IBV_SEND_SIGNALED, IBV_SEND_SOLICITED, IBV_WR_ATOMIC_CMP_AND_SWP,
     IBV_WR_ATOMIC_FETCH_AND_ADD, IBV_WR_RDMA_READ, IBV_WR_RDMA_WRITE, IBV_WR_RDMA_WRITE_WITH_IMM,
-    IBV_WR_SEND, IBV_WR_SEND_WITH_IMM, IBV_WR_SEND_WITH_INV, ibv_recv_wr, ibv_send_wr, ibv_sge,
+    IBV_WR_SEND, IBV_WR_SEND_WITH_IMM, IBV_WR_SEND_WITH_INV, ibv_ah, ibv_recv_wr, ibv_send_wr,
+    ibv_send_wr_ud, ibv_sge,
 };
-use rocev2::work::{AtomicOperation, RemoteAddress, SendOperation};
+use rocev2::work::{self, AtomicOperation, RemoteAddress, SendOperation};
 use smallvec::SmallVec;
+use std::io;
 
 /// A scatter/gather list.
 pub(super) type Elements = SmallVec<[ibv_sge; 4]>;
 
-/// Bytes of a region as an element of a list.
-pub(super) fn element(region: &Region, offset: u64, len: u32) -> ibv_sge {
-    ibv_sge { addr: region.addr().wrapping_add(offset), length: len, lkey: region.lkey() }
+/// The elements as the library takes them, if they are of this domain's device.
+pub(super) fn list<'a>(
+    domain: &Domain,
+    elements: impl Iterator<Item = Element<'a>>,
+) -> Result<Elements, PostReason> {
+    let element = |Element { region, offset, len }: Element<'a>| match region.ibv() {
+        Ok(region) if region.is_of(domain) => {
+            Ok(ibv_sge { addr: region.addr().wrapping_add(offset), length: len, lkey: region.lkey() })
+        }
+        _ => Err(PostReason::OtherDevice),
+    };
+    elements.map(element).collect()
 }
 
 /// Bytes of this process that the library copies when the request is posted.
@@ -38,12 +50,13 @@ struct Flags {
 /// A send request, with its scatter/gather list or with its bytes.
 pub(crate) struct Send {
     work: Work,
+    handle: Option<NonNull<ibv_ah>>,
     elements: Elements,
 }
 
 impl Send {
-    pub(super) fn new(work: Work, elements: Elements) -> Self {
-        Self { work, elements }
+    pub(super) fn new(work: Work, handle: Option<NonNull<ibv_ah>>, elements: Elements) -> Self {
+        Self { work, handle, elements }
     }
 
     /// As the library takes it. It points into this value, which must stay where it is until it is posted.
@@ -54,7 +67,12 @@ impl Send {
         }
         let flags =
             Flags { signaled: *signaled, solicited: *solicited, fence: *fence, inline: inline.is_some() };
-        send(number, operation, flags, &mut self.elements)
+        let mut request = send(number, operation, flags, &mut self.elements);
+        if let (Some(handle), Some(to)) = (self.handle, &self.work.destination) {
+            request.wr.ud =
+                ibv_send_wr_ud { ah: handle.as_ptr(), remote_qpn: to.qpn.get(), remote_qkey: to.qkey };
+        }
+        request
     }
 }
 
@@ -73,7 +91,7 @@ impl Receive {
         ibv_recv_wr {
             wr_id: number | RECV,
             next: ptr::null_mut(),
-            sg_list: list(&mut self.elements),
+            sg_list: first(&mut self.elements),
             num_sge: count(&self.elements),
         }
     }
@@ -84,7 +102,7 @@ fn send(number: u64, operation: &SendOperation, flags: Flags, elements: &mut Ele
     let flag = |set: bool, bit: u32| if set { bit } else { 0 };
     let mut request = ibv_send_wr {
         wr_id: number,
-        sg_list: list(elements),
+        sg_list: first(elements),
         num_sge: count(elements),
         send_flags: flag(flags.signaled, IBV_SEND_SIGNALED)
             | flag(flags.solicited, IBV_SEND_SOLICITED)
@@ -134,10 +152,18 @@ fn send(number: u64, operation: &SendOperation, flags: Flags, elements: &mut Ele
     request
 }
 
-fn list(elements: &mut Elements) -> *mut ibv_sge {
+fn first(elements: &mut Elements) -> *mut ibv_sge {
     if elements.is_empty() { ptr::null_mut() } else { elements.as_mut_ptr() }
 }
 
 fn count(elements: &Elements) -> i32 {
     i32::try_from(elements.len()).unwrap_or(i32::MAX)
+}
+
+/// Why the library refused a request.
+pub(super) fn refused(error: &io::Error, limit: usize) -> PostReason {
+    match error.raw_os_error() {
+        Some(libc::ENOMEM) => PostReason::QueuePair(work::PostError::QueueFull(limit)),
+        other => PostReason::Refused(other.unwrap_or(0)),
+    }
 }
