@@ -1,6 +1,6 @@
 //! The buffers of work requests, and memory as the protocol asks for it.
 
-use crate::memory::{Access, Fault, Invalidation, KeyTable, QueuePairId, Region, RemoteMemory};
+use crate::memory::{Access, Bind, Fault, Invalidation, KeyTable, QueuePairId, Region, RemoteMemory};
 use rocev2::work::{AtomicOperation, LocalFault, Memory, RemoteFault, RemoteRight};
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -39,6 +39,8 @@ pub enum Buffers {
     Inline(SmallVec<[u8; 64]>),
     /// A scatter/gather list.
     List(SmallVec<[Element; 1]>),
+    /// No bytes: a memory window to bind, and to what.
+    Bind(Box<Bind>),
 }
 
 impl Buffers {
@@ -54,6 +56,7 @@ impl Buffers {
         match self {
             Self::Inline(bytes) => bytes.len() as u64,
             Self::List(list) => list.iter().map(|element| u64::from(element.len)).sum(),
+            Self::Bind(_) => 0,
         }
     }
 
@@ -126,6 +129,7 @@ impl Memory for DomainMemory {
             Buffers::List(list) => Buffers::pieces(list, offset, out.len(), |element, va, range| {
                 element.region()?.read(va, &mut out[range]).map_err(|_| LocalFault)
             }),
+            Buffers::Bind(_) => Err(LocalFault),
         }
     }
 
@@ -168,9 +172,21 @@ impl Memory for DomainMemory {
     fn invalidate(&self, rkey: u32) -> Result<(), RemoteFault> {
         self.keys.invalidate(rkey, Invalidation::Peer(self.queue_pair)).map_err(refuse)
     }
+
+    fn bind(&self, bind: &Buffers) -> Result<(), LocalFault> {
+        let Buffers::Bind(bind) = bind else { return Err(LocalFault) };
+        self.keys.bind(bind, self.queue_pair).map_err(|_| LocalFault)
+    }
+
+    fn invalidate_own(&self, rkey: u32) -> Result<(), LocalFault> {
+        self.keys.invalidate(rkey, Invalidation::Local).map_err(|_| LocalFault)
+    }
 }
 
 /// The peer isn't told which of the checks failed.
 fn refuse(_: Fault) -> RemoteFault {
     RemoteFault
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,7 +8,8 @@
 //! | module | what it holds |
 //! |---|---|
 //! | `device` | the device: addresses, limits, what its objects share |
-//! | `domain`, `memory_region`, `memory_window`, `buffers`, [`memory`] | protection domains, regions, keys; all memory that peers may write |
+//! | `domain`, `memory_region`, `memory_window` | protection domains and what is made in them |
+//! | `buffers`, [`memory`] | regions, windows, keys; all memory that peers may write |
 //! | `queue_pair`, `queue_table` | queue pairs, by random number |
 //! | `completion_queue`, `channel`, `events` | what programs wait for |
 //! | `port`, [`net`] | sockets, addresses, GIDs; from datagram to queue pair |

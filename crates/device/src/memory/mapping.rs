@@ -14,10 +14,10 @@ const NOWHERE: NonZero<usize> = NonZero::new(4096).unwrap();
 
 /// A range of memory that peers, other threads and the application may read and write at the same time.
 ///
-/// Its memory is its own. Bytes are copied in and out, and atomics work on them in place; no Rust reference to a byte that somebody
-/// else may write is ever made. Bytes that nobody else can reach for a while may be [lent](Self::lend_mut)
-/// as a slice. A mapping is held by an [`Arc`](std::sync::Arc), one for each region over it, and is freed
-/// with the last.
+/// Its memory is its own. Bytes are copied in and out, and atomics work on them in place; no Rust reference to a
+/// byte that somebody else may write is ever made. Bytes that nobody else can reach for a while may be
+/// [lent](Self::lend_mut) as a slice. A mapping is held by an [`Arc`](std::sync::Arc), one for each region over
+/// it, and is freed with the last.
 pub struct Mapping {
     start: NonNull<u8>,
     len: usize,

@@ -213,8 +213,8 @@ impl KeyTable {
     /// access by it is under way when this returns.
     ///
     /// # Errors
-    /// [`Fault::UnknownKey`]; [`Fault::NotInvalidatable`] for a region or a type 1 window; [`Fault::OtherQueuePair`] if a
-    /// peer isn't the one who may use it.
+    /// [`Fault::UnknownKey`]; [`Fault::NotInvalidatable`] for a region or a type 1 window;
+    /// [`Fault::OtherQueuePair`] if a peer isn't the one who may use it.
     pub fn invalidate(&self, rkey: u32, by: Invalidation) -> Result<(), Fault> {
         let memory = self.by_rkey(rkey)?;
         let binding = memory.binding().ok_or(Fault::NotInvalidatable)?;
