@@ -52,6 +52,24 @@ pub trait Memory {
     /// # Errors
     /// The key is unknown here or not one that a peer may invalidate.
     fn invalidate(&self, rkey: u32) -> Result<(), RemoteFault>;
+
+    /// Executes the bind of a memory window that a work request carries in the place of buffers (BIND_MW).
+    ///
+    /// # Errors
+    /// The window or its region doesn't allow it (completes with `MW_BIND_ERR`). Memory without windows binds none.
+    fn bind(&self, bind: &Self::Buffers) -> Result<(), LocalFault> {
+        let _ = bind;
+        Err(LocalFault)
+    }
+
+    /// Withdraws `rkey` for a work request of this side (LOCAL_INV).
+    ///
+    /// # Errors
+    /// No type 2 window is bound under that key (completes with `LOC_QP_OP_ERR`).
+    fn invalidate_own(&self, rkey: u32) -> Result<(), LocalFault> {
+        let _ = rkey;
+        Err(LocalFault)
+    }
 }
 
 /// What a peer wants to do with a region.
