@@ -66,11 +66,21 @@ pub(super) fn operation(request: SendOperation, place: Place) -> Operation {
         (SendOperation::WriteImmediate(..), false, true) => O::WriteLastImm,
         (_, true, false) => O::SendFirst,
         (_, false, false) => O::SendMiddle,
-        (SendOperation::Send, true, true) => O::SendOnly,
-        (SendOperation::Send, false, true) => O::SendLast,
         (SendOperation::SendImmediate(_), true, true) => O::SendOnlyImm,
         (SendOperation::SendImmediate(_), false, true) => O::SendLastImm,
         (SendOperation::SendInvalidate(_), true, true) => O::SendOnlyInvalidate,
         (SendOperation::SendInvalidate(_), false, true) => O::SendLastInvalidate,
+        // Nothing leaves for a local operation.
+        (
+            SendOperation::Send | SendOperation::BindWindow | SendOperation::LocalInvalidate(_),
+            first,
+            true,
+        ) => {
+            if first {
+                O::SendOnly
+            } else {
+                O::SendLast
+            }
+        }
     }
 }

@@ -77,7 +77,9 @@ impl<M: Memory> QueuePair<M> {
             SendOperation::Send
             | SendOperation::SendImmediate(_)
             | SendOperation::Write(_)
-            | SendOperation::WriteImmediate(..) => self.common.post_send(request),
+            | SendOperation::WriteImmediate(..)
+            | SendOperation::BindWindow
+            | SendOperation::LocalInvalidate(_) => self.common.post_send(request),
             _ => Err(PostError::Operation),
         }
     }
@@ -96,7 +98,7 @@ impl<M: Memory> QueuePair<M> {
 
     pub(super) fn poll_transmit(&mut self, cx: &mut Context<'_, M>, out: &mut [u8]) -> Option<Transmit> {
         let (mtu, peer, memory) = (self.mtu, self.peer, cx.memory);
-        self.common.poll_transmit(|Part { request, offset, psn }| {
+        self.common.poll_transmit(memory, |Part { request, offset, psn }| {
             let payload = (request.len - offset).min(mtu.bytes());
             let left = offset + payload;
             let place = Place { first: offset == 0, last: left == request.len };

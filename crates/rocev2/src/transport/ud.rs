@@ -78,7 +78,7 @@ impl<M: Memory> QueuePair<M> {
     pub(super) fn poll_transmit(&mut self, cx: &mut Context<'_, M>, out: &mut [u8]) -> Option<Transmit> {
         let own_qkey = self.common.attributes().qkey.unwrap_or(0);
         let (own, memory) = (self.own, cx.memory);
-        self.common.poll_transmit(|Part { request, psn, .. }| {
+        self.common.poll_transmit(memory, |Part { request, psn, .. }| {
             let to = request.destination.ok_or(Status::LocalQueuePairOperation)?;
             let (operation, immediate) = match request.operation {
                 SendOperation::SendImmediate(value) => (Operation::SendOnlyImm, Some(value)),

@@ -7,7 +7,7 @@ use crate::Psn;
 use crate::wire::Transport;
 use crate::work::{
     AsyncEvent, Attributes, Completion, Event, MAX_MESSAGE, Memory, ModifyError, PostError, ReceiveQueue,
-    RecvRequest, SendRequest, State, Status,
+    RecvRequest, SendRequest, State, Status, execute_local,
 };
 use std::collections::VecDeque;
 
@@ -107,6 +107,9 @@ impl<M: Memory> Unreliable<M> {
     pub(super) fn fail(&mut self, receives: &mut ReceiveQueue<M::Buffers>) {
         self.flush_sends();
         receives.flush(&mut self.events);
+        if receives.is_shared() && self.state != State::Error {
+            self.events.push_back(Event::Async(AsyncEvent::LastWorkRequestReached));
+        }
         self.state = State::Error;
     }
 
@@ -139,11 +142,11 @@ impl<M: Memory> Unreliable<M> {
         match self.state {
             State::Reset => Err(PostError::State(State::Reset)),
             State::Error => {
-                receives.post(request)?;
+                receives.post_own(request)?;
                 receives.flush(&mut self.events);
                 Ok(())
             }
-            _ => receives.post(request),
+            _ => receives.post_own(request),
         }
     }
 
@@ -151,6 +154,7 @@ impl<M: Memory> Unreliable<M> {
     /// how the request ends.
     pub(super) fn poll_transmit(
         &mut self,
+        memory: &M,
         write: impl FnOnce(Part<'_, M::Buffers>) -> Result<(Transmit, u32), Status>,
     ) -> Option<Transmit> {
         let may_begin = match self.state {
@@ -158,6 +162,15 @@ impl<M: Memory> Unreliable<M> {
             State::SendQueueDrain => false,
             _ => return None,
         };
+        while may_begin && self.sends.front()?.operation.is_local() {
+            match execute_local(self.sends.front()?, memory) {
+                Ok(()) => self.complete(Status::Success),
+                Err(status) => {
+                    self.fail_sends(status);
+                    return None;
+                }
+            }
+        }
         let request = self.sends.front()?;
         if self.begun.is_none() && !may_begin {
             return None;
@@ -173,14 +186,19 @@ impl<M: Memory> Unreliable<M> {
                 Some(transmit)
             }
             Err(status) => {
-                self.complete(status);
-                self.flush_sends();
-                self.state = State::SendQueueError;
+                self.fail_sends(status);
                 None
             }
         };
         self.after_send();
         transmit
+    }
+
+    /// Ends the first send request with an error, and with it the send queue.
+    fn fail_sends(&mut self, status: Status) {
+        self.complete(status);
+        self.flush_sends();
+        self.state = State::SendQueueError;
     }
 
     /// Ends the first send request.

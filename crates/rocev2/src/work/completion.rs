@@ -17,6 +17,8 @@ pub enum Status {
     LocalProtection = 4,
     /// Never tried: the queue pair was in the error state.
     Flushed = 5,
+    /// A memory window couldn't be bound.
+    WindowBind = 6,
     /// The peer's answer made no sense.
     BadResponse = 7,
     /// The peer says that the request was invalid.
@@ -42,6 +44,7 @@ impl Status {
             Self::LocalQueuePairOperation => "LOC_QP_OP_ERR",
             Self::LocalProtection => "LOC_PROT_ERR",
             Self::Flushed => "WR_FLUSH_ERR",
+            Self::WindowBind => "MW_BIND_ERR",
             Self::BadResponse => "BAD_RESP_ERR",
             Self::RemoteInvalidRequest => "REM_INV_REQ_ERR",
             Self::RemoteAccess => "REM_ACCESS_ERR",
@@ -71,6 +74,10 @@ pub enum CompletionKind {
     CompareSwap,
     /// A fetch-and-add.
     FetchAdd,
+    /// The bind of a memory window.
+    BindWindow,
+    /// A local invalidation.
+    LocalInvalidate,
     /// A receive request, by a SEND.
     Recv,
     /// A receive request, by the immediate of an RDMA WRITE.
@@ -142,6 +149,9 @@ pub enum AsyncEvent {
     RequestError,
     /// This side couldn't carry on; the queue pair is in the error state (`QP_FATAL`).
     Fatal,
+    /// The queue pair is in the error state and takes nothing more from its shared receive queue
+    /// (`QP_LAST_WQE_REACHED`).
+    LastWorkRequestReached,
 }
 
 /// What [`crate::transport::QueuePair::poll`] hands out.

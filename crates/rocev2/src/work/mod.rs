@@ -17,6 +17,7 @@ pub use completion::{AsyncEvent, Completion, CompletionKind, Event, Status};
 pub use memory::{AtomicOperation, LocalFault, Memory, RemoteFault, RemoteRight};
 pub use receive_queue::ReceiveQueue;
 pub(crate) use receive_queue::flushed;
+pub(crate) use request::execute_local;
 pub use request::{
     AddressId, Datagram, MAX_MESSAGE, PostError, RecvRequest, RemoteAddress, SendOperation, SendRequest,
 };

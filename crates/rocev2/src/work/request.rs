@@ -1,7 +1,7 @@
 //! Work requests.
 
-use super::completion::CompletionKind;
-use super::memory::AtomicOperation;
+use super::completion::{CompletionKind, Status};
+use super::memory::{AtomicOperation, Memory};
 use crate::Qpn;
 
 /// The longest message: 2 GiB (rxe: `check_length`).
@@ -31,6 +31,11 @@ pub enum SendOperation {
     WriteImmediate(RemoteAddress, u32),
     /// RDMA READ into the request's buffers.
     Read(RemoteAddress),
+    /// Binds the memory window that stands in the place of the request's buffers; nothing is sent (BIND_MW).
+    BindWindow,
+    /// Withdraws one of this side's own remote keys; nothing is sent (LOCAL_INV). It waits until every request
+    /// before it has completed.
+    LocalInvalidate(u32),
     /// An atomic; what the word held before goes to the request's buffers, 8 bytes in host order.
     Atomic(RemoteAddress, AtomicOperation),
 }
@@ -42,6 +47,12 @@ impl SendOperation {
         matches!(self, Self::Read(_) | Self::Atomic(..))
     }
 
+    /// Whether it is executed on this side alone.
+    #[must_use]
+    pub const fn is_local(&self) -> bool {
+        matches!(self, Self::BindWindow | Self::LocalInvalidate(_))
+    }
+
     /// What its completion says it was.
     #[must_use]
     pub const fn completion_kind(&self) -> CompletionKind {
@@ -49,6 +60,8 @@ impl SendOperation {
             Self::Send | Self::SendImmediate(_) | Self::SendInvalidate(_) => CompletionKind::Send,
             Self::Write(_) | Self::WriteImmediate(..) => CompletionKind::Write,
             Self::Read(_) => CompletionKind::Read,
+            Self::BindWindow => CompletionKind::BindWindow,
+            Self::LocalInvalidate(_) => CompletionKind::LocalInvalidate,
             Self::Atomic(_, AtomicOperation::CompareSwap { .. }) => CompletionKind::CompareSwap,
             Self::Atomic(_, AtomicOperation::FetchAdd { .. }) => CompletionKind::FetchAdd,
         }
@@ -116,6 +129,9 @@ pub enum PostError {
     /// The message is longer than 2 GiB.
     #[error("{0} bytes are more than the 2 GiB that one message may have")]
     TooLong(u64),
+    /// Receive requests go to the shared receive queue that the queue pair takes them from.
+    #[error("the queue pair has no receive queue of its own: post to its shared receive queue")]
+    SharedReceiveQueue,
     /// The queue pair's transport has no such operation.
     #[error("the queue pair's transport has no such operation")]
     Operation,
@@ -133,4 +149,15 @@ pub enum PostError {
     /// An atomic needs a buffer of exactly 8 bytes.
     #[error("an atomic operation needs a buffer of 8 bytes, not {0}")]
     AtomicLength(u32),
+}
+
+/// Executes a request that is done on this side alone.
+pub(crate) fn execute_local<M: Memory>(request: &SendRequest<M::Buffers>, memory: &M) -> Result<(), Status> {
+    match request.operation {
+        SendOperation::BindWindow => memory.bind(&request.buffers).map_err(|_| Status::WindowBind),
+        SendOperation::LocalInvalidate(rkey) => {
+            memory.invalidate_own(rkey).map_err(|_| Status::LocalQueuePairOperation)
+        }
+        _ => Err(Status::LocalQueuePairOperation),
+    }
 }

@@ -4,8 +4,10 @@ use rocev2::Time;
 use rocev2::transport::{Context, DropReason, Limits, QueuePair, Source, Transmit, rc};
 use rocev2::wire::Packet;
 use rocev2::work::{Attributes, Memory, ModifyError, PostError, ReceiveQueue, RecvRequest, Transition};
+use std::cell::RefCell;
 use std::net::{IpAddr, Ipv4Addr};
 use std::ops::{Deref, DerefMut};
+use std::rc::Rc;
 
 /// A connection looks at no packet's source.
 pub(crate) const SOURCE: Source = Source {
@@ -15,9 +17,12 @@ pub(crate) const SOURCE: Source = Source {
     hop_limit: None,
 };
 
+/// A receive queue that several queue pairs of a host may take from.
+pub(crate) type Shared<B> = Rc<RefCell<ReceiveQueue<B>>>;
+
 pub(crate) struct Driven<M: Memory> {
     protocol: QueuePair<M>,
-    receives: ReceiveQueue<M::Buffers>,
+    receives: Shared<M::Buffers>,
 }
 
 impl<M: Memory> Driven<M> {
@@ -27,23 +32,28 @@ impl<M: Memory> Driven<M> {
     }
 
     pub(crate) fn with(protocol: QueuePair<M>, max_recv_requests: usize) -> Self {
-        Self { protocol, receives: ReceiveQueue::new(max_recv_requests) }
+        Self { protocol, receives: Rc::new(RefCell::new(ReceiveQueue::new(max_recv_requests))) }
+    }
+
+    /// A queue pair that takes its receive requests from a queue that others share.
+    pub(crate) fn sharing(protocol: QueuePair<M>, receives: Shared<M::Buffers>) -> Self {
+        Self { protocol, receives }
     }
 
     pub(crate) fn recv_outstanding(&self) -> usize {
-        self.receives.outstanding()
+        self.receives.borrow().outstanding()
     }
 
     pub(crate) fn modify(&mut self, transition: Transition) -> Result<(), ModifyError> {
-        self.protocol.modify(transition, &mut self.receives)
+        self.protocol.modify(transition, &mut self.receives.borrow_mut())
     }
 
     pub(crate) fn set(&mut self, change: Attributes) -> Result<(), ModifyError> {
-        self.protocol.set_attributes(&change, &mut self.receives)
+        self.protocol.set_attributes(&change, &mut self.receives.borrow_mut())
     }
 
     pub(crate) fn post_recv(&mut self, request: RecvRequest<M::Buffers>) -> Result<(), PostError> {
-        self.protocol.post_recv(request, &mut self.receives)
+        self.protocol.post_recv(request, &mut self.receives.borrow_mut())
     }
 
     pub(crate) fn handle_packet(
@@ -62,17 +72,19 @@ impl<M: Memory> Driven<M> {
         packet: &Packet<'_>,
         memory: &M,
     ) -> Result<(), DropReason> {
-        let mut cx = Context { memory, receives: &mut self.receives };
+        let receives = &mut self.receives.borrow_mut();
+        let mut cx = Context { memory, receives };
         self.protocol.handle_packet(now, from, packet, &mut cx)
     }
 
     pub(crate) fn poll_transmit(&mut self, now: Time, memory: &M, out: &mut [u8]) -> Option<Transmit> {
-        let mut cx = Context { memory, receives: &mut self.receives };
+        let receives = &mut self.receives.borrow_mut();
+        let mut cx = Context { memory, receives };
         self.protocol.poll_transmit(now, &mut cx, out)
     }
 
     pub(crate) fn handle_timeout(&mut self, now: Time) {
-        self.protocol.handle_timeout(now, &mut self.receives);
+        self.protocol.handle_timeout(now, &mut self.receives.borrow_mut());
     }
 }
 

@@ -1,9 +1,9 @@
 //! One queue pair whose peer's packets are written by hand.
 
-use super::driven::Driven;
+use super::driven::{Driven, Shared};
 use super::memory::{Ram, RegionId, Rights, Slice};
 use super::rng::Rng;
-use super::world::{Options, check_transmit, transitions};
+use super::world::{Options, check_transmit, protocol, transitions};
 use rocev2::transport::DropReason;
 use rocev2::wire::{Aeth, AtomicEth, Bth, Headers, NakCode, Opcode, Operation, Packet, Reth, Syndrome};
 use rocev2::work::{
@@ -66,6 +66,16 @@ impl Lone {
         let qp = Driven::new(options.limits, options.max_recv_requests);
         let mut lone = Self { qp, ram, region, now: Time::ZERO, events: Vec::new(), done: Vec::new() };
         lone.restart(state, options);
+        lone
+    }
+
+    /// A queue pair that takes its receive requests from `receives`.
+    pub(crate) fn sharing(receives: Shared<Vec<Slice>>) -> Self {
+        let mut lone = Self::new(&small());
+        lone.qp = Driven::sharing(protocol(&small(), OWN), receives);
+        for transition in transitions(&small(), PEER, SQ, RQ) {
+            lone.qp.modify(transition).expect("the usual transitions");
+        }
         lone
     }
 
@@ -255,7 +265,7 @@ impl Lone {
         self.now = self.now + span;
     }
 
-    fn collect(&mut self) {
+    pub(crate) fn collect(&mut self) {
         while let Some(event) = self.qp.poll() {
             match event {
                 Event::Completion(completion) => self.done.push(completion),

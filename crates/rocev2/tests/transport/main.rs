@@ -7,6 +7,7 @@
 //! | `rng`, `memory`, `world`, `workload` | seeds; memory in safe Rust; two hosts, two links; checked work for them |
 //! | `driven` | a queue pair with its receive queue |
 //! | `lone` | one queue pair and a peer whose packets are written by hand |
+//! | `shared`, `windows` | shared receive queues; memory windows and other local operations |
 //! | `uc`, `ud`, `attributes` | the unreliable transports; which attributes each transition takes |
 //! | the others | the proofs of the reliable connection |
 
@@ -25,8 +26,10 @@ mod hostile;
 mod large;
 mod liveness;
 mod operations;
+mod shared;
 mod states;
 mod uc;
 mod ud;
+mod windows;
 mod wire;
 mod workloads;

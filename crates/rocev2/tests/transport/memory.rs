@@ -30,6 +30,8 @@ struct Region {
     bytes: Vec<u8>,
     rights: Rights,
     revoked: bool,
+    /// Whether it is a memory window: revoked until it is bound, and free again when it is invalidated.
+    window: bool,
 }
 
 /// A region, as its own side names it.
@@ -69,6 +71,9 @@ pub(crate) struct Tally {
     pub(crate) atomics: u64,
     /// Keys that the peer withdrew.
     pub(crate) invalidated: u64,
+    /// Windows that were bound, and that this side took back.
+    pub(crate) bound: u64,
+    pub(crate) taken_back: u64,
 }
 
 /// The memory of one host.
@@ -91,8 +96,16 @@ impl Ram {
         // The place in the table makes the key unique, the rest makes it hard to guess.
         let rkey = rng.word() << 12 | u32::try_from(regions.len()).expect("few regions");
         assert!(regions.len() < 1 << 12, "the key has 12 bits for the place");
-        regions.push(Region { rkey, va, bytes, rights, revoked: false });
+        regions.push(Region { rkey, va, bytes, rights, revoked: false, window: false });
         RegionId(regions.len() - 1)
+    }
+
+    /// A memory window that isn't bound.
+    pub(crate) fn window(&self, rng: &mut Rng, va: u64, bytes: Vec<u8>) -> RegionId {
+        let id = self.register(rng, va, bytes, Rights::ALL);
+        let region = &mut self.regions.borrow_mut()[id.0];
+        (region.window, region.revoked) = (true, true);
+        id
     }
 
     pub(crate) fn rkey(&self, id: RegionId) -> u32 {
@@ -246,6 +259,25 @@ impl Memory for Ram {
         }
         region.revoked = true;
         self.count(|tally| tally.invalidated += 1);
+        Ok(())
+    }
+
+    fn bind(&self, bind: &Self::Buffers) -> Result<(), LocalFault> {
+        let region = &mut self.regions.borrow_mut()[bind.first().ok_or(LocalFault)?.region.0];
+        if !region.window || !region.revoked {
+            return Err(LocalFault);
+        }
+        region.revoked = false;
+        self.count(|tally| tally.bound += 1);
+        Ok(())
+    }
+
+    fn invalidate_own(&self, rkey: u32) -> Result<(), LocalFault> {
+        let mut regions = self.regions.borrow_mut();
+        let region = regions.iter_mut().find(|region| region.rkey == rkey && region.window);
+        let region = region.filter(|region| !region.revoked).ok_or(LocalFault)?;
+        region.revoked = true;
+        self.count(|tally| tally.taken_back += 1);
         Ok(())
     }
 }

@@ -1,8 +1,8 @@
 //! Two hosts with many queue pairs each, joined by two links that carry whole datagrams with their ICRC, in
 //! virtual time.
 
-use super::driven::Driven;
-use super::memory::Ram;
+use super::driven::{Driven, Shared};
+use super::memory::{Ram, Slice};
 use super::rng::Rng;
 use netem::{Link, LinkConfig};
 use rocev2::icrc::{self, PseudoHeader};
@@ -17,6 +17,7 @@ use rocev2::work::{
 use rocev2::{Mtu, Psn, Qpn, Time, UDP_PORT};
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::rc::Rc;
 use std::time::Duration;
 
 /// What a connection is made with, the same on both sides.
@@ -88,6 +89,8 @@ pub(crate) struct End {
 pub(crate) struct Host {
     pub(crate) ram: Ram,
     pub(crate) ends: Vec<End>,
+    /// The receive queue that queue pairs made from now on share.
+    pub(crate) shared: Option<Shared<Vec<Slice>>>,
     by_qpn: HashMap<Qpn, usize>,
     /// Packets that the ICRC rejected.
     pub(crate) corrupt: u64,
@@ -136,6 +139,7 @@ impl World {
         let host = || Host {
             ram: Ram::default(),
             ends: Vec::new(),
+            shared: None,
             by_qpn: HashMap::new(),
             corrupt: 0,
             malformed: 0,
@@ -181,7 +185,10 @@ impl World {
         });
         for host in 0..2 {
             let protocol = protocol(options, qpn[host]);
-            let mut qp = Driven::with(protocol, options.max_recv_requests);
+            let mut qp = match &self.hosts[host].shared {
+                Some(shared) => Driven::sharing(protocol, Rc::clone(shared)),
+                None => Driven::with(protocol, options.max_recv_requests),
+            };
             for change in changes(options, qpn[1 - host], psn[host], psn[1 - host]) {
                 qp.set(change).expect("the usual transitions");
             }

@@ -125,5 +125,6 @@ fn event_name(event: AsyncEvent) -> &'static str {
         AsyncEvent::AccessError => "QP_ACCESS_ERR",
         AsyncEvent::RequestError => "QP_REQ_ERR",
         AsyncEvent::Fatal => "QP_FATAL",
+        AsyncEvent::LastWorkRequestReached => "QP_LAST_WQE_REACHED",
     }
 }

@@ -122,4 +122,12 @@ impl Memory for Ram {
     fn invalidate(&self, rkey: u32) -> Result<(), RemoteFault> {
         if rkey == RKEY { Ok(()) } else { Err(RemoteFault) }
     }
+
+    fn bind(&self, _bind: &Range<usize>) -> Result<(), LocalFault> {
+        Ok(())
+    }
+
+    fn invalidate_own(&self, rkey: u32) -> Result<(), LocalFault> {
+        if rkey == RKEY { Ok(()) } else { Err(LocalFault) }
+    }
 }

@@ -201,6 +201,9 @@ impl Bench {
             SendOperation::Read(REMOTE),
             SendOperation::Atomic(REMOTE, AtomicOperation::FetchAdd { add: 1 }),
             SendOperation::Atomic(REMOTE, AtomicOperation::CompareSwap { compare: 0, swap: 1 }),
+            SendOperation::BindWindow,
+            SendOperation::LocalInvalidate(RKEY),
+            SendOperation::LocalInvalidate(7),
         ]);
         let flags = input.u8();
         let len = match operation {

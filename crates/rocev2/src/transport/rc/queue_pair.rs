@@ -140,7 +140,7 @@ impl<M: Memory> QueuePair<M> {
     ) -> Result<(), ModifyError> {
         let to = change.check(Transport::Rc, self.state)?;
         if to == State::Reset {
-            self.responder.forget_arriving(receives);
+            self.responder.abandon(receives);
             receives.clear();
             *self = Self::new(self.limits);
             return Ok(());
@@ -168,7 +168,9 @@ impl<M: Memory> QueuePair<M> {
             (State::SendQueueDrain, State::ReadyToSend) => self.requester.set_draining(false),
             (_, State::Error) => {
                 self.responder.stop_reading();
-                self.enter_error(receives);
+                if self.state != State::Error {
+                    self.enter_error(receives);
+                }
             }
             _ => {}
         }
@@ -208,11 +210,11 @@ impl<M: Memory> QueuePair<M> {
         match self.state {
             State::Reset => Err(PostError::State(State::Reset)),
             State::Error => {
-                receives.post(request)?;
+                receives.post_own(request)?;
                 receives.flush(&mut self.events);
                 Ok(())
             }
-            _ => receives.post(request),
+            _ => receives.post_own(request),
         }
     }
 
@@ -361,5 +363,8 @@ impl<M: Memory> QueuePair<M> {
     fn enter_error(&mut self, receives: &mut ReceiveQueue<M::Buffers>) {
         self.requester.flush(&mut self.events);
         self.responder.flush(receives, &mut self.events);
+        if receives.is_shared() {
+            self.events.push_back(Event::Async(AsyncEvent::LastWorkRequestReached));
+        }
     }
 }

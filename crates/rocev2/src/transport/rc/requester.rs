@@ -33,7 +33,10 @@ const LEAST_ATTEMPTS: u32 = 64;
 struct Pending<B> {
     request: SendRequest<B>,
     first: u64,
+    /// None for one that is executed on this side alone.
     packets: u32,
+    /// Whether it is such a one, and has been executed.
+    executed: bool,
     /// This side found it impossible; reported when everything before it has completed.
     fault: Option<Status>,
 }
@@ -42,6 +45,11 @@ impl<B> Pending<B> {
     /// One past its last sequence number.
     fn end(&self) -> u64 {
         self.first + u64::from(self.packets)
+    }
+
+    /// Whether it is one that this side has to execute, and hasn't yet.
+    fn waits_for_execution(&self) -> bool {
+        self.packets == 0 && !self.executed
     }
 
     /// Where the packet numbered `sequence` begins in the message.
@@ -202,11 +210,12 @@ impl<B> Requester<B> {
         }
         let packets = match request.operation {
             SendOperation::Atomic(..) => 1,
+            SendOperation::BindWindow | SendOperation::LocalInvalidate(_) => 0,
             _ => self.mtu.packets(request.len),
         };
         let fault = (request.operation.is_read_or_atomic() && self.max_rd_atomic == 0)
             .then_some(Status::LocalQueuePairOperation);
-        self.queue.push_back(Pending { request, first: self.end, packets, fault });
+        self.queue.push_back(Pending { request, first: self.end, packets, executed: false, fault });
         self.end += u64::from(packets);
         Ok(())
     }
@@ -225,7 +234,7 @@ impl<B> Requester<B> {
     }
 
     fn has_begun(&self, pending: &Pending<B>) -> bool {
-        self.sent > pending.first
+        self.sent > pending.first || pending.executed
     }
 
     pub(super) fn next_timeout(&self) -> Option<Time> {
@@ -424,7 +433,7 @@ mod tests {
                 // The numbers wrap around the PSNs within the message.
                 let first = (1 << Psn::BITS) - 5;
                 let request = SendRequest { len, ..request.clone() };
-                let pending = Pending { request, first, packets, fault: None };
+                let pending = Pending { request, first, packets, executed: false, fault: None };
                 for packet in [0, 1, packets / 2, packets - 1] {
                     let offset = pending.offset(first + u64::from(packet), mtu);
                     assert_eq!(u64::from(offset), u64::from(packet) * u64::from(mtu.bytes()));

@@ -154,17 +154,18 @@ impl<M: Memory> Responder<M> {
     /// Completes every receive request with `WR_FLUSH_ERR`, the one that was being filled first. Answers that
     /// wait, a last NAK among them, are still sent.
     pub(super) fn flush(&mut self, receives: &mut ReceiveQueue<M::Buffers>, events: &mut VecDeque<Event>) {
-        if let Some(id) = self.forget_arriving(receives) {
-            events.push_back(flushed(id));
+        if let Some(Arriving::Send { request, .. }) = self.arriving.take() {
+            receives.finish();
+            events.push_back(flushed(request.id));
         }
         receives.flush(events);
     }
 
-    /// Gives up the message that is arriving, and returns the number of the receive request that it had taken.
-    pub(super) fn forget_arriving(&mut self, receives: &mut ReceiveQueue<M::Buffers>) -> Option<u64> {
-        let Some(Arriving::Send { request, .. }) = self.arriving.take() else { return None };
-        receives.finish();
-        Some(request.id)
+    /// Gives up the message that is arriving, and its receive request back.
+    pub(super) fn abandon(&mut self, receives: &mut ReceiveQueue<M::Buffers>) {
+        if let Some(Arriving::Send { request, .. }) = self.arriving.take() {
+            receives.put_back(request);
+        }
     }
 
     /// The read or atomic that this number belongs to, if it is remembered.

@@ -7,9 +7,9 @@ use crate::provider::{Element, Work};
 use core::ptr::{self, NonNull};
 use rdma_verbs_sys::{
     IBV_SEND_FENCE, IBV_SEND_INLINE, IBV_SEND_SIGNALED, IBV_SEND_SOLICITED, IBV_WR_ATOMIC_CMP_AND_SWP,
-    IBV_WR_ATOMIC_FETCH_AND_ADD, IBV_WR_RDMA_READ, IBV_WR_RDMA_WRITE, IBV_WR_RDMA_WRITE_WITH_IMM,
-    IBV_WR_SEND, IBV_WR_SEND_WITH_IMM, IBV_WR_SEND_WITH_INV, ibv_ah, ibv_recv_wr, ibv_send_wr,
-    ibv_send_wr_ud, ibv_sge,
+    IBV_WR_ATOMIC_FETCH_AND_ADD, IBV_WR_BIND_MW, IBV_WR_LOCAL_INV, IBV_WR_RDMA_READ, IBV_WR_RDMA_WRITE,
+    IBV_WR_RDMA_WRITE_WITH_IMM, IBV_WR_SEND, IBV_WR_SEND_WITH_IMM, IBV_WR_SEND_WITH_INV, ibv_ah, ibv_recv_wr,
+    ibv_send_wr, ibv_send_wr_ud, ibv_sge,
 };
 use rocev2::work::{self, AtomicOperation, RemoteAddress, SendOperation};
 use smallvec::SmallVec;
@@ -124,6 +124,12 @@ fn send(number: u64, operation: &SendOperation, flags: Flags, elements: &mut Ele
             request.immediate.invalidate_rkey = *rkey;
             IBV_WR_SEND_WITH_INV
         }
+        SendOperation::LocalInvalidate(rkey) => {
+            request.immediate.invalidate_rkey = *rkey;
+            IBV_WR_LOCAL_INV
+        }
+        // Nothing in this crate makes such a request yet: the window would have to come with it.
+        SendOperation::BindWindow => IBV_WR_BIND_MW,
         SendOperation::Write(remote) => {
             rdma(&mut request, remote);
             IBV_WR_RDMA_WRITE

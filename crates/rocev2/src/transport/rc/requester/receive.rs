@@ -158,7 +158,7 @@ impl<B> Requester<B> {
         let mut cost = 0;
         while let Some(pending) = self.queue.front() {
             cost += self.cost(pending, from, until);
-            if pending.end() > until {
+            if pending.end() > until || pending.waits_for_execution() {
                 break;
             }
             if pending.request.signaled {

@@ -1,13 +1,13 @@
 //! The next request packet.
 
-use super::{Asked, Pending, Requester};
+use super::{Asked, Pending, Requester, ended};
 use crate::Time;
 use crate::transport::message::{Place, extend, operation};
 use crate::transport::rc::timing::Timer;
 use crate::transport::rc::window::PACKET_COST;
 use crate::transport::{Destination, PacketKind, Transmit};
 use crate::wire::{AtomicEth, Bth, Headers, Opcode, Reth};
-use crate::work::{AtomicOperation, Event, Memory, SendOperation, Status};
+use crate::work::{AtomicOperation, Event, Memory, SendOperation, Status, execute_local};
 use core::time::Duration;
 use std::collections::VecDeque;
 
@@ -56,6 +56,9 @@ impl<B> Requester<B> {
         {
             return Some(transmit);
         }
+        if !self.execute_local(memory, events) {
+            return self.ask(now, memory, out);
+        }
         let Some(pending) = self.queue.get(self.cursor) else {
             // All has left. Who drains wants to know when it has arrived.
             return if self.draining { self.ask(now, memory, out) } else { None };
@@ -81,6 +84,42 @@ impl<B> Requester<B> {
         };
         self.account(now, &plan);
         Some(transmit)
+    }
+
+    /// Executes the requests that are this side's alone, up to the next one that has packets. Returns whether none
+    /// has to wait.
+    fn execute_local<M: Memory<Buffers = B>>(&mut self, memory: &M, events: &mut VecDeque<Event>) -> bool {
+        while let Some(pending) = self.queue.get_mut(self.cursor).filter(|pending| pending.packets == 0) {
+            if pending.fault.is_some() {
+                return true;
+            }
+            if pending.waits_for_execution() {
+                let request = &pending.request;
+                // IBA 10.6.5.1: a local invalidation waits for everything before it (rxe: rxe_wqe_is_fenced).
+                let everything = matches!(request.operation, SendOperation::LocalInvalidate(_));
+                if self.draining
+                    || (request.fence && !self.asked.is_empty())
+                    || (everything && self.cursor > 0)
+                {
+                    return false;
+                }
+                if let Err(status) = execute_local(request, memory) {
+                    pending.fault = Some(status);
+                    return true;
+                }
+                pending.executed = true;
+            }
+            if self.cursor > 0 {
+                self.cursor += 1;
+                continue;
+            }
+            if let Some(pending) = self.queue.pop_front()
+                && pending.request.signaled
+            {
+                events.push_back(ended(&pending.request, Status::Success));
+            }
+        }
+        true
     }
 
     /// Decides whether something may be sent now, and how much.
