@@ -5,6 +5,7 @@ mod certificate;
 mod context;
 mod control;
 mod datagram;
+mod esp;
 mod fragments;
 mod keys;
 mod notes;
@@ -23,6 +24,12 @@ pub(crate) const ALL: &[Target] = &[
         about: "a UDP payload with its ICRC",
         memory: 4 << 10,
         try_out: datagram::run,
+    },
+    Target {
+        name: "esp",
+        about: "sealed datagrams, tampered with, replayed, and authentic ones with anything inside",
+        memory: 64 << 10,
+        try_out: esp::run,
     },
     Target {
         name: "queue_pair",
