@@ -198,12 +198,7 @@ impl CompletionQueue {
         match self.core.take(out, max)? {
             0 => {
                 let armed = self.core.is_armed();
-                self.core.each_port(|port| {
-                    if !armed {
-                        port.attention().polled();
-                    }
-                    self.inner.poll_port(port, &self.core);
-                });
+                self.core.each_port(|port| self.inner.poll_port(port, &self.core, !armed));
                 self.core.take(out, max)
             }
             count => Ok(count),

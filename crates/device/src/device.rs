@@ -1,19 +1,22 @@
 //! The embedded device itself.
 
+use crate::alarm::Alarm;
 use crate::channel::CompletionChannel;
 use crate::completion_queue::{CompletionQueue, QueueCore};
 use crate::deadlines::Deadlines;
 use crate::domain::ProtectionDomain;
 use crate::error::DeviceError;
 use crate::events::{DeviceEvent, EventQueue};
-use crate::helper::{self, Waker};
 use crate::memory::{KeyLimits, KeySpace, KeyTable};
 use crate::net::{self, Gid, Socket};
-use crate::port::Port;
+use crate::poll_mode::LOOK_IN;
+use crate::port::{CatchUp, Port};
 use crate::queue_pair::Surroundings;
 use crate::queue_table::{MAX_QUEUE_PAIRS, QueueTable};
+use crate::reactor::Reactor;
 use rocev2::work;
-use rocev2::{Mtu, Time};
+use rocev2::{Mtu, Qpn, Time};
+use smallvec::SmallVec;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -116,18 +119,23 @@ impl Address {
     }
 }
 
+/// Deadlines that a thread that polls looks at, at most, when it puts the alarm off.
+const PUT_OFF: usize = 32;
+
 /// What the device's objects share.
 pub(crate) struct Inner {
     clock: Instant,
     config: Config,
     /// The GID table. Sockets are bound when an address is first used.
     addresses: Mutex<Vec<Address>>,
-    ports: RwLock<Vec<Arc<Port>>>,
+    ports: RwLock<Arc<[Arc<Port>]>>,
     keys: Arc<KeySpace>,
     pub(crate) table: QueueTable,
     pub(crate) surroundings: Surroundings,
     next_queue: AtomicU64,
-    helper: Mutex<Option<JoinHandle<()>>>,
+    next_port: AtomicU64,
+    reactor: Arc<Reactor>,
+    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Inner {
@@ -135,8 +143,9 @@ impl Inner {
         Time::ZERO + self.clock.elapsed()
     }
 
-    pub(crate) fn each_port(&self, mut visit: impl FnMut(&Arc<Port>)) {
-        self.ports.read().unwrap_or_else(PoisonError::into_inner).iter().for_each(&mut visit);
+    /// The ports as they are now.
+    pub(crate) fn ports(&self) -> Arc<[Arc<Port>]> {
+        Arc::clone(&self.ports.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Empties the socket; whether something was there, `None` if somebody else is at it.
@@ -144,40 +153,68 @@ impl Inner {
         port.progress(&self.table, &self.surroundings.counters, || self.now())
     }
 
-    /// The same for a thread that polls `queue`.
-    pub(crate) fn poll_port(&self, port: &Port, queue: &QueueCore) {
+    /// The same for a thread that polls `queue`, and perhaps will again.
+    pub(crate) fn poll_port(&self, port: &Port, queue: &QueueCore, again: bool) {
         port.poll(queue, &self.table, &self.surroundings.counters, || self.now());
+        if again && port.mode().polled(self.now()) {
+            self.put_off();
+        }
+    }
+
+    /// Puts the alarm off: somebody polls. What keeps the time is often a deadline that has moved on since it was
+    /// announced.
+    fn put_off(&self) {
+        let soon = self.now() + LOOK_IN;
+        let mut moved: SmallVec<[_; PUT_OFF]> = SmallVec::new();
+        moved.extend(core::iter::from_fn(|| self.surroundings.deadlines.take_due(soon)).take(PUT_OFF));
+        for (deadline, qpn) in moved {
+            if let Some(queue_pair) = self.table.get(qpn) {
+                queue_pair.announce_again(deadline);
+            }
+        }
+        self.surroundings.alarm.postpone(|| self.next());
     }
 
     /// Whoever polled is about to wait for a completion channel.
     pub(crate) fn about_to_wait(&self, port: &Port) {
-        self.surroundings.waker.about_to_wait(port);
+        if port.mode().waits() {
+            self.arm(port, true);
+        }
         port.settle(|| self.now());
     }
 
-    /// Returns when everything that has arrived is taken.
-    pub(crate) fn catch_up(&self) {
-        self.each_port(|port| port.catch_up(&self.table, &self.surroundings.counters, || self.now()));
+    /// Has packets wake the progress thread, or no longer.
+    pub(crate) fn arm(&self, port: &Port, on: bool) {
+        port.arm(on, || self.reactor.watch(port.socket(), port.token(), on));
     }
 
-    pub(crate) fn earliest_deadline(&self) -> Option<Time> {
-        self.surroundings.deadlines.earliest()
+    /// When there is something to do next.
+    fn next(&self) -> Option<Time> {
+        let look_ins = self.ports();
+        let look_ins = look_ins.iter().filter_map(|port| port.mode().look_in());
+        look_ins.chain(self.surroundings.deadlines.earliest()).min()
     }
 
-    /// Wakes the queue pairs whose time has come.
-    pub(crate) fn run_deadlines(&self, mut now: Time) {
-        let mut caught_up = false;
-        while let Some((deadline, qpn)) = self.surroundings.deadlines.take_due(now) {
-            let Some(queue_pair) = self.table.get(qpn) else { continue };
-            if !queue_pair.is_due(now, deadline) {
-                continue;
-            }
-            if !caught_up {
-                // What is awaited may have arrived: on a busy machine whoever polls may not have run for long.
-                self.catch_up();
-                now = self.now();
-                caught_up = true;
-            }
+    /// The progress thread is about to sleep until there is something to do.
+    pub(crate) fn sleep(&self) {
+        self.surroundings.alarm.sleep(|| self.next());
+    }
+
+    /// Takes the queue pairs whose time has come.
+    pub(crate) fn take_due(&self, now: Time) -> impl Iterator<Item = Qpn> {
+        let taken = core::iter::from_fn(move || self.surroundings.deadlines.take_due(now));
+        taken.filter_map(move |(deadline, qpn)| {
+            self.table.get(qpn).filter(|queue_pair| queue_pair.is_due(now, deadline)).map(|_| qpn)
+        })
+    }
+
+    /// Goes on with `port`; whether everything that had arrived is taken.
+    pub(crate) fn catch_up(&self, port: &mut CatchUp) -> bool {
+        port.go_on(&self.table, &self.surroundings.counters, || self.now())
+    }
+
+    pub(crate) fn handle_timeout(&self, qpn: Qpn, now: Time) {
+        if let Some(queue_pair) = self.table.get(qpn) {
             queue_pair.handle_timeout(now);
         }
     }
@@ -195,10 +232,13 @@ impl Inner {
             None => Socket::bind_preferred(entry.address)?,
         };
         let gid = Gid::for_endpoint(socket.local_addr());
-        let port = Arc::new(Port::new(socket, gid, entry.mtu));
-        let waker = &self.surroundings.waker;
-        waker.add(&port).map_err(DeviceError::system("watching a socket with epoll"))?;
-        self.ports.write().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&port));
+        let token = self.next_port.fetch_add(1, Ordering::Relaxed);
+        let port = Arc::new(Port::new(socket, token, gid, entry.mtu));
+        self.reactor
+            .watch(port.socket(), token, true)
+            .map_err(DeviceError::system("watching a socket with epoll"))?;
+        let mut ports = self.ports.write().unwrap_or_else(PoisonError::into_inner);
+        *ports = ports.iter().chain([&port]).cloned().collect();
         entry.port = Some(Arc::clone(&port));
         Ok(port)
     }
@@ -206,7 +246,7 @@ impl Inner {
     /// The sockets' counters, added up.
     fn net_counters(&self) -> Vec<(&'static str, u64)> {
         let mut total: Vec<(&'static str, u64)> = Vec::new();
-        for port in self.ports.read().unwrap_or_else(PoisonError::into_inner).iter() {
+        for port in self.ports().iter() {
             for (row, (name, count)) in port.socket().counters().rows().into_iter().enumerate() {
                 match total.get_mut(row) {
                     Some((_, sum)) => *sum += count,
@@ -217,21 +257,22 @@ impl Inner {
         total
     }
 
-    fn start_helper(self: &Arc<Self>) -> Result<(), DeviceError> {
-        let handle = helper::start(Arc::clone(&self.surroundings.waker), Arc::downgrade(self))
-            .map_err(DeviceError::system("starting the device's helper thread"))?;
-        *crate::lock(&self.helper) = Some(handle);
+    fn start_thread(self: &Arc<Self>) -> Result<(), DeviceError> {
+        let handle = Arc::clone(&self.reactor)
+            .start(Arc::downgrade(self))
+            .map_err(DeviceError::system("starting the device's progress thread"))?;
+        *crate::lock(&self.thread) = Some(handle);
         Ok(())
     }
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        self.surroundings.waker.stop();
-        let helper = crate::lock(&self.helper).take();
-        // The helper itself may hold the last reference for a moment: it can't wait for itself.
-        if let Some(helper) = helper.filter(|helper| helper.thread().id() != std::thread::current().id()) {
-            let _ = helper.join();
+        self.reactor.stop();
+        let thread = crate::lock(&self.thread).take();
+        // That thread itself may hold the last reference for a moment: it can't wait for itself.
+        if let Some(thread) = thread.filter(|it| it.thread().id() != std::thread::current().id()) {
+            let _ = thread.join();
         }
     }
 }
@@ -254,17 +295,20 @@ impl Device {
         if addresses.is_empty() {
             return Err(DeviceError::NoAddress);
         }
+        let clock = Instant::now();
+        let reactor =
+            Arc::new(Reactor::new(clock).map_err(DeviceError::system("making an epoll descriptor"))?);
         let surroundings = Surroundings {
             counters: Arc::default(),
             deadlines: Arc::new(Deadlines::new()),
             events: Arc::new(EventQueue::new().map_err(DeviceError::system("making an event descriptor"))?),
-            waker: Arc::new(Waker::new().map_err(DeviceError::system("making an epoll descriptor"))?),
+            alarm: Arc::new(Alarm::new(Arc::<Reactor>::clone(&reactor))),
         };
         let inner = Arc::new(Inner {
-            clock: Instant::now(),
+            clock,
             config,
             addresses: Mutex::new(addresses),
-            ports: RwLock::default(),
+            ports: RwLock::new(Arc::new([])),
             keys: Arc::new(KeySpace::new(KeyLimits {
                 regions: ATTRIBUTES.max_mr,
                 windows: ATTRIBUTES.max_mw,
@@ -272,9 +316,11 @@ impl Device {
             table: QueueTable::default(),
             surroundings,
             next_queue: AtomicU64::new(0),
-            helper: Mutex::default(),
+            next_port: AtomicU64::new(0),
+            reactor,
+            thread: Mutex::default(),
         });
-        inner.start_helper()?;
+        inner.start_thread()?;
         Ok(Self { inner })
     }
 

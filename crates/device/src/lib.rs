@@ -2,7 +2,7 @@
 //! is needed, and what is on the wire is what a RoCE NIC or Linux' Soft-RoCE would send.
 //!
 //! Progress happens in the caller: posting builds and sends packets on the posting thread, polling a
-//! completion queue empties the socket. A helper thread per device does the same where nobody polls, and
+//! completion queue empties the socket. A progress thread per device does the same where nobody polls, and
 //! keeps the timers.
 //!
 //! | module | what it holds |
@@ -13,7 +13,8 @@
 //! | `queue_pair`, `queue_table` | queue pairs, by random number |
 //! | `completion_queue`, `channel`, `events` | what programs wait for |
 //! | `port`, [`net`] | sockets, addresses, GIDs; from datagram to queue pair |
-//! | `helper`, `attention`, `deadlines` | the thread for what nobody polls, who looks at which socket, and time |
+//! | `progress`, `poll_mode` | what is done where nobody polls, step by step, and who takes what arrives |
+//! | `alarm`, `deadlines`, `reactor` | time, and the thread that makes the steps |
 //! | `counters` | every refused packet by its reason |
 //!
 //! Locks are taken in one order: a port's receive lock, its list of unsettled queue pairs, a queue pair's
@@ -21,7 +22,7 @@
 //! exchange data, except where they share a completion queue.
 #![deny(unsafe_code)]
 
-mod attention;
+mod alarm;
 mod buffers;
 mod channel;
 mod completion_queue;
@@ -31,14 +32,16 @@ mod device;
 mod domain;
 mod error;
 mod events;
-mod helper;
 pub mod memory;
 mod memory_region;
 mod memory_window;
 pub mod net;
+mod poll_mode;
 mod port;
+mod progress;
 mod queue_pair;
 mod queue_table;
+mod reactor;
 
 pub use buffers::{Buffers, Element};
 pub use channel::CompletionChannel;

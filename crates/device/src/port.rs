@@ -1,9 +1,9 @@
 //! A port: one local address with its socket, and what arrives there.
 
-use crate::attention::Attention;
 use crate::completion_queue::QueueCore;
 use crate::counters::Counters;
 use crate::net::{Datagram, Gid, Received, RecvBuffers, Socket};
+use crate::poll_mode::PollMode;
 use crate::queue_pair::QueuePairCore;
 use crate::queue_table::QueueTable;
 use rocev2::icrc::PseudoHeader;
@@ -11,7 +11,7 @@ use rocev2::transport::{DropReason, Source};
 use rocev2::wire::Packet;
 use rocev2::{Mtu, Qpn, Time};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::sync::{Arc, Mutex, TryLockError, Weak};
 use std::time::Duration;
 
@@ -22,18 +22,31 @@ const PARTITION: u16 = 0x7fff;
 const ROUNDS: usize = 16;
 
 /// How long to leave another thread alone that is at the socket.
-pub(crate) const BUSY: Duration = Duration::from_micros(50);
+pub(crate) const BUSY: Duration = Duration::from_micros(20);
 
 /// One local address of the device, bound.
 pub(crate) struct Port {
     socket: Socket,
+    /// What the socket is known as where it is waited for.
+    token: u64,
     gid: Gid,
     mtu: Mtu,
     receive: Mutex<Receiving>,
     /// How often somebody has found the socket empty, or left it so.
     emptied: AtomicU64,
-    attention: Attention,
+    mode: PollMode,
+    /// Held while the port is armed or disarmed.
+    arming: Mutex<()>,
     unsettled: Unsettled,
+}
+
+/// A port that has to be emptied before a deadline may be taken to have passed.
+pub(crate) struct CatchUp {
+    port: Arc<Port>,
+    /// How often it has to have been found empty.
+    enough: u64,
+    /// How often something was found.
+    taken: usize,
 }
 
 /// Queue pairs whose programs were given messages, and may answer them before they look for more.
@@ -60,15 +73,17 @@ struct Intake {
 }
 
 impl Port {
-    pub(crate) fn new(socket: Socket, gid: Gid, mtu: Mtu) -> Self {
+    pub(crate) fn new(socket: Socket, token: u64, gid: Gid, mtu: Mtu) -> Self {
         let receive = Receiving { buffers: RecvBuffers::new(), intake: Intake::default() };
         Self {
             socket,
+            token,
             gid,
             mtu,
             receive: Mutex::new(receive),
             emptied: AtomicU64::new(0),
-            attention: Attention::new(),
+            mode: PollMode::new(),
+            arming: Mutex::default(),
             unsettled: Unsettled::default(),
         }
     }
@@ -94,8 +109,21 @@ impl Port {
         self.mtu
     }
 
-    pub(crate) fn attention(&self) -> &Attention {
-        &self.attention
+    pub(crate) fn token(&self) -> u64 {
+        self.token
+    }
+
+    pub(crate) fn mode(&self) -> &PollMode {
+        &self.mode
+    }
+
+    /// Arms or disarms the port, by `watch` where that is a change.
+    pub(crate) fn arm(&self, on: bool, watch: impl FnOnce() -> std::io::Result<()>) {
+        let _arming = crate::lock(&self.arming);
+        // Where the system has no memory for it, the progress thread looks in, and tries again.
+        if self.mode.is_armed() != on && (watch().is_ok() || !on) {
+            self.mode.set_armed(on);
+        }
     }
 
     /// Takes what has arrived, or the first of it, and carries on the queue pairs concerned, unless another
@@ -127,16 +155,17 @@ impl Port {
             own || queue_pair.settle_overdue(now)
         });
         self.take(table, counters, &clock, |queue_pair, now| {
-            // Unless the helper looks in, nobody would settle for a program that stops polling.
-            if self.attention.is_watched() || !queue_pair.receives_into(queue) {
+            // Unless the progress thread looks in, nobody would settle for a program that stops polling.
+            if self.mode.is_armed() || !queue_pair.receives_into(queue) {
                 queue_pair.turn(now);
             } else if queue_pair.turn_for_poller(now) {
                 crate::lock(&self.unsettled.queue_pairs).push(Arc::downgrade(queue_pair));
                 self.unsettled.some.store(true, Ordering::SeqCst);
             }
         });
-        // The helper may have begun to watch in between, and have seen nothing to settle.
-        if self.attention.is_watched() {
+        // The progress thread may have armed the port in between, and have seen nothing to settle.
+        fence(Ordering::SeqCst);
+        if self.mode.is_armed() {
             self.settle(&clock);
         }
     }
@@ -166,6 +195,7 @@ impl Port {
         }
     }
 
+    /// Takes what has arrived, unless another thread is at it; whether something had.
     fn take(
         &self,
         table: &QueueTable,
@@ -205,20 +235,33 @@ impl Port {
         Some(found)
     }
 
-    /// Returns only when everything that has arrived so far is taken, by whomever: another thread may have it in its
-    /// hands, and be stopped there by the operating system for longer than any peer may be silent.
-    pub(crate) fn catch_up(&self, table: &QueueTable, counters: &Counters, clock: impl Fn() -> Time) {
-        // What that thread had begun before it may have looked too early.
+    /// Begins to take everything that has arrived so far.
+    pub(crate) fn begin_catch_up(self: &Arc<Self>) -> CatchUp {
+        // What a thread that is at it had begun before may have looked too early.
         let enough = self.emptied.load(Ordering::Acquire) + 2;
-        let mut taken = 0;
+        CatchUp { port: Arc::clone(self), enough, taken: 0 }
+    }
+}
+
+impl CatchUp {
+    /// Takes what has arrived. Returns whether everything that had arrived when this began is taken, by whomever:
+    /// another thread may have it in its hands, and be stopped there by the operating system for longer than any
+    /// peer may be silent.
+    pub(crate) fn go_on(
+        &mut self,
+        table: &QueueTable,
+        counters: &Counters,
+        clock: impl Fn() -> Time,
+    ) -> bool {
         // A flood doesn't hold it for ever.
-        while self.emptied.load(Ordering::Acquire) < enough && taken < ROUNDS {
-            match self.progress(table, counters, &clock) {
-                Some(false) => return,
-                Some(true) => taken += 1,
-                None => std::thread::sleep(BUSY),
+        while self.port.emptied.load(Ordering::Acquire) < self.enough && self.taken < ROUNDS {
+            match self.port.progress(table, counters, &clock) {
+                Some(false) => return true,
+                Some(true) => self.taken += 1,
+                None => return false,
             }
         }
+        true
     }
 }
 

@@ -104,10 +104,13 @@ fn who_catches_up_takes_everything_after_a_pause_too() {
         for len in [30, 60] {
             other.send_to(&[1; 60][..len], port.local()).unwrap();
         }
-        // Somebody polls: the helper leaves the socket alone.
-        port.attention().polled();
+        // Somebody polls: the progress thread leaves the socket alone.
+        port.mode().polled(inner.now());
     }
-    port.catch_up(&inner.table, &inner.surroundings.counters, || inner.now());
+    let mut catch_up = port.begin_catch_up();
+    while !inner.catch_up(&mut catch_up) {
+        std::thread::yield_now();
+    }
     let counters = a.device.counters();
     assert_eq!(counters.into_iter().find(|(name, _)| *name == "datagrams_received").unwrap().1, 2);
 }

@@ -1,12 +1,12 @@
 //! What of a queue pair the receiving threads see: the protocol's queue pair, the path to its peer, and where
 //! its completions go.
 
+use crate::alarm::Alarm;
 use crate::buffers::{Buffers, DomainMemory};
 use crate::completion_queue::{Overflow, QueueCore, WorkCompletion};
 use crate::counters::Counters;
 use crate::deadlines::Deadlines;
 use crate::events::{DeviceEvent, EventQueue};
-use crate::helper::Waker;
 use crate::net::TxBatch;
 use crate::port::Port;
 use crate::queue_pair::dialogue::Dialogue;
@@ -43,7 +43,7 @@ pub(crate) struct Surroundings {
     pub(crate) counters: Arc<Counters>,
     pub(crate) deadlines: Arc<Deadlines>,
     pub(crate) events: Arc<EventQueue>,
-    pub(crate) waker: Arc<Waker>,
+    pub(crate) alarm: Arc<Alarm>,
 }
 
 /// The way to the peer.
@@ -329,6 +329,22 @@ impl QueuePairCore {
         due
     }
 
+    /// Announces its deadline anew, after `deadline` was taken.
+    pub(crate) fn announce_again(&self, deadline: Time) {
+        let next = match self.locked.try_lock() {
+            Ok(mut locked) if locked.announced.is_none_or(|announced| announced <= deadline) => {
+                locked.announced = locked.protocol.poll_timeout();
+                locked.announced
+            }
+            // It has announced an earlier one since.
+            Ok(_) => None,
+            Err(_) => Some(deadline),
+        };
+        if let Some(at) = next {
+            self.surroundings.deadlines.add(at, self.qpn);
+        }
+    }
+
     /// Does what is due.
     pub(crate) fn handle_timeout(&self, now: Time) {
         let mut locked = self.lock();
@@ -360,7 +376,7 @@ impl QueuePairCore {
         {
             locked.announced = Some(at);
             if self.surroundings.deadlines.add(at, self.qpn) {
-                self.surroundings.waker.announce(at);
+                self.surroundings.alarm.by(at);
             }
         }
     }

@@ -1,0 +1,114 @@
+//! Who takes what arrives at a port: threads of the application that poll, or the progress thread.
+//!
+//! As in Linux' NAPI, a port is either *armed*, and packets wake the progress thread, or it is left to those who
+//! poll. Then the progress thread comes only where they have stayed away for [`LOOK_IN`]: while they poll they
+//! keep putting its alarm off, so that nothing interrupts them.
+
+use core::time::Duration;
+use rocev2::Time;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
+
+/// How long those who poll may stay away before the progress thread takes their place. Packets wait so long at most.
+pub(crate) const LOOK_IN: Duration = Duration::from_millis(1);
+
+/// A thread that polls puts the alarm off when no more than this is left.
+const PUT_OFF: Duration = Duration::from_micros(500);
+
+/// How often, at most, the progress thread has to be woken for nothing before a port is left to those who poll.
+const MOST_RELUCTANT: u32 = 256;
+
+/// What is known of those who look at a port.
+#[derive(Debug)]
+pub(crate) struct PollMode {
+    /// Packets wake the progress thread.
+    armed: AtomicBool,
+    /// How often somebody was about to wait for a completion channel.
+    waits: AtomicU32,
+    /// When the progress thread comes to a port that isn't armed, in nanoseconds.
+    look_in: AtomicU64,
+    /// Somebody has gone on polling for a while since the port was left to them.
+    kept_on: AtomicBool,
+    /// How often on end the progress thread was woken for packets that somebody else took. Its own, as the next.
+    idle: AtomicU32,
+    /// How often that has to happen before the port is left to the poller.
+    reluctance: AtomicU32,
+}
+
+impl PollMode {
+    /// Nobody has polled: packets wake the progress thread.
+    pub(crate) fn new() -> Self {
+        Self {
+            armed: AtomicBool::new(true),
+            waits: AtomicU32::new(0),
+            look_in: AtomicU64::new(0),
+            kept_on: AtomicBool::new(false),
+            idle: AtomicU32::new(0),
+            reluctance: AtomicU32::new(1),
+        }
+    }
+
+    /// Somebody polls, and will again. Returns whether the progress thread's alarm has to be put off.
+    pub(crate) fn polled(&self, now: Time) -> bool {
+        let soon = self.look_in().is_some_and(|at| at <= now + PUT_OFF);
+        if soon {
+            self.kept_on.store(true, Ordering::Relaxed);
+            self.look_in.store((now + LOOK_IN).as_nanos(), Ordering::Relaxed);
+        }
+        soon
+    }
+
+    /// Whoever polled is about to wait for a completion channel. The port must be armed, if this returns true.
+    pub(crate) fn waits(&self) -> bool {
+        self.waits.fetch_add(1, Ordering::Relaxed);
+        // Either this sees that the port is no longer armed, or whoever disarms it sees that somebody waits.
+        fence(Ordering::SeqCst);
+        !self.is_armed()
+    }
+
+    /// How often somebody was about to wait.
+    pub(crate) fn waited(&self) -> u32 {
+        fence(Ordering::SeqCst);
+        self.waits.load(Ordering::Relaxed)
+    }
+
+    /// Whether packets wake the progress thread.
+    pub(crate) fn is_armed(&self) -> bool {
+        self.armed.load(Ordering::Relaxed)
+    }
+
+    /// Sets it; what its setter reads afterwards was written before another one sees it set, or is seen here.
+    pub(crate) fn set_armed(&self, on: bool) {
+        self.armed.store(on, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+    }
+
+    /// When the progress thread comes, unless packets wake it.
+    pub(crate) fn look_in(&self) -> Option<Time> {
+        (!self.is_armed()).then(|| Time::from_nanos(self.look_in.load(Ordering::Relaxed)))
+    }
+
+    /// From now on the progress thread comes when nobody has polled for a while.
+    pub(crate) fn leave_alone(&self, now: Time) {
+        self.kept_on.store(false, Ordering::Relaxed);
+        self.look_in.store((now + LOOK_IN).as_nanos(), Ordering::Relaxed);
+    }
+
+    /// The progress thread was woken by packets, and `found` some or not: another thread had taken them, or was at
+    /// it. Returns whether the port had better be left to that one.
+    pub(crate) fn woken(&self, found: bool) -> bool {
+        let idle = if found { 0 } else { self.idle.load(Ordering::Relaxed) + 1 };
+        let leave = idle >= self.reluctance.load(Ordering::Relaxed);
+        self.idle.store(if leave { 0 } else { idle }, Ordering::Relaxed);
+        leave
+    }
+
+    /// The progress thread came because nobody had polled for a while. Where that began as soon as the port was left
+    /// to them, they poll only now and then, and look meanwhile, say, at memory that a peer is about to write to:
+    /// next time it takes more until the port is left to them.
+    pub(crate) fn looked_in(&self) {
+        let reluctance = self.reluctance.load(Ordering::Relaxed);
+        let next =
+            if self.kept_on.load(Ordering::Relaxed) { 1 } else { (reluctance * 4).min(MOST_RELUCTANT) };
+        self.reluctance.store(next, Ordering::Relaxed);
+    }
+}
