@@ -13,7 +13,7 @@ use rocev2::work::{
     SendRequest, Status, Transition,
 };
 use rocev2::{Mtu, Psn, Qpn};
-use rocev2_device::memory::{Access, Origin};
+use rocev2_device::memory::Access;
 use rocev2_device::{
     Buffers, CompletionQueue, Config, Device, Element, Gid, MemoryRegion, PathAttributes, QueuePair,
     WorkCompletion,
@@ -93,7 +93,7 @@ impl End {
     fn buffers(&self) -> Buffers {
         let region = Arc::clone(self.memory.region());
         let va = region.addr() + 2048;
-        Buffers::List([Element { region, va, len: LEN }].into_iter().collect())
+        Buffers::List([Element::new(region, va, LEN)].into_iter().collect())
     }
 
     fn post_recv(&self) {
@@ -103,8 +103,16 @@ impl End {
 
     fn post(&self, operation: SendOperation, bytes: &[u8; LEN as usize], signaled: bool) {
         let buffers = Buffers::Inline(bytes.iter().copied().collect());
-        let request =
-            SendRequest { id: 0, operation, buffers, len: LEN, signaled, solicited: false, fence: false };
+        let request = SendRequest {
+            id: 0,
+            operation,
+            destination: None,
+            buffers,
+            len: LEN,
+            signaled,
+            solicited: false,
+            fence: false,
+        };
         self.queue_pair.post_send(request).unwrap();
     }
 
@@ -151,7 +159,7 @@ impl End {
         let region = self.memory.region();
         for look in 1u32.. {
             let mut bytes = [0; 8];
-            region.read(region.addr() + u64::from(LEN) - 8, &mut bytes, Origin::Local).unwrap();
+            region.read(region.addr() + u64::from(LEN) - 8, &mut bytes).unwrap();
             if u64::from_ne_bytes(bytes) == count {
                 return true;
             }
