@@ -22,6 +22,7 @@
 use super::data::{DataPath, Parts, receives};
 use super::keeper::Keeper;
 use super::memory::{Buffers, COUNTERS, RD_ATOMIC, peer_rights, region_access};
+use super::path::{self, ack_timeout, address_of};
 use super::{End, RegionLayout, STEP_LIMIT, Session, SessionInfo, SessionOptions, Timing, agree};
 use crate::SessionError;
 use crate::certs::Fingerprint;
@@ -109,7 +110,7 @@ where
     let hello = steps.hello(Role::Server).await?;
     let sealed = agree(local.options.seal, hello.seal)?;
     let prepared = Prepared { slot_size: slot_size(if sealed { SEALED_SLOT } else { SLOT }), ..prepared };
-    let endpoint = steps.endpoint(&local).await?;
+    let endpoint = steps.endpoint(&local, &prepared.gid).await?;
     let region = match steps.next("waiting for the region").await? {
         Record::Region(region) => region,
         other => return Err(unexpected("waiting for the region", &other)),
@@ -194,7 +195,8 @@ impl<T: AsyncRead + AsyncWrite + Exporter + Unpin> Steps<T> {
         self.say("greeting the client", &[hello(Role::Server, local.options)]).await?;
         // Not before this side has told its own: then both know what they can't agree on.
         let sealed = agree(local.options.seal, peer_hello.seal)?;
-        let endpoint = self.endpoint(local).await?;
+        let gid = local.device.gid_for(local.address.ip().to_canonical())?;
+        let endpoint = self.endpoint(local, &gid).await?;
         // A server sends messages only.
         let slot_size = local.options.buffers.in_range().size;
         let prepared = Prepared::new(local, peer_rights(offer.allowed), slot_size)?;
@@ -270,20 +272,13 @@ impl<T: AsyncRead + AsyncWrite + Exporter + Unpin> Steps<T> {
         Ok(hello)
     }
 
-    async fn endpoint(&mut self, local: &Local<'_>) -> Result<Endpoint, SessionError> {
+    async fn endpoint(&mut self, local: &Local<'_>, own: &GidEntry) -> Result<Endpoint, SessionError> {
         const STEP: &str = "waiting for the peer's queue pair";
         let endpoint = match self.next(STEP).await? {
             Record::Endpoint(endpoint) => endpoint,
             other => return Err(unexpected(STEP, &other)),
         };
-        // Packets go where the peer says: only ever to the host that TLS has authenticated, or anybody could
-        // be flooded. InfiniBand has no IP addresses: there the peer is believed, but only as to its own
-        // subnet (`Prepared::connect`).
-        let (connected, named) = (local.peer.ip().to_canonical(), address_of(&endpoint));
-        let own_host = || connected.is_loopback() && rdma_verbs::is_own_address(named);
-        if endpoint.lid.is_none() && connected != named && !own_host() {
-            return Err(SessionError::ForeignAddress { connected, named });
-        }
+        path::check(own, local.peer.ip(), &endpoint, rdma_verbs::is_own_address)?;
         Ok(endpoint)
     }
 
@@ -373,15 +368,6 @@ impl Prepared {
             udp_port: Some(endpoint.udp_port.get()),
             lid: endpoint.lid.map(Lid::get),
         };
-        let (own, peers) = (gid_bytes(&self.gid), peer.gid.to_bytes());
-        if peer.lid.is_some() && own[..8] != peers[..8] {
-            return Err(rdma_verbs::Error::Unreachable {
-                own: self.gid.to_string(),
-                peer: peer.gid,
-                reason: "it is in another InfiniBand subnet, and sessions stay in one".into(),
-            }
-            .into());
-        }
         let path_mtu = endpoint.mtu.min(self.gid.mtu);
         let receive = ReceiveOptions {
             gid_index: self.gid.index,
@@ -390,7 +376,7 @@ impl Prepared {
             min_rnr_timer: RNR_TIMER,
         };
         let send = SendOptions {
-            timeout: endpoint.ack_timeout,
+            timeout: ack_timeout(endpoint.ack_timeout),
             retry_count: endpoint.retry_count,
             rnr_retry: endpoint.rnr_retry,
             max_rd_atomic: endpoint.max_rd_atomic.min(self.rd_atomic[1]),
@@ -575,8 +561,4 @@ fn gid_bytes(gid: &GidEntry) -> [u8; 16] {
 fn udp_port(gid: &GidEntry) -> NonZeroU16 {
     const USUAL: NonZeroU16 = NonZeroU16::new(rdma_verbs::UDP_PORT).unwrap();
     gid.udp_port.and_then(NonZeroU16::new).unwrap_or(USUAL)
-}
-
-fn address_of(endpoint: &Endpoint) -> IpAddr {
-    IpAddr::from(endpoint.gid).to_canonical()
 }

@@ -633,6 +633,10 @@ impl DataPath {
             self.inbox.failed.get_or_insert(completion.status);
             return Ok(());
         }
+        let immediate = match check_received(&completion, self.is_sealed()) {
+            Ok(()) => completion.immediate,
+            Err(what) => return Err(self.condemn(SessionError::Protocol { what })),
+        };
         let Some(slot) = completion.slice() else { return Ok(()) };
         let note = match &mut self.sealing {
             Some(sealing) => sealing.take_note(&slot, completion.len as usize),
@@ -648,7 +652,7 @@ impl DataPath {
             }
             Err(error) => return Err(self.condemn(error)),
         }
-        let last = completion.immediate == Some(LAST);
+        let last = immediate == Some(LAST);
         let taken = self.inbox.take(&slot, completion.len as usize, last, self.sealing.as_mut());
         self.inbox.parked.push(slot);
         // What comes after it would be taken for its continuation.
@@ -664,6 +668,18 @@ impl DataPath {
             self.qp.post_recv(RecvRequest::new([slot]))?;
         }
         Ok(())
+    }
+}
+
+/// Checks that what was received is a fragment at all; what it is if it isn't. An RDMA WRITE with immediate has
+/// put nothing into the buffer that it completes: that still holds an earlier message.
+fn check_received(completion: &Completion, sealed: bool) -> Result<(), &'static str> {
+    match (completion.kind, completion.immediate) {
+        (CompletionKind::Recv, _) if completion.invalidated.is_some() => Err("a SEND with invalidate"),
+        (CompletionKind::Recv, None) => Ok(()),
+        (CompletionKind::Recv, Some(LAST)) if !sealed => Ok(()),
+        (CompletionKind::Recv, _) => Err("a message with an immediate that means nothing"),
+        _ => Err("an RDMA WRITE with immediate"),
     }
 }
 
@@ -736,4 +752,38 @@ pub(crate) struct Tally {
     pub(crate) fragments: Fragments,
     /// Why nothing more will come.
     pub(crate) broken: Option<SessionError>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rdma_verbs::Qpn;
+
+    #[test]
+    fn what_is_received_is_a_fragment_or_a_breach_of_the_protocol() {
+        let received = |kind, immediate, invalidated| Completion {
+            id: 0,
+            qpn: Qpn::new(2).unwrap(),
+            status: Status::Success,
+            kind,
+            len: 10,
+            immediate,
+            invalidated,
+            slices: Default::default(),
+            released: Vec::new(),
+        };
+        let recv = CompletionKind::Recv;
+        for (completion, in_clear, sealed) in [
+            (received(recv, None, None), true, true),
+            (received(recv, Some(LAST), None), true, false),
+            (received(recv, Some(0), None), false, false),
+            (received(recv, Some(2), None), false, false),
+            (received(recv, None, Some(7)), false, false),
+            (received(CompletionKind::RecvWriteImmediate, Some(LAST), None), false, false),
+            (received(CompletionKind::RecvWriteImmediate, None, None), false, false),
+        ] {
+            assert_eq!(check_received(&completion, false).is_ok(), in_clear, "{completion:?}");
+            assert_eq!(check_received(&completion, true).is_ok(), sealed, "{completion:?}");
+        }
+    }
 }

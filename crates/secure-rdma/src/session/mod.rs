@@ -3,6 +3,7 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `bootstrap` | what is exchanged inside TLS until both queue pairs are in RTS |
+//! | `path` | where the peer may be sent to |
 //! | `data` | messages and one-sided operations over the queue pair |
 //! | `sealed` | the same where the data path is sealed |
 //! | `reads` | what is being read, several at a time |
@@ -15,6 +16,7 @@ mod data;
 mod keeper;
 mod memory;
 mod notes;
+mod path;
 mod reads;
 mod sealed;
 
@@ -545,8 +547,7 @@ impl Session {
     fn judge<T>(&mut self, result: Result<T, SessionError>) -> Result<T, SessionError> {
         let result = result.map_err(|error| self.verdict.get().cloned().unwrap_or(error));
         if let Err(reason) = &result
-            && (reason.is_of_sealing()
-                || matches!(reason, SessionError::Overstepped { .. } | SessionError::CutShort))
+            && (reason.is_of_sealing() || reason.is_violation() || matches!(reason, SessionError::CutShort))
         {
             self.data.fail();
             self.keeper.fail(reason.clone());
