@@ -10,7 +10,8 @@
 //!
 //! What goes wrong with verbs elsewhere doesn't compile here, or can't be said:
 //!
-//! - Memory that a peer may write is never a Rust reference: a [`MemoryRegion`] copies in and out.
+//! - Memory that a peer may write is never a Rust reference: a [`MemoryRegion`] copies in and out. Memory that
+//!   no peer can reach lends its bytes while they aren't posted: [`LocalMemory`].
 //! - A [`Slice`] that was posted is gone until its completion gives it back; it keeps its region registered.
 //! - Handles can't be copied, children hold their parents, and a leak leaks: nothing is freed that a peer
 //!   might still write.
@@ -32,6 +33,7 @@ mod error;
 mod event;
 mod gid;
 mod in_flight;
+mod local;
 mod options;
 mod provider;
 mod psn;
@@ -51,6 +53,7 @@ pub use domain::ProtectionDomain;
 pub use error::{Error, PostReason, SliceError};
 pub use event::Event;
 pub use gid::{GidEntry, GidKind};
+pub use local::LocalMemory;
 pub use options::{Peer, QueuePairCounters, QueuePairLimits, ReceiveOptions, SendOptions, Snapshot};
 pub use psn::{OwnPsn, PeerPsn};
 pub use queue_pair::{

@@ -21,7 +21,7 @@ use super::schedule::Chain;
 use crate::control::Role;
 
 /// Bytes of the header.
-pub(crate) const HEADER: usize = 4;
+const HEADER: usize = 4;
 
 /// How many bytes longer a sealed fragment is than its plaintext.
 pub const OVERHEAD: usize = HEADER + TAG;
@@ -211,26 +211,6 @@ impl MessageOpener {
     /// whether that is true.
     pub(crate) const fn claims_last(header: [u8; HEADER]) -> bool {
         u32::from_be_bytes(header) & LAST != 0
-    }
-
-    /// Opens the fragment of which `text` is what lies between header and tag, where that stands; whether it
-    /// is its message's last. A note is none.
-    ///
-    /// # Errors
-    /// Final, and nothing of the fragment is in `text`.
-    pub(crate) fn open_parts(
-        &mut self,
-        header: [u8; HEADER],
-        text: &mut [u8],
-        tag: &[u8; TAG],
-    ) -> Result<bool, SealError> {
-        self.check()?;
-        if Self::says_note(header) {
-            return Err(self.fail());
-        }
-        let len = text.len();
-        let mark = self.advance(header, len, |key, number, aad| key.open_in_place(number, aad, tag, text))?;
-        Ok(mark == LAST)
     }
 
     fn check(&self) -> Result<(), SealError> {

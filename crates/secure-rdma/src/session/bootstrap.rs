@@ -32,8 +32,8 @@ use crate::control::{
 use crate::seal::{self, Context, Exporter, Format, Layout, SessionKeys};
 use crate::tls::{self, Negotiated, TlsError};
 use rdma_verbs::{
-    AsyncChannel, CompletionQueue, Device, Gid, GidEntry, Init, MemoryRegion, OwnPsn, Peer, PeerPsn,
-    PeerRights, ProtectionDomain, QueuePair, ReceiveOptions, RemoteRegion, SendOptions,
+    AsyncChannel, CompletionQueue, Device, Gid, GidEntry, Init, LocalMemory, MemoryRegion, OwnPsn, Peer,
+    PeerPsn, PeerRights, ProtectionDomain, QueuePair, ReceiveOptions, RemoteRegion, SendOptions,
 };
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
@@ -98,18 +98,18 @@ where
     T: AsyncRead + AsyncWrite + Exporter + Unpin + Send + 'static,
 {
     /// What a client writes and reads at a time, at least: 64 KiB; sealed, as many slots as hold so much.
-    const SLOT: u32 = 64 << 10;
-    const SEALED_SLOT: u32 = SLOT / Format::DEFAULT.payload * Format::DEFAULT.stride();
+    const LEAST: u32 = 64 << 10;
+    const LEAST_SEALED: u32 = LEAST / Format::DEFAULT.payload * Format::DEFAULT.stride();
     let mut steps = Steps { control, peer: tls::Peer::Server };
     // Of what the server answers, nothing changes what it is told of the queue pair.
-    let slot_size = |least: u32| least.max(local.options.buffers.in_range().size);
-    let prepared = Prepared::new(&local, PeerRights::default(), slot_size(SEALED_SLOT))?;
+    let send_size = |least: u32| least.max(local.options.buffers.in_range().size);
+    let prepared = Prepared::new(&local, PeerRights::default(), send_size(LEAST_SEALED))?;
     let own = prepared.endpoint();
     let records = [hello(Role::Client, local.options), Record::Endpoint(own.clone())];
     steps.say("greeting the server", &records).await?;
     let hello = steps.hello(Role::Server).await?;
     let sealed = agree(local.options.seal, hello.seal)?;
-    let prepared = Prepared { slot_size: slot_size(if sealed { SEALED_SLOT } else { SLOT }), ..prepared };
+    let prepared = Prepared { send_size: send_size(if sealed { LEAST_SEALED } else { LEAST }), ..prepared };
     let endpoint = steps.endpoint(&local, &prepared.gid).await?;
     let region = match steps.next("waiting for the region").await? {
         Record::Region(region) => region,
@@ -198,8 +198,8 @@ impl<T: AsyncRead + AsyncWrite + Exporter + Unpin> Steps<T> {
         let gid = local.device.gid_for(local.address.ip().to_canonical())?;
         let endpoint = self.endpoint(local, &gid).await?;
         // A server sends messages only.
-        let slot_size = local.options.buffers.in_range().size;
-        let prepared = Prepared::new(local, peer_rights(offer.allowed), slot_size)?;
+        let send_size = local.options.buffers.in_range().size;
+        let prepared = Prepared::new(local, peer_rights(offer.allowed), send_size)?;
         let slots = if sealed { Some(Layout::for_capacity(offer.data_len, Format::DEFAULT)?) } else { None };
         // Whole words, so that the counters behind the data are aligned. Sealed slots are that too.
         let data_len = slots.map_or_else(|| offer.data_len.next_multiple_of(8), |slots| slots.area_len());
@@ -299,15 +299,16 @@ struct Prepared {
     domain: Arc<ProtectionDomain>,
     queue: Arc<CompletionQueue>,
     channel: AsyncChannel,
-    memory: MemoryRegion,
+    memory: LocalMemory,
     buffers: Buffers,
-    slot_size: u32,
+    /// Bytes of each buffer to send from.
+    send_size: u32,
     /// Reads and atomics under way at a time: of the peer, of this side.
     rd_atomic: [u8; 2],
 }
 
 impl Prepared {
-    fn new(local: &Local<'_>, rights: PeerRights, slot_size: u32) -> Result<Self, SessionError> {
+    fn new(local: &Local<'_>, rights: PeerRights, send_size: u32) -> Result<Self, SessionError> {
         let device = local.device;
         let gid = device.gid_for(local.address.ip().to_canonical())?;
         let domain = device.protection_domain()?;
@@ -317,7 +318,7 @@ impl Prepared {
         let capacity = limits.max_send_requests + limits.max_recv_requests;
         let queue = device.completion_queue(capacity, Some(&channel))?;
         let channel = AsyncChannel::new(channel)?;
-        let memory = domain.register(buffers.bytes(slot_size), rdma_verbs::Access::LOCAL_WRITE)?;
+        let memory = domain.register_local(buffers.bytes(send_size))?;
         let mut qp = domain.queue_pair(&queue, &queue, limits)?.init(rights)?;
         for request in receives(&memory, buffers)? {
             qp.post_recv(request)?;
@@ -325,7 +326,7 @@ impl Prepared {
         let psn = OwnPsn::random()?;
         let limits = device.attributes();
         let rd_atomic = [limits.max_qp_rd_atom, limits.max_qp_init_rd_atom].map(|limit| limit.min(RD_ATOMIC));
-        Ok(Self { qp, psn, gid, domain, queue, channel, memory, buffers, slot_size, rd_atomic })
+        Ok(Self { qp, psn, gid, domain, queue, channel, memory, buffers, send_size, rd_atomic })
     }
 
     /// What the peer needs to know of it.
@@ -398,7 +399,7 @@ impl Prepared {
             channel: self.channel,
             memory: self.memory,
             buffers: self.buffers,
-            slot_size: self.slot_size,
+            send_size: self.send_size,
             fragment: endpoint.recv_size,
             message_limit: local.options.max_message,
             peer_limit: hello.max_message,
@@ -458,7 +459,7 @@ impl Connected {
             local: region,
             verdict: Arc::default(),
             _place: place,
-            guest: None,
+            registration: None,
         }
     }
 }

@@ -136,20 +136,3 @@ async fn a_side_that_polls_sees_what_one_that_sleeps_sees() {
         }
     }
 }
-
-#[tokio::test]
-async fn a_message_that_was_cancelled_in_its_middle_is_not_continued_by_the_next() {
-    for seal in [Off, Required] {
-        let (_world, mut client, mut server) = session(seal, SMALLEST, SMALLEST).await;
-        // Nobody takes it: it stops when the server's buffers are full.
-        let half = tokio::time::timeout(Duration::from_millis(300), client.send(&bytes(100_000))).await;
-        assert!(half.is_err(), "it was sent as a whole: {half:?}");
-        let error = client.send(b"the next").await.unwrap_err();
-        assert!(matches!(error, SessionError::CutShort), "{error}");
-        let told = server.recv().await.unwrap_err().to_string();
-        assert!(
-            told.contains("cut short") || told.contains("flushed") || told.contains("WR_FLUSH_ERR"),
-            "{told}"
-        );
-    }
-}
