@@ -136,3 +136,30 @@ async fn a_side_that_polls_sees_what_one_that_sleeps_sees() {
         }
     }
 }
+
+/// Where a clock that was paused stands still, too; and what else its runtime has to do goes on meanwhile.
+#[test]
+fn a_side_that_polls_lets_others_run_and_stops_though_tokios_clock_stands_still() {
+    let (done, ended) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let options = SessionOptions { busy_poll: Duration::from_millis(1), ..SessionOptions::default() };
+            let mut world = World::with("127.0.0.1", options, options, |_| {}).await;
+            let (_client, mut server) = world.session().await;
+            tokio::time::pause();
+            let others = async {
+                for _ in 0..300 {
+                    tokio::task::yield_now().await;
+                }
+            };
+            tokio::select! {
+                biased;
+                message = server.recv() => panic!("nobody sends anything: {message:?}"),
+                () = others => {}
+            }
+        });
+        done.send(()).unwrap();
+    });
+    ended.recv_timeout(Duration::from_secs(60)).expect("polling ends");
+}

@@ -140,20 +140,25 @@ impl Protection for MessagesAndSlots {
         let slots = self.slots()?;
         let capacity = buffer.capacity() as usize;
         let mut sealed = lent(buffer, capacity)?;
-        let (mut rest, mut len) = (bytes, 0);
-        for piece in layout.pieces(at, bytes.len() as u64)? {
-            let text = rest.split_off(..piece.len).unwrap_or_default();
-            let size = SealError::Size { expected: layout.stride(), found: sealed.len() };
-            let slot = sealed.split_off_mut(..layout.stride()).ok_or(size)?;
+        let (mut at, mut rest, mut len) = (at, bytes, 0);
+        let (payload, stride) = (layout.payload(), layout.stride());
+        while let Some(piece) = layout.pieces(at, rest.len() as u64)?.next() {
+            // Whole slots go together.
+            let count = if piece.whole { rest.len() / payload } else { 1 };
+            let text =
+                rest.split_off(..if piece.whole { count * payload } else { piece.len }).unwrap_or_default();
+            let size = SealError::Size { expected: count * stride, found: sealed.len() };
+            let out = sealed.split_off_mut(..count * stride).ok_or(size)?;
             let unit = u64::from(piece.slot);
             match edges.iter_mut().find(|(edge, _)| !piece.whole && *edge == unit) {
                 Some((_, whole)) => {
                     whole[piece.start..piece.start + piece.len].copy_from_slice(text);
-                    slots.seal(piece.slot, whole, slot)?;
+                    slots.seal(piece.slot, whole, out)?;
                 }
-                None => slots.seal(piece.slot, text, slot)?,
+                None => slots.seal_run(piece.slot, text, out)?,
             }
-            len += slot.len();
+            at += text.len() as u64;
+            len += out.len();
         }
         Ok(buffer.set_len(u32::try_from(len).unwrap_or(u32::MAX))?)
     }
