@@ -99,6 +99,14 @@ pub enum SessionError {
         /// What the peer named.
         named: IpAddr,
     },
+    /// Packets that go where the peer says would reach somebody else, or nobody.
+    #[error("no packets are sent to {peer}: {reason}")]
+    Path {
+        /// Where the peer's queue pair is, by the peer's word.
+        peer: IpAddr,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
     /// The server doesn't allow this client to do that. Nothing was done.
     #[error(
         "the server doesn't allow this client the operation {operation:?}: its list of allowed clients says \
@@ -118,6 +126,14 @@ pub enum SessionError {
     #[error("the client {what}, which its entry in the list of allowed clients doesn't allow")]
     Overstepped {
         /// What it did.
+        what: &'static str,
+    },
+    /// An operation arrived that sessions don't use.
+    #[error(
+        "{what} arrived, which no session sends: the peer breaks the protocol, or a packet was forged in its name"
+    )]
+    Protocol {
+        /// Which one.
         what: &'static str,
     },
     /// Whoever sent a message was cancelled in its middle.
@@ -248,6 +264,11 @@ impl SessionError {
         matches!(self, Self::Forged(_) | Self::Truncated { .. } | Self::Sealing(_))
     }
 
+    /// Whether the peer did what it may not, so that the session has to end.
+    pub(crate) fn is_violation(&self) -> bool {
+        matches!(self, Self::Overstepped { .. } | Self::Protocol { .. })
+    }
+
     /// What the peer is told of it: the code and the words of an error record. Nothing secret is in them.
     pub(crate) fn for_peer(&self) -> Option<(ErrorKind, Text<512>)> {
         let kind = match self {
@@ -258,13 +279,13 @@ impl SessionError {
                 ControlError::Overdue(_) => ErrorKind::TimedOut,
                 _ => return None,
             },
-            Self::Unexpected { .. } => ErrorKind::Unexpected,
+            Self::Unexpected { .. } | Self::Protocol { .. } => ErrorKind::Unexpected,
             Self::Version { .. } => ErrorKind::Version,
             Self::Seal { .. } => ErrorKind::Seal,
             Self::Forged(_) | Self::Truncated { .. } => ErrorKind::Forged,
-            Self::ForeignAddress { .. } => ErrorKind::Path,
+            Self::ForeignAddress { .. } | Self::Path { .. } => ErrorKind::Path,
             Self::Full { .. } => ErrorKind::Full,
-            Self::Sealing(SealError::Note(_)) => ErrorKind::Malformed,
+            Self::Sealing(SealError::Note(_) | SealError::Overused { .. }) => ErrorKind::Malformed,
             Self::Overstepped { .. } | Self::NotListed { .. } | Self::Withdrawn(_) => ErrorKind::NotAllowed,
             Self::TimedOut { .. } | Self::Silent(_) => ErrorKind::TimedOut,
             Self::CutShort => ErrorKind::Internal,

@@ -10,7 +10,8 @@
 //!
 //! What goes wrong with verbs elsewhere doesn't compile here, or can't be said:
 //!
-//! - Memory that a peer may write is never a Rust reference: a [`MemoryRegion`] copies in and out.
+//! - Memory that a peer may write is never a Rust reference: a [`MemoryRegion`] copies in and out. Memory that
+//!   no peer can reach lends its bytes while they aren't posted: [`LocalMemory`].
 //! - A [`Slice`] that was posted is gone until its completion gives it back; it keeps its region registered.
 //! - Handles can't be copied, children hold their parents, and a leak leaks: nothing is freed that a peer
 //!   might still write.
@@ -35,6 +36,7 @@ mod event;
 mod gid;
 mod in_flight;
 mod kinds;
+mod local;
 mod options;
 mod provider;
 mod psn;
@@ -58,6 +60,7 @@ pub use error::{Error, PostReason, SliceError};
 pub use event::Event;
 pub use gid::{GidEntry, GidKind};
 pub use kinds::{Connected, Own, Rc, ReceiveQueue, Shared, Transport, Uc, Ud};
+pub use local::LocalMemory;
 pub use options::{
     Destination, Peer, QueuePairCounters, QueuePairLimits, ReceiveOptions, SendOptions,
     SharedReceiveQueueLimits, Snapshot, TransportKind,

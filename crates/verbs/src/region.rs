@@ -82,7 +82,7 @@ impl MemoryRegion {
         if len > 0 {
             lent.insert(offset, end);
         }
-        Ok(Slice { registered: Arc::clone(&self.registered), offset, capacity: len, len })
+        Ok(Slice { registered: Arc::clone(&self.registered), offset, capacity: len, len, lends: false })
     }
 }
 
@@ -132,9 +132,39 @@ pub struct Slice {
     offset: u64,
     capacity: u32,
     len: u32,
+    /// Whether it is of a [`LocalMemory`](crate::LocalMemory).
+    lends: bool,
 }
 
 impl Slice {
+    /// This slice, of a [`LocalMemory`](crate::LocalMemory).
+    pub(crate) fn lending(mut self) -> Self {
+        self.lends = true;
+        self
+    }
+
+    /// All bytes of the slice, up to its capacity; `None` unless it is of a [`LocalMemory`](crate::LocalMemory).
+    #[must_use]
+    #[expect(unsafe_code, reason = "that nobody else reaches the bytes is known here alone")]
+    pub fn bytes(&self) -> Option<&[u8]> {
+        let at = self.registered.place(self.offset, self.capacity.into()).ok().filter(|_| self.lends)?;
+        // SAFETY: the region has no remote rights, so that no peer reaches it, and its memory is this process' own. No one
+        // has its handle: the bytes are reached through slices alone, and no other slice has any of these. A request
+        // takes its slices along and gives them back when the device has let go of them: none that names these bytes
+        // exists while `self` is here. `&self` allows reading only.
+        unsafe { self.registered.memory.mapping().lend(at, self.capacity as usize) }.ok()
+    }
+
+    /// All bytes of the slice, up to its capacity, to be changed; `None` unless it is of a
+    /// [`LocalMemory`](crate::LocalMemory).
+    #[must_use]
+    #[expect(unsafe_code, reason = "that nobody else reaches the bytes is known here alone")]
+    pub fn bytes_mut(&mut self) -> Option<&mut [u8]> {
+        let at = self.registered.place(self.offset, self.capacity.into()).ok().filter(|_| self.lends)?;
+        // SAFETY: as in `bytes`; and `&mut self` allows nobody else to read or write through this slice.
+        unsafe { self.registered.memory.mapping().lend_mut(at, self.capacity as usize) }.ok()
+    }
+
     /// The most bytes it can hold.
     #[must_use]
     pub fn capacity(&self) -> u32 {

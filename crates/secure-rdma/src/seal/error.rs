@@ -46,6 +46,14 @@ pub enum SealError {
     /// A note of the peer's can't be true. The session has to end.
     #[error("the peer's note of what it has written into the sealed region {0}; the peer is broken")]
     Note(NoteError),
+    /// The peer has sealed more with one key than the limits allow. The session has to end.
+    #[error(
+        "the peer has sealed more with the key of epoch {epoch} than one key may seal; the peer is broken"
+    )]
+    Overused {
+        /// Which key.
+        epoch: u32,
+    },
     /// More was sealed than the counters count. The session has to end.
     #[error("this session's sealing counters are used up: open a new session")]
     Exhausted,

@@ -21,7 +21,7 @@ use super::schedule::Chain;
 use crate::control::Role;
 
 /// Bytes of the header.
-pub(crate) const HEADER: usize = 4;
+const HEADER: usize = 4;
 
 /// How many bytes longer a sealed fragment is than its plaintext.
 pub const OVERHEAD: usize = HEADER + TAG;
@@ -53,6 +53,8 @@ pub struct MessageOpener {
     sender: Role,
     /// The number of the next fragment.
     counter: u64,
+    /// Fragments and bytes that this epoch's key has opened.
+    used: Limits,
     failed: Option<SealError>,
 }
 
@@ -69,7 +71,7 @@ pub struct Fragment<'a> {
 
 impl MessageSealer {
     pub(super) const fn new(chain: Chain, sender: Role, limits: Limits) -> Self {
-        Self { chain, sender, counter: 0, limits, used: Limits { records: 0, bytes: 0 } }
+        Self { chain, sender, counter: 0, limits, used: Limits::NONE }
     }
 
     /// How many fragments were sealed. The peer has to have opened as many when the session ends, or
@@ -128,14 +130,18 @@ impl MessageSealer {
         let bytes = text.len() as u64;
         if self.limits.are_passed(self.used, bytes) {
             self.chain = self.chain.next()?;
-            self.used = Limits { records: 0, bytes: 0 };
+            self.used = Limits::NONE;
         }
         // Before sealing: whatever becomes of it, this number is never used again.
         self.counter = counter;
-        self.used.records += 1;
-        self.used.bytes = self.used.bytes.saturating_add(bytes);
+        self.used = self.used.and(bytes);
         *header = (mark | self.chain.epoch()).to_be_bytes();
         seal(self.chain.key()?, number, associated(self.sender, *header, number), text, tag)
+    }
+
+    #[cfg(test)]
+    pub(super) const fn used(&mut self) -> &mut Limits {
+        &mut self.used
     }
 
     #[cfg(test)]
@@ -149,7 +155,7 @@ impl MessageOpener {
     pub const TEXT_AT: usize = HEADER;
 
     pub(super) const fn new(chain: Chain, sender: Role) -> Self {
-        Self { chain, sender, counter: 0, failed: None }
+        Self { chain, sender, counter: 0, used: Limits::NONE, failed: None }
     }
 
     /// How many fragments were opened.
@@ -177,7 +183,8 @@ impl MessageOpener {
         let Some(bytes) = out.get_mut(..text.len()) else {
             return Err(SealError::Size { expected: text.len(), found });
         };
-        let mark = self.advance(*header, |key, number, aad| key.open(number, aad, text, tag, bytes))?;
+        let len = text.len();
+        let mark = self.advance(*header, len, |key, number, aad| key.open(number, aad, text, tag, bytes))?;
         Ok(Fragment { last: mark == LAST, note: mark == NOTE, bytes })
     }
 
@@ -188,7 +195,9 @@ impl MessageOpener {
     pub fn open_in_place<'a>(&mut self, record: &'a mut [u8]) -> Result<Fragment<'a>, SealError> {
         self.check()?;
         let Ok((header, bytes, tag)) = split(record) else { return Err(self.fail()) };
-        let mark = self.advance(*header, |key, number, aad| key.open_in_place(number, aad, tag, bytes))?;
+        let len = bytes.len();
+        let mark =
+            self.advance(*header, len, |key, number, aad| key.open_in_place(number, aad, tag, bytes))?;
         Ok(Fragment { last: mark == LAST, note: mark == NOTE, bytes })
     }
 
@@ -204,34 +213,17 @@ impl MessageOpener {
         u32::from_be_bytes(header) & LAST != 0
     }
 
-    /// Opens the fragment of which `text` is what lies between header and tag, where that stands; whether it
-    /// is its message's last. A note is none.
-    ///
-    /// # Errors
-    /// Final, and nothing of the fragment is in `text`.
-    pub(crate) fn open_parts(
-        &mut self,
-        header: [u8; HEADER],
-        text: &mut [u8],
-        tag: &[u8; TAG],
-    ) -> Result<bool, SealError> {
-        self.check()?;
-        if Self::says_note(header) {
-            return Err(self.fail());
-        }
-        let mark = self.advance(header, |key, number, aad| key.open_in_place(number, aad, tag, text))?;
-        Ok(mark == LAST)
-    }
-
     fn check(&self) -> Result<(), SealError> {
         self.failed.clone().map_or(Ok(()), Err)
     }
 
-    /// Has the fragment with `header` opened as the next one, with this epoch's key or the next one's;
-    /// returns its mark.
+    /// Has the fragment with `header` and `len` bytes of text opened as the next one, with this epoch's key or
+    /// the next one's; returns its mark. A peer that uses a key for more than any side may is refused, as QUIC
+    /// refuses it (RFC 9001, section 6.6).
     fn advance(
         &mut self,
         header: [u8; HEADER],
+        len: usize,
         open: impl FnOnce(&Key, u64, [u8; AAD]) -> bool,
     ) -> Result<u32, SealError> {
         let word = u32::from_be_bytes(header);
@@ -241,7 +233,11 @@ impl MessageOpener {
             return Err(self.fail());
         }
         let (number, aad) = (self.counter, associated(self.sender, header, self.counter));
+        let mut used = self.used;
         if epoch == self.chain.epoch() {
+            if Limits::DEFAULT.are_passed(used, len as u64) {
+                return Err(self.fail_with(SealError::Overused { epoch }));
+            }
             let opened = self.chain.key().map(|key| open(key, number, aad));
             if !opened.map_err(|error| self.fail_with(error))? {
                 return Err(self.fail());
@@ -254,9 +250,11 @@ impl MessageOpener {
                 return Err(self.fail());
             }
             self.chain = next;
+            used = Limits::NONE;
         } else {
             return Err(self.fail());
         }
+        self.used = used.and(len as u64);
         self.counter = number.checked_add(1).ok_or_else(|| self.fail_with(SealError::Exhausted))?;
         Ok(mark)
     }
@@ -267,6 +265,11 @@ impl MessageOpener {
 
     fn fail_with(&mut self, error: SealError) -> SealError {
         self.failed.insert(error).clone()
+    }
+
+    #[cfg(test)]
+    pub(super) const fn used(&mut self) -> &mut Limits {
+        &mut self.used
     }
 
     #[cfg(test)]

@@ -31,7 +31,6 @@ mod vectors;
 pub use context::{Context, Endpoint, Region};
 pub use error::SealError;
 pub use exporter::{Exporter, LABEL};
-pub(crate) use message::HEADER;
 pub use message::{Fragment, Limits, MessageOpener, MessageSealer, OVERHEAD};
 pub use schedule::SessionKeys;
 pub use slot::{Attempts, Format, Layout, NOTE_ENTRY, NoteError, Piece, SLOT_OVERHEAD, Slots, Writers};

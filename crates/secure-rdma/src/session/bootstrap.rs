@@ -22,6 +22,7 @@
 use super::data::{DataPath, Parts, receives};
 use super::keeper::Keeper;
 use super::memory::{Buffers, COUNTERS, RD_ATOMIC, peer_rights, region_access};
+use super::path::{self, ack_timeout, address_of};
 use super::{End, RegionLayout, STEP_LIMIT, Session, SessionInfo, SessionOptions, Timing, agree};
 use crate::SessionError;
 use crate::certs::Fingerprint;
@@ -31,8 +32,8 @@ use crate::control::{
 use crate::seal::{self, Context, Exporter, Format, Layout, SessionKeys};
 use crate::tls::{self, Negotiated, TlsError};
 use rdma_verbs::{
-    AsyncChannel, CompletionQueue, Device, Gid, GidEntry, Init, MemoryRegion, OwnPsn, Peer, PeerPsn,
-    PeerRights, ProtectionDomain, QueuePair, ReceiveOptions, RemoteRegion, SendOptions,
+    AsyncChannel, CompletionQueue, Device, Gid, GidEntry, Init, LocalMemory, MemoryRegion, OwnPsn, Peer,
+    PeerPsn, PeerRights, ProtectionDomain, QueuePair, ReceiveOptions, RemoteRegion, SendOptions,
 };
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
@@ -97,19 +98,19 @@ where
     T: AsyncRead + AsyncWrite + Exporter + Unpin + Send + 'static,
 {
     /// What a client writes and reads at a time, at least: 64 KiB; sealed, as many slots as hold so much.
-    const SLOT: u32 = 64 << 10;
-    const SEALED_SLOT: u32 = SLOT / Format::DEFAULT.payload * Format::DEFAULT.stride();
+    const LEAST: u32 = 64 << 10;
+    const LEAST_SEALED: u32 = LEAST / Format::DEFAULT.payload * Format::DEFAULT.stride();
     let mut steps = Steps { control, peer: tls::Peer::Server };
     // Of what the server answers, nothing changes what it is told of the queue pair.
-    let slot_size = |least: u32| least.max(local.options.buffers.in_range().size);
-    let prepared = Prepared::new(&local, PeerRights::default(), slot_size(SEALED_SLOT))?;
+    let send_size = |least: u32| least.max(local.options.buffers.in_range().size);
+    let prepared = Prepared::new(&local, PeerRights::default(), send_size(LEAST_SEALED))?;
     let own = prepared.endpoint();
     let records = [hello(Role::Client, local.options), Record::Endpoint(own.clone())];
     steps.say("greeting the server", &records).await?;
     let hello = steps.hello(Role::Server).await?;
     let sealed = agree(local.options.seal, hello.seal)?;
-    let prepared = Prepared { slot_size: slot_size(if sealed { SEALED_SLOT } else { SLOT }), ..prepared };
-    let endpoint = steps.endpoint(&local).await?;
+    let prepared = Prepared { send_size: send_size(if sealed { LEAST_SEALED } else { LEAST }), ..prepared };
+    let endpoint = steps.endpoint(&local, &prepared.gid).await?;
     let region = match steps.next("waiting for the region").await? {
         Record::Region(region) => region,
         other => return Err(unexpected("waiting for the region", &other)),
@@ -194,10 +195,11 @@ impl<T: AsyncRead + AsyncWrite + Exporter + Unpin> Steps<T> {
         self.say("greeting the client", &[hello(Role::Server, local.options)]).await?;
         // Not before this side has told its own: then both know what they can't agree on.
         let sealed = agree(local.options.seal, peer_hello.seal)?;
-        let endpoint = self.endpoint(local).await?;
+        let gid = local.device.gid_for(local.address.ip().to_canonical())?;
+        let endpoint = self.endpoint(local, &gid).await?;
         // A server sends messages only.
-        let slot_size = local.options.buffers.in_range().size;
-        let prepared = Prepared::new(local, peer_rights(offer.allowed), slot_size)?;
+        let send_size = local.options.buffers.in_range().size;
+        let prepared = Prepared::new(local, peer_rights(offer.allowed), send_size)?;
         let slots = if sealed { Some(Layout::for_capacity(offer.data_len, Format::DEFAULT)?) } else { None };
         // Whole words, so that the counters behind the data are aligned. Sealed slots are that too.
         let data_len = slots.map_or_else(|| offer.data_len.next_multiple_of(8), |slots| slots.area_len());
@@ -270,20 +272,13 @@ impl<T: AsyncRead + AsyncWrite + Exporter + Unpin> Steps<T> {
         Ok(hello)
     }
 
-    async fn endpoint(&mut self, local: &Local<'_>) -> Result<Endpoint, SessionError> {
+    async fn endpoint(&mut self, local: &Local<'_>, own: &GidEntry) -> Result<Endpoint, SessionError> {
         const STEP: &str = "waiting for the peer's queue pair";
         let endpoint = match self.next(STEP).await? {
             Record::Endpoint(endpoint) => endpoint,
             other => return Err(unexpected(STEP, &other)),
         };
-        // Packets go where the peer says: only ever to the host that TLS has authenticated, or anybody could
-        // be flooded. InfiniBand has no IP addresses: there the peer is believed, but only as to its own
-        // subnet (`Prepared::connect`).
-        let (connected, named) = (local.peer.ip().to_canonical(), address_of(&endpoint));
-        let own_host = || connected.is_loopback() && rdma_verbs::is_own_address(named);
-        if endpoint.lid.is_none() && connected != named && !own_host() {
-            return Err(SessionError::ForeignAddress { connected, named });
-        }
+        path::check(own, local.peer.ip(), &endpoint, rdma_verbs::is_own_address)?;
         Ok(endpoint)
     }
 
@@ -304,15 +299,16 @@ struct Prepared {
     domain: Arc<ProtectionDomain>,
     queue: Arc<CompletionQueue>,
     channel: AsyncChannel,
-    memory: MemoryRegion,
+    memory: LocalMemory,
     buffers: Buffers,
-    slot_size: u32,
+    /// Bytes of each buffer to send from.
+    send_size: u32,
     /// Reads and atomics under way at a time: of the peer, of this side.
     rd_atomic: [u8; 2],
 }
 
 impl Prepared {
-    fn new(local: &Local<'_>, rights: PeerRights, slot_size: u32) -> Result<Self, SessionError> {
+    fn new(local: &Local<'_>, rights: PeerRights, send_size: u32) -> Result<Self, SessionError> {
         let device = local.device;
         let gid = device.gid_for(local.address.ip().to_canonical())?;
         let domain = device.protection_domain()?;
@@ -322,7 +318,7 @@ impl Prepared {
         let capacity = limits.max_send_requests + limits.max_recv_requests;
         let queue = device.completion_queue(capacity, Some(&channel))?;
         let channel = AsyncChannel::new(channel)?;
-        let memory = domain.register(buffers.bytes(slot_size), rdma_verbs::Access::LOCAL_WRITE)?;
+        let memory = domain.register_local(buffers.bytes(send_size))?;
         let mut qp = domain.queue_pair(&queue, &queue, limits)?.init(rights)?;
         for request in receives(&memory, buffers)? {
             qp.post_recv(request)?;
@@ -330,7 +326,7 @@ impl Prepared {
         let psn = OwnPsn::random()?;
         let limits = device.attributes();
         let rd_atomic = [limits.max_qp_rd_atom, limits.max_qp_init_rd_atom].map(|limit| limit.min(RD_ATOMIC));
-        Ok(Self { qp, psn, gid, domain, queue, channel, memory, buffers, slot_size, rd_atomic })
+        Ok(Self { qp, psn, gid, domain, queue, channel, memory, buffers, send_size, rd_atomic })
     }
 
     /// What the peer needs to know of it.
@@ -373,15 +369,6 @@ impl Prepared {
             udp_port: Some(endpoint.udp_port.get()),
             lid: endpoint.lid.map(Lid::get),
         };
-        let (own, peers) = (gid_bytes(&self.gid), peer.gid.to_bytes());
-        if peer.lid.is_some() && own[..8] != peers[..8] {
-            return Err(rdma_verbs::Error::Unreachable {
-                own: self.gid.to_string(),
-                peer: peer.gid,
-                reason: "it is in another InfiniBand subnet, and sessions stay in one".into(),
-            }
-            .into());
-        }
         let path_mtu = endpoint.mtu.min(self.gid.mtu);
         let receive = ReceiveOptions {
             gid_index: self.gid.index,
@@ -390,7 +377,7 @@ impl Prepared {
             min_rnr_timer: RNR_TIMER,
         };
         let send = SendOptions {
-            timeout: endpoint.ack_timeout,
+            timeout: ack_timeout(endpoint.ack_timeout),
             retry_count: endpoint.retry_count,
             rnr_retry: endpoint.rnr_retry,
             max_rd_atomic: endpoint.max_rd_atomic.min(self.rd_atomic[1]),
@@ -412,7 +399,7 @@ impl Prepared {
             channel: self.channel,
             memory: self.memory,
             buffers: self.buffers,
-            slot_size: self.slot_size,
+            send_size: self.send_size,
             fragment: endpoint.recv_size,
             message_limit: local.options.max_message,
             peer_limit: hello.max_message,
@@ -472,7 +459,7 @@ impl Connected {
             local: region,
             verdict: Arc::default(),
             _place: place,
-            guest: None,
+            registration: None,
         }
     }
 }
@@ -575,8 +562,4 @@ fn gid_bytes(gid: &GidEntry) -> [u8; 16] {
 fn udp_port(gid: &GidEntry) -> NonZeroU16 {
     const USUAL: NonZeroU16 = NonZeroU16::new(rdma_verbs::UDP_PORT).unwrap();
     gid.udp_port.and_then(NonZeroU16::new).unwrap_or(USUAL)
-}
-
-fn address_of(endpoint: &Endpoint) -> IpAddr {
-    IpAddr::from(endpoint.gid).to_canonical()
 }

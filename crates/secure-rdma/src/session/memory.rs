@@ -46,9 +46,9 @@ impl Buffers {
         }
     }
 
-    /// How many bytes they take, with slots to send from that are so long.
-    pub(super) fn bytes(self, slot_size: u32) -> usize {
-        self.receives as usize * self.size as usize + self.sends as usize * slot_size as usize
+    /// How many bytes they take, with buffers to send from that are so long.
+    pub(super) fn bytes(self, send_size: u32) -> usize {
+        self.receives as usize * self.size as usize + self.sends as usize * send_size as usize
     }
 }
 

@@ -3,10 +3,8 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `bootstrap` | what is exchanged inside TLS until both queue pairs are in RTS |
-//! | `data` | messages and one-sided operations over the queue pair |
-//! | `sealed` | the same where the data path is sealed |
-//! | `reads` | what is being read, several at a time |
-//! | `notes` | what a side has written into slots, told to its peer |
+//! | `path` | where the peer may be sent to |
+//! | `data` | messages and one-sided operations over the queue pair, in clear and sealed |
 //! | `keeper` | the control channel afterwards: heartbeat, errors, the three-step close |
 //! | `memory` | sizes of what a session holds and offers |
 
@@ -14,9 +12,7 @@ mod bootstrap;
 mod data;
 mod keeper;
 mod memory;
-mod notes;
-mod reads;
-mod sealed;
+mod path;
 
 pub use memory::Buffers;
 
@@ -24,9 +20,9 @@ pub(crate) use bootstrap::{Local, Offer, as_client, as_server};
 
 use crate::SessionError;
 use crate::control::{Access, HEARTBEAT_MS, Record, SealPolicy};
-use crate::guests::Guest;
-use crate::seal::{Layout, Limits};
+use crate::seal::Limits;
 use crate::tls::Negotiated;
+use core::any::Any;
 use core::fmt;
 use data::DataPath;
 use keeper::{CLOSE_LIMIT, Farewell, Keeper, Life, Teller};
@@ -144,9 +140,9 @@ pub(crate) struct RegionLayout {
 
 /// An open session.
 ///
-/// Its operations are asynchronous and may be cancelled; but if one that sends a message is cancelled when a
-/// part of that is on its way, the session can't be used for messages any more, and the next one says so.
-/// Dropping it without [`close`](Self::close) ends the connection at once; the peer is left to notice.
+/// Its operations are asynchronous and may be cancelled. A message whose sending is cancelled reaches the peer as a whole or not
+/// at all: if a part of it is on its way, the rest goes out before anything that comes after it, and by itself while the session
+/// waits for something else. Dropping it without [`close`](Self::close) ends the connection at once; the peer is left to notice.
 pub struct Session {
     data: DataPath,
     keeper: Keeper,
@@ -159,8 +155,8 @@ pub struct Session {
     verdict: Arc<OnceLock<SessionError>>,
     /// The place that it takes among the server's clients.
     _place: Option<OwnedSemaphorePermit>,
-    /// Its entry in the server's list of them.
-    guest: Option<Guest>,
+    /// Its entry in the server's list of them, crossed out when this is dropped.
+    registration: Option<Box<dyn Any + Send + Sync>>,
 }
 
 /// What ends a session from elsewhere than where it is used.
@@ -214,20 +210,17 @@ impl Session {
     /// This side is the client, they reach outside the region, or the session is over.
     pub async fn read_local(&mut self, offset: u64, len: usize) -> Result<Vec<u8>, SessionError> {
         self.check_verdict()?;
-        let region = self.local.as_ref().ok_or(SessionError::NoRegion)?;
-        self.layout.check_data(offset, len as u64)?;
+        let Self { data, keeper, local, layout, .. } = self;
+        let region = local.as_ref().ok_or(SessionError::NoRegion)?;
+        layout.check_data(offset, len as u64)?;
         let mut bytes = Zeroizing::new(vec![0; len]);
-        let result = if self.info.sealed {
-            async {
-                if let Life::PeerClosing(peer) = self.keeper.life() {
-                    self.data.hear_out(peer).await?;
-                }
-                self.data.open_local(region, offset, &mut bytes, sealed::TORN_TIMES).await
+        let result = async {
+            if let Life::PeerClosing(peer) = keeper.life() {
+                data.hear_out(peer).await?;
             }
-            .await
-        } else {
-            region.read(offset, &mut bytes).map_err(SessionError::from)
-        };
+            data.read_local(region, offset, &mut bytes).await
+        }
+        .await;
         self.judge(result)?;
         Ok(core::mem::take(&mut *bytes))
     }
@@ -348,12 +341,8 @@ impl Session {
         self.may(Access::WRITE)?;
         self.layout.check_data(offset, bytes.len() as u64)?;
         let may_read = self.may(Access::READ).is_ok();
-        let Self { data, keeper, info, .. } = self;
-        let result = if info.sealed {
-            alive(keeper, data.post_write_sealed(&region, offset, bytes, may_read)).await
-        } else {
-            alive(keeper, data.post_write(&region, offset, bytes)).await
-        };
+        let Self { data, keeper, .. } = self;
+        let result = alive(keeper, data.post_write(&region, offset, bytes, may_read)).await;
         self.judge(result)
     }
 
@@ -363,9 +352,9 @@ impl Session {
     /// # Errors
     /// They reach outside the region, the server doesn't allow this client to read, or the session is over.
     pub async fn read(&mut self, offset: u64, len: usize) -> Result<Vec<u8>, SessionError> {
-        let (region, layout) = self.readable(offset, len)?;
+        let region = self.readable(offset, len)?;
         let Self { data, keeper, .. } = self;
-        let result = alive(keeper, data.read(&region, offset, len, layout)).await;
+        let result = alive(keeper, data.read(&region, offset, len)).await;
         Ok(core::mem::take(&mut *self.judge(result)?))
     }
 
@@ -381,9 +370,9 @@ impl Session {
     /// # Errors
     /// As `read`'s. An earlier operation that failed may be told of here.
     pub async fn post_read(&mut self, offset: u64, len: usize) -> Result<(), SessionError> {
-        let (region, layout) = self.readable(offset, len)?;
+        let region = self.readable(offset, len)?;
         let Self { data, keeper, .. } = self;
-        let result = alive(keeper, data.post_read(&region, offset, len, layout)).await;
+        let result = alive(keeper, data.post_read(&region, offset, len)).await;
         self.judge(result)
     }
 
@@ -398,13 +387,12 @@ impl Session {
         self.judge(result)
     }
 
-    /// The region where this client may read these bytes, and how it is divided if it is sealed.
-    fn readable(&self, offset: u64, len: usize) -> Result<(RemoteRegion, Option<Layout>), SessionError> {
+    /// The region where this client may read these bytes.
+    fn readable(&self, offset: u64, len: usize) -> Result<RemoteRegion, SessionError> {
         let region = self.remote_region().ok_or(SessionError::NoRegion)?;
         self.may(Access::READ)?;
         self.layout.check_data(offset, len as u64)?;
-        let layout = if self.info.sealed { Some(self.data.sealed_layout()?) } else { None };
-        Ok((region, layout))
+        Ok(region)
     }
 
     /// Adds to a counter of this client's region, wrapping; returns what it held. **In clear**, whatever else
@@ -438,6 +426,7 @@ impl Session {
     ///
     /// # Errors
     /// The peer refused, or the session is over.
+    #[cfg(feature = "testing")]
     pub async fn write_raw(
         &mut self,
         region: &RemoteRegion,
@@ -445,11 +434,7 @@ impl Session {
         bytes: &[u8],
     ) -> Result<(), SessionError> {
         let Self { data, keeper, .. } = self;
-        let write = async {
-            data.post_write(region, offset, bytes).await?;
-            data.settle("write").await
-        };
-        let result = alive(keeper, write).await;
+        let result = alive(keeper, data.write_raw(region, offset, bytes)).await;
         self.judge(result)
     }
 
@@ -458,6 +443,7 @@ impl Session {
     ///
     /// # Errors
     /// The peer refused, or the session is over.
+    #[cfg(feature = "testing")]
     pub async fn read_raw(
         &mut self,
         region: &RemoteRegion,
@@ -466,7 +452,7 @@ impl Session {
     ) -> Result<Vec<u8>, SessionError> {
         let Self { data, keeper, .. } = self;
         region.range(offset, len as u64)?;
-        let result = alive(keeper, data.read(region, offset, len, None)).await;
+        let result = alive(keeper, data.read_raw(region, offset, len)).await;
         Ok(core::mem::take(&mut *self.judge(result)?))
     }
 
@@ -494,7 +480,7 @@ impl Session {
             }
             // The goodbye's counts say whether they arrived; until the peer says goodbye too, it may have no
             // room for them.
-            data.tell("closing").await
+            data.announce("closing").await
         });
         if let Err(reason) = settled.await {
             let reason = self.verdict.get().cloned().unwrap_or(reason);
@@ -504,13 +490,10 @@ impl Session {
             return Err(reason);
         }
         let (count, counted) = watch::channel(self.data.tally());
-        let farewell = Farewell { count: self.data.is_sealed().then_some(counted) };
+        let farewell = Farewell { count: self.data.counts_fragments().then_some(counted) };
         self.keeper.close(farewell).await;
         let Self { data, keeper, local, .. } = &mut self;
         let end = async {
-            if !data.is_sealed() {
-                return keeper.end().await;
-            }
             tokio::select! {
                 life = keeper.end() => life,
                 never = data.drain(&count) => match never {},
@@ -545,8 +528,7 @@ impl Session {
     fn judge<T>(&mut self, result: Result<T, SessionError>) -> Result<T, SessionError> {
         let result = result.map_err(|error| self.verdict.get().cloned().unwrap_or(error));
         if let Err(reason) = &result
-            && (reason.is_of_sealing()
-                || matches!(reason, SessionError::Overstepped { .. } | SessionError::CutShort))
+            && (reason.is_of_sealing() || reason.is_violation() || matches!(reason, SessionError::CutShort))
         {
             self.data.fail();
             self.keeper.fail(reason.clone());
@@ -560,7 +542,7 @@ impl Session {
         loop {
             let Self { data, keeper, .. } = self;
             // The peer may need room for what it has to tell before it can say goodbye.
-            let listens = data.is_sealed() && !data.is_full();
+            let listens = !data.is_full();
             let result = tokio::select! {
                 biased;
                 life = keeper.change() => return match life {
@@ -595,9 +577,9 @@ impl Session {
         }
     }
 
-    /// From now on it is among the server's guests, until it is dropped.
-    pub(crate) fn register(&mut self, guest: Guest) {
-        self.guest = Some(guest);
+    /// Holds `registration`, its entry in the server's list, until it is dropped.
+    pub(crate) fn register(&mut self, registration: impl Any + Send + Sync) {
+        self.registration = Some(Box::new(registration));
     }
 
     fn counter(&self, index: u64) -> Result<rdma_verbs::RemoteRange, SessionError> {

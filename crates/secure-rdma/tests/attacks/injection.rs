@@ -2,9 +2,10 @@
 
 use crate::attack::{Attack, Outcome, Played};
 use crate::lab::{BOTH, Side, is_over, message, run, session, silence, within};
-use crate::packets::{inject, request, reth};
+use crate::packets::{Injector, inject, packet, request, reth};
 use crate::world::bytes;
-use rocev2::wire::{AtomicEth, Operation};
+use rdma_verbs::Status;
+use rocev2::wire::{AtomicEth, Operation, Reth};
 use secure_rdma::SessionError;
 use secure_rdma::control::SealPolicy::{Off, Required};
 use secure_rdma::seal::SealError;
@@ -13,6 +14,12 @@ use std::time::Duration;
 pub(crate) static SEND: Attack = Attack::new("A1: a forged SEND", "T2, T3", "QPN, PSN", send);
 pub(crate) static WRITE: Attack =
     Attack::new("A1: a forged WRITE", "T2, T3", "QPN, PSN, rkey, address", write);
+pub(crate) static WRITE_IMMEDIATE: Attack = Attack::new(
+    "A1: a forged WRITE with immediate, of nothing, which takes a receive buffer with an old message in it",
+    "T2, T3",
+    "QPN, PSN",
+    write_immediate,
+);
 pub(crate) static ATOMIC: Attack =
     Attack::new("A1: a forged FETCH ADD on a counter", "T2, T3", "QPN, PSN, rkey, address", atomic);
 
@@ -85,6 +92,30 @@ fn write() -> Played {
     })
 }
 
+/// A1 by an RDMA WRITE with immediate. One of no bytes needs no key of a region; the receive that completes with
+/// it was filled by an earlier message.
+fn write_immediate() -> Played {
+    run(async {
+        let mut words = Vec::new();
+        for seal in BOTH {
+            let (_world, mut client, mut server) = session(seal).await;
+            // Each receive buffer has been used.
+            for _ in 0..32 {
+                client.send(b"genuine").await.unwrap();
+                assert_eq!(message(&mut server).await, b"genuine");
+            }
+            let mut forged = request(&client, Operation::WriteOnlyImm, 32);
+            forged.reth = Some(Reth { va: 0, rkey: 0, len: 0 });
+            forged.immediate = Some(1);
+            inject(&client, &forged, b"");
+            let error = within(server.recv()).await.unwrap_err();
+            assert!(matches!(error, SessionError::Protocol { .. }), "{error}");
+            words.push(is_over((Side::Server, &mut server), &mut client, &error).await);
+        }
+        Ok(Outcome::new(&*words[0], &*words[1]))
+    })
+}
+
 /// A1 by an atomic operation, which no card could carry out on a sealed counter.
 fn atomic() -> Played {
     run(async {
@@ -128,6 +159,33 @@ fn a_forged_message_takes_the_place_of_the_genuine_one_in_an_open_session_and_en
 #[test]
 fn a_forged_write_changes_an_open_region_and_is_refused_where_a_sealed_one_is_opened() {
     WRITE.play().as_ref().unwrap();
+}
+
+#[test]
+fn a_forged_write_with_immediate_ends_the_session_and_delivers_nothing() {
+    WRITE_IMMEDIATE.play().as_ref().unwrap();
+}
+
+/// A client's queue pair lets nobody write: its device refuses the packet before the session sees it.
+#[tokio::test]
+async fn a_forged_write_with_immediate_to_a_client_delivers_nothing_either() {
+    for seal in BOTH {
+        let (_world, mut client, mut server) = session(seal).await;
+        for _ in 0..32 {
+            server.send(b"genuine").await.unwrap();
+            assert_eq!(message(&mut client).await, b"genuine");
+        }
+        let info = client.info();
+        let mut forged = packet(Operation::WriteOnlyImm, info.own.qpn, info.remote.psn.get().plus(32));
+        forged.reth = Some(Reth { va: 0, rkey: 0, len: 0 });
+        forged.immediate = Some(1);
+        Injector::new().send(info.own.address, &forged, b"");
+        let error = within(client.recv()).await.unwrap_err();
+        assert!(
+            matches!(error, SessionError::Operation { operation: "receive", status: Status::Flushed }),
+            "{error}"
+        );
+    }
 }
 
 #[test]

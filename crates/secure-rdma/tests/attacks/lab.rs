@@ -108,10 +108,11 @@ pub(crate) async fn is_over(
 
 /// `told` is what the other side hears of `error`.
 pub(crate) fn assert_told(error: &SessionError, told: &SessionError) {
-    assert!(
-        matches!(told, SessionError::Peer { code, .. } if code.kind() == Some(ErrorKind::Forged)),
-        "{told}"
-    );
+    let expected = match error {
+        SessionError::Protocol { .. } => ErrorKind::Unexpected,
+        _ => ErrorKind::Forged,
+    };
+    assert!(matches!(told, SessionError::Peer { code, .. } if code.kind() == Some(expected)), "{told}");
     assert_eq!(told.to_string(), format!("the peer ended the session: {error}"));
 }
 
@@ -123,6 +124,7 @@ pub(crate) fn ended(who: Side, error: &SessionError) -> String {
         SessionError::Forged(SealError::RolledBack { slot }) => format!("rolled-back-{slot}"),
         SessionError::Forged(SealError::Withheld { slot }) => format!("withheld-{slot}"),
         SessionError::Truncated { opened, .. } => format!("cut-off-{opened}"),
+        SessionError::Protocol { .. } => "protocol".into(),
         other => panic!("{other}"),
     };
     let words = format!("no wrong byte; the {who} ends it [^{label}]");

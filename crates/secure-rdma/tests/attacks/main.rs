@@ -34,7 +34,7 @@ use page::Part;
 const PARTS: &[Part] = &[
     Part {
         title: "Packets in another's name",
-        attacks: &[&injection::SEND, &injection::WRITE, &injection::ATOMIC],
+        attacks: &[&injection::SEND, &injection::WRITE, &injection::WRITE_IMMEDIATE, &injection::ATOMIC],
     },
     Part { title: "Ending a connection", attacks: &[&ending::WRONG_KEY, &ending::BAD_OPCODE, &ending::NAK] },
     Part {

@@ -2,6 +2,7 @@
 //! `SECURE_RDMA_TEST_DEVICE` names another.
 
 mod allowed;
+mod cancelled;
 mod club;
 mod hostile;
 mod notes;

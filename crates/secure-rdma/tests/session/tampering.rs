@@ -172,7 +172,7 @@ async fn cut_off(look: impl AsyncFnOnce(&mut Session) -> Result<(), SessionError
         qpn: Qpn::new(0x1234).expect("as usual"),
         psn: Redacted::new(Psn::truncate(0x5678)),
         gid: Ipv4Addr::LOCALHOST.to_ipv6_mapped().octets(),
-        udp_port: NonZeroU16::new(9).expect("as usual"),
+        udp_port: NonZeroU16::new(1024).expect("as usual"),
         mtu: Mtu::from_bytes(1024).expect("as usual"),
         max_rd_atomic: 1,
         recv_depth: 1,

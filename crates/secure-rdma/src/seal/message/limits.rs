@@ -13,6 +13,14 @@ impl Limits {
     /// Far below what the AEADs bear; `docs/sealing.md` has the arithmetic. Larger ones are cut down to it.
     pub const DEFAULT: Self = Self { records: 1 << 20, bytes: 1 << 32 };
 
+    /// What a new key has sealed.
+    pub(super) const NONE: Self = Self { records: 0, bytes: 0 };
+
+    /// This, and one fragment of `bytes` more.
+    pub(super) const fn and(self, bytes: u64) -> Self {
+        Self { records: self.records + 1, bytes: self.bytes.saturating_add(bytes) }
+    }
+
     /// Whether a key that has sealed `used` may not seal `bytes` more. A key always seals one fragment.
     pub(super) fn are_passed(self, used: Self, bytes: u64) -> bool {
         let records = self.records.min(Self::DEFAULT.records);

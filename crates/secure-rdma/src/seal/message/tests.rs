@@ -137,6 +137,33 @@ fn a_key_of_another_epoch_is_refused_in_either_direction() {
     assert_eq!(open(&mut opener, &third), Ok((true, b"2".to_vec())));
 }
 
+/// A sealer of this code keeps to the limits; a broken peer's may not.
+#[test]
+fn a_peer_that_seals_more_with_one_key_than_any_side_may_is_refused() {
+    let Limits { records, bytes } = Limits::DEFAULT;
+    for spent in [Limits { records: records - 1, bytes: 0 }, Limits { records: 1, bytes: bytes - 4 }] {
+        for keeps_to_it in [false, true] {
+            let (mut sealer, mut opener) = path(Suite::Aes128Gcm, Limits::DEFAULT);
+            open(&mut opener, &seal(&mut sealer, true, b"0123")).unwrap();
+            (*opener.used(), *sealer.used()) = (spent, spent);
+            open(&mut opener, &seal(&mut sealer, true, b"0123")).unwrap();
+            if !keeps_to_it {
+                *sealer.used() = Limits::NONE;
+            }
+            let record = seal(&mut sealer, true, b"0123");
+            match keeps_to_it {
+                true => assert_eq!(open(&mut opener, &record), Ok((true, b"0123".to_vec()))),
+                false => {
+                    let error = Err(SealError::Overused { epoch: 0 });
+                    assert_eq!(open(&mut opener, &record), error);
+                    assert_eq!(open(&mut opener, &record), error, "it has ended");
+                    assert_eq!(opener.count(), 2);
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn a_hundred_thousand_fragments_pass_through_a_key_change_every_few() {
     let (mut sealer, mut opener) = path(Suite::Aes128Gcm, Limits { records: 7, bytes: 300 });

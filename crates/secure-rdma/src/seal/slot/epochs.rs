@@ -24,6 +24,11 @@ impl Epochs {
         Self { secret, bits, ready: Vec::with_capacity(READY) }
     }
 
+    /// The first number behind those of `number`'s epoch.
+    pub(super) const fn epoch_end(&self, number: u64) -> u64 {
+        ((number >> self.bits) + 1) << self.bits
+    }
+
     /// Lets `act` use the key for that number. A key that wasn't ready stays so only if `act` says that it
     /// fitted: what isn't authentic displaces no key.
     pub(super) fn with(

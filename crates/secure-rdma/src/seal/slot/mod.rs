@@ -39,6 +39,7 @@ use super::secret::Secret;
 use crate::control::Role;
 use epochs::Epochs;
 use note::{Told, Untold};
+use runs::Run;
 use stamp::Stamp;
 use stamps::Stamps;
 
@@ -113,18 +114,60 @@ impl Slots {
     /// final error.
     pub fn seal(&mut self, slot: u32, plaintext: &[u8], sealed: &mut [u8]) -> Result<(), SealError> {
         self.check(slot, plaintext.len(), sealed.len())?;
+        self.seal_run(slot, plaintext, sealed)
+    }
+
+    /// Seals `plaintexts`, of the slots from `first` on, into `sealed`, to be put in their places, as [`seal`](Self::seal)
+    /// seals one. What is kept of each slot is kept of all at once.
+    ///
+    /// # Errors
+    /// As `seal`'s.
+    pub fn seal_run(&mut self, first: u32, plaintexts: &[u8], sealed: &mut [u8]) -> Result<(), SealError> {
+        let (payload, stride) = (self.layout.payload(), self.layout.stride());
+        let count = plaintexts.len() / payload;
+        self.check_run(first, count)?;
+        for (expected, found) in [(count * payload, plaintexts.len()), (count * stride, sealed.len())] {
+            if expected != found {
+                return Err(SealError::Size { expected, found });
+            }
+        }
         if !self.may_write(self.own) {
             return Err(SealError::NotWriter);
         }
-        let stamp = Stamp::new(self.own, self.clock + 1).ok_or_else(|| self.fail(SealError::Exhausted))?;
-        // Before sealing: whatever becomes of it, this number is never used again.
-        self.note(slot, stamp);
-        self.untold.add(slot, stamp.number());
-        let (text, tag, place) = split_mut(sealed)?;
-        *place = stamp.bytes();
-        let aad = associated(slot, stamp);
-        let seal = |key: &Key| key.seal(stamp.number(), aad, plaintext, text, tag).map(|()| true);
-        self.authors[self.own as usize].with(stamp.number(), seal).map(drop)
+        let Ok(count) = u32::try_from(count) else { return Err(SealError::Library) };
+        if count == 0 {
+            return Ok(());
+        }
+        let run = Run { first, count, number: self.clock + 1 };
+        if Stamp::new(self.own, run.last_number()).is_none() {
+            return Err(self.fail(SealError::Exhausted));
+        }
+        // Before sealing: whatever becomes of it, these numbers are never used again.
+        self.clock = run.last_number();
+        self.stamps.set_run(self.own, run);
+        self.untold.add(run);
+        let own = self.own;
+        let mut slots = (first..)
+            .zip(run.number..)
+            .zip(plaintexts.chunks_exact(payload).zip(sealed.chunks_exact_mut(stride)));
+        let mut next = run.number;
+        while next <= run.last_number() {
+            let (until, epoch) = (self.authors[own as usize].epoch_end(next), next);
+            let here = usize::try_from(until - next).unwrap_or(usize::MAX);
+            next = until;
+            let mut slots = slots.by_ref().take(here);
+            let seal = |key: &Key| {
+                slots.try_for_each(|((slot, number), (plaintext, sealed))| {
+                    let stamp = Stamp::new(own, number).ok_or(SealError::Exhausted)?;
+                    let (text, tag, place) = split_mut(sealed)?;
+                    *place = stamp.bytes();
+                    key.seal(number, associated(slot, stamp), plaintext, text, tag)
+                })?;
+                Ok(true)
+            };
+            self.authors[own as usize].with(epoch, seal)?;
+        }
+        Ok(())
     }
 
     /// Opens `sealed`, what was read from the place of `slot`, into `plaintext`, in one pass.
@@ -257,19 +300,25 @@ impl Slots {
     }
 
     fn check(&self, slot: u32, plaintext: usize, sealed: usize) -> Result<(), SealError> {
-        if let Some(error) = &self.failed {
-            return Err(error.clone());
-        }
-        let slots = self.layout.slots();
-        if slot >= slots {
-            return Err(SealError::NoSuchSlot { slot, slots });
-        }
+        self.check_run(slot, 1)?;
         for (expected, found) in [(self.layout.payload(), plaintext), (self.layout.stride(), sealed)] {
             if expected != found {
                 return Err(SealError::Size { expected, found });
             }
         }
         Ok(())
+    }
+
+    /// That nothing has failed, and that there are `count` slots from `first` on.
+    fn check_run(&self, first: u32, count: usize) -> Result<(), SealError> {
+        if let Some(error) = &self.failed {
+            return Err(error.clone());
+        }
+        let slots = self.layout.slots();
+        match u64::from(first).checked_add(count as u64) {
+            Some(end) if end <= slots.into() => Ok(()),
+            _ => Err(SealError::NoSuchSlot { slot: first.max(slots), slots }),
+        }
     }
 
     /// What it means that `slot` isn't authentic.

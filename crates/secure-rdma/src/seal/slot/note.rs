@@ -79,13 +79,12 @@ pub(super) struct Untold {
 const KEPT: usize = 16;
 
 impl Untold {
-    /// That `slot` was written, with that number, higher than any before.
-    pub(super) fn add(&mut self, slot: u32, number: u64) {
-        let run = Run { first: slot, count: 1, number };
+    /// That the slots of `run` were written, with numbers higher than any before.
+    pub(super) fn add(&mut self, run: Run) {
         match &mut self.newest {
-            Some(newest) if newest.goes_on(slot, number) => newest.count += 1,
-            // The same slot over and over.
-            Some(newest) if newest.first == slot && newest.count == 1 => *newest = run,
+            Some(newest) if newest.goes_on(run.first, run.number) => newest.count += run.count,
+            // The same slots over and over.
+            Some(newest) if run.covers(*newest) => *newest = run,
             _ => {
                 if let Some(before) = self.newest.replace(run) {
                     self.older.put(before);

@@ -12,13 +12,18 @@ pub(super) struct Run {
 
 impl Run {
     /// The slot behind it. A region's last slot is 2^32 - 2.
-    const fn end(self) -> u32 {
+    pub(super) const fn end(self) -> u32 {
         self.first + self.count
     }
 
     /// The number of its last slot.
     pub(super) const fn last_number(self) -> u64 {
         self.number + (self.count - 1) as u64
+    }
+
+    /// Whether all slots of `other` are among its own.
+    pub(super) const fn covers(self, other: Self) -> bool {
+        self.first <= other.first && other.end() <= self.end()
     }
 
     /// Whether it goes on with `slot`, of that number.
@@ -88,6 +93,21 @@ mod tests {
             assert!(!run.goes_on(slot, number), "slot {slot}, number {number}");
         }
         assert_eq!(run.last_number(), 12);
+    }
+
+    #[test]
+    fn a_run_covers_what_has_no_slots_beside_it() {
+        let run = |first, count| Run { first, count, number: 1 };
+        assert!(
+            [(5, 3), (5, 1), (7, 1), (6, 2)]
+                .iter()
+                .all(|&(first, count)| run(5, 3).covers(run(first, count)))
+        );
+        assert!(
+            ![(4, 2), (7, 2), (4, 5), (9, 1)]
+                .iter()
+                .any(|&(first, count)| run(5, 3).covers(run(first, count)))
+        );
     }
 
     #[test]

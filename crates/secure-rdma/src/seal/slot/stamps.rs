@@ -1,6 +1,8 @@
 //! The newest stamp that this side knows of each slot.
 
 use super::Stamp;
+use super::runs::Run;
+use crate::control::Role;
 use std::collections::BTreeMap;
 
 /// In the place of a stamp, of a slot that was read as never written. No stamp has the number 0.
@@ -23,14 +25,31 @@ impl Stamps {
         *self.place(slot) = stamp.word();
     }
 
+    /// Sets those of the slots of `run`, which `author` wrote: their numbers follow each other. A page is looked for once.
+    pub(super) fn set_run(&mut self, author: Role, run: Run) {
+        let (mut slot, mut numbers) = (run.first, run.number..);
+        while slot < run.end() {
+            let here = (PAGE - slot % PAGE).min(run.end() - slot);
+            let at = (slot % PAGE) as usize;
+            let words = &mut self.page(slot / PAGE)[at..at + here as usize];
+            for (word, number) in words.iter_mut().zip(&mut numbers) {
+                *word = Stamp::new(author, number).map_or(EMPTY, Stamp::word);
+            }
+            slot += here;
+        }
+    }
+
     /// That `slot` was read, and never written before.
     pub(super) fn set_empty(&mut self, slot: u32) {
         *self.place(slot) = EMPTY;
     }
 
     fn place(&mut self, slot: u32) -> &mut u64 {
-        let page = self.0.entry(slot / PAGE).or_insert_with(|| Box::new([0; PAGE as usize]));
-        &mut page[(slot % PAGE) as usize]
+        &mut self.page(slot / PAGE)[(slot % PAGE) as usize]
+    }
+
+    fn page(&mut self, page: u32) -> &mut [u64; PAGE as usize] {
+        self.0.entry(page).or_insert_with(|| Box::new([0; PAGE as usize]))
     }
 
     /// The slots from `first` on that were read or written.
@@ -45,7 +64,18 @@ impl Stamps {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::Role;
+
+    #[test]
+    fn a_run_sets_each_of_its_slots_stamps_and_no_others() {
+        for (first, count) in [(0, 1), (PAGE - 2, 5), (PAGE, PAGE), (3, 3 * PAGE), (u32::MAX - 2, 2)] {
+            let (mut runs, mut singly) = (Stamps::default(), Stamps::default());
+            runs.set_run(Role::Client, Run { first, count, number: 9 });
+            for at in 0..count {
+                singly.set(first + at, Stamp::new(Role::Client, 9 + u64::from(at)).unwrap());
+            }
+            assert_eq!(runs.0, singly.0, "{count} slots from {first} on");
+        }
+    }
 
     #[test]
     fn each_slot_has_a_stamp_of_its_own() {

@@ -67,6 +67,65 @@ fn both_sides_read_what_either_wrote() {
     }
 }
 
+/// Slots that are sealed together are the same, bit by bit, as those that are sealed one after the other; so is what is told.
+#[test]
+fn a_run_is_sealed_as_its_slots_would_be() {
+    for suite in Suite::ALL {
+        for (first, count) in [(0, 1), (2, 3), (1, 7), (0, 8)] {
+            let layout = small();
+            let (payload, stride) = (layout.payload(), layout.stride());
+            let (mut together, mut reader) = sides(suite, layout);
+            let (mut singly, _) = sides(suite, layout);
+            // A key for every four numbers: the run begins and ends in the middle of one's.
+            for slots in [&mut together, &mut singly] {
+                seal(slots, 5, 1);
+            }
+            for round in 0..3_u8 {
+                let fills = (10 * round..).take(count);
+                let texts: Vec<u8> = fills.clone().flat_map(|fill| vec![fill; payload]).collect();
+                let (mut run, mut slots) = (vec![0; count * stride], vec![0; count * stride]);
+                together.seal_run(first, &texts, &mut run).unwrap();
+                for ((slot, text), sealed) in
+                    (first..).zip(texts.chunks(payload)).zip(slots.chunks_mut(stride))
+                {
+                    singly.seal(slot, text, sealed).unwrap();
+                }
+                assert_eq!(run, slots);
+                for ((slot, fill), sealed) in (first..).zip(fills).zip(run.chunks(stride)) {
+                    assert_eq!(open(&mut reader, slot, sealed), Ok(fill));
+                }
+            }
+            assert_eq!(told(&mut together), told(&mut singly));
+            assert_eq!(together.newest(first), singly.newest(first));
+            assert_eq!(together.clock, singly.clock);
+        }
+    }
+}
+
+#[test]
+fn a_run_that_cannot_be_sealed_uses_no_number() {
+    let (mut client, mut server) = sides(Suite::Aes128Gcm, clients());
+    let (payload, stride) = (client.layout().payload(), client.layout().stride());
+    let slots = client.layout().slots();
+    let mut seal_run =
+        |first, text: usize, sealed: usize| client.seal_run(first, &vec![0; text], &mut vec![0; sealed]);
+    assert_eq!(seal_run(6, 3 * payload, 3 * stride), Err(SealError::NoSuchSlot { slot: slots, slots }));
+    assert_eq!(seal_run(9, payload, stride), Err(SealError::NoSuchSlot { slot: 9, slots }));
+    for (text, sealed) in [(2 * payload, stride), (payload + 1, stride), (payload, 2 * stride), (0, stride)] {
+        assert!(matches!(seal_run(0, text, sealed), Err(SealError::Size { .. })), "{text}, {sealed}");
+    }
+    assert_eq!(seal_run(0, 0, 0), Ok(()));
+    assert_eq!((client.clock, client.has_news()), (0, false));
+    let refused = server.seal_run(0, &vec![0; payload], &mut vec![0; stride]);
+    assert_eq!(refused, Err(SealError::NotWriter));
+    // The last number is one that there is, and the one behind it isn't.
+    client.clock = (1 << 63) - 3;
+    assert_eq!(
+        client.seal_run(0, &vec![0; 3 * payload], &mut vec![0; 3 * stride]),
+        Err(SealError::Exhausted)
+    );
+}
+
 #[test]
 fn every_bit_of_a_slot_counts() {
     for suite in Suite::ALL {

@@ -30,8 +30,13 @@ fn all(untold: &mut Untold) -> Vec<u8> {
 /// What is told after these slots were written, one after the other.
 fn told(slots: impl IntoIterator<Item = u32>) -> Vec<u8> {
     let mut untold = Untold::default();
-    slots.into_iter().zip(1..).for_each(|(slot, number)| untold.add(slot, number));
+    slots.into_iter().zip(1..).for_each(|(slot, number)| untold.add(one(slot, number)));
     all(&mut untold)
+}
+
+/// A slot that was written by itself.
+const fn one(slot: u32, number: u64) -> Run {
+    Run { first: slot, count: 1, number }
 }
 
 #[test]
@@ -55,24 +60,24 @@ fn a_slot_that_was_written_anew_is_told_of_once() {
 fn what_was_told_is_told_once() {
     let mut untold = Untold::default();
     assert!(untold.is_empty());
-    untold.add(1, 1);
+    untold.add(one(1, 1));
     assert!(!untold.is_empty());
     assert_eq!(all(&mut untold), entry(1, 1, 1));
     assert!(untold.is_empty());
     assert_eq!(all(&mut untold), []);
-    untold.add(2, 2);
+    untold.add(one(2, 2));
     assert_eq!(all(&mut untold), entry(2, 1, 2), "told anew, though it goes on with the one before");
 }
 
 #[test]
 fn what_has_no_room_is_told_next_and_what_is_written_meanwhile_after_it() {
     let mut untold = Untold::default();
-    [1, 3, 5, 7].into_iter().zip(1..).for_each(|(slot, number)| untold.add(slot, number));
+    [1, 3, 5, 7].into_iter().zip(1..).for_each(|(slot, number)| untold.add(one(slot, number)));
     let mut note = [0; 2 * NOTE_ENTRY + 15];
     assert_eq!(untold.tell(Role::Client, &mut note), 2 * NOTE_ENTRY);
     assert_eq!(note[..2 * NOTE_ENTRY], [entry(1, 1, 1), entry(3, 1, 2)].concat());
-    untold.add(1, 5);
-    untold.add(7, 6);
+    untold.add(one(1, 5));
+    untold.add(one(7, 6));
     assert!(!untold.is_empty());
     let rest = all(&mut untold);
     assert_eq!(rest, [entry(5, 1, 3), entry(7, 1, 4), entry(1, 1, 5), entry(7, 1, 6)].concat());
@@ -86,7 +91,7 @@ fn what_has_no_room_is_told_next_and_what_is_written_meanwhile_after_it() {
 #[test]
 fn a_servers_entries_have_its_stamps() {
     let mut untold = Untold::default();
-    untold.add(3, 7);
+    untold.add(one(3, 7));
     let mut note = [0; NOTE_ENTRY];
     assert_eq!(untold.tell(Role::Server, &mut note), NOTE_ENTRY);
     assert_eq!(note, entry(3, 1, 7 | 1 << 63));
@@ -148,7 +153,7 @@ proptest! {
             if let Ok(count) = u32::try_from(what) {
                 for slot in slot..SLOTS.min(slot + count) {
                     number += 1;
-                    untold.add(slot, number);
+                    untold.add(one(slot, number));
                     written[slot as usize] = Some(number);
                 }
                 continue;

@@ -1,0 +1,845 @@
+//! The data path: a queue pair, its buffers, and what they carry.
+//!
+//! | part | its job |
+//! |---|---|
+//! | `buffers` | the registered buffers that aren't posted |
+//! | `requests` | the send queue: what was posted, and how it ended |
+//! | `completions` | waiting for completions |
+//! | `messages` | messages, cut into fragments and put together again |
+//! | `reads` | what is being read, several at a time |
+//! | `protection` | whether and how all of this is sealed |
+//!
+//! The parts don't know each other; what is here has them work together.
+
+mod buffers;
+mod completions;
+mod messages;
+mod protection;
+mod reads;
+mod requests;
+
+use super::STEP_LIMIT;
+use super::memory::Buffers;
+use crate::SessionError;
+use crate::control::Fragments;
+use crate::seal::{Attempts, SealError, SessionKeys};
+use buffers::SendBuffers;
+use completions::{BATCH, Completions};
+use core::convert::Infallible;
+use core::ops::Range;
+use messages::{Inbox, Outbox};
+use protection::{Arrived, Clear, MessagesAndSlots, Protection, Received, Units};
+use rdma_verbs::{
+    AsyncChannel, Completion, CompletionKind, CompletionQueue, LocalMemory, MemoryRegion, QueuePair,
+    ReadyToSend, RecvRequest, RemoteRegion, SendRequest, Slice, Status,
+};
+use reads::{Oldest, Reads};
+use requests::Requests;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use zeroize::Zeroizing;
+
+/// Fragments are posted together until they have so many bytes: longer ones gain nothing by it, and wait meanwhile.
+const TOGETHER: usize = 16 << 10;
+
+/// What a side has acknowledged is in the other's completion queue. If the other doesn't find it there for so
+/// long, it was cut off.
+pub(crate) const MISSING_LIMIT: Duration = Duration::from_secs(5);
+
+/// If its oldest request takes longer than this, an operation has failed, whatever the queue pair's retries say.
+const STALL_LIMIT: Duration = Duration::from_secs(30);
+
+/// How long a slot that is being written may stay torn: as long as a step may take. A packet that was lost is
+/// sent again within that.
+const TORN_TIMES: u32 = 1000;
+const TORN_PAUSE: Duration = STEP_LIMIT.checked_div(TORN_TIMES).unwrap();
+
+// What operations are called in errors.
+const SEND: &str = "send";
+const WRITE: &str = "write";
+const READ: &str = "read";
+
+/// A connected queue pair with its buffers.
+pub(crate) struct DataPath {
+    requests: Requests,
+    completions: Completions,
+    inbox: Inbox,
+    outbox: Outbox,
+    reads: Reads,
+    protection: Box<dyn Protection>,
+    /// Whether the peer may send messages.
+    takes_messages: bool,
+    /// How many receive buffers there are.
+    receives: usize,
+    /// What came last told of writes.
+    announced: bool,
+    /// Why nothing may be used any more that comes over it.
+    broken: Option<SessionError>,
+    /// Holds the buffers.
+    _memory: LocalMemory,
+}
+
+/// What a data path is made of.
+pub(crate) struct Parts {
+    pub(crate) qp: QueuePair<ReadyToSend>,
+    pub(crate) queue: Arc<CompletionQueue>,
+    pub(crate) channel: AsyncChannel,
+    pub(crate) memory: LocalMemory,
+    pub(crate) buffers: Buffers,
+    /// Bytes of each buffer to send from.
+    pub(crate) send_size: u32,
+    /// Bytes of each of the peer's receive buffers.
+    pub(crate) fragment: u32,
+    pub(crate) message_limit: u64,
+    pub(crate) peer_limit: u64,
+    /// If it is sealed.
+    pub(crate) keys: Option<SessionKeys>,
+    pub(crate) takes_messages: bool,
+    pub(crate) busy_poll: Duration,
+}
+
+/// The receive buffers, at the beginning of `memory`, to be posted before the peer may send.
+pub(crate) fn receives(memory: &LocalMemory, buffers: Buffers) -> Result<Vec<RecvRequest>, SessionError> {
+    (0..u64::from(buffers.receives))
+        .map(|at| Ok(RecvRequest::new([memory.slice(at * u64::from(buffers.size), buffers.size)?])))
+        .collect()
+}
+
+/// A message that is being sent. What is left when its sender is cancelled goes on without it: the peer has a part of it, and
+/// would take the next message for its rest.
+struct Sending<'path, 'text> {
+    path: &'path mut DataPath,
+    /// What is left of the message whose turn it is.
+    rest: Option<&'text [u8]>,
+}
+
+impl Drop for Sending<'_, '_> {
+    fn drop(&mut self) {
+        if let Some(rest) = self.rest
+            && self.path.outbox.is_begun()
+        {
+            self.path.outbox.keep(rest);
+        }
+    }
+}
+
+impl DataPath {
+    pub(crate) fn new(parts: Parts) -> Result<Self, SessionError> {
+        let Parts { qp, queue, channel, memory, buffers, send_size, .. } = parts;
+        let Parts { fragment, message_limit, peer_limit, keys, takes_messages, busy_poll, .. } = parts;
+        let protection: Box<dyn Protection> = match keys {
+            Some(keys) => Box::new(MessagesAndSlots::new(keys)),
+            None => Box::new(Clear),
+        };
+        let (overhead, shortest) = (protection.overhead(), protection.shortest_text());
+        let longest = fragment.min(send_size) as usize;
+        let fragment = longest
+            .checked_sub(overhead)
+            .filter(|bytes| *bytes >= shortest)
+            .ok_or(SealError::Size { expected: overhead + shortest, found: longest })?;
+        let first = u64::from(buffers.receives) * u64::from(buffers.size);
+        let free = (0..u64::from(buffers.sends))
+            .map(|at| memory.slice(first + at * u64::from(send_size), send_size))
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            requests: Requests::new(qp, SendBuffers::new(free, send_size)),
+            completions: Completions::new(queue, channel, busy_poll),
+            inbox: Inbox::new(message_limit),
+            outbox: Outbox::new(fragment, peer_limit),
+            reads: Reads::default(),
+            protection,
+            takes_messages,
+            receives: usize::try_from(buffers.receives).unwrap_or(usize::MAX),
+            announced: false,
+            broken: None,
+            _memory: memory,
+        })
+    }
+
+    pub(crate) fn queue_pair(&self) -> &QueuePair<ReadyToSend> {
+        self.requests.queue_pair()
+    }
+
+    /// Ends the connection; whatever is outstanding is flushed.
+    pub(crate) fn fail(&mut self) {
+        self.requests.fail();
+    }
+
+    // ---- Messages ----
+
+    /// Sends messages; waits for nothing but free buffers. What is short is posted together, as far as there
+    /// are buffers. If this is cancelled, each message is sent as a whole or not at all.
+    pub(crate) async fn post_sends<'a>(
+        &mut self,
+        messages: impl IntoIterator<Item = &'a [u8]>,
+    ) -> Result<(), SessionError> {
+        self.check_whole()?;
+        self.begin(SEND).await?;
+        let mut messages = messages.into_iter();
+        let rest = self.outbox.next_of(&mut messages)?;
+        if rest.is_some() {
+            self.announce(SEND).await?;
+        }
+        let mut sending = Sending { path: self, rest };
+        while let Some(message) = sending.rest {
+            let path = &mut *sending.path;
+            path.requests.check()?;
+            let mut free = match path.requests.buffers.take() {
+                Some(buffer) => Some(buffer),
+                // Whoever is woken for each short one alone is woken more often than anything is done.
+                None if message.len() < TOGETHER => Some(path.half_of_the_buffers(SEND).await?),
+                None => Some(path.buffer(SEND).await?),
+            };
+            // From here to posting there is no `await`: the peer expects the next what was sealed next.
+            let (mut requests, mut bytes, mut refused) = (Vec::new(), 0, None);
+            while let Some(mut message) = sending.rest
+                && bytes < TOGETHER
+                && let Some(buffer) = free.take().or_else(|| sending.path.requests.buffers.take())
+            {
+                let path = &mut *sending.path;
+                let (fragment, last) = path.outbox.cut(&mut message);
+                requests.push(match path.protection.fragment(buffer, fragment, last) {
+                    Ok(request) => request,
+                    Err(error) => return Err(path.condemn(error)),
+                });
+                path.outbox.set_begun(!last);
+                bytes += fragment.len();
+                sending.rest = Some(message);
+                if last {
+                    match path.outbox.next_of(&mut messages) {
+                        Ok(next) => sending.rest = next,
+                        Err(error) => {
+                            // Those before it are sent.
+                            (sending.rest, refused) = (None, Some(error));
+                        }
+                    }
+                }
+            }
+            // Where only some of them are taken, nobody knows which.
+            let path = &mut *sending.path;
+            if let Err(error) = path.requests.post_list(requests) {
+                path.outbox.set_begun(true);
+                sending.rest = None;
+                let path = &mut *sending.path;
+                // What was sealed and isn't sent would be missed.
+                return Err(if path.counts_fragments() { path.condemn(error) } else { error });
+            }
+            refused.map_or(Ok(()), Err)?;
+        }
+        Ok(())
+    }
+
+    /// Posts what is left of a message whose sender was cancelled, as far as there are buffers.
+    fn go_on(&mut self) -> Result<(), SessionError> {
+        while self.outbox.has_rest()
+            && let Some(buffer) = self.requests.buffers.take()
+        {
+            let (fragment, last) = self.outbox.next_of_rest();
+            let request = self.protection.fragment(buffer, fragment, last);
+            let posted = request.and_then(|request| self.requests.post(request));
+            posted.map_err(|error| self.condemn(error))?;
+        }
+        Ok(())
+    }
+
+    /// Begins an operation, whose place is behind what was cancelled in the middle of a message.
+    async fn begin(&mut self, operation: &'static str) -> Result<(), SessionError> {
+        self.reads.begin();
+        self.check()?;
+        self.go_on()?;
+        while self.outbox.has_rest() {
+            self.wait(operation).await?;
+        }
+        Ok(())
+    }
+
+    /// That no message was left in the middle for good: the peer would take the next one for its rest.
+    pub(crate) fn check_whole(&mut self) -> Result<(), SessionError> {
+        self.check()?;
+        if self.outbox.is_begun() { Err(self.condemn(SessionError::CutShort)) } else { Ok(()) }
+    }
+
+    /// The next message; waits for it as long as it takes.
+    pub(crate) async fn recv(&mut self) -> Result<Vec<u8>, SessionError> {
+        self.reads.begin();
+        loop {
+            if let Some(message) = self.next_message()? {
+                return Ok(message);
+            }
+            self.progress().await?;
+        }
+    }
+
+    /// The next message of those that the peer sent before it said goodbye; `None` after the last one.
+    pub(crate) async fn rest(&mut self, peer: Fragments) -> Result<Option<Vec<u8>>, SessionError> {
+        if self.protection.counts().is_none() {
+            // All has arrived that will: the peer's sends had completed.
+            return match tokio::time::timeout(Duration::ZERO, self.recv()).await {
+                Ok(message) => message.map(Some),
+                Err(_) => Ok(None),
+            };
+        }
+        let deadline = Instant::now() + MISSING_LIMIT;
+        loop {
+            if let Some(message) = self.next_message()? {
+                return Ok(Some(message));
+            }
+            if self.fragments().opened == peer.sealed {
+                return Ok(None);
+            }
+            self.progress_of(peer, deadline).await?;
+        }
+    }
+
+    fn next_message(&mut self) -> Result<Option<Vec<u8>>, SessionError> {
+        self.check()?;
+        let message = self.inbox.next()?;
+        if message.is_some() {
+            self.unpark()?;
+        }
+        Ok(message)
+    }
+
+    /// Tells the peer what this side has written since it last told; waits for nothing but free buffers. The
+    /// writes were posted before, to the same queue pair: where nobody interferes, they are carried out
+    /// before the peer hears of them.
+    pub(crate) async fn announce(&mut self, operation: &'static str) -> Result<(), SessionError> {
+        while self.protection.has_news() {
+            let buffer = self.buffer(operation).await?;
+            // From here to posting there is no `await`: what is taken for told is sent.
+            match self.protection.announcement(buffer, self.outbox.fragment()) {
+                Ok(request) => self.post(request)?,
+                Err(error) => return Err(self.condemn(error)),
+            }
+        }
+        Ok(())
+    }
+
+    // ---- One-sided operations ----
+
+    /// Writes `data` to `remote`, in pieces of a buffer, several under way at a time; waits for nothing but free buffers,
+    /// what has to be read before, and what is being read there. Where this side may not read there, what is in a unit is known
+    /// only as long as it hasn't written it.
+    pub(crate) async fn post_write(
+        &mut self,
+        remote: &RemoteRegion,
+        offset: u64,
+        data: &[u8],
+        may_read: bool,
+    ) -> Result<(), SessionError> {
+        self.begin(WRITE).await?;
+        let units = self.protection.units();
+        let bytes = offset..offset.saturating_add(data.len() as u64);
+        // What is in the units of which only a part is written.
+        let mut edges = Vec::new();
+        for unit in units.edges(&bytes) {
+            let len = usize::try_from(units.text).unwrap_or(usize::MAX);
+            let text = if may_read {
+                self.read(remote, unit * units.text, len).await?
+            } else if self.protection.is_blank(unit) {
+                Zeroizing::new(vec![0; len])
+            } else {
+                return Err(SessionError::PartOfSlot);
+            };
+            edges.push((unit, text));
+        }
+        self.check()?;
+        // What is read is compared with what this side has written last.
+        self.let_reads_pass(remote, units.place(&bytes)).await?;
+        let (mut at, mut rest) = (offset, data);
+        while !rest.is_empty() {
+            let part = units.part(&(at..bytes.end), self.requests.buffers.size());
+            let range = within(remote, units.place(&part))?;
+            let mut buffer = self.buffer(WRITE).await?;
+            // From here to posting there is no `await`: what this side takes for written is sent.
+            let len = usize::try_from(part.end - part.start).unwrap_or(usize::MAX);
+            let piece = rest.split_off(..len).unwrap_or_default();
+            if let Err(error) = self.protection.put(&mut buffer, at, piece, &mut edges) {
+                return Err(self.condemn(error));
+            }
+            self.post(SendRequest::write([buffer], range))?;
+            at = part.end;
+        }
+        Ok(())
+    }
+
+    /// Reads `len` bytes of `remote` from `offset` on.
+    pub(crate) async fn read(
+        &mut self,
+        remote: &RemoteRegion,
+        offset: u64,
+        len: usize,
+    ) -> Result<Zeroizing<Vec<u8>>, SessionError> {
+        self.ask(remote, offset, len, false).await?;
+        self.take_last().await
+    }
+
+    /// Asks for bytes as [`Self::read`] does, which [`Self::next_read`] takes then; waits for nothing but free buffers.
+    pub(crate) async fn post_read(
+        &mut self,
+        remote: &RemoteRegion,
+        offset: u64,
+        len: usize,
+    ) -> Result<(), SessionError> {
+        self.ask(remote, offset, len, false).await?;
+        self.reads.leave_to_program();
+        Ok(())
+    }
+
+    /// The oldest of what was posted to be read and hasn't been taken; `None` if there is none.
+    pub(crate) async fn next_read(&mut self) -> Result<Option<Vec<u8>>, SessionError> {
+        loop {
+            self.check()?;
+            self.reads.begin();
+            match self.reads.oldest() {
+                Oldest::None => return Ok(None),
+                Oldest::Here(read) => return read.map(Some),
+                Oldest::Coming(until) => self.reads_end(until).await?,
+            }
+        }
+    }
+
+    async fn ask(
+        &mut self,
+        remote: &RemoteRegion,
+        offset: u64,
+        len: usize,
+        raw: bool,
+    ) -> Result<(), SessionError> {
+        self.begin(READ).await?;
+        let units = if raw { Units::PLAIN } else { self.protection.units() };
+        let bytes = offset..offset.saturating_add(len as u64);
+        let place = units.place(&bytes);
+        within(remote, place.clone())?;
+        self.reads.ask(bytes.clone(), units, raw, addresses(remote, &place));
+        let mut at = offset;
+        while at < bytes.end {
+            let part = units.part(&(at..bytes.end), self.requests.buffers.size());
+            let range = within(remote, units.place(&part))?;
+            let mut buffer = self.buffer(READ).await?;
+            if !self.reads.is_wanted() {
+                self.requests.buffers.give_back([buffer]);
+                return Err(SessionError::Closed);
+            }
+            buffer.set_len(u32::try_from(range.len()).unwrap_or(u32::MAX))?;
+            self.post(SendRequest::read([buffer], range))?;
+            self.reads.request_posted();
+            at = part.end;
+        }
+        Ok(())
+    }
+
+    /// What was asked for last, when it is here.
+    async fn take_last(&mut self) -> Result<Zeroizing<Vec<u8>>, SessionError> {
+        self.reads_end(self.reads.posted()).await?;
+        self.check()?;
+        self.reads.take_last().ok_or(SessionError::Closed)
+    }
+
+    /// Waits until all has arrived that was asked for of these bytes of `remote`.
+    async fn let_reads_pass(&mut self, remote: &RemoteRegion, place: Range<u64>) -> Result<(), SessionError> {
+        self.reads_end(self.reads.before(&addresses(remote, &place))).await
+    }
+
+    /// Waits until so many requests to read have ended.
+    async fn reads_end(&mut self, count: u64) -> Result<(), SessionError> {
+        while self.reads.ended() < count {
+            self.wait(READ).await?;
+        }
+        Ok(())
+    }
+
+    /// Adds to a word of `remote`, or swaps it; returns what was there.
+    pub(crate) async fn atomic(
+        &mut self,
+        operation: &'static str,
+        request: impl FnOnce(Slice) -> SendRequest,
+    ) -> Result<u64, SessionError> {
+        // One that was cancelled may have left something.
+        self.settle(operation).await?;
+        self.requests.take_word();
+        let mut buffer = self.buffer(operation).await?;
+        buffer.set_len(8)?;
+        self.post(request(buffer))?;
+        self.settle(operation).await?;
+        self.requests.take_word().ok_or(SessionError::Closed)
+    }
+
+    /// Reads `out.len()` bytes from `offset` of this side's own `region`, which the peer may be writing meanwhile: then that is
+    /// waited for.
+    pub(crate) async fn read_local(
+        &mut self,
+        region: &MemoryRegion,
+        offset: u64,
+        out: &mut [u8],
+    ) -> Result<(), SessionError> {
+        self.open_local(region, offset, out, TORN_TIMES).await
+    }
+
+    async fn open_local(
+        &mut self,
+        region: &MemoryRegion,
+        offset: u64,
+        out: &mut [u8],
+        times: u32,
+    ) -> Result<(), SessionError> {
+        // What the peer has said of its writes, if it has come.
+        self.hear()?;
+        self.check()?;
+        let (mut at, mut rest) = (offset, out);
+        let mut attempts = Attempts::again(times);
+        while !rest.is_empty() {
+            let taken = self.protection.get_local(region, at, rest, &mut attempts);
+            let taken = taken.map_err(|error| self.condemn(error))?;
+            if taken > 0 {
+                rest = rest.split_at_mut(taken.min(rest.len())).1;
+                at += taken as u64;
+                attempts = Attempts::again(times);
+            } else {
+                tokio::time::sleep(TORN_PAUSE).await;
+            }
+        }
+        Ok(())
+    }
+
+    // ---- The end ----
+
+    /// Opens once more what this side's program has read and the peer, as it has told, has written since, in
+    /// `region`: a program that read too early, and never again, would not find out that a write was
+    /// withheld. The peer has said goodbye: it is writing nothing.
+    pub(crate) async fn check_read(&mut self, region: &MemoryRegion) -> Result<(), SessionError> {
+        let units = self.protection.units();
+        let mut first = 0;
+        while let Some(unit) = self.protection.outdated(first) {
+            let mut text = Zeroizing::new(vec![0; usize::try_from(units.text).unwrap_or(usize::MAX)]);
+            self.open_local(region, unit * units.text, &mut text, 0).await?;
+            first = unit + 1;
+            // There may be many of them.
+            tokio::task::yield_now().await;
+        }
+        Ok(())
+    }
+
+    /// Takes in what the peer has sent before it said goodbye, unless too much waits to be taken by the program.
+    pub(crate) async fn hear_out(&mut self, peer: Fragments) -> Result<(), SessionError> {
+        let deadline = Instant::now() + MISSING_LIMIT;
+        while self.counts_fragments() && self.fragments().opened < peer.sealed && !self.is_full() {
+            self.check()?;
+            self.progress_of(peer, deadline).await?;
+        }
+        Ok(())
+    }
+
+    /// The same as [`Self::progress`] until `deadline`: what `peer` has sealed, and this side hasn't opened
+    /// by then, is missing.
+    async fn progress_of(&mut self, peer: Fragments, deadline: Instant) -> Result<(), SessionError> {
+        // An acknowledgement can be forged: what the peer takes for delivered may never have come.
+        match by(deadline, self.progress()).await {
+            Some(result) => result,
+            None => {
+                let (sealed, opened) = (peer.sealed, self.fragments().opened);
+                let who = "the peer";
+                Err(self.condemn(SessionError::Truncated { who, sealed, opened }))
+            }
+        }
+    }
+
+    /// Goes on opening what the peer sends, for nobody but `count` to know, until it fails.
+    pub(crate) async fn drain(&mut self, count: &watch::Sender<Tally>) -> Infallible {
+        loop {
+            self.inbox.forget();
+            let result = match self.unpark() {
+                Ok(()) => self.progress().await,
+                Err(error) => Err(error),
+            };
+            count.send_replace(self.tally());
+            if result.is_err() {
+                return std::future::pending().await;
+            }
+        }
+    }
+
+    /// Whether each side counts what it has sealed and opened, because the network's word for it can be forged.
+    pub(crate) fn counts_fragments(&self) -> bool {
+        self.protection.counts().is_some()
+    }
+
+    /// What has been sealed and opened; zeros where nothing is counted.
+    fn fragments(&self) -> Fragments {
+        self.protection.counts().unwrap_or_default()
+    }
+
+    /// The same, with what became of it.
+    pub(crate) fn tally(&self) -> Tally {
+        Tally { fragments: self.fragments(), broken: self.broken.clone() }
+    }
+
+    /// Nothing is taken from this data path any more, nor put into it, because of `reason`, which is returned.
+    fn condemn(&mut self, reason: SessionError) -> SessionError {
+        self.inbox.forget_all();
+        self.reads.forget();
+        self.broken.get_or_insert(reason).clone()
+    }
+
+    fn check(&self) -> Result<(), SessionError> {
+        self.broken.clone().map_or(Ok(()), Err)
+    }
+
+    // ---- Progress ----
+
+    /// Waits until nothing is outstanding. An operation that was cancelled may have left something.
+    pub(crate) async fn settle(&mut self, operation: &'static str) -> Result<(), SessionError> {
+        self.begin(operation).await?;
+        while self.requests.outstanding() > 0 {
+            self.wait(operation).await?;
+        }
+        self.requests.check()
+    }
+
+    fn post(&mut self, request: SendRequest) -> Result<(), SessionError> {
+        match self.requests.post(request) {
+            // What was sealed and isn't sent would be missed.
+            Err(error) if self.counts_fragments() => Err(self.condemn(error)),
+            posted => posted,
+        }
+    }
+
+    /// A free buffer; waits for one if need be.
+    async fn buffer(&mut self, operation: &'static str) -> Result<Slice, SessionError> {
+        self.requests.check()?;
+        loop {
+            match self.requests.buffers.take() {
+                Some(buffer) => return Ok(buffer),
+                None => self.wait(operation).await?,
+            }
+        }
+    }
+
+    /// A buffer, when at most half of them are under way.
+    async fn half_of_the_buffers(&mut self, operation: &'static str) -> Result<Slice, SessionError> {
+        loop {
+            self.wait(operation).await?;
+            if self.requests.outstanding() <= self.requests.buffers.free()
+                && let Some(buffer) = self.requests.buffers.take()
+            {
+                return Ok(buffer);
+            }
+        }
+    }
+
+    /// Waits until a request ends; there has to be one. In a box, as all that sleeps: an operation's future is moved several
+    /// times before it is begun, and most never come here.
+    async fn wait(&mut self, operation: &'static str) -> Result<(), SessionError> {
+        self.requests.check()?;
+        Box::pin(async {
+            // What the peer sends meanwhile doesn't extend it.
+            let deadline = Instant::now() + STALL_LIMIT;
+            let before = self.requests.ended();
+            while self.requests.ended() == before {
+                by(deadline, self.progress())
+                    .await
+                    .ok_or(SessionError::TimedOut { step: operation, limit: STALL_LIMIT })??;
+            }
+            self.requests.check()
+        })
+        .await
+    }
+
+    /// Waits for completions and takes in what they bring.
+    pub(crate) async fn progress(&mut self) -> Result<(), SessionError> {
+        // A peer that sends without pause must not keep this thread from its other tasks. Announcements take the
+        // longest, and nobody has to take them before the next ones come.
+        if core::mem::take(&mut self.announced) {
+            tokio::task::yield_now().await;
+        } else {
+            tokio::task::coop::consume_budget().await;
+        }
+        self.go_on()?;
+        self.completions.wait().await?;
+        self.sort()
+    }
+
+    /// Takes in what has arrived, without waiting. That is no more than there were receive buffers; the peer
+    /// may go on sending.
+    fn hear(&mut self) -> Result<(), SessionError> {
+        for _ in 0..=self.receives / BATCH {
+            let found = self.completions.poll()?;
+            self.sort()?;
+            if !found {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether nothing more is received until the application takes something.
+    pub(crate) const fn is_full(&self) -> bool {
+        self.inbox.is_full()
+    }
+
+    /// Takes in what has completed.
+    fn sort(&mut self) -> Result<(), SessionError> {
+        let mut taken = self.completions.take();
+        let result = taken.drain(..).try_for_each(|completion| {
+            if completion.kind.is_recv() { self.received(completion) } else { self.sent(completion) }
+        });
+        self.completions.put_back(taken);
+        result?;
+        self.go_on()?;
+        self.unpark()
+    }
+
+    /// A request of this side's has ended.
+    fn sent(&mut self, completion: Completion) -> Result<(), SessionError> {
+        let (kind, status) = (completion.kind, completion.status);
+        let mut buffer = self.requests.complete(completion)?;
+        let read = match kind {
+            CompletionKind::Read => {
+                self.reads.take(&mut buffer, self.requests.buffers.size(), status, &mut *self.protection)
+            }
+            _ => Ok(()),
+        };
+        self.requests.buffers.give_back([buffer]);
+        read.map_err(|error| self.condemn(error))
+    }
+
+    /// Something of the peer's has arrived.
+    fn received(&mut self, mut completion: Completion) -> Result<(), SessionError> {
+        if completion.status != Status::Success {
+            self.inbox.end(completion.status);
+            return Ok(());
+        }
+        if let Err(what) = check_received(&completion) {
+            return Err(self.condemn(SessionError::Protocol { what }));
+        }
+        let (len, immediate) = (completion.len as usize, completion.immediate);
+        let Some(mut buffer) = completion.slice() else { return Ok(()) };
+        let received = Received { buffer: &mut buffer, len, immediate };
+        let arrived = self.protection.take(received, &mut self.inbox.partial);
+        self.inbox.parked.push(buffer);
+        let taken = match arrived {
+            Ok(Arrived::Fragment { last }) if self.takes_messages => self.inbox.arrived(last),
+            Ok(Arrived::Fragment { .. }) => Err(SessionError::Overstepped { what: "sent a message" }),
+            Ok(Arrived::Announcement) => {
+                self.announced = true;
+                return self.unpark();
+            }
+            Err(error) => Err(error),
+        };
+        // What comes after it would be taken for its continuation.
+        taken.map_err(|error| self.condemn(error))
+    }
+
+    /// Posts receive buffers again, unless too much waits to be taken.
+    fn unpark(&mut self) -> Result<(), SessionError> {
+        if self.is_full() {
+            return Ok(());
+        }
+        while let Some(buffer) = self.inbox.parked.pop() {
+            self.requests.post_receive(buffer)?;
+        }
+        Ok(())
+    }
+}
+
+/// Operations on memory whose key one knows, whoever's it is, as it is.
+#[cfg(feature = "testing")]
+impl DataPath {
+    pub(crate) async fn write_raw(
+        &mut self,
+        remote: &RemoteRegion,
+        offset: u64,
+        data: &[u8],
+    ) -> Result<(), SessionError> {
+        self.begin(WRITE).await?;
+        let mut at = offset;
+        for piece in data.chunks(self.requests.buffers.size() as usize) {
+            let range = remote.range(at, piece.len() as u64)?;
+            let mut buffer = self.buffer(WRITE).await?;
+            buffer.fill(piece)?;
+            self.post(SendRequest::write([buffer], range))?;
+            at += piece.len() as u64;
+        }
+        self.settle(WRITE).await
+    }
+
+    pub(crate) async fn read_raw(
+        &mut self,
+        remote: &RemoteRegion,
+        offset: u64,
+        len: usize,
+    ) -> Result<Zeroizing<Vec<u8>>, SessionError> {
+        self.ask(remote, offset, len, true).await?;
+        self.take_last().await
+    }
+}
+
+/// This part of the peer's region.
+fn within(remote: &RemoteRegion, place: Range<u64>) -> Result<rdma_verbs::RemoteRange, SessionError> {
+    Ok(remote.range(place.start, place.end - place.start)?)
+}
+
+/// Where this part of the peer's region is in its memory.
+fn addresses(remote: &RemoteRegion, place: &Range<u64>) -> Range<u64> {
+    remote.addr.wrapping_add(place.start)..remote.addr.wrapping_add(place.end)
+}
+
+/// Checks that what was received is a message's at all; what it is if it isn't. An RDMA WRITE with immediate has
+/// put nothing into the buffer that it completes: that still holds an earlier message.
+fn check_received(completion: &Completion) -> Result<(), &'static str> {
+    match completion.kind {
+        CompletionKind::Recv if completion.invalidated.is_none() => Ok(()),
+        CompletionKind::Recv => Err("a SEND with invalidate"),
+        _ => Err("an RDMA WRITE with immediate"),
+    }
+}
+
+/// What becomes of `future` until `deadline`. Looks at the clock even if `future` never has to wait.
+async fn by<T>(deadline: Instant, future: impl Future<Output = T>) -> Option<T> {
+    if Instant::now() >= deadline {
+        return None;
+    }
+    tokio::time::timeout_at(deadline, future).await.ok()
+}
+
+/// How far a data path has come.
+#[derive(Clone, Debug)]
+pub(crate) struct Tally {
+    pub(crate) fragments: Fragments,
+    /// Why nothing more will come.
+    pub(crate) broken: Option<SessionError>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rdma_verbs::Qpn;
+
+    #[test]
+    fn what_is_received_is_a_message_or_a_breach_of_the_protocol() {
+        let received = |kind, immediate, invalidated| Completion {
+            id: 0,
+            qpn: Qpn::new(2).unwrap(),
+            status: Status::Success,
+            kind,
+            len: 10,
+            immediate,
+            invalidated,
+            source: None,
+            slices: Default::default(),
+            released: Vec::new(),
+        };
+        let (recv, write) = (CompletionKind::Recv, CompletionKind::RecvWriteImmediate);
+        for (completion, is_message) in [
+            (received(recv, None, None), true),
+            (received(recv, Some(1), None), true),
+            (received(recv, None, Some(7)), false),
+            (received(write, Some(1), None), false),
+            (received(write, None, None), false),
+        ] {
+            assert_eq!(check_received(&completion).is_ok(), is_message, "{completion:?}");
+        }
+    }
+}

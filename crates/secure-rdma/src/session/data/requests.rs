@@ -1,0 +1,126 @@
+//! The send queue: what was posted, and how it ended.
+
+use super::buffers::SendBuffers;
+use crate::SessionError;
+use rdma_verbs::{
+    Completion, CompletionKind, QueuePair, ReadyToSend, RecvRequest, SendRequest, Slice, Status,
+};
+use std::collections::VecDeque;
+
+/// A queue pair with its send buffers.
+pub(super) struct Requests {
+    qp: QueuePair<ReadyToSend>,
+    pub(super) buffers: SendBuffers,
+    /// Requests that haven't completed.
+    outstanding: usize,
+    /// How many requests have ended.
+    ended: u64,
+    /// Those that failed, oldest first: whoever waits next is told.
+    failures: VecDeque<SessionError>,
+    /// What the last atomic operation brought.
+    word: Option<u64>,
+}
+
+impl Requests {
+    pub(super) fn new(qp: QueuePair<ReadyToSend>, buffers: SendBuffers) -> Self {
+        Self { qp, buffers, outstanding: 0, ended: 0, failures: VecDeque::new(), word: None }
+    }
+
+    pub(super) const fn queue_pair(&self) -> &QueuePair<ReadyToSend> {
+        &self.qp
+    }
+
+    /// Ends the connection; whatever is outstanding is flushed.
+    pub(super) fn fail(&mut self) {
+        self.qp.fail();
+    }
+
+    pub(super) const fn outstanding(&self) -> usize {
+        self.outstanding
+    }
+
+    pub(super) const fn ended(&self) -> u64 {
+        self.ended
+    }
+
+    /// The oldest failure that nobody has been told of.
+    ///
+    /// # Errors
+    /// That.
+    pub(super) fn check(&mut self) -> Result<(), SessionError> {
+        self.failures.pop_front().map_or(Ok(()), Err)
+    }
+
+    pub(super) fn post(&mut self, request: SendRequest) -> Result<(), SessionError> {
+        match self.qp.post_send(request) {
+            Ok(()) => {
+                self.outstanding += 1;
+                Ok(())
+            }
+            Err(mut error) => {
+                self.buffers.give_back(error.slices.drain(..));
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Posts several requests, which share system calls if they are short. Where this fails, some may have been taken.
+    pub(super) fn post_list(&mut self, requests: Vec<SendRequest>) -> Result<(), SessionError> {
+        let mut requests = requests.into_iter();
+        let mut taken = 0;
+        let mut counted = requests.by_ref().inspect(|_| taken += 1);
+        match self.qp.post_send_list(&mut counted) {
+            Ok(()) => {
+                self.outstanding += taken;
+                Ok(())
+            }
+            Err(mut error) => {
+                // The last one that was looked at wasn't taken.
+                self.outstanding += taken.saturating_sub(1);
+                self.buffers.give_back(error.slices.drain(..));
+                self.buffers.give_back(requests.flat_map(SendRequest::into_slices));
+                Err(error.into())
+            }
+        }
+    }
+
+    pub(super) fn post_receive(&mut self, buffer: Slice) -> Result<(), SessionError> {
+        Ok(self.qp.post_recv(RecvRequest::new([buffer]))?)
+    }
+
+    /// Takes the end of a request. Its buffer, which may hold what was asked for, has to be given back.
+    pub(super) fn complete(&mut self, mut completion: Completion) -> Result<Slice, SessionError> {
+        self.outstanding -= 1;
+        self.ended += 1;
+        let buffer = completion.slice().ok_or(SessionError::Closed)?;
+        if completion.status != Status::Success {
+            let operation = name(completion.kind);
+            self.failures.push_back(SessionError::Operation { operation, status: completion.status });
+        } else if is_atomic(completion.kind) {
+            let mut word = [0; 8];
+            buffer.read(0, &mut word)?;
+            self.word = Some(u64::from_ne_bytes(word));
+        }
+        Ok(buffer)
+    }
+
+    /// What an atomic operation has brought that is over.
+    pub(super) fn take_word(&mut self) -> Option<u64> {
+        self.word.take()
+    }
+}
+
+const fn is_atomic(kind: CompletionKind) -> bool {
+    matches!(kind, CompletionKind::CompareSwap | CompletionKind::FetchAdd)
+}
+
+const fn name(kind: CompletionKind) -> &'static str {
+    match kind {
+        CompletionKind::Send => "send",
+        CompletionKind::Write => "write",
+        CompletionKind::Read => "read",
+        CompletionKind::CompareSwap => "compare-swap",
+        CompletionKind::FetchAdd => "fetch-add",
+        _ => "request",
+    }
+}
