@@ -5,9 +5,10 @@
 //! [`Fault::Vanished`] instead:
 //!
 //! - Accesses are made by the few instructions of `instructions`. A handler for both signals (`guard`) knows them
-//!   and lets such an access return with an error. It costs nothing while nothing faults.
+//!   and lets such an access return with an error. While nothing faults that costs less than 10 ns an access.
 //! - Where that handler can't help, because the program has put another in its place, the kernel makes the access
-//!   (`kernel`): a system call each, some fifty times as long for 4 KiB.
+//!   (`kernel`): a system call each, 1.3 µs. (Both measured by the test `foreign_speed`, on a virtual machine of an
+//!   AMD EPYC.)
 //!
 //! The handler is installed with the first registration of such memory and stays: programs that register none
 //! keep their signals to themselves.

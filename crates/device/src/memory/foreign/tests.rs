@@ -409,3 +409,60 @@ fn memory_that_comes_and_goes_under_accesses_ends_them_with_errors_and_nothing_e
 }
 
 fn block_nothing() {}
+
+/// What accesses cost beside those of the device's own memory:
+/// `cargo test --release -p rocev2-device -- --ignored --nocapture foreign_speed`.
+#[test]
+#[ignore = "a measurement, not a test"]
+fn foreign_speed() {
+    use super::super::Mapping;
+    use std::time::Instant;
+
+    fn nanoseconds(mut access: impl FnMut()) -> f64 {
+        let (rounds, mut best) = (1 << 8, f64::MAX);
+        for _ in 0..500 {
+            let start = Instant::now();
+            (0..rounds).for_each(|_| access());
+            best = best.min(start.elapsed().as_secs_f64() / f64::from(rounds));
+        }
+        best * 1e9
+    }
+
+    let pages = Pages::anonymous(1);
+    let (own, memory) = (Mapping::new(PAGE).unwrap(), pages.memory());
+    println!("nanoseconds      own         foreign     its signals blocked   by the kernel");
+    for size in [8, 64, 256, 1024, PAGE] {
+        let mut bytes = vec![1_u8; size];
+        let bytes = core::hint::black_box(&mut *bytes);
+        let write = [
+            nanoseconds(|| own.write(0, bytes).unwrap()),
+            nanoseconds(|| memory.write(0, bytes).unwrap()),
+            thread::scope(|scope| {
+                let measure = || {
+                    block_all();
+                    nanoseconds(|| memory.write(0, bytes).unwrap())
+                };
+                scope.spawn(measure).join().unwrap()
+            }),
+            nanoseconds(|| write(Way::Kernel, pages.start, bytes).unwrap()),
+        ];
+        let read = [
+            nanoseconds(|| own.read(0, bytes).unwrap()),
+            nanoseconds(|| memory.read(0, bytes).unwrap()),
+            thread::scope(|scope| {
+                let measure = || {
+                    block_all();
+                    nanoseconds(|| memory.read(0, bytes).unwrap())
+                };
+                scope.spawn(measure).join().unwrap()
+            }),
+            nanoseconds(|| read(Way::Kernel, pages.start, bytes).unwrap()),
+        ];
+        for (what, row) in [("write", write), ("read", read)] {
+            println!(
+                "{size:>5} {what:>5} {:>10.1} {:>13.1} {:>18.1} {:>18.1}",
+                row[0], row[1], row[2], row[3]
+            );
+        }
+    }
+}
