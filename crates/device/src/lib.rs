@@ -5,57 +5,55 @@
 //! completion queue empties the socket. A progress thread per device does the same where nobody polls, and
 //! keeps the timers.
 //!
-//! | module | what it holds |
-//! |---|---|
-//! | `device` | the device: addresses, limits, what its objects share |
-//! | `domain`, `memory_region`, `memory_window` | protection domains and what is made in them |
-//! | `buffers`, [`memory`] | regions, windows, keys; all memory that peers may write |
-//! | `queue_pair`, `queue_table` | queue pairs, by random number |
-//! | `completion_queue`, `channel`, `events` | what programs wait for |
-//! | `port`, [`net`] | sockets, addresses, GIDs; from datagram to queue pair |
-//! | `progress`, `poll_mode` | what is done where nobody polls, step by step, and who takes what arrives |
-//! | `alarm`, `deadlines`, `reactor` | time, and the thread that makes the steps |
-//! | `counters` | every refused packet by its reason |
+//! | module | what it holds | what it may use |
+//! |---|---|---|
+//! | [`gid`] | GIDs: 16 bytes that name an address and, for IPv4, a UDP port | |
+//! | [`memory`] | all memory that peers may write, regions, keys | |
+//! | [`link`] | how packets leave and arrive, in batches; UDP sockets | `gid` |
+//! | `engine` | queue pairs, completion queues, time, whose turn it is; no socket, thread or clock | the above |
+//! | [`host`] | this host: clock, randomness, descriptors, the progress thread | the above |
+//! | `api` | the device and its objects, as programs see them | all |
 //!
-//! Locks are taken in one order: a port's receive lock, its list of unsettled queue pairs, a queue pair's
-//! lock, then those of completion queues, deadlines and events. There is no lock that two queue pairs need to
-//! exchange data, except where they share a completion queue.
+//! # Locks
+//!
+//! Whoever holds one takes only locks that stand below it here. No thread sleeps or waits for a peer, a link or
+//! another thread's work while it holds any of them; what is called "held" is held for the time that it takes to
+//! read, change or copy something, but for the first two, under which packets are handled and sent.
+//!
+//! | lock | what it keeps together |
+//! |---|---|
+//! | the GID table | which address has which port |
+//! | a port's receive path (only ever tried) | one thread at a time takes from the link |
+//! | a queue pair | the protocol's state, what is on its way out, in order |
+//! | a shared table of keys, a region's revocation | memory and the right to it |
+//! | the table of queue pairs, lists of ports | taken for a look-up, and left before anything else is locked |
+//! | a port's delayed ACKs, its queue of turns | taken for one look or one change |
+//! | a port's interest in its link | what is watched of the link, and what the port thinks that is |
+//! | a completion queue's entries | |
+//! | deadlines; the alarm, then the host's timer | the alarm looks at the deadlines, never the other way round |
+//! | events, an event channel | |
+//!
+//! No lock is needed by two queue pairs to exchange data, except where they share a completion queue.
 #![deny(unsafe_code)]
 
-mod alarm;
-mod buffers;
-mod channel;
-mod completion_queue;
-mod counters;
-mod deadlines;
-mod device;
-mod domain;
-mod error;
-mod events;
+mod api;
+mod engine;
+pub mod gid;
+pub mod host;
+pub mod link;
 pub mod memory;
-mod memory_region;
-mod memory_window;
-pub mod net;
-mod poll_mode;
-mod port;
-mod progress;
-mod queue_pair;
-mod queue_table;
-mod reactor;
 
-pub use buffers::{Buffers, Element};
-pub use channel::CompletionChannel;
-pub use completion_queue::{Arm, CompletionQueue, Overflow, WorkCompletion};
-pub use device::{ATTRIBUTES, Attributes, Config, Device, GidEntry};
-pub use domain::ProtectionDomain;
-pub use error::DeviceError;
-pub use events::DeviceEvent;
-pub use memory_region::MemoryRegion;
+pub use api::{
+    ATTRIBUTES, Attributes, CompletionChannel, CompletionQueue, Config, Device, DeviceError, GidEntry,
+    MemoryRegion, MemoryWindow, PathAttributes, ProtectionDomain, QueuePair,
+};
 #[cfg(target_os = "linux")]
-pub use memory_region::{ForeignRegion, Reregistration};
-pub use memory_window::MemoryWindow;
-pub use net::Gid;
-pub use queue_pair::{PathAttributes, QueuePair};
+pub use api::{ForeignRegion, Reregistration};
+pub use engine::{
+    Arm, Buffers, DeviceEvent, Element, Engine, Host, Overflow, Pause, Progress, Ready, Signal,
+    WorkCompletion,
+};
+pub use gid::Gid;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -22,9 +22,9 @@ pub fn devices() -> Vec<DeviceSelector> {
 /// Whether this host has that address.
 #[must_use]
 pub fn is_own_address(address: IpAddr) -> bool {
-    let own = |interface: &rocev2_device::net::Interface| interface.address == address;
+    let own = |interface: &rocev2_device::host::Interface| interface.address == address;
     address.is_loopback()
-        || rocev2_device::net::interfaces().is_ok_and(|interfaces| interfaces.iter().any(own))
+        || rocev2_device::host::interfaces().is_ok_and(|interfaces| interfaces.iter().any(own))
 }
 
 /// An open device, and of a libibverbs one the port that is used.

@@ -15,7 +15,8 @@ use crate::sample::Sample;
 use rocev2::icrc::PseudoHeader;
 use rocev2::wire::{Bth, Headers, Opcode, Operation, Packet};
 use rocev2::{Psn, Qpn};
-use rocev2_device::net::{RecvBuffers, Socket, TxBatch};
+use rocev2_device::link::{RxBatch, Sent, Socket, TxBatch};
+use rustix::event::{PollFd, PollFlags, poll};
 use std::net::SocketAddr;
 use stream::Stream;
 
@@ -60,7 +61,7 @@ struct End {
     /// Of what it sends, and of what it receives.
     pseudo_headers: [PseudoHeader; 2],
     batch: TxBatch,
-    buffers: RecvBuffers,
+    buffers: RxBatch,
 }
 
 impl End {
@@ -69,27 +70,32 @@ impl End {
         meeting.tell(socket.local_addr());
         let (own, peer) = (socket.local_addr(), meeting.hear()?);
         let pseudo_headers = [PseudoHeader::new(own, peer)?, PseudoHeader::new(peer, own)?];
-        Ok(Self { socket, peer, pseudo_headers, batch: TxBatch::new(), buffers: RecvBuffers::new() })
+        Ok(Self { socket, peer, pseudo_headers, batch: TxBatch::new(), buffers: RxBatch::new() })
     }
 
     /// Adds a packet to those that are sent next.
     fn put(&mut self, headers: &Headers, payload: &[u8]) -> Result<(), Failure> {
-        let frame = headers.frame(self.batch.slot(), payload.len())?;
+        let frame = headers.frame(self.batch.reserve(), payload.len())?;
         frame.payload.copy_from_slice(payload);
         let (len, pseudo_header) = (frame.len, &self.pseudo_headers[0]);
         self.batch.commit(len, self.peer, |packet, id| pseudo_header.icrc(id, packet));
         Ok(())
     }
 
-    fn flush(&mut self) {
-        let pseudo_header = &self.pseudo_headers[0];
-        self.batch.flush(&self.socket, |packet, _, id| pseudo_header.icrc(id, packet));
+    /// Sends all that was added. Waits where there is no room.
+    fn flush(&mut self) -> Result<(), Failure> {
+        let Self { socket, pseudo_headers: [own, _], batch, .. } = self;
+        while socket.send(batch, &mut |packet, _, id| own.icrc(id, packet)) == Sent::Blocked {
+            poll(&mut [PollFd::new(socket, PollFlags::OUT)], None)?;
+        }
+        Ok(())
     }
 
     /// Takes the packets that have arrived; how many there were.
     fn take(&mut self, mut each: impl FnMut(Packet<'_>)) -> Result<usize, Failure> {
         let mut count = 0;
-        for datagram in self.socket.recv(&mut self.buffers).datagrams() {
+        self.socket.recv(&mut self.buffers);
+        for datagram in self.buffers.datagrams() {
             let verified = self.pseudo_headers[1].verify(datagram.index, datagram.bytes)?;
             each(Packet::parse(verified.packet)?);
             count += 1;

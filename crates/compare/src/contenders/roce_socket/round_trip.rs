@@ -36,8 +36,7 @@ pub(super) fn run(size: usize, clock: &Clock, place: Place<'_>) -> Result<Sample
 
 fn send(end: &mut End, payload: &[u8]) -> Result<(), Failure> {
     end.put(&headers(Operation::SendOnly), payload)?;
-    end.flush();
-    Ok(())
+    end.flush()
 }
 
 /// Waits for a packet; false when time is up.

@@ -81,7 +81,7 @@ impl Stream {
             }
             end.put(&headers, payload)?;
             if end.batch.is_full() {
-                end.flush();
+                end.flush()?;
             }
         }
         Ok(())

@@ -1,0 +1,250 @@
+//! The embedded device itself.
+
+use super::gid_table::GidTable;
+use super::{CompletionChannel, CompletionQueue, DeviceError, ProtectionDomain};
+use crate::engine::{self, DeviceEvent, Engine, Host, MAX_QUEUE_PAIRS, Port};
+use crate::gid::Gid;
+use crate::host::{Notifier, Os, Platform, ProgressThread};
+use crate::memory::{KeyLimits, KeySpace, KeyTable};
+use rocev2::Mtu;
+use rocev2::work;
+use std::net::IpAddr;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// How a device is opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Config {
+    /// The only local address to use; all of this host's otherwise.
+    pub address: Option<IpAddr>,
+    /// The UDP port to receive on; otherwise 4791 where it is free, and any free one where it isn't.
+    pub port: Option<u16>,
+}
+
+/// What the device can do: the part of `ibv_device_attr` that isn't the same for every device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attributes {
+    /// Queue pairs at a time.
+    pub max_qp: usize,
+    /// Work requests outstanding in one queue.
+    pub max_qp_wr: usize,
+    /// Elements of a scatter/gather list.
+    pub max_sge: usize,
+    /// Bytes of an inline request.
+    pub max_inline: usize,
+    /// Entries of a completion queue.
+    pub max_cqe: usize,
+    /// Memory regions at a time.
+    pub max_mr: usize,
+    /// Memory windows at a time.
+    pub max_mw: usize,
+    /// Bytes of a message.
+    pub max_message: u32,
+    /// Reads and atomics of one queue pair under way at a time, in each direction.
+    pub max_rd_atomic: u8,
+}
+
+/// The limits of every embedded device.
+pub const ATTRIBUTES: Attributes = Attributes {
+    max_qp: MAX_QUEUE_PAIRS,
+    max_qp_wr: 1 << 15,
+    max_sge: 32,
+    max_inline: 1024,
+    max_cqe: 1 << 22,
+    max_mr: 1 << 20,
+    max_mw: 1 << 20,
+    max_message: work::MAX_MESSAGE,
+    max_rd_atomic: work::MAX_RD_ATOMIC,
+};
+
+/// One entry of the GID table: an address of this host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GidEntry {
+    /// The address.
+    pub address: IpAddr,
+    /// The interface that has it.
+    pub interface: String,
+    /// The largest path MTU that fits the interface.
+    pub mtu: Mtu,
+    /// Its GID and UDP port, once the address is in use.
+    pub bound: Option<(Gid, u16)>,
+}
+
+/// What the device's objects share.
+pub(crate) struct DeviceState {
+    // Ends first: what is declared first is dropped first.
+    _thread: Option<ProgressThread>,
+    engine: Arc<Engine>,
+    platform: Arc<dyn Platform>,
+    gids: GidTable,
+    keys: Arc<KeySpace>,
+    events: Arc<Notifier>,
+    next_queue: AtomicU64,
+}
+
+impl DeviceState {
+    fn new(
+        config: Config,
+        platform: Arc<dyn Platform>,
+        start: impl FnOnce(&Arc<Engine>) -> Result<Option<ProgressThread>, DeviceError>,
+    ) -> Result<Self, DeviceError> {
+        let gids = GidTable::new(config, &*platform)?;
+        let events = Notifier::new(false).map_err(DeviceError::system("making an event descriptor"))?;
+        let events = Arc::new(events);
+        let host: Arc<dyn Host> = Arc::<dyn Platform>::clone(&platform);
+        let engine = Arc::new(Engine::new(host, Arc::<Notifier>::clone(&events)));
+        Ok(Self {
+            _thread: start(&engine)?,
+            engine,
+            platform,
+            gids,
+            keys: Arc::new(KeySpace::new(KeyLimits {
+                regions: ATTRIBUTES.max_mr,
+                windows: ATTRIBUTES.max_mw,
+            })),
+            events,
+            next_queue: AtomicU64::new(0),
+        })
+    }
+
+    pub(crate) fn engine(&self) -> &Arc<Engine> {
+        &self.engine
+    }
+
+    /// The port of the address at `index`, bound now if it wasn't yet.
+    pub(crate) fn port(&self, index: usize) -> Result<Arc<Port>, DeviceError> {
+        self.gids.port(index, &self.engine, &*self.platform)
+    }
+}
+
+/// An embedded device: RoCEv2 over UDP sockets of this process.
+pub struct Device {
+    state: Arc<DeviceState>,
+}
+
+impl Device {
+    /// Opens a device. Sockets are bound when an address is first used.
+    ///
+    /// # Errors
+    /// The address isn't this host's, or the operating system refuses what the device needs.
+    pub fn open(config: Config) -> Result<Self, DeviceError> {
+        let os = Arc::new(Os::new().map_err(DeviceError::system("making an epoll descriptor and a timer"))?);
+        let start = |engine: &Arc<Engine>| {
+            os.start(Arc::clone(engine))
+                .map(Some)
+                .map_err(DeviceError::system("starting the device's progress thread"))
+        };
+        let state = DeviceState::new(config, Arc::<Os>::clone(&os), start)?;
+        Ok(Self { state: Arc::new(state) })
+    }
+
+    /// Opens a device on another platform than this host, without a thread: whoever opens it makes the engine's
+    /// steps ([`Progress::step`](crate::Progress::step)).
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn stepped(config: Config, platform: Arc<dyn Platform>) -> Result<(Self, Arc<Engine>), DeviceError> {
+        let state = Arc::new(DeviceState::new(config, platform, |_| Ok(None))?);
+        let engine = Arc::clone(state.engine());
+        Ok((Self { state }, engine))
+    }
+
+    #[cfg(test)]
+    pub(crate) fn state(&self) -> &Arc<DeviceState> {
+        &self.state
+    }
+
+    /// The GID table.
+    #[must_use]
+    pub fn gids(&self) -> Vec<GidEntry> {
+        self.state.gids.entries()
+    }
+
+    /// The index of a local address in the GID table. An address that the host got since the device was
+    /// opened is added, and so is any of 127.0.0.0/8, unless the device was opened for one address only. There are
+    /// 128 of the latter at a time: one that isn't used for half a minute is closed, and makes room for another.
+    ///
+    /// # Errors
+    /// The device doesn't use that address.
+    pub fn gid_index(&self, address: IpAddr) -> Result<usize, DeviceError> {
+        self.state.gids.index(address, &self.state.engine, &*self.state.platform)
+    }
+
+    /// The GID at `index` and the UDP port that it receives on. The address is in use from now on.
+    ///
+    /// # Errors
+    /// No such entry, or its socket can't be had.
+    pub fn bind_gid(&self, index: usize) -> Result<(Gid, u16), DeviceError> {
+        let port = self.state.port(index)?;
+        Ok((port.gid(), port.local().port()))
+    }
+
+    /// A protection domain.
+    #[must_use]
+    pub fn protection_domain(&self) -> ProtectionDomain {
+        let keys = Arc::new(KeyTable::new(Arc::clone(&self.state.keys)));
+        ProtectionDomain::new(Arc::clone(&self.state), keys)
+    }
+
+    /// A completion channel.
+    ///
+    /// # Errors
+    /// The process has no descriptor left.
+    pub fn completion_channel(&self) -> Result<Arc<CompletionChannel>, DeviceError> {
+        CompletionChannel::new().map(Arc::new).map_err(DeviceError::system("making a completion channel"))
+    }
+
+    /// A completion queue with room for `capacity` entries.
+    ///
+    /// # Errors
+    /// The device has no queue of that size.
+    pub fn completion_queue(
+        &self,
+        capacity: usize,
+        channel: Option<Arc<CompletionChannel>>,
+    ) -> Result<CompletionQueue, DeviceError> {
+        within("completion queue entries", capacity, ATTRIBUTES.max_cqe)?;
+        let number = self.state.next_queue.fetch_add(1, Ordering::Relaxed);
+        let channel = channel.map(|channel| Arc::clone(channel.engine()));
+        let queue = Arc::new(engine::CompletionQueue::new(number, capacity.max(1), channel));
+        Ok(CompletionQueue::new(queue, Arc::clone(&self.state)))
+    }
+
+    /// The next asynchronous event, if there is one.
+    #[must_use]
+    pub fn try_event(&self) -> Option<DeviceEvent> {
+        self.state.engine.shared().events.pop()
+    }
+
+    /// Queue pairs that exist.
+    #[must_use]
+    pub fn queue_pairs(&self) -> usize {
+        self.state.engine.queue_pairs()
+    }
+
+    /// Every counter with its name: what was received and sent, and every refused packet by reason.
+    /// `gso_distrusted` are queue pairs that send packets one by one because those sent in runs didn't
+    /// arrive.
+    #[must_use]
+    pub fn counters(&self) -> Vec<(&'static str, u64)> {
+        self.state.engine.counters()
+    }
+}
+
+impl AsFd for Device {
+    /// Readable while there are asynchronous events.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.state.events.as_fd()
+    }
+}
+
+impl core::fmt::Debug for Device {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Device").field("gids", &self.gids()).finish_non_exhaustive()
+    }
+}
+
+pub(crate) fn within(what: &'static str, asked: usize, limit: usize) -> Result<(), DeviceError> {
+    if asked <= limit { Ok(()) } else { Err(DeviceError::Limit { what, asked, limit }) }
+}

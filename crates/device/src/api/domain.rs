@@ -1,0 +1,120 @@
+//! Protection domains.
+
+use super::device::{ATTRIBUTES, DeviceState, within};
+use super::{CompletionQueue, DeviceError, MemoryRegion, MemoryWindow, QueuePair};
+use crate::engine::{self, DomainMemory, Element};
+use crate::memory::{Access, Backing, Base, KeyTable, Mapping, Registration, WindowType};
+#[cfg(target_os = "linux")]
+use crate::{ForeignRegion, memory::Foreign};
+use rocev2::transport::{Limits, QueuePair as Protocol, rc};
+use rocev2::work::ReceiveQueue;
+use std::sync::Arc;
+
+/// Bytes that one queue pair may have in flight at most. The window finds by itself what the sockets on the
+/// path can hold; this only keeps one queue pair from taking more than the largest socket buffers hold.
+const WINDOW: u64 = 2 << 20;
+
+/// A protection domain: its queue pairs reach its regions and no others.
+pub struct ProtectionDomain {
+    device: Arc<DeviceState>,
+    keys: Arc<KeyTable>,
+}
+
+impl ProtectionDomain {
+    pub(crate) fn new(device: Arc<DeviceState>, keys: Arc<KeyTable>) -> Self {
+        Self { device, keys }
+    }
+
+    /// Its regions and windows.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn keys(&self) -> &Arc<KeyTable> {
+        &self.keys
+    }
+
+    /// Allocates and registers `len` zeroed bytes; there may be none.
+    ///
+    /// Peers name them by addresses that begin at random, or at 0 ([`Access::ZERO_BASED`]): neither they nor who
+    /// reads the packets learn where things lie in this process.
+    ///
+    /// # Errors
+    /// No memory, too many regions, or rights that contradict each other.
+    pub fn register(&self, len: usize, access: Access) -> Result<MemoryRegion, DeviceError> {
+        let mapping = Arc::new(Mapping::new(len)?);
+        let backing = Backing::Own(Arc::clone(&mapping));
+        let region = self.keys.register(Registration { backing, base: Base::Random, access })?;
+        Ok(MemoryRegion::new(mapping, region, Arc::clone(&self.keys)))
+    }
+
+    /// Registers memory that the program owns, whose first byte peers and work requests name by `base`.
+    ///
+    /// The program may unmap it, truncate the file behind it or protect it while it is registered: requests that
+    /// come upon that end with an error.
+    ///
+    /// # Errors
+    /// There are too many regions, or the rights contradict each other.
+    #[cfg(target_os = "linux")]
+    pub fn register_foreign(
+        &self,
+        memory: Foreign,
+        base: Base,
+        access: Access,
+    ) -> Result<ForeignRegion, DeviceError> {
+        let backing = Backing::Foreign(Arc::new(memory));
+        let region = self.keys.register(Registration { backing, base, access })?;
+        Ok(ForeignRegion::new(region, base, Arc::clone(&self.keys)))
+    }
+
+    /// Allocates a memory window, bound to nothing.
+    ///
+    /// # Errors
+    /// There are too many.
+    pub fn window(&self, kind: WindowType) -> Result<MemoryWindow, DeviceError> {
+        Ok(MemoryWindow::new(self.keys.window(kind)?, Arc::clone(&self.keys)))
+    }
+
+    /// `len` bytes at `va` of the region that `lkey` names, for a work request of a queue pair of this domain. If
+    /// none has that key, or they reach outside, the request completes with `LOC_PROT_ERR`.
+    #[must_use]
+    pub fn element(&self, lkey: u32, va: u64, len: u32) -> Element {
+        Element::by_lkey(&self.keys, lkey, va, len)
+    }
+
+    /// A queue pair of a reliable connection, in the RESET state.
+    ///
+    /// # Errors
+    /// The limits are more than the device has, or a completion queue is another device's.
+    pub fn queue_pair(
+        &self,
+        send_queue: &CompletionQueue,
+        recv_queue: &CompletionQueue,
+        max_send_requests: usize,
+        max_recv_requests: usize,
+    ) -> Result<QueuePair, DeviceError> {
+        if !send_queue.is_of(&self.device) || !recv_queue.is_of(&self.device) {
+            return Err(DeviceError::OtherDevice);
+        }
+        within("send requests", max_send_requests, ATTRIBUTES.max_qp_wr)?;
+        within("receive requests", max_recv_requests, ATTRIBUTES.max_qp_wr)?;
+        let limits = Limits { max_send_requests, window: WINDOW };
+        let engine = self.device.engine();
+        let queue_pair = engine
+            .add_queue_pair(|qpn| {
+                engine::QueuePair::new(
+                    qpn,
+                    Protocol::Rc(rc::QueuePair::new(limits)),
+                    ReceiveQueue::new(max_recv_requests),
+                    DomainMemory::new(Arc::clone(&self.keys)),
+                    [send_queue.engine(), recv_queue.engine()],
+                    engine.shared(),
+                )
+            })
+            .map_err(DeviceError::system("drawing a queue pair number"))?;
+        Ok(QueuePair::new(queue_pair, Arc::clone(&self.device)))
+    }
+}
+
+impl core::fmt::Debug for ProtectionDomain {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("ProtectionDomain").field("regions", &self.keys.len()).finish_non_exhaustive()
+    }
+}

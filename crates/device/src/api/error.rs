@@ -1,0 +1,114 @@
+//! What can go wrong on the embedded device.
+
+use crate::host::InterfacesError;
+use crate::link::BindError;
+#[cfg(target_os = "linux")]
+use crate::memory::ForeignError;
+use crate::memory::{DeregisterError, KeyError, MappingError, RegisterError};
+use rocev2::Mtu;
+use std::io;
+use std::net::IpAddr;
+
+/// Why something couldn't be had of the device.
+#[derive(Debug, thiserror::Error)]
+pub enum DeviceError {
+    /// The operating system doesn't tell its addresses.
+    #[error(transparent)]
+    Interfaces(#[from] InterfacesError),
+    /// The address isn't one of this host's.
+    #[error("{address} is not an address that this device uses; it has: {have}")]
+    NoSuchAddress {
+        /// What was asked for.
+        address: IpAddr,
+        /// What there is.
+        have: String,
+    },
+    /// There is no address at all.
+    #[error(
+        "this host has no network address that the embedded device could use (link-local IPv6 addresses don't count)"
+    )]
+    NoAddress,
+    /// No entry of the GID table has this index.
+    #[error("GID index {index} doesn't exist: the device has {count}, counted from 0")]
+    GidIndex {
+        /// What was asked for.
+        index: usize,
+        /// How many there are.
+        count: usize,
+    },
+    /// The address's socket couldn't be had.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// No memory for a region.
+    #[error(transparent)]
+    Mapping(#[from] MappingError),
+    /// The region couldn't be registered.
+    #[error(transparent)]
+    Register(#[from] RegisterError),
+    /// The program's memory can't be registered.
+    #[cfg(target_os = "linux")]
+    #[error(transparent)]
+    Foreign(#[from] ForeignError),
+    /// The region couldn't be deregistered.
+    #[error(transparent)]
+    Deregister(#[from] DeregisterError),
+    /// There is no memory window, or no key for it.
+    #[error(transparent)]
+    Window(#[from] KeyError),
+    /// A limit of the device.
+    #[error("{what}: {asked} was asked for, the device has at most {limit}")]
+    Limit {
+        /// What is limited.
+        what: &'static str,
+        /// What was asked for.
+        asked: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// A completion queue of another device.
+    #[error("a completion queue belongs to another device: what is used together must be made by one device")]
+    OtherDevice,
+    /// Both ends of a path need the same IP version.
+    #[error(
+        "there is no path from {local} to {peer}: one is IPv4, the other IPv6; choose a GID of the same family"
+    )]
+    Family {
+        /// The local address.
+        local: IpAddr,
+        /// The peer's.
+        peer: IpAddr,
+    },
+    /// The path MTU is more than the interface carries.
+    #[error(
+        "a path MTU of {asked} doesn't fit the interface of {address}, which carries {limit}; choose a smaller one"
+    )]
+    PathMtu {
+        /// What was asked for.
+        asked: Mtu,
+        /// What fits.
+        limit: Mtu,
+        /// The interface's address.
+        address: IpAddr,
+    },
+    /// The peer's GID doesn't name an IP address.
+    #[error("the peer's GID {0} names no IP address that a RoCEv2 packet could be sent to")]
+    Gid(String),
+    /// The state transition isn't possible.
+    #[error(transparent)]
+    Modify(#[from] rocev2::work::ModifyError),
+    /// The operating system refused.
+    #[error("{what}: {source}")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// What it said.
+        source: io::Error,
+    },
+}
+
+impl DeviceError {
+    /// For `map_err`.
+    pub(crate) fn system(what: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::System { what, source }
+    }
+}

@@ -1,0 +1,221 @@
+//! Completion queues.
+
+use super::{EventChannel, Port};
+use rocev2::Qpn;
+use rocev2::work::Completion;
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+/// A completion with the queue pair that it belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WorkCompletion {
+    /// The queue pair.
+    pub qpn: Qpn,
+    /// What became of the request.
+    pub completion: Completion,
+}
+
+/// What an armed completion queue waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Arm {
+    /// Any completion.
+    Any = 1,
+    /// A solicited one, or an error.
+    Solicited = 2,
+}
+
+/// The queue overflowed: a completion had no room.
+///
+/// As IBA 11.2.8 has it, that is an error of the whole queue: what it already holds may be polled, what came
+/// after is lost with the queue pairs, which go to the error state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the completion queue overflowed: it was made for {capacity} entries; create it with room for every \
+     request that may be outstanding on all its queue pairs"
+)]
+pub struct Overflow {
+    /// How many entries it was made for.
+    pub capacity: usize,
+}
+
+struct Entries {
+    entries: VecDeque<WorkCompletion>,
+    overflowed: bool,
+}
+
+/// A completion queue.
+pub(crate) struct CompletionQueue {
+    number: u64,
+    capacity: usize,
+    entries: Mutex<Entries>,
+    /// 0, or what an [`Arm`] says.
+    armed: AtomicU8,
+    /// An event is due, for the next [`CompletionQueue::ring`].
+    due: AtomicBool,
+    channel: Option<Arc<EventChannel>>,
+    /// Where packets for its queue pairs arrive: what a poll drains.
+    ports: RwLock<Arc<[Arc<Port>]>>,
+}
+
+impl CompletionQueue {
+    pub(crate) fn new(number: u64, capacity: usize, channel: Option<Arc<EventChannel>>) -> Self {
+        let entries = Entries { entries: VecDeque::with_capacity(capacity), overflowed: false };
+        Self {
+            number,
+            capacity,
+            entries: Mutex::new(entries),
+            armed: AtomicU8::new(0),
+            due: AtomicBool::new(false),
+            channel,
+            ports: RwLock::new(Arc::new([])),
+        }
+    }
+
+    pub(crate) fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+
+    pub(crate) fn add_port(&self, port: &Arc<Port>) {
+        let mut ports = self.ports.write().unwrap_or_else(PoisonError::into_inner);
+        if !ports.iter().any(|other| Arc::ptr_eq(other, port)) {
+            *ports = ports.iter().chain([port]).cloned().collect();
+        }
+    }
+
+    /// Calls `visit` for each port, without any lock.
+    pub(crate) fn each_port(&self, visit: impl FnMut(&Arc<Port>)) {
+        let ports = Arc::clone(&self.ports.read().unwrap_or_else(PoisonError::into_inner));
+        ports.iter().for_each(visit);
+    }
+
+    /// Adds an entry. The channel, if it is armed for it, is rung by [`Self::ring`], which has to follow.
+    pub(crate) fn push(&self, entry: WorkCompletion) -> Result<(), Overflow> {
+        {
+            let mut ring = crate::lock(&self.entries);
+            if ring.overflowed || ring.entries.len() >= self.capacity {
+                ring.overflowed = true;
+                drop(ring);
+                self.notice(true);
+                return Err(Overflow { capacity: self.capacity });
+            }
+            ring.entries.push_back(entry);
+        }
+        let completion = &entry.completion;
+        self.notice(completion.solicited || completion.status != rocev2::work::Status::Success);
+        Ok(())
+    }
+
+    fn notice(&self, solicited: bool) {
+        let wanted = match self.armed.load(Ordering::SeqCst) {
+            armed if armed == Arm::Any as u8 => true,
+            armed if armed == Arm::Solicited as u8 => solicited,
+            _ => false,
+        };
+        if wanted && self.armed.swap(0, Ordering::SeqCst) != 0 {
+            self.due.store(true, Ordering::SeqCst);
+        }
+    }
+
+    /// Rings the channel if an event is due.
+    pub(crate) fn ring(&self) {
+        if self.due.load(Ordering::SeqCst)
+            && self.due.swap(false, Ordering::SeqCst)
+            && let Some(channel) = &self.channel
+        {
+            channel.notify(self.number);
+        }
+    }
+
+    pub(crate) fn is_armed(&self) -> bool {
+        self.armed.load(Ordering::Relaxed) != 0
+    }
+
+    pub(crate) fn arm(&self, arm: Arm) {
+        self.armed.store(arm as u8, Ordering::SeqCst);
+    }
+
+    /// Moves up to `max` entries to the end of `out` and returns how many.
+    pub(crate) fn take(&self, out: &mut Vec<WorkCompletion>, max: usize) -> Result<usize, Overflow> {
+        let mut ring = crate::lock(&self.entries);
+        let count = ring.entries.len().min(max);
+        if count == 0 {
+            return if ring.overflowed && max > 0 {
+                Err(Overflow { capacity: self.capacity })
+            } else {
+                Ok(0)
+            };
+        }
+        out.extend(ring.entries.drain(..count));
+        Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::Signal;
+    use rocev2::work::{CompletionKind, Status};
+    use std::sync::atomic::AtomicUsize;
+
+    fn entry(id: u64, solicited: bool) -> WorkCompletion {
+        let completion =
+            Completion { solicited, ..Completion::new(id, Status::Success, CompletionKind::Recv) };
+        WorkCompletion { qpn: Qpn::truncate(77), completion }
+    }
+
+    #[test]
+    fn an_overflow_is_reported_after_what_had_room() {
+        let queue = CompletionQueue::new(0, 2, None);
+        assert!(queue.push(entry(1, false)).is_ok());
+        assert!(queue.push(entry(2, false)).is_ok());
+        assert_eq!(queue.push(entry(3, false)), Err(Overflow { capacity: 2 }));
+        let mut out = Vec::new();
+        assert_eq!(queue.take(&mut out, 10), Ok(2));
+        assert_eq!(out.iter().map(|entry| entry.completion.id).collect::<Vec<_>>(), [1, 2]);
+        assert_eq!(queue.take(&mut out, 10), Err(Overflow { capacity: 2 }));
+        assert!(queue.push(entry(4, false)).is_err(), "an overflowed queue stays so");
+    }
+
+    /// Counts how often it was raised.
+    #[derive(Default)]
+    struct Count(AtomicUsize);
+
+    impl Signal for Count {
+        fn raise(&self) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+
+        fn lower(&self) -> bool {
+            self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| count.checked_sub(1)).is_ok()
+        }
+    }
+
+    #[test]
+    fn arming_is_one_shot_and_knows_solicited_events() {
+        let channel = Arc::new(EventChannel::new(Arc::new(Count::default())));
+        let queue = CompletionQueue::new(9, 10, Some(Arc::clone(&channel)));
+        let push = |entry| {
+            queue.push(entry).unwrap();
+            queue.ring();
+        };
+        push(entry(1, true));
+        assert_eq!(channel.try_event(), None, "not armed");
+        queue.arm(Arm::Solicited);
+        push(entry(2, false));
+        assert_eq!(channel.try_event(), None, "not solicited");
+        push(entry(3, true));
+        push(entry(4, true));
+        assert_eq!(channel.try_event(), Some(9));
+        assert_eq!(channel.try_event(), None, "one event for one arming");
+        queue.arm(Arm::Any);
+        push(entry(5, false));
+        assert_eq!(channel.try_event(), Some(9));
+        assert_eq!(channel.try_event(), None);
+    }
+}

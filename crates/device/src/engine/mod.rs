@@ -1,0 +1,244 @@
+//! The engine: what the device's threads do, whoever runs them.
+//!
+//! It has no socket, thread, clock, randomness or descriptor of its own (`tests/layers.rs` sees to it): packets come
+//! and go by a [`Link`](crate::link::Link), the rest is the [`Host`]'s. So whole devices run in virtual time, stepped
+//! on one thread.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | `host` | what it needs of the system |
+//! | `port` | one local address: from datagram to queue pair, and whose turn it is to send |
+//! | `queue_pair`, `queue_pair_table` | queue pairs, by random number |
+//! | `completion_queue`, `event_channel`, `events` | what programs wait for |
+//! | `buffers` | the buffers of work requests, and memory as the protocol asks for it |
+//! | `progress`, `poll_mode` | what is done where nobody polls, step by step, and who takes what arrives |
+//! | `alarm`, `deadlines` | time |
+//! | `counters` | every refused packet by its reason |
+
+mod alarm;
+mod buffers;
+mod completion_queue;
+mod counters;
+mod deadlines;
+mod event_channel;
+mod events;
+mod host;
+mod poll_mode;
+mod port;
+mod progress;
+mod queue_pair;
+mod queue_pair_table;
+
+pub(crate) use buffers::DomainMemory;
+pub use buffers::{Buffers, Element};
+pub(crate) use completion_queue::CompletionQueue;
+pub use completion_queue::{Arm, Overflow, WorkCompletion};
+pub(crate) use counters::Counters;
+pub(crate) use event_channel::EventChannel;
+pub use events::DeviceEvent;
+pub use host::{Host, Signal};
+pub(crate) use port::Port;
+pub use progress::{Pause, Progress, Ready};
+pub(crate) use queue_pair::{Path, QueuePair, Segmentation};
+pub(crate) use queue_pair_table::MAX_QUEUE_PAIRS;
+
+use crate::link::Link;
+use alarm::Alarm;
+use deadlines::Deadlines;
+use events::EventQueue;
+use poll_mode::LOOK_IN;
+use port::CatchUp;
+use queue_pair_table::QueuePairTable;
+use rocev2::{Mtu, Qpn, Time};
+use smallvec::SmallVec;
+use std::io;
+use std::sync::{Arc, PoisonError, RwLock};
+
+/// Deadlines that a thread that polls looks at, at most, when it puts the alarm off.
+const PUT_OFF: usize = 32;
+
+/// The engine of one device.
+pub struct Engine {
+    ports: RwLock<Arc<[Arc<Port>]>>,
+    table: QueuePairTable,
+    shared: Arc<Shared>,
+}
+
+/// What all parts of an engine use.
+pub(crate) struct Shared {
+    host: Arc<dyn Host>,
+    pub(crate) counters: Counters,
+    pub(crate) events: EventQueue,
+    deadlines: Deadlines,
+    alarm: Alarm,
+}
+
+impl Shared {
+    pub(crate) fn now(&self) -> Time {
+        self.host.now()
+    }
+
+    /// A queue pair wants to be looked at.
+    fn announce(&self, at: Time, qpn: Qpn) {
+        if self.deadlines.add(at, qpn) {
+            self.alarm.by(at);
+        }
+    }
+}
+
+impl Engine {
+    /// An engine without ports. `events` is raised while there are asynchronous events.
+    pub(crate) fn new(host: Arc<dyn Host>, events: Arc<dyn Signal>) -> Self {
+        let shared = Shared {
+            alarm: Alarm::new(Arc::clone(&host)),
+            host,
+            counters: Counters::default(),
+            events: EventQueue::new(events),
+            deadlines: Deadlines::new(),
+        };
+        Self { ports: RwLock::new(Arc::new([])), table: QueuePairTable::default(), shared: Arc::new(shared) }
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    pub(crate) fn now(&self) -> Time {
+        self.shared.now()
+    }
+
+    /// The ports as they are now.
+    pub(crate) fn ports(&self) -> Arc<[Arc<Port>]> {
+        Arc::clone(&self.ports.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Adds a port, whose link is reported as ready by `token`.
+    pub(crate) fn add_port(&self, link: Box<dyn Link>, token: u64, mtu: Mtu) -> io::Result<Arc<Port>> {
+        let port = Arc::new(Port::new(link, token, mtu, Arc::clone(&self.shared))?);
+        let mut ports = self.ports.write().unwrap_or_else(PoisonError::into_inner);
+        *ports = ports.iter().chain([&port]).cloned().collect();
+        Ok(port)
+    }
+
+    /// Removes a port that no queue pair uses; its link closes when the last thread has let go of it.
+    pub(crate) fn remove_port(&self, port: &Arc<Port>) {
+        let mut ports = self.ports.write().unwrap_or_else(PoisonError::into_inner);
+        *ports = ports.iter().filter(|other| !Arc::ptr_eq(other, port)).cloned().collect();
+    }
+
+    /// Adds the queue pair that `make` makes for a number drawn at random.
+    pub(crate) fn add_queue_pair(&self, make: impl FnOnce(Qpn) -> QueuePair) -> io::Result<Arc<QueuePair>> {
+        self.table.add(&*self.shared.host, make)
+    }
+
+    /// Ends a queue pair: it neither sends nor remembers anything from here on.
+    pub(crate) fn remove_queue_pair(&self, queue_pair: &QueuePair) {
+        self.table.remove(queue_pair.qpn());
+        queue_pair.destroy(self.now());
+    }
+
+    /// Queue pairs that exist.
+    pub(crate) fn queue_pairs(&self) -> usize {
+        self.table.len()
+    }
+
+    /// Looks at the network for a thread that polls `queue`.
+    pub(crate) fn poll(&self, queue: &CompletionQueue) {
+        // Who is about to wait for the channel, and looks once more before, leaves the packets to the progress thread.
+        let polls = !queue.is_armed();
+        queue.each_port(|port| {
+            port.poll(queue, &self.table);
+            if polls && port.mode().polled(self.now()) {
+                self.put_off();
+            }
+        });
+    }
+
+    /// Whoever polled `queue` is about to wait for its channel.
+    pub(crate) fn about_to_wait(&self, queue: &CompletionQueue) {
+        queue.each_port(|port| port.about_to_wait());
+    }
+
+    /// Puts the alarm off: somebody polls. What keeps the time is often a deadline that has moved on since it was
+    /// announced.
+    fn put_off(&self) {
+        let now = self.now();
+        let deadlines = &self.shared.deadlines;
+        if deadlines.earliest().is_some_and(|earliest| earliest > now) {
+            let mut moved: SmallVec<[_; PUT_OFF]> = SmallVec::new();
+            moved.extend(core::iter::from_fn(|| deadlines.take_due(now + LOOK_IN)).take(PUT_OFF));
+            for (deadline, qpn) in moved {
+                if let Some(queue_pair) = self.table.get(qpn) {
+                    queue_pair.announce_again(deadline);
+                }
+            }
+        }
+        self.shared.alarm.postpone(|| self.next());
+    }
+
+    /// When there is something to do next.
+    fn next(&self) -> Option<Time> {
+        self.ports().iter().filter_map(|port| port.next()).chain(self.shared.deadlines.earliest()).min()
+    }
+
+    /// The progress thread is awake.
+    fn wake(&self, now: Time) {
+        self.shared.alarm.awake(now);
+    }
+
+    /// The progress thread is about to sleep until there is something to do.
+    fn sleep(&self) {
+        self.shared.alarm.sleep(|| self.next());
+    }
+
+    /// Takes the queue pairs whose time has come.
+    fn take_due(&self, now: Time) -> impl Iterator<Item = Qpn> {
+        let taken = core::iter::from_fn(move || self.shared.deadlines.take_due(now));
+        taken.filter_map(move |(deadline, qpn)| {
+            self.table.get(qpn).filter(|queue_pair| queue_pair.is_due(now, deadline)).map(|_| qpn)
+        })
+    }
+
+    /// Lets queue pairs of a port send in turn.
+    fn give_turns(&self, port: &Port) {
+        port.give_turns(&self.table);
+    }
+
+    /// Takes what has arrived at a port; whether something had, `None` if another thread is at it.
+    fn receive(&self, port: &Port) -> Option<bool> {
+        port.progress(&self.table)
+    }
+
+    /// Goes on with `port`; whether everything that had arrived is taken.
+    pub(crate) fn catch_up(&self, port: &mut CatchUp) -> bool {
+        port.go_on(&self.table)
+    }
+
+    fn handle_timeout(&self, qpn: Qpn, now: Time) {
+        if let Some(queue_pair) = self.table.get(qpn) {
+            queue_pair.handle_timeout(now);
+        }
+    }
+
+    /// The links' counters, added up, and the engine's own.
+    pub(crate) fn counters(&self) -> Vec<(&'static str, u64)> {
+        let mut total: Vec<(&'static str, u64)> = Vec::new();
+        for port in self.ports().iter() {
+            for (row, (name, count)) in port.link().counters().rows().into_iter().enumerate() {
+                match total.get_mut(row) {
+                    Some((_, sum)) => *sum += count,
+                    None => total.push((name, count)),
+                }
+            }
+        }
+        total.extend(self.shared.counters.rows());
+        total.extend(self.shared.counters.refused_by_reason());
+        total
+    }
+}
+
+impl core::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Engine").field("queue_pairs", &self.queue_pairs()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,68 @@
+//! Links: how packets leave a device and arrive at it, batch by batch.
+//!
+//! The engine knows [`Link`] and the batches alone. What is below, one UDP socket for each local address, stands in
+//! [`udp`]; tests put others in its place.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`counters`] | what was sent and received, and what wasn't and why |
+//! | [`tx`] | packets to be sent, in as few system calls as possible |
+//! | [`rx`] | datagrams that arrived |
+//! | [`udp`] | a UDP socket that a strict RoCEv2 receiver accepts packets from |
+
+pub mod counters;
+pub mod rx;
+pub mod tx;
+pub mod udp;
+
+pub use counters::{LinkCounters, SendFailure};
+pub use rx::{Datagram, Received, RxBatch};
+pub use tx::{Reseal, TxBatch};
+pub use udp::{BindError, Socket};
+
+use std::io;
+use std::net::SocketAddr;
+
+#[cfg(test)]
+pub(crate) mod testing;
+
+/// What of a link wakes the progress thread.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Interest {
+    /// Something has arrived.
+    pub readable: bool,
+    /// There is room to send again.
+    pub writable: bool,
+}
+
+/// What became of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// The link took all of it, or lost some: it is empty.
+    All,
+    /// The link has no room. What it didn't take is still there.
+    Blocked,
+}
+
+/// One local address from which packets leave and at which they arrive. It never waits.
+pub trait Link: Send + Sync {
+    /// The address and UDP port. Every packet leaves from there.
+    fn local_addr(&self) -> SocketAddr;
+
+    /// Sends a batch, as far as there is room.
+    ///
+    /// `reseal` computes the ICRC of a packet that leaves with another IP identification than it was committed for.
+    fn send(&self, batch: &mut TxBatch, reseal: &mut Reseal<'_>) -> Sent;
+
+    /// Receives once.
+    fn recv(&self, batch: &mut RxBatch) -> Received;
+
+    /// Says what wakes the progress thread from now on.
+    ///
+    /// # Errors
+    /// The system has no memory for it.
+    fn watch(&self, interest: Interest) -> io::Result<()>;
+
+    /// What it has sent and received.
+    fn counters(&self) -> &LinkCounters;
+}

@@ -1,0 +1,335 @@
+//! One UDP socket, set up so that a strict RoCEv2 receiver accepts what it sends.
+
+use core::sync::atomic::{AtomicBool, Ordering};
+use std::io::{self, IoSliceMut};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::os::fd::{AsFd, BorrowedFd};
+
+use quinn_udp::{RecvMeta, Transmit, UdpSocketState};
+use rocev2::UDP_PORT;
+use rustix::net::sockopt;
+use socket2::{Domain, Protocol, Type};
+
+use self::sys::SocketOption;
+use super::Sent;
+use super::counters::{LinkCounters, SendFailure, add};
+use super::rx::{BATCHES, Batch, Received, RxBatch};
+use super::tx::{Outgoing, Reseal, TxBatch};
+use crate::gid::is_unicast;
+
+mod sys;
+
+/// What the send and receive buffers should hold, in bytes: the system gives what its limits allow
+/// (`net.core.rmem_max`, `net.core.wmem_max`), or all of it to a process with CAP_NET_ADMIN.
+const BUFFER: usize = 4 << 20;
+
+/// A UDP socket, bound to one local address and never connected.
+///
+/// The ICRC covers parts of the IP header that a UDP socket doesn't choose. What makes them known in advance
+/// (Linux; a test pins it down): the socket isn't connected and has IP_MTU_DISCOVER at PROBE. Then "don't
+/// fragment" is set, and the IPv4 identification is 0, or with segmentation offload the datagram's index in
+/// its system call. PROBE also means that forged ICMP messages can't shrink what may be sent.
+///
+/// It may be shared by threads. It doesn't block: wait for it with `poll` or `epoll`.
+#[derive(Debug)]
+pub struct Socket {
+    socket: UdpSocket,
+    state: UdpSocketState,
+    local: SocketAddr,
+    /// Whether the system can segment.
+    can_gso: bool,
+    gso: AtomicBool,
+    counters: LinkCounters,
+}
+
+/// A socket couldn't be had.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// The address and port are taken.
+    #[error(
+        "{0} is in use: by another process (ss -ulpn shows it), or by the kernel's rdma_rxe, which takes \
+         UDP port 4791 on all addresses (rdma link shows it); stop it, or use another address or port"
+    )]
+    InUse(SocketAddr),
+    /// The address isn't one of this host's.
+    #[error("{0} is not an address of this host, or not yet usable (ip addr shows them)")]
+    NotLocal(IpAddr),
+    /// RoCEv2 needs the address of one host: peers check it.
+    #[error("{0} is not the address of one host; choose one of this host's own addresses")]
+    NotUnicast(IpAddr),
+    /// The system refused something else.
+    #[error("{what} for {address}: {source}")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// The address and port.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// What became of one system call.
+enum Called {
+    /// The system took it, or it failed and was counted.
+    Done,
+    /// There is no room.
+    Full,
+    /// The system doesn't take these datagrams together: perhaps one by one. Not counted as unsent.
+    NotTogether,
+}
+
+impl Socket {
+    /// A socket at that address and port; port 0 lets the system choose one.
+    ///
+    /// # Errors
+    /// [`BindError`].
+    pub fn bind(address: SocketAddr) -> Result<Self, BindError> {
+        let address = SocketAddr::new(address.ip().to_canonical(), address.port());
+        if !is_unicast(address.ip()) {
+            return Err(BindError::NotUnicast(address.ip()));
+        }
+        let failed = |what| move |source| BindError::System { what, address, source };
+        let socket = socket2::Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))
+            .map_err(failed("opening a UDP socket"))?;
+        if address.is_ipv6() {
+            socket.set_only_v6(true).map_err(failed("setting IPV6_V6ONLY"))?;
+            SocketOption::NO_CHECK6_RX.set(&socket, true).map_err(failed("setting UDP_NO_CHECK6_RX"))?;
+        }
+        // Small buffers work too, more slowly.
+        let _ = sockopt::set_socket_recv_buffer_size_force(&socket, BUFFER)
+            .or_else(|_| sockopt::set_socket_recv_buffer_size(&socket, BUFFER));
+        let _ = sockopt::set_socket_send_buffer_size_force(&socket, BUFFER)
+            .or_else(|_| sockopt::set_socket_send_buffer_size(&socket, BUFFER));
+        socket.bind(&address.into()).map_err(|source| match source.raw_os_error() {
+            Some(libc::EADDRINUSE) => BindError::InUse(address),
+            Some(libc::EADDRNOTAVAIL) => BindError::NotLocal(address.ip()),
+            _ => failed("binding a UDP socket")(source),
+        })?;
+        let socket = UdpSocket::from(socket);
+        let local = socket.local_addr().map_err(failed("reading the UDP socket's address"))?;
+        // Non-blocking, IP_MTU_DISCOVER at PROBE, no IPv6 fragments, GRO.
+        let state = UdpSocketState::new((&socket).into()).map_err(failed("setting up the UDP socket"))?;
+        if state.may_fragment() {
+            let source = io::ErrorKind::Unsupported.into();
+            return Err(failed("setting \"don't fragment\", which the ICRC depends on,")(source));
+        }
+        Self::receive_bytes_only(&socket).map_err(failed("setting up the UDP socket"))?;
+        let can_gso = state.max_gso_segments() > 1;
+        Ok(Self {
+            socket,
+            state,
+            local,
+            can_gso,
+            gso: AtomicBool::new(can_gso),
+            counters: LinkCounters::default(),
+        })
+    }
+
+    /// A socket at that address and UDP port 4791 if it is free there, otherwise at a port that the system chooses.
+    ///
+    /// # Errors
+    /// [`BindError`], but not [`BindError::InUse`] unless all ports are.
+    pub fn bind_preferred(address: IpAddr) -> Result<Self, BindError> {
+        match Self::bind(SocketAddr::new(address, UDP_PORT)) {
+            Err(BindError::InUse(_)) => Self::bind(SocketAddr::new(address, 0)),
+            other => other,
+        }
+    }
+
+    /// Switches off what quinn-udp asks for beside the bytes: it is of no use here, since the socket has one
+    /// address, and costs 0.3 µs a datagram, measured.
+    fn receive_bytes_only(socket: &UdpSocket) -> io::Result<()> {
+        SocketOption::TIMESTAMP.set(socket, false)?;
+        if socket.local_addr()?.is_ipv4() {
+            SocketOption::PACKET_INFO.set(socket, false)?;
+            SocketOption::RECV_TOS.set(socket, false)
+        } else {
+            SocketOption::PACKET_INFO6.set(socket, false)?;
+            SocketOption::RECV_TCLASS6.set(socket, false)
+        }
+    }
+
+    /// The address and port it is bound to. Every datagram that it sends comes from there, and every one that
+    /// it receives was sent there.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// The sizes of the send and receive buffers as the system gives them, bookkeeping included, in bytes.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn buffer_sizes(&self) -> io::Result<(usize, usize)> {
+        Ok((sockopt::socket_send_buffer_size(&self.socket)?, sockopt::socket_recv_buffer_size(&self.socket)?))
+    }
+
+    /// Whether datagrams are handed to the system in runs.
+    #[must_use]
+    pub fn gso(&self) -> bool {
+        self.gso.load(Ordering::Relaxed)
+    }
+
+    /// Switches segmentation offload; it stays off where the system has none. Off means one system call and
+    /// IP identification 0 for each datagram: for a strict peer behind a network card that segments by itself
+    /// and numbers the segments in its own way.
+    pub fn set_gso(&self, on: bool) {
+        self.gso.store(on && self.can_gso, Ordering::Relaxed);
+    }
+
+    /// What it has sent and received.
+    #[must_use]
+    pub fn counters(&self) -> &LinkCounters {
+        &self.counters
+    }
+
+    /// Receives once. Errors are counted, not reported: on a UDP socket they concern datagrams sent earlier.
+    pub fn recv(&self, batch: &mut RxBatch) -> Received {
+        let received = batch.fill(|buffers, batches| {
+            if let [batch] = batches {
+                let arrived =
+                    buffers.next().and_then(|buffer| self.received(sys::receive(&self.socket, buffer)));
+                return arrived.map(|arrived| *batch = arrived).into_iter().count();
+            }
+            let mut slices: [_; BATCHES] =
+                core::array::from_fn(|_| IoSliceMut::new(buffers.next().unwrap_or_default()));
+            let mut meta = [RecvMeta::default(); BATCHES];
+            let count =
+                self.received(self.state.recv((&self.socket).into(), &mut slices, &mut meta)).unwrap_or(0);
+            for (batch, meta) in batches.iter_mut().zip(&meta[..count]) {
+                *batch = Batch { len: meta.len, stride: meta.stride, from: meta.addr };
+            }
+            count
+        });
+        if received.datagrams > 0 {
+            add(&self.counters.datagrams_received, received.datagrams as u64);
+            add(&self.counters.bytes_received, received.bytes as u64);
+        }
+        received
+    }
+
+    fn received<T>(&self, result: io::Result<T>) -> Option<T> {
+        let counter = match &result {
+            Ok(_) => &self.counters.receive_calls,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
+            // An error that a datagram sent earlier has caused; nothing says which.
+            Err(_) => &self.counters.receive_errors,
+        };
+        add(counter, 1);
+        result.ok()
+    }
+
+    /// Sends a batch, as far as there is room in the send buffer. What can't be sent for another reason is counted
+    /// and forgotten, as if it had been lost on the way.
+    pub fn send(&self, batch: &mut TxBatch, reseal: &mut Reseal<'_>) -> Sent {
+        batch.drain(|mut run| {
+            let together = run.bytes.len() > run.segment && self.gso();
+            if together {
+                run.seal(true, reseal);
+                match self.send_run(&run) {
+                    Called::Done => return None,
+                    Called::Full => return Some(0),
+                    Called::NotTogether => {}
+                }
+            }
+            self.send_each(&mut run, together, reseal)
+        })
+    }
+
+    /// Sends a run's datagrams one by one; how many, if there wasn't room for all. `refused` says that the system
+    /// refused to take them together.
+    fn send_each(&self, run: &mut Outgoing<'_>, refused: bool, reseal: &mut Reseal<'_>) -> Option<usize> {
+        run.seal(false, reseal);
+        for (at, datagram) in run.bytes.chunks(run.segment).enumerate() {
+            // Without quinn-udp's control message, which costs 0.2 µs, measured.
+            match uninterrupted(|| self.socket.send_to(datagram, run.to).map(|_| ())) {
+                Ok(()) => {
+                    self.sent(datagram.len(), 1);
+                    // Where a full-sized datagram can't be sent by itself either, segmentation wasn't the reason.
+                    if refused && at == 0 {
+                        self.gso_fails();
+                    }
+                }
+                Err(error) => {
+                    if let Called::Full = self.failed(&error, 1) {
+                        return Some(at);
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    /// Sends several datagrams by segmentation offload.
+    fn send_run(&self, run: &Outgoing<'_>) -> Called {
+        let transmit = Transmit {
+            destination: run.to,
+            ecn: None,
+            contents: run.bytes,
+            segment_size: Some(run.segment),
+            src_ip: None,
+        };
+        let count = run.bytes.len().div_ceil(run.segment) as u64;
+        match uninterrupted(|| self.state.try_send((&self.socket).into(), &transmit)) {
+            Ok(()) => {
+                add(&self.counters.gso_runs, 1);
+                self.sent(run.bytes.len(), count);
+                Called::Done
+            }
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EMSGSIZE | libc::EINVAL | libc::EIO)) => {
+                add(&self.counters.gso_refused, 1);
+                Called::NotTogether
+            }
+            Err(error) => self.failed(&error, count),
+        }
+    }
+
+    /// Segmentation offload fails where the same datagrams pass one by one.
+    fn gso_fails(&self) {
+        if self.gso.swap(false, Ordering::Relaxed) {
+            tracing::info!(local = %self.local, "the system refuses UDP segmentation offload; sending \
+                datagrams one by one");
+        }
+    }
+
+    /// Sends IPv4 datagrams without checksums, which the kernel doesn't segment.
+    #[cfg(test)]
+    pub(crate) fn send_without_checksum(&self) {
+        SocketOption::NO_CHECK.set(&self.socket, true).expect("SO_NO_CHECK");
+    }
+
+    fn sent(&self, bytes: usize, datagrams: u64) {
+        add(&self.counters.send_calls, 1);
+        add(&self.counters.bytes_sent, bytes as u64);
+        add(&self.counters.datagrams_sent, datagrams);
+    }
+
+    fn failed(&self, error: &io::Error, datagrams: u64) -> Called {
+        if error.kind() == io::ErrorKind::WouldBlock {
+            add(&self.counters.send_blocked, 1);
+            return Called::Full;
+        }
+        self.counters.not_sent(SendFailure::from(error), datagrams);
+        Called::Done
+    }
+}
+
+/// Calls `call` until no signal interrupts it.
+fn uninterrupted(mut call: impl FnMut() -> io::Result<()>) -> io::Result<()> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            other => return other,
+        }
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests;
