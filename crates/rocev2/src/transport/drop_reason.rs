@@ -34,6 +34,8 @@ pub enum DropReason {
     QueueKey,
     /// A message that is longer than the receive request that it would take.
     ReceiveTooShort,
+    /// An answer whose message sequence number can't be true.
+    MessageNumber,
     /// An answer to what was answered before.
     StaleResponse,
     /// An answer to what was never sent.
@@ -46,7 +48,7 @@ pub enum DropReason {
 
 impl DropReason {
     /// Every reason, in the order of their numbers.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Icrc,
         Self::UnknownQueuePair,
         Self::WrongAddress,
@@ -62,6 +64,7 @@ impl DropReason {
         Self::ReceiverNotReady,
         Self::QueueKey,
         Self::ReceiveTooShort,
+        Self::MessageNumber,
         Self::StaleResponse,
         Self::GhostResponse,
         Self::ResponseGap,
@@ -87,6 +90,7 @@ impl DropReason {
             Self::ReceiverNotReady => "receiver_not_ready",
             Self::QueueKey => "queue_key",
             Self::ReceiveTooShort => "receive_too_short",
+            Self::MessageNumber => "message_number",
             Self::StaleResponse => "stale_response",
             Self::GhostResponse => "ghost_response",
             Self::ResponseGap => "response_gap",

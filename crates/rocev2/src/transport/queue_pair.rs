@@ -204,6 +204,25 @@ impl<M: Memory> QueuePair<M> {
         }
     }
 
+    /// How many bytes of READ responses, their headers included, may leave from now on; the packet that uses up the
+    /// last of them still leaves whole. Without a call there is no bound. Whoever sends renews this as what was sent
+    /// drains: a peer asks for many with a few bytes, and the protocol itself hears nothing of how they fare.
+    /// Answers stay in order, so those behind a READ wait with it; requests don't.
+    pub fn allow_read_responses(&mut self, bytes: u64) {
+        if let Self::Rc(rc) = self {
+            rc.allow_read_responses(bytes);
+        }
+    }
+
+    /// Whether a READ response waits for more to be allowed.
+    #[must_use]
+    pub fn read_responses_wait(&self) -> bool {
+        match self {
+            Self::Rc(rc) => rc.read_responses_wait(),
+            Self::Uc(_) | Self::Ud(_) => false,
+        }
+    }
+
     /// Whether all that the queue pair owes its peer is an ACK.
     #[must_use]
     pub fn owes_only_an_ack(&self) -> bool {

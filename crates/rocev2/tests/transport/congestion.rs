@@ -5,8 +5,9 @@ use super::rng::Rng;
 use super::world::{Options, Receiving, World};
 use netem::{LinkConfig, Loss};
 use rocev2::transport::Limits;
+use rocev2::wire::{Bth, Headers, Opcode, Packet};
 use rocev2::work::{RemoteAddress, SendOperation, SendRequest, Status};
-use rocev2::{Mtu, Time};
+use rocev2::{Mtu, Psn, Time};
 use std::time::Duration;
 
 /// Linux's default socket buffer.
@@ -184,4 +185,65 @@ fn goodput_under_loss_is_as_the_table_says() {
         let fits = measured.iter().zip(table).all(|(&measured, &table)| close(measured, table));
         assert!(fits, "loss {loss}: {measured:?}, but the table has {table:?}");
     }
+}
+
+/// What a stream carries in 50 ms, over a link with a round trip of 30 µs, while congestion notifications come at
+/// these intervals.
+fn carried(interval: Option<Duration>) -> u64 {
+    let mut world = World::quiet(Duration::from_micros(15));
+    let pair = world.connect(&Options {
+        mtu: Mtu::B4096,
+        limits: Limits { window: 512 << 10, ..Options::default().limits },
+        ..Options::default()
+    });
+    let mut rng = Rng::new(1);
+    let own = world.hosts[0].ram.register(&mut rng, 0, vec![0; LEN as usize], Rights::ALL);
+    let there = world.hosts[1].ram.register(&mut rng, 0, vec![0; LEN as usize], Rights::ALL);
+    let remote = RemoteAddress { va: 0, rkey: world.hosts[1].ram.rkey(there) };
+    let post = |world: &mut World| {
+        let request = SendRequest {
+            id: 0,
+            operation: SendOperation::Write(remote),
+            buffers: vec![Slice { region: own, offset: 0, len: LEN as usize }],
+            len: LEN,
+            signaled: true,
+            solicited: false,
+            fence: false,
+            destination: None,
+        };
+        world.hosts[0].ends[pair].qp.post_send(request).expect("there is room");
+        world.pump(0, pair);
+    };
+    for _ in 0..32 {
+        post(&mut world);
+    }
+    let cnp = Headers::new(Bth::new(Opcode::Cnp, world.hosts[0].ends[pair].qpn, Psn::default()));
+    let cnp = Packet { headers: cnp, payload: &[] };
+    let mut next = interval.map(|interval| Time::ZERO + interval);
+    let end = Time::ZERO + Duration::from_millis(50);
+    while world.now < end {
+        world.alarm = next;
+        world.step();
+        if let (Some(at), Some(interval)) = (next, interval)
+            && at <= world.now
+        {
+            next = Some(at + interval);
+            let host = &mut world.hosts[0];
+            host.ends[pair].qp.handle_packet(world.now, &cnp, &host.ram).expect("it is taken");
+        }
+        for _ in world.take_done(0, pair, |_| true) {
+            post(&mut world);
+        }
+    }
+    world.hosts[1].ram.tally().written
+}
+
+#[test]
+fn a_few_thousand_forged_congestion_notifications_a_second_leave_a_stream_most_of_its_rate() {
+    let alone = carried(None);
+    let forged = carried(Some(Duration::from_micros(200)));
+    assert!(forged * 10 > alone * 7, "{forged} of {alone} bytes");
+    // One that is asked for less all the time does send less.
+    let asked = carried(Some(Duration::from_micros(10)));
+    assert!(asked * 4 < alone, "{asked} of {alone} bytes");
 }

@@ -8,7 +8,7 @@ use super::workload::{Flow, Kind, Op};
 use super::world::{Options, Receiving, World};
 use netem::LinkConfig;
 use rocev2::transport::{DropReason, Limits};
-use rocev2::wire::{Aeth, AtomicEth, Bth, Headers, Opcode, Operation as O, Reth, Syndrome};
+use rocev2::wire::{Aeth, AtomicEth, Bth, Headers, NakCode, Opcode, Operation as O, Reth, Syndrome};
 use rocev2::work::{PeerRights, SendOperation, SendRequest, State, Status};
 use rocev2::{Mtu, Psn};
 use std::time::Duration;
@@ -356,4 +356,71 @@ fn a_read_response_of_any_length_never_writes_beyond_its_buffer() {
             assert!(bytes[..256].iter().chain(&bytes[end..]).all(|&byte| byte == 0x44));
         }
     }
+}
+
+/// A forger knows the queue pair and hits a PSN that is under way, but not how many messages there were.
+#[test]
+fn an_answer_with_a_number_of_messages_that_cannot_be_is_dropped_once_the_peer_has_shown_that_it_counts() {
+    let answer = |number: i32, syndrome, msn: u32| {
+        let mut headers = Lone::response(O::Acknowledge, number, syndrome);
+        headers.aeth = Some(Aeth { syndrome, msn });
+        headers
+    };
+    let refused = Syndrome::Nak(NakCode::RemoteAccess);
+    for counts in [true, false] {
+        let mut lone = Lone::new(&small());
+        let mut number = 0;
+        for message in 1..=200 {
+            // One packet or two, or a READ.
+            let packets = if message % 3 == 0 {
+                lone.post(0, SendOperation::Read(Lone::REMOTE), 4);
+                assert_eq!(lone.sent().len(), 1);
+                let mut headers = Lone::response(O::ReadResponseOnly, number, ACK);
+                headers.aeth = Some(Aeth { syndrome: ACK, msn: if counts { message } else { 0 } });
+                assert_eq!(lone.handle(&headers, &[1; 4]), Ok(()));
+                1
+            } else {
+                let packets = 1 + i32::from(message % 2 == 0);
+                lone.post(0, SendOperation::Send, if packets == 2 { 300 } else { 4 });
+                assert_eq!(lone.sent().len(), packets as usize);
+                let msn = if counts { message } else { 0 };
+                assert_eq!(lone.handle(&answer(number + packets - 1, ACK, msn), &[]), Ok(()));
+                packets
+            };
+            number += packets;
+        }
+        lone.outcome();
+        lone.post(7, SendOperation::Send, 4);
+        lone.sent();
+        for msn in [0, 1, 199, 400, 1 << 23] {
+            if counts {
+                assert_eq!(lone.handle(&answer(number, refused, msn), &[]), Err(DropReason::MessageNumber));
+                assert_eq!(lone.handle(&answer(number, ACK, msn), &[]), Err(DropReason::MessageNumber));
+            }
+        }
+        assert_eq!((lone.outcome(), lone.qp.state()), (vec![], State::ReadyToSend));
+        assert_eq!(lone.handle(&answer(number, ACK, if counts { 201 } else { 0 }), &[]), Ok(()));
+        assert_eq!(lone.outcome(), [(7, Status::Success)]);
+    }
+}
+
+/// If the peer itself stops counting, the connection goes on as soon as silence would have been noticed.
+#[test]
+fn a_peer_that_stops_counting_messages_loses_no_connection() {
+    let mut lone = Lone::new(&small());
+    for message in 1..=100 {
+        lone.post(0, SendOperation::Send, 4);
+        lone.sent();
+        let mut ack = Lone::response(O::Acknowledge, message - 1, ACK);
+        ack.aeth = Some(Aeth { syndrome: ACK, msn: message.unsigned_abs() });
+        assert_eq!(lone.handle(&ack, &[]), Ok(()));
+    }
+    lone.post(1, SendOperation::Send, 4);
+    lone.sent();
+    lone.outcome();
+    assert_eq!(lone.ack(100), Err(DropReason::MessageNumber));
+    assert!(lone.time_out());
+    lone.sent();
+    assert_eq!(lone.ack(100), Ok(()));
+    assert_eq!(lone.outcome(), [(1, Status::Success)]);
 }

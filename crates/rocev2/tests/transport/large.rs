@@ -189,8 +189,11 @@ fn a_read_of_two_gibibytes_in_one_request_is_answered_and_repeated_from_its_begi
     let duplicate = Err(DropReason::Duplicate);
     assert_eq!(handle(&mut qp, &read), Ok(()));
     expect(&mut qp, 0, 1000);
+    // It goes on, and its beginning is repeated behind its end.
     assert_eq!(handle(&mut qp, &read), duplicate);
-    expect(&mut qp, 0, 1000);
+    expect(&mut qp, 1000, PACKETS - 1000);
+    expect(&mut qp, 0, PACKETS);
+    assert_eq!(qp.poll_transmit(Time::ZERO, &memory, &mut [0; 400]), None);
     let rest = Reth { va: VA + u64::from(MAX_MESSAGE) - 2560, len: 2560, ..whole };
     assert_eq!(handle(&mut qp, &Lone::request_with(O::ReadRequest, PACKETS - 10, rest)), duplicate);
     expect(&mut qp, PACKETS - 10, 10);

@@ -444,7 +444,7 @@ fn a_duplicate_read_is_answered_again_whole_or_in_part() {
 }
 
 #[test]
-fn a_read_asked_for_again_while_it_is_answered_begins_again_instead_of_being_sent_twice() {
+fn a_read_asked_for_again_while_it_is_answered_is_repeated_once_behind_its_end() {
     let mut lone = Lone::new(&small());
     let reth = lone.reth(0, 256 * 10);
     let read = Lone::request_with(O::ReadRequest, 0, reth);
@@ -452,17 +452,62 @@ fn a_read_asked_for_again_while_it_is_answered_begins_again_instead_of_being_sen
     for number in 0..6 {
         assert_eq!(lone.next_sent().map(|out| out.number), Some(number));
     }
-    let rest = Reth { va: VA + 256 * 3, len: 256 * 7, ..reth };
-    assert_eq!(lone.handle(&Lone::request_with(O::ReadRequest, 3, rest), &[]), Err(DropReason::Duplicate));
-    let sent = lone.sent_brief();
-    assert_eq!(sent.len(), 7);
-    assert_eq!((sent[0], sent[6]), ((O::ReadResponseFirst, 3), (O::ReadResponseLast, 9)));
-    // A part that ends before what is being sent doesn't cut that short.
+    let rest = |from: u32| {
+        let rest = Reth { va: VA + u64::from(256 * from), len: 256 * (10 - from), ..reth };
+        Lone::request_with(O::ReadRequest, i32::try_from(from).expect("small"), rest)
+    };
+    for from in [4, 3, 5, 3] {
+        assert_eq!(lone.handle(&rest(from), &[]), Err(DropReason::Duplicate));
+    }
+    let sent: Vec<_> = lone.sent_brief();
+    let numbers: Vec<_> = sent.iter().map(|(_, number)| *number).collect();
+    assert_eq!(numbers, (6..10).chain(3..10).collect::<Vec<_>>(), "the earliest, once");
+    assert_eq!((sent[4], sent[10]), ((O::ReadResponseFirst, 3), (O::ReadResponseLast, 9)));
+    // What has not left yet is on its way anyhow; nor does a part that ends earlier cut it short.
     assert_eq!(lone.handle(&read, &[]), Err(DropReason::Duplicate));
     assert_eq!(lone.next_sent().map(|out| out.number), Some(0));
+    assert_eq!(lone.handle(&rest(1), &[]), Err(DropReason::Duplicate));
     let part = Reth { len: 512, ..reth };
     assert_eq!(lone.handle(&Lone::request_with(O::ReadRequest, 0, part), &[]), Err(DropReason::Duplicate));
-    assert_eq!(lone.sent_brief().last(), Some(&(O::ReadResponseLast, 9)));
+    let numbers: Vec<_> = lone.sent_brief().iter().map(|(_, number)| *number).collect();
+    assert_eq!(numbers, (1..10).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_read_repeated_without_end_makes_no_packet_leave_more_often_than_a_patient_peer_would() {
+    let mut lone = Lone::new(&small());
+    let reth = lone.reth(0, 256 * 32);
+    let read = Lone::request_with(O::ReadRequest, 0, reth);
+    assert_eq!(lone.handle(&read, &[]), Ok(()));
+    let mut sent = [0; 32];
+    for _ in 0..32 * 10 {
+        let number = lone.next_sent().map(|out| usize::try_from(out.number).expect("from 0"));
+        sent[number.expect("there is always more")] += 1;
+        assert_eq!(lone.handle(&read, &[]), Err(DropReason::Duplicate));
+    }
+    assert_eq!(sent, [10; 32], "each time all of it, whatever was asked meanwhile");
+}
+
+#[test]
+fn read_responses_leave_as_far_as_they_are_allowed_and_hold_up_nothing_but_answers() {
+    let mut lone = Lone::new(&small());
+    let reth = lone.reth(0, 256 * 10);
+    lone.qp.allow_read_responses(700);
+    assert_eq!(lone.handle(&Lone::request_with(O::ReadRequest, 0, reth), &[]), Ok(()));
+    lone.post(0, SendOperation::Send, 4);
+    let numbers = |lone: &mut Lone| lone.sent_brief().iter().map(|(_, number)| *number).collect::<Vec<_>>();
+    assert!(!lone.qp.read_responses_wait());
+    let sent = lone.sent_brief();
+    let expected =
+        [(O::ReadResponseFirst, 0), (O::ReadResponseMiddle, 1), (O::ReadResponseMiddle, 2), (O::SendOnly, 0)];
+    assert_eq!(sent, expected);
+    assert!(lone.qp.read_responses_wait());
+    assert_eq!(numbers(&mut lone), [0; 0]);
+    lone.qp.allow_read_responses(1);
+    assert_eq!(numbers(&mut lone), [3]);
+    lone.qp.allow_read_responses(u64::MAX);
+    assert_eq!(numbers(&mut lone), (4..10).collect::<Vec<_>>());
+    assert!(!lone.qp.read_responses_wait());
 }
 
 #[test]

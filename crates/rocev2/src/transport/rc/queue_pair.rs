@@ -293,6 +293,17 @@ impl<M: Memory> QueuePair<M> {
         self.ack_waits = wait;
     }
 
+    /// How many bytes of READ responses may leave from now on; without end unless this was called.
+    pub fn allow_read_responses(&mut self, bytes: u64) {
+        self.responder.allow(bytes);
+    }
+
+    /// Whether a READ response waits for more to be allowed.
+    #[must_use]
+    pub fn read_responses_wait(&self) -> bool {
+        self.responder.is_held_up()
+    }
+
     /// Whether all that it owes its peer is an ACK.
     #[must_use]
     pub fn owes_only_an_ack(&self) -> bool {

@@ -10,9 +10,11 @@
 //!             acknowledged               next                           sent               end
 //! ```
 
+mod message_numbers;
 mod receive;
 mod transmit;
 
+use self::message_numbers::MessageNumbers;
 use super::timing::{Timer, Timers, ack_timeout};
 use super::window::{PACKET_COST, RoundTrip, Window};
 use crate::work::{
@@ -103,6 +105,7 @@ pub(super) struct Requester<B> {
     cursor: usize,
     asked: VecDeque<Asked>,
 
+    message_numbers: MessageNumbers,
     window: Window,
     round_trip: RoundTrip,
     /// What the packets from `acknowledged` to `next` cost the window.
@@ -157,6 +160,7 @@ impl<B> Requester<B> {
             end: 0,
             cursor: 0,
             asked: VecDeque::new(),
+            message_numbers: MessageNumbers::default(),
             window: Window::new(mtu.bytes(), window_limit),
             round_trip: RoundTrip::default(),
             in_flight: 0,
@@ -289,6 +293,7 @@ impl<B> Requester<B> {
                 self.fail(Status::RetryExceeded, events);
                 return;
             }
+            self.message_numbers.timed_out();
             self.round_trip.timed_out(now);
             self.probing = true;
             self.go_back();
@@ -367,10 +372,18 @@ impl<B> Requester<B> {
 
     /// Shrinks the window, once for each flight.
     fn shrink_window(&mut self) {
-        if self.acknowledged >= self.recover && self.acknowledged < self.sent {
+        if self.takes_a_cut() {
             self.window.lost();
+        }
+    }
+
+    /// Whether the window may be made smaller: once for each flight, and never for want of one.
+    fn takes_a_cut(&mut self) -> bool {
+        let takes = self.acknowledged >= self.recover && self.acknowledged < self.sent;
+        if takes {
             self.recover = self.sent;
         }
+        takes
     }
 
     /// Ends the first request, and with it the connection.

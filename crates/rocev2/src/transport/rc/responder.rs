@@ -41,8 +41,9 @@ impl<M: Memory> Remembered<M> {
 enum Answer {
     /// Everything up to this number was done.
     Ack { sequence: u64 },
-    /// The READ that is remembered for `next`, from `begin` to `last`; `again` if all of it was sent before.
-    Read { begin: u64, next: u64, last: u64, again: bool },
+    /// The READ that is remembered for `next`, from `begin` to `last`; `again` if all of it was sent before. If the
+    /// peer has asked meanwhile for some of it once more, that part follows: its first and its last number.
+    Read { begin: u64, next: u64, last: u64, again: bool, repeat: Option<(u64, u64)> },
     /// An atomic's result; `again` if it was sent before.
     Atomic { sequence: u64, original: u64, again: bool },
     /// Everything before this number was done; for this one a receive request is missing.
@@ -88,6 +89,8 @@ pub(super) struct Responder<M: Memory> {
     answers: VecDeque<Answer>,
     /// The request that ended the connection.
     refused: Option<(u64, NakCode)>,
+    /// Bytes of READ responses that may leave until more are allowed.
+    allowance: u64,
     pub(super) counters: ResponderCounters,
 }
 
@@ -111,6 +114,7 @@ impl<M: Memory> Responder<M> {
             remembered: VecDeque::new(),
             answers: VecDeque::new(),
             refused: None,
+            allowance: u64::MAX,
             counters: ResponderCounters::default(),
         }
     }
@@ -139,6 +143,16 @@ impl<M: Memory> Responder<M> {
     /// Answers that wait to be sent.
     pub(super) fn answers_waiting(&self) -> usize {
         self.answers.len()
+    }
+
+    /// Sets how many bytes of READ responses may leave from now on.
+    pub(super) fn allow(&mut self, bytes: u64) {
+        self.allowance = bytes;
+    }
+
+    /// Whether a READ response waits for more to be allowed.
+    pub(super) fn is_held_up(&self) -> bool {
+        self.allowance == 0 && matches!(self.answers.front(), Some(Answer::Read { .. }))
     }
 
     /// Whether the only answer that waits says that requests were done, and carries nothing else.

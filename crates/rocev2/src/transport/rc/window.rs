@@ -30,6 +30,8 @@ pub(super) struct Window {
     /// Whether the requester was held up by the window since the last growth: an unused window says nothing
     /// about the path.
     limited: bool,
+    /// The fabric has asked for less, and what was under way then hasn't all been acknowledged.
+    congested: bool,
 }
 
 impl Window {
@@ -37,7 +39,14 @@ impl Window {
     pub(super) fn new(mtu: u32, limit: u64) -> Self {
         let floor = 2 * (u64::from(mtu) + PACKET_COST);
         let limit = limit.clamp(floor, MOST);
-        Self { size: INITIAL.clamp(floor, limit), threshold: limit, limit, floor, limited: false }
+        Self {
+            size: INITIAL.clamp(floor, limit),
+            threshold: limit,
+            limit,
+            floor,
+            limited: false,
+            congested: false,
+        }
     }
 
     pub(super) fn size(&self) -> u64 {
@@ -49,13 +58,27 @@ impl Window {
     }
 
     pub(super) fn acknowledged(&mut self, bytes: u64) {
-        if !self.limited {
+        if !self.limited || self.congested {
             return;
         }
         let growth =
             if self.size < self.threshold { bytes } else { (bytes * (self.floor / 2) / self.size).max(1) };
         self.size = (self.size + growth).min(self.limit);
         self.limited = false;
+    }
+
+    /// The fabric asks for less: half, for a round trip at least, and then back as fast as a window grows at first,
+    /// unless the fabric goes on asking. A loss is certain; a notification may be anybody's, and a few thousand a
+    /// second must not be enough to starve a connection (DCQCN recovers fast as well).
+    pub(super) fn congested(&mut self) {
+        self.threshold = self.size;
+        self.size = (self.size / 2).max(self.floor);
+        self.congested = true;
+    }
+
+    /// What was under way at the last cut is acknowledged.
+    pub(super) fn cut_took_effect(&mut self) {
+        self.congested = false;
     }
 
     pub(super) fn lost(&mut self) {

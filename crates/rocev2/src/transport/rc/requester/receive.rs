@@ -19,6 +19,7 @@ impl<B> Requester<B> {
         events: &mut VecDeque<Event>,
     ) -> Result<(), DropReason> {
         let sequence = self.awaited(psn)?;
+        self.check_message_number(Some(aeth))?;
         match aeth.syndrome {
             Syndrome::Ack { .. } => {
                 self.acknowledge(now, sequence + 1, events);
@@ -64,6 +65,8 @@ impl<B> Requester<B> {
         events: &mut VecDeque<Event>,
     ) -> Result<(), DropReason> {
         let headers = &packet.headers;
+        self.awaited(headers.bth.psn)?;
+        self.check_message_number(headers.aeth)?;
         let (sequence, last) = self.awaited_data(now, headers.bth.psn, events)?;
         let Some(pending) = self.queue.front() else { return Err(DropReason::GhostResponse) };
         let offset = pending.offset(sequence, self.mtu);
@@ -95,6 +98,8 @@ impl<B> Requester<B> {
         memory: &M,
         events: &mut VecDeque<Event>,
     ) -> Result<(), DropReason> {
+        self.awaited(psn)?;
+        self.check_message_number(Some(aeth))?;
         let (sequence, _) = self.awaited_data(now, psn, events)?;
         let Some(pending) = self.queue.front() else { return Err(DropReason::GhostResponse) };
         if !matches!(pending.request.operation, SendOperation::Atomic(..)) || !is_ack(aeth) {
@@ -112,7 +117,17 @@ impl<B> Requester<B> {
     /// Takes a congestion notification: the fabric asks for less.
     pub(in crate::transport::rc) fn handle_congestion(&mut self) {
         self.counters.congestion_notifications += 1;
-        self.shrink_window();
+        if self.takes_a_cut() {
+            self.window.congested();
+        }
+    }
+
+    /// Refuses an answer whose message sequence number can't be true.
+    fn check_message_number(&mut self, aeth: Option<Aeth>) -> Result<(), DropReason> {
+        match aeth {
+            Some(aeth) if !self.message_numbers.takes(aeth.msn) => Err(DropReason::MessageNumber),
+            _ => Ok(()),
+        }
     }
 
     /// The sequence number of an answer that may be awaited: sent, and not yet acknowledged.
@@ -161,6 +176,9 @@ impl<B> Requester<B> {
             if pending.end() > until || pending.waits_for_execution() {
                 break;
             }
+            if pending.packets > 0 && !pending.request.operation.is_read_or_atomic() {
+                self.message_numbers.acknowledged();
+            }
             if pending.request.signaled {
                 events.push_back(ended(&pending.request, Status::Success));
             }
@@ -169,6 +187,7 @@ impl<B> Requester<B> {
         }
         while self.asked.front().is_some_and(|asked| asked.last < until) {
             self.asked.pop_front();
+            self.message_numbers.acknowledged();
         }
         if self.next < until {
             // What was about to be sent again had arrived after all. `until` is at most `sent`, so the request it
@@ -178,6 +197,9 @@ impl<B> Requester<B> {
             self.in_flight = 0;
         } else {
             self.in_flight = self.in_flight.saturating_sub(cost);
+        }
+        if self.acknowledged >= self.recover {
+            self.window.cut_took_effect();
         }
         self.window.acknowledged(cost);
         self.round_trip.acknowledged(until, now);

@@ -265,6 +265,10 @@ impl<B> Requester<B> {
             if asks {
                 self.round_trip.sent(self.next, now);
             }
+            // A READ is as many messages as pieces were asked for.
+            if answered_with_data || plan.last {
+                self.message_numbers.sent();
+            }
         } else {
             self.counters.retransmitted += 1;
         }

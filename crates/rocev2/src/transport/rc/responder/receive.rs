@@ -231,7 +231,7 @@ impl<M: Memory> Responder<M> {
         let (first, last) = (self.expected, self.expected + packets - 1);
         self.remember(Remembered::Read { first, last, va: reth.va, rkey: reth.rkey, len: reth.len, grant });
         self.message_done();
-        self.answers.push_back(Answer::Read { begin: first, next: first, last, again: false });
+        self.answers.push_back(Answer::Read { begin: first, next: first, last, again: false, repeat: None });
         Ok(packets)
     }
 
@@ -295,21 +295,25 @@ impl<M: Memory> Responder<M> {
             return Err(DropReason::UnknownDuplicate);
         }
         let wanted = sequence + u64::from(self.mtu.packets(reth.len)) - 1;
-        let repeated = |again| Answer::Read { begin: sequence, next: sequence, last: wanted, again };
-        let waiting = self.answers.iter_mut().find_map(|answer| match *answer {
-            Answer::Read { last: sending, again, .. } if (first..=last).contains(&sending) => {
-                Some((answer, sending, again))
+        let under_way = self.answers.iter_mut().find_map(|answer| match answer {
+            Answer::Read { next, last: end, repeat, .. } if (first..=last).contains(end) => {
+                Some((*next, *end, repeat))
             }
             _ => None,
         });
-        match waiting {
-            // Where the answer is still being sent, it begins again instead of being sent twice at a time.
-            Some((answer, sending, again)) if (sequence..=wanted).contains(&sending) => {
-                *answer = repeated(again);
+        match under_way {
+            // What hasn't left yet needs no repetition. What has is repeated once the answer is through: were it begun
+            // anew each time, a peer or an attacker that goes on asking could have any part sent without end.
+            Some((next, end, repeat)) => {
+                if sequence < next && wanted >= end {
+                    let from = repeat.map_or(sequence, |(from, _)| from.min(sequence));
+                    *repeat = Some((from, wanted));
+                }
             }
-            // Another part is being sent. When that is through, the peer will ask once more for what it lacks.
-            Some(_) => {}
-            None => self.insert(repeated(true)),
+            None => {
+                let (begin, next) = (sequence, sequence);
+                self.insert(Answer::Read { begin, next, last: wanted, again: true, repeat: None });
+            }
         }
         Err(DropReason::Duplicate)
     }

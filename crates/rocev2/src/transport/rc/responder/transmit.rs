@@ -29,13 +29,24 @@ impl<M: Memory> Responder<M> {
             let answer = *self.answers.front()?;
             let sequence = answer.sequence();
             let (syndrome, original) = match answer {
-                Answer::Read { begin, next, last, again } => {
+                Answer::Read { begin, next, last, again, repeat } => {
+                    if self.allowance == 0 {
+                        return None;
+                    }
                     match self.write_read_response(begin, next, last, memory, out) {
                         Ok(len) => {
                             match self.answers.front_mut() {
                                 Some(Answer::Read { next, .. }) if *next < last => *next += 1,
-                                _ => drop(self.answers.pop_front()),
+                                Some(answer) => match repeat {
+                                    Some((from, last)) => {
+                                        let (begin, next, again) = (from, from, true);
+                                        *answer = Answer::Read { begin, next, last, again, repeat: None };
+                                    }
+                                    None => drop(self.answers.pop_front()),
+                                },
+                                None => {}
                             }
+                            self.allowance = self.allowance.saturating_sub(len as u64);
                             return Some(self.transmit(len, sequence, PacketKind::ReadResponse));
                         }
                         Err(NoResponse::Forgotten) => drop(self.answers.pop_front()),
