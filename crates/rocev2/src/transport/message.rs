@@ -36,6 +36,7 @@ pub(super) enum Arriving<M: Memory> {
 }
 
 /// The extension headers of a SEND's or WRITE's packet.
+#[inline]
 pub(super) fn extend(headers: &mut Headers, operation: SendOperation, len: u32, place: Place) {
     match operation {
         SendOperation::SendImmediate(value) => headers.immediate = place.last.then_some(value),
@@ -52,6 +53,7 @@ pub(super) fn extend(headers: &mut Headers, operation: SendOperation, len: u32, 
 }
 
 /// A packet's operation by its place in the message.
+#[inline]
 pub(super) fn operation(request: SendOperation, place: Place) -> Operation {
     use Operation as O;
     match (request, place.first, place.last) {

@@ -148,6 +148,7 @@ impl<M: Memory> QueuePair<M> {
     ///
     /// # Errors
     /// The state doesn't allow it, the queue is full, or the request is malformed; nothing was queued.
+    #[inline]
     pub fn post_send(&mut self, request: SendRequest<M::Buffers>) -> Result<(), PostError> {
         match self {
             Self::Rc(rc) => rc.post_send(request),
@@ -160,6 +161,7 @@ impl<M: Memory> QueuePair<M> {
     ///
     /// # Errors
     /// The state doesn't allow it or the queue is full; nothing was queued.
+    #[inline]
     pub fn post_recv(
         &mut self,
         request: RecvRequest<M::Buffers>,
@@ -177,6 +179,7 @@ impl<M: Memory> QueuePair<M> {
     /// # Errors
     /// Why it changed nothing, for the caller's counters. What the protocol has to say about it is sent by
     /// [`Self::poll_transmit`].
+    #[inline]
     pub fn handle_packet(
         &mut self,
         now: Time,
@@ -197,6 +200,7 @@ impl<M: Memory> QueuePair<M> {
     ///
     /// IBA 9.7.5.1 leaves it to the responder when to acknowledge, and how much with one packet, as long as
     /// its peer isn't kept waiting until a timeout.
+    #[inline]
     pub fn let_ack_wait(&mut self, wait: bool) {
         match self {
             Self::Rc(rc) => rc.let_ack_wait(wait),
@@ -224,6 +228,7 @@ impl<M: Memory> QueuePair<M> {
     }
 
     /// Whether all that the queue pair owes its peer is an ACK.
+    #[inline]
     #[must_use]
     pub fn owes_only_an_ack(&self) -> bool {
         match self {
@@ -235,6 +240,7 @@ impl<M: Memory> QueuePair<M> {
     /// Writes the next packet, BTH to pad, into `out` (which must hold a full packet: path MTU +
     /// [`crate::wire::Headers::MAX_LEN`] + 3 bytes) and says what it is, or `None` when nothing is to be sent
     /// now. Answers and requests take turns.
+    #[inline]
     pub fn poll_transmit(&mut self, now: Time, cx: &mut Context<'_, M>, out: &mut [u8]) -> Option<Transmit> {
         match self {
             Self::Rc(rc) => rc.poll_transmit(now, cx, out),
@@ -245,6 +251,7 @@ impl<M: Memory> QueuePair<M> {
 
     /// When [`Self::handle_timeout`] wants to be called, if ever. It changes with every other call.
     #[must_use]
+    #[inline]
     pub fn poll_timeout(&self) -> Option<Time> {
         match self {
             Self::Rc(rc) => rc.poll_timeout(),
@@ -253,6 +260,7 @@ impl<M: Memory> QueuePair<M> {
     }
 
     /// Does what is due at `now`. Calling it early does no harm.
+    #[inline]
     pub fn handle_timeout(&mut self, now: Time, receives: &mut ReceiveQueue<M::Buffers>) {
         match self {
             Self::Rc(rc) => rc.handle_timeout(now, receives),
@@ -261,6 +269,7 @@ impl<M: Memory> QueuePair<M> {
     }
 
     /// The next completion or event, in order.
+    #[inline]
     pub fn poll(&mut self) -> Option<Event> {
         match self {
             Self::Rc(rc) => rc.poll(),

@@ -5,9 +5,11 @@
 //! | `queue_pair` | the queue pair: states, and what goes to requester or responder |
 //! | `requester` | send requests → packets, answers → completions; retransmission |
 //! | `responder` | the peer's requests: checked, executed, answered |
+//! | `recovery` | what may be under way, what counts as lost, when to ask again |
 //! | `window`, `timing` | congestion window, round-trip time; timer codes |
 
 mod queue_pair;
+mod recovery;
 mod requester;
 mod responder;
 mod timing;

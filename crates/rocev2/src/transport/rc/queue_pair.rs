@@ -183,6 +183,7 @@ impl<M: Memory> QueuePair<M> {
     ///
     /// # Errors
     /// The state doesn't allow it, the queue is full, or the request is malformed; nothing was queued.
+    #[inline]
     pub fn post_send(&mut self, request: SendRequest<M::Buffers>) -> Result<(), PostError> {
         if request.destination.is_some() {
             return Err(PostError::Destination);
@@ -352,12 +353,22 @@ impl<M: Memory> QueuePair<M> {
     }
 
     /// The next completion or event, in order.
+    #[inline]
     pub fn poll(&mut self) -> Option<Event> {
         self.events.pop_front()
     }
 
     /// Notices that requester or responder failed, or that the send queue has drained.
+    #[inline]
     fn after_change(&mut self, receives: &mut ReceiveQueue<M::Buffers>) {
+        // It follows each packet, and mostly nothing of the kind has happened.
+        if self.requester.failed() || self.responder.failed() || self.state == State::SendQueueDrain {
+            self.after_failure_or_drain(receives);
+        }
+    }
+
+    #[cold]
+    fn after_failure_or_drain(&mut self, receives: &mut ReceiveQueue<M::Buffers>) {
         if self.state != State::Error && (self.requester.failed() || self.responder.failed()) {
             if !self.responder.failed() {
                 self.responder.stop_reading();

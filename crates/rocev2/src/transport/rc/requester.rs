@@ -15,21 +15,14 @@ mod receive;
 mod transmit;
 
 use self::message_numbers::MessageNumbers;
-use super::timing::{Timer, Timers, ack_timeout};
-use super::window::{PACKET_COST, RoundTrip, Window};
+use super::recovery::Recovery;
+use super::timing::{Timer, Timers};
+use super::window::{PACKET_COST, Window};
 use crate::work::{
     Attributes, Completion, Event, MAX_MESSAGE, PostError, SendAttributes, SendOperation, SendRequest, Status,
 };
 use crate::{Mtu, Psn, Qpn, Time};
-use core::time::Duration;
 use std::collections::VecDeque;
-
-/// The longest time between two attempts to hear from a silent peer, where no ACK timeout bounds it.
-const MAX_PROBE_INTERVAL: Duration = Duration::from_secs(1);
-
-/// How often a silent peer is asked at least before it counts as gone, as far as round trips permit. In a
-/// crowd before a full queue most packets are lost; who asks seldom would be given up for dead.
-const LEAST_ATTEMPTS: u32 = 64;
 
 /// A send request with its range of sequence numbers.
 struct Pending<B> {
@@ -90,9 +83,6 @@ pub(super) struct Requester<B> {
     mtu: Mtu,
     peer: Qpn,
     base: Psn,
-    ack_timeout: Option<Duration>,
-    retry_count: u8,
-    rnr_retry: u8,
     max_rd_atomic: usize,
 
     capacity: usize,
@@ -103,42 +93,15 @@ pub(super) struct Requester<B> {
     end: u64,
     /// Where in `queue` the request with number `next` is; `queue.len()` if `next` is `end`.
     cursor: usize,
+    /// Requests in `queue` that are executed on this side alone.
+    local: usize,
     asked: VecDeque<Asked>,
 
     message_numbers: MessageNumbers,
-    window: Window,
-    round_trip: RoundTrip,
-    /// What the packets from `acknowledged` to `next` cost the window.
-    in_flight: u64,
-    /// A loss was noticed; those before this number belong to the same one and shrink the window no further.
-    recover: u64,
-    /// What was awaited when the peer last told of a loss: its later signs of the same loss say nothing new.
-    told_of: Option<u64>,
-    /// Nothing was heard: one packet at a time until it is clear what was lost.
-    probing: bool,
-    /// One past the last packet that asked for an answer. As long as the peer has acknowledged that far, its
-    /// silence means nothing.
-    asked_to: u64,
-    /// What the packets since the last one that asked for an ACK cost the window.
-    unasked: u64,
-    /// Requests that ended since then.
-    unasked_requests: usize,
-    /// A packet is to be repeated that asks for an ACK.
-    asking: bool,
-    /// How far the answer to such a packet reaches if nothing was lost.
-    reach: Option<u64>,
-
-    timers: Timers,
-    /// When the peer last showed a sign of life, or was last known to owe no answer.
-    heard: Time,
-    /// How often the retransmission timer rang since then.
-    unanswered: u32,
-    rnr_left: u8,
+    recovery: Recovery<Window>,
     draining: bool,
     /// Set once the connection can't go on; the queue pair goes to the error state.
     failed: bool,
-    /// How often something seemed to be lost.
-    losses: u64,
     pub(super) counters: RequesterCounters,
 }
 
@@ -148,9 +111,6 @@ impl<B> Requester<B> {
             mtu,
             peer,
             base: Psn::default(),
-            ack_timeout: None,
-            retry_count: 0,
-            rnr_retry: 0,
             max_rd_atomic: 0,
             capacity,
             queue: VecDeque::new(),
@@ -159,49 +119,32 @@ impl<B> Requester<B> {
             sent: 0,
             end: 0,
             cursor: 0,
+            local: 0,
             asked: VecDeque::new(),
             message_numbers: MessageNumbers::default(),
-            window: Window::new(mtu.bytes(), window_limit),
-            round_trip: RoundTrip::default(),
-            in_flight: 0,
-            recover: 0,
-            told_of: None,
-            probing: false,
-            asked_to: 0,
-            unasked: 0,
-            unasked_requests: 0,
-            asking: false,
-            reach: None,
-            timers: Timers::default(),
-            heard: Time::ZERO,
-            unanswered: 0,
-            rnr_left: 0,
+            recovery: Recovery::new(Window::new(mtu.bytes(), window_limit)),
             draining: false,
             failed: false,
-            losses: 0,
             counters: RequesterCounters::default(),
         }
     }
 
     pub(super) fn start(&mut self, attributes: &SendAttributes) {
         self.base = attributes.sq_psn;
-        self.ack_timeout = ack_timeout(attributes.timeout);
-        self.retry_count = attributes.retry_count;
-        self.rnr_retry = attributes.rnr_retry;
-        self.rnr_left = attributes.rnr_retry;
+        self.recovery.set_patience(attributes);
+        self.recovery.rnr_left = attributes.rnr_retry;
         self.max_rd_atomic = usize::from(attributes.max_rd_atomic);
     }
 
     /// Takes over what may be changed later.
     pub(super) fn update(&mut self, attributes: &Attributes) {
         let Some(send) = attributes.send() else { return };
-        self.ack_timeout = ack_timeout(send.timeout);
-        self.retry_count = send.retry_count;
-        self.rnr_retry = send.rnr_retry;
-        self.rnr_left = self.rnr_left.min(send.rnr_retry);
+        self.recovery.set_patience(&send);
+        self.recovery.rnr_left = self.recovery.rnr_left.min(send.rnr_retry);
         self.max_rd_atomic = usize::from(send.max_rd_atomic);
     }
 
+    #[inline]
     pub(super) fn post(&mut self, request: SendRequest<B>) -> Result<(), PostError> {
         if self.queue.len() >= self.capacity {
             return Err(PostError::QueueFull(self.capacity));
@@ -219,6 +162,7 @@ impl<B> Requester<B> {
         };
         let fault = (request.operation.is_read_or_atomic() && self.max_rd_atomic == 0)
             .then_some(Status::LocalQueuePairOperation);
+        self.local += usize::from(packets == 0);
         self.queue.push_back(Pending { request, first: self.end, packets, executed: false, fault });
         self.end += u64::from(packets);
         Ok(())
@@ -242,7 +186,7 @@ impl<B> Requester<B> {
     }
 
     pub(super) fn next_timeout(&self) -> Option<Time> {
-        self.timers.next()
+        self.recovery.timers.next()
     }
 
     /// The PSN of the oldest packet that isn't acknowledged.
@@ -251,7 +195,7 @@ impl<B> Requester<B> {
     }
 
     pub(super) fn losses(&self) -> u64 {
-        self.losses
+        self.recovery.losses
     }
 
     /// Requests that have not completed.
@@ -264,93 +208,65 @@ impl<B> Requester<B> {
         for pending in self.queue.drain(..) {
             events.push_back(ended(&pending.request, Status::Flushed));
         }
-        self.timers = Timers::default();
+        self.local = 0;
+        self.recovery.timers = Timers::default();
         self.asked.clear();
         self.next = self.end;
         self.sent = self.end;
         self.acknowledged = self.end;
         self.cursor = 0;
-        self.in_flight = 0;
+        self.recovery.in_flight = 0;
     }
 
     pub(super) fn handle_timeout(&mut self, now: Time, events: &mut VecDeque<Event>) {
-        if self.timers.take_expired(Timer::RnrWait, now) {
-            self.hear(now);
+        if self.recovery.timers.take_expired(Timer::RnrWait, now) {
+            self.recovery.hear(now);
         }
-        if self.timers.take_expired(Timer::Retransmit, now) && self.acknowledged < self.sent {
-            if !self.awaits_answer() {
+        if self.recovery.timers.take_expired(Timer::Retransmit, now) && self.acknowledged < self.sent {
+            if !self.recovery.awaits_answer(self.acknowledged) {
                 // Nobody was asked: there's nothing to make of the silence, but to ask.
-                self.asking = true;
-                self.arm_retransmit(now);
+                self.recovery.ack_wanted = true;
+                self.recovery.arm_retransmit(now);
                 return;
             }
             self.counters.timeouts += 1;
-            self.losses += 1;
-            self.unanswered += 1;
+            self.recovery.losses += 1;
+            self.recovery.timeouts += 1;
             // Time alone proves nothing: this side may have slept, with the answers waiting in its socket.
-            let tried = self.unanswered > u32::from(self.retry_count);
-            if tried && self.patience().is_some_and(|patience| now.since(self.heard) >= patience) {
+            let tried = self.recovery.timeouts > u32::from(self.recovery.retry_count);
+            if tried
+                && self
+                    .recovery
+                    .give_up_after()
+                    .is_some_and(|patience| now.since(self.recovery.last_response) >= patience)
+            {
                 self.fail(Status::RetryExceeded, events);
                 return;
             }
             self.message_numbers.timed_out();
-            self.round_trip.timed_out(now);
-            self.probing = true;
+            self.recovery.round_trip.timed_out(now);
+            self.recovery.go_back_probe = true;
             self.go_back();
-            self.arm_retransmit(now);
+            self.recovery.arm_retransmit(now);
         }
-    }
-
-    /// Rings when the peer stayed silent for what its round trips suggest, and no later than the local ACK
-    /// timeout. The delay that an RNR NAK asks for comes first: what is sent after it sets this timer.
-    ///
-    /// The specification counts retries in ACK timeouts, tens of milliseconds each. Asking earlier costs a
-    /// duplicate packet at worst, so the requester does, and keeps to the specified patience: `retry_count` +
-    /// 1 ACK timeouts without a sign of life end the connection.
-    fn arm_retransmit(&mut self, now: Time) {
-        if self.timers.is_set(Timer::RnrWait) {
-            return;
-        }
-        let patience = self.patience();
-        let limit = self.ack_timeout.unwrap_or(MAX_PROBE_INTERVAL);
-        let slowest = patience.map_or(limit, |patience| patience / LEAST_ATTEMPTS);
-        let at = now + self.round_trip.wait(self.unanswered, slowest).min(limit);
-        let end = patience.map(|patience| self.heard + patience).filter(|&end| end > now);
-        self.timers.set(Timer::Retransmit, end.map_or(at, |end| end.min(at)));
-    }
-
-    /// How long a peer may be silent until it counts as gone; for ever without an ACK timeout.
-    fn patience(&self) -> Option<Duration> {
-        self.ack_timeout.map(|timeout| timeout * (u32::from(self.retry_count) + 1))
-    }
-
-    /// Whether the peer owes an answer to something that asked for one.
-    fn awaits_answer(&self) -> bool {
-        self.acknowledged < self.asked_to
-    }
-
-    /// Notes a sign of life.
-    fn hear(&mut self, now: Time) {
-        self.heard = now;
-        self.unanswered = 0;
     }
 
     /// The peer told of a loss: sends again from the first packet that isn't acknowledged. Once: if the
     /// repetition is lost as well, silence will tell. (rxe's `started_retry` does the same.) Returns whether
     /// this sign was the first.
     fn go_back_once(&mut self, now: Time) -> bool {
-        if self.told_of == Some(self.acknowledged) {
+        if self.recovery.nak_handled_at == Some(self.acknowledged) {
             return false;
         }
-        self.told_of = Some(self.acknowledged);
-        self.note_loss();
-        self.hear(now);
+        self.recovery.nak_handled_at = Some(self.acknowledged);
+        self.recovery.note_loss(self.acknowledged, self.sent);
+        self.recovery.hear(now);
         // What had asked was dropped with the rest.
-        self.asked_to = self.acknowledged;
+        self.recovery.ack_requested_until = self.acknowledged;
         // It is there, and dropped what came behind.
-        self.probing = false;
+        self.recovery.go_back_probe = false;
         self.go_back();
-        self.arm_retransmit(now);
+        self.recovery.arm_retransmit(now);
         true
     }
 
@@ -358,32 +274,7 @@ impl<B> Requester<B> {
     fn go_back(&mut self) {
         self.next = self.acknowledged;
         self.cursor = 0;
-        self.in_flight = 0;
-        (self.unasked, self.unasked_requests) = (0, 0);
-        self.reach = None;
-        self.round_trip.retransmitted();
-    }
-
-    /// Notes that something seems to be lost, and shrinks the window.
-    fn note_loss(&mut self) {
-        self.losses += 1;
-        self.shrink_window();
-    }
-
-    /// Shrinks the window, once for each flight.
-    fn shrink_window(&mut self) {
-        if self.takes_a_cut() {
-            self.window.lost();
-        }
-    }
-
-    /// Whether the window may be made smaller: once for each flight, and never for want of one.
-    fn takes_a_cut(&mut self) -> bool {
-        let takes = self.acknowledged >= self.recover && self.acknowledged < self.sent;
-        if takes {
-            self.recover = self.sent;
-        }
-        takes
+        self.recovery.go_back();
     }
 
     /// Ends the first request, and with it the connection.

@@ -5,6 +5,7 @@
 //! So the window grows like TCP's (RFC 5681): by what is acknowledged until the first loss, then by one
 //! packet a round trip; a loss halves it.
 
+use super::recovery::Congestion;
 use crate::Time;
 use core::time::Duration;
 
@@ -48,16 +49,18 @@ impl Window {
             congested: false,
         }
     }
+}
 
-    pub(super) fn size(&self) -> u64 {
+impl Congestion for Window {
+    fn window(&self) -> u64 {
         self.size
     }
 
-    pub(super) fn held_up(&mut self) {
+    fn limited(&mut self) {
         self.limited = true;
     }
 
-    pub(super) fn acknowledged(&mut self, bytes: u64) {
+    fn acknowledged(&mut self, bytes: u64) {
         if !self.limited || self.congested {
             return;
         }
@@ -70,18 +73,18 @@ impl Window {
     /// The fabric asks for less: half, for a round trip at least, and then back as fast as a window grows at first,
     /// unless the fabric goes on asking. A loss is certain; a notification may be anybody's, and a few thousand a
     /// second must not be enough to starve a connection (DCQCN recovers fast as well).
-    pub(super) fn congested(&mut self) {
+    fn congested(&mut self) {
         self.threshold = self.size;
         self.size = (self.size / 2).max(self.floor);
         self.congested = true;
     }
 
     /// What was under way at the last cut is acknowledged.
-    pub(super) fn cut_took_effect(&mut self) {
+    fn cut_took_effect(&mut self) {
         self.congested = false;
     }
 
-    pub(super) fn lost(&mut self) {
+    fn lost(&mut self) {
         self.size = (self.size / 2).max(self.floor);
         self.threshold = self.size;
     }
@@ -186,32 +189,32 @@ mod tests {
     #[test]
     fn a_window_grows_only_while_it_holds_the_sender_up_and_a_loss_halves_it() {
         let mut window = Window::new(4096, 1 << 20);
-        let start = window.size();
+        let start = window.window();
         window.acknowledged(4096);
-        assert_eq!(window.size(), start);
-        window.held_up();
+        assert_eq!(window.window(), start);
+        window.limited();
         window.acknowledged(4096);
-        assert_eq!(window.size(), start + 4096);
+        assert_eq!(window.window(), start + 4096);
         window.lost();
-        assert_eq!(window.size(), (start + 4096) / 2);
-        let halved = window.size();
-        window.held_up();
+        assert_eq!(window.window(), (start + 4096) / 2);
+        let halved = window.window();
+        window.limited();
         window.acknowledged(4096);
-        assert!(window.size() < halved + 4096, "after a loss it grows slowly");
+        assert!(window.window() < halved + 4096, "after a loss it grows slowly");
     }
 
     #[test]
     fn a_window_stays_between_two_packets_and_its_limit() {
         let mut window = Window::new(1024, 100_000);
         for _ in 0..100 {
-            window.held_up();
+            window.limited();
             window.acknowledged(50_000);
         }
-        assert_eq!(window.size(), 100_000);
+        assert_eq!(window.window(), 100_000);
         for _ in 0..100 {
             window.lost();
         }
-        assert_eq!(window.size(), 2 * (1024 + PACKET_COST));
+        assert_eq!(window.window(), 2 * (1024 + PACKET_COST));
     }
 
     fn at(ms: u64) -> Time {
@@ -282,10 +285,10 @@ mod tests {
     fn no_limit_lets_a_window_hold_more_packets_than_the_half_circle_of_psns() {
         let mut window = Window::new(256, u64::MAX);
         for _ in 0..100 {
-            window.held_up();
-            window.acknowledged(window.size());
+            window.limited();
+            window.acknowledged(window.window());
         }
-        assert_eq!(window.size(), MOST);
-        assert!(window.size() / PACKET_COST < 1 << 23);
+        assert_eq!(window.window(), MOST);
+        assert!(window.window() / PACKET_COST < 1 << 23);
     }
 }

@@ -35,7 +35,7 @@ impl<B> Requester<B> {
                 self.acknowledge(now, sequence, events);
                 // Behind an RNR NAK, rxe also tells that what it dropped is missing: it was, and it will be
                 // sent again in time.
-                let fresh = !self.timers.is_set(Timer::RnrWait) && self.go_back_once(now);
+                let fresh = !self.recovery.timers.is_set(Timer::RnrWait) && self.go_back_once(now);
                 if fresh { Ok(()) } else { Err(DropReason::StaleResponse) }
             }
             Syndrome::Nak(code) => {
@@ -117,9 +117,7 @@ impl<B> Requester<B> {
     /// Takes a congestion notification: the fabric asks for less.
     pub(in crate::transport::rc) fn handle_congestion(&mut self) {
         self.counters.congestion_notifications += 1;
-        if self.takes_a_cut() {
-            self.window.congested();
-        }
+        self.recovery.note_congestion(self.acknowledged, self.sent);
     }
 
     /// Refuses an answer whose message sequence number can't be true.
@@ -176,7 +174,9 @@ impl<B> Requester<B> {
             if pending.end() > until || pending.waits_for_execution() {
                 break;
             }
-            if pending.packets > 0 && !pending.request.operation.is_read_or_atomic() {
+            if pending.packets == 0 {
+                self.local -= 1;
+            } else if !pending.request.operation.is_read_or_atomic() {
                 self.message_numbers.acknowledged();
             }
             if pending.request.signaled {
@@ -194,35 +194,29 @@ impl<B> Requester<B> {
             // belongs to is the front one, or the next is a new one.
             self.next = until;
             self.cursor = 0;
-            self.in_flight = 0;
+            self.recovery.in_flight = 0;
         } else {
-            self.in_flight = self.in_flight.saturating_sub(cost);
+            self.recovery.in_flight = self.recovery.in_flight.saturating_sub(cost);
         }
-        if self.acknowledged >= self.recover {
-            self.window.cut_took_effect();
-        }
-        self.window.acknowledged(cost);
-        self.round_trip.acknowledged(until, now);
-        self.hear(now);
-        self.rnr_left = self.rnr_retry;
-        // Whoever goes on is ready.
-        self.timers.stop(Timer::RnrWait);
-        if self.reach.take().is_some_and(|reach| until < reach) {
+        self.recovery.note_acknowledged(until, cost, now);
+        // Progress implies that the receiver is ready.
+        self.recovery.timers.stop(Timer::RnrWait);
+        if self.recovery.ack_probe_end.take().is_some_and(|reach| until < reach) {
             // The answer tells of everything that the peer has.
-            self.note_loss();
+            self.recovery.note_loss(self.acknowledged, self.sent);
             self.go_back();
         }
         // If the probe alone is acknowledged, it had been lost, and everything behind it is of no use. If
         // more is, only the answer had been lost, or was late. Then the rest is perhaps on its way, so the
         // next packet is another probe, not the flight.
-        if self.probing && until == from + 1 && until < self.sent {
-            self.note_loss();
+        if self.recovery.go_back_probe && until == from + 1 && until < self.sent {
+            self.recovery.note_loss(self.acknowledged, self.sent);
         }
-        self.probing &= until > from + 1 && until < self.sent;
+        self.recovery.go_back_probe &= until > from + 1 && until < self.sent;
         if self.acknowledged == self.sent {
-            self.timers.stop(Timer::Retransmit);
+            self.recovery.timers.stop(Timer::Retransmit);
         } else {
-            self.arm_retransmit(now);
+            self.recovery.arm_retransmit(now);
         }
     }
 
@@ -243,25 +237,25 @@ impl<B> Requester<B> {
         if self.acknowledged != sequence {
             return self.response_lost(now);
         }
-        if self.timers.is_set(Timer::RnrWait) {
+        if self.recovery.timers.is_set(Timer::RnrWait) {
             return Err(DropReason::StaleResponse);
         }
         self.counters.rnr_naks += 1;
         // 7 means for ever.
-        if self.rnr_retry != 7 {
-            if self.rnr_left == 0 {
+        if self.recovery.rnr_retry != 7 {
+            if self.recovery.rnr_left == 0 {
                 self.fail(Status::RnrRetryExceeded, events);
                 return Ok(());
             }
-            self.rnr_left -= 1;
+            self.recovery.rnr_left -= 1;
         }
-        self.hear(now);
-        self.probing = false;
+        self.recovery.hear(now);
+        self.recovery.go_back_probe = false;
         self.go_back();
         // What had asked was dropped with the rest.
-        self.asked_to = self.acknowledged;
-        self.timers.stop(Timer::Retransmit);
-        self.timers.set(Timer::RnrWait, now + rnr_delay(timer));
+        self.recovery.ack_requested_until = self.acknowledged;
+        self.recovery.timers.stop(Timer::Retransmit);
+        self.recovery.timers.set(Timer::RnrWait, now + rnr_delay(timer));
         Ok(())
     }
 }

@@ -3,6 +3,7 @@
 use super::{Asked, Pending, Requester, ended};
 use crate::Time;
 use crate::transport::message::{Place, extend, operation};
+use crate::transport::rc::recovery::Congestion;
 use crate::transport::rc::timing::Timer;
 use crate::transport::rc::window::PACKET_COST;
 use crate::transport::{Destination, PacketKind, Transmit};
@@ -48,15 +49,15 @@ impl<B> Requester<B> {
         out: &mut [u8],
         events: &mut VecDeque<Event>,
     ) -> Option<Transmit> {
-        if self.failed || self.timers.is_set(Timer::RnrWait) {
+        if self.failed || self.recovery.timers.is_set(Timer::RnrWait) {
             return None;
         }
-        if core::mem::take(&mut self.asking)
+        if core::mem::take(&mut self.recovery.ack_wanted)
             && let Some(transmit) = self.ask(now, memory, out)
         {
             return Some(transmit);
         }
-        if !self.execute_local(memory, events) {
+        if self.local > 0 && !self.execute_local(memory, events) {
             return self.ask(now, memory, out);
         }
         let Some(pending) = self.queue.get(self.cursor) else {
@@ -113,6 +114,7 @@ impl<B> Requester<B> {
                 self.cursor += 1;
                 continue;
             }
+            self.local -= 1;
             if let Some(pending) = self.queue.pop_front()
                 && pending.request.signaled
             {
@@ -130,17 +132,18 @@ impl<B> Requester<B> {
         if begins && (self.draining || (pending.request.fence && !self.asked.is_empty())) {
             return None;
         }
-        if self.probing && self.in_flight > 0 {
+        if self.recovery.go_back_probe && self.recovery.in_flight > 0 {
             return None;
         }
         let full = u64::from(self.mtu.bytes()) + PACKET_COST;
         let numbers = match pending.request.operation {
             SendOperation::Read(_) if fresh => {
                 let pieces = SHARE.min(self.max_rd_atomic as u64).max(1);
-                let (piece, left) = (self.window.size() / pieces / full, pending.end() - self.next);
+                let (piece, left) =
+                    (self.recovery.congestion.window() / pieces / full, pending.end() - self.next);
                 if piece < left {
                     // A larger window would ask for more.
-                    self.window.held_up();
+                    self.recovery.congestion.limited();
                 }
                 piece.clamp(1, left)
             }
@@ -154,15 +157,17 @@ impl<B> Requester<B> {
             return None;
         }
         let cost = self.cost(pending, self.next, self.next + numbers);
-        if self.in_flight > 0 && self.in_flight + cost > self.window.size() {
-            self.window.held_up();
+        if self.recovery.in_flight > 0 && self.recovery.in_flight + cost > self.recovery.congestion.window() {
+            self.recovery.congestion.limited();
             return None;
         }
         let last = self.next + numbers == pending.end();
-        let waits = self.probing || self.in_flight + cost + full > self.window.size();
+        let waits = self.recovery.go_back_probe
+            || self.recovery.in_flight + cost + full > self.recovery.congestion.window();
         let asks = (last && self.wants_to_know(pending, now))
             || waits
-            || self.unasked + cost >= (self.window.size() / SHARE).min(ACK_EVERY * full);
+            || self.recovery.unrequested_bytes + cost
+                >= (self.recovery.congestion.window() / SHARE).min(ACK_EVERY * full);
         Some(Plan { request: self.cursor, at: self.next, numbers, cost, fresh, last, asks })
     }
 
@@ -172,7 +177,7 @@ impl<B> Requester<B> {
     /// path.
     fn ask<M: Memory<Buffers = B>>(&mut self, now: Time, memory: &M, out: &mut [u8]) -> Option<Transmit> {
         let in_flight = self.acknowledged < self.next;
-        if !in_flight || self.awaits_answer() {
+        if !in_flight || self.recovery.awaits_answer(self.acknowledged) {
             return None;
         }
         let last = self.queue.front()?.end() == self.acknowledged + 1;
@@ -184,13 +189,13 @@ impl<B> Requester<B> {
             return None;
         };
         self.counters.retransmitted += 1;
-        self.asked_to = at + 1;
-        self.reach = Some(self.sent);
-        (self.unasked, self.unasked_requests) = (0, 0);
+        self.recovery.ack_requested_until = at + 1;
+        self.recovery.ack_probe_end = Some(self.sent);
+        (self.recovery.unrequested_bytes, self.recovery.unrequested_messages) = (0, 0);
         // The packet's first copy asked for nothing: an answer is one to this.
-        self.round_trip.sent(at, now);
-        self.hear(now);
-        self.arm_retransmit(now);
+        self.recovery.round_trip.sent(at, now);
+        self.recovery.hear(now);
+        self.recovery.arm_retransmit(now);
         Some(transmit)
     }
 
@@ -200,8 +205,8 @@ impl<B> Requester<B> {
     fn wants_to_know(&self, pending: &Pending<B>, now: Time) -> bool {
         pending.request.signaled
             || pending.request.operation.is_read_or_atomic()
-            || (self.unasked_requests + 1) * 2 >= self.capacity
-            || (self.acknowledged < self.sent && now.since(self.heard) >= ASK_AFTER)
+            || (self.recovery.unrequested_messages + 1) * 2 >= self.capacity
+            || (self.acknowledged < self.sent && now.since(self.recovery.last_response) >= ASK_AFTER)
     }
 
     /// Writes the packet; `None` if the request's buffers don't serve.
@@ -253,17 +258,17 @@ impl<B> Requester<B> {
         let Some(pending) = self.queue.get(self.cursor) else { return };
         let answered_with_data = pending.request.operation.is_read_or_atomic();
         let asks = plan.asks || answered_with_data;
-        let first_to_ask = asks && !self.awaits_answer();
+        let first_to_ask = asks && !self.recovery.awaits_answer(self.acknowledged);
         if first_to_ask || self.acknowledged == self.sent {
             // Nothing was awaited until now: silence counts from here.
-            self.hear(now);
+            self.recovery.hear(now);
         }
         if plan.fresh {
             if answered_with_data {
                 self.asked.push_back(Asked { first: self.next, last: self.next + plan.numbers - 1 });
             }
             if asks {
-                self.round_trip.sent(self.next, now);
+                self.recovery.round_trip.sent(self.next, now);
             }
             // A READ is as many messages as pieces were asked for.
             if answered_with_data || plan.last {
@@ -273,22 +278,22 @@ impl<B> Requester<B> {
             self.counters.retransmitted += 1;
         }
         if asks {
-            (self.unasked, self.unasked_requests) = (0, 0);
+            (self.recovery.unrequested_bytes, self.recovery.unrequested_messages) = (0, 0);
         } else {
-            self.unasked += plan.cost;
-            self.unasked_requests += usize::from(plan.last);
+            self.recovery.unrequested_bytes += plan.cost;
+            self.recovery.unrequested_messages += usize::from(plan.last);
         }
         self.next += plan.numbers;
         if asks {
-            self.asked_to = self.asked_to.max(self.next);
+            self.recovery.ack_requested_until = self.recovery.ack_requested_until.max(self.next);
         }
         self.sent = self.sent.max(self.next);
-        self.in_flight += plan.cost;
+        self.recovery.in_flight += plan.cost;
         if plan.last {
             self.cursor += 1;
         }
-        if first_to_ask || !self.timers.is_set(Timer::Retransmit) {
-            self.arm_retransmit(now);
+        if first_to_ask || !self.recovery.timers.is_set(Timer::Retransmit) {
+            self.recovery.arm_retransmit(now);
         }
     }
 }
