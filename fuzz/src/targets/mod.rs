@@ -8,6 +8,7 @@ mod datagram;
 mod esp;
 mod fragments;
 mod keys;
+mod memory;
 mod notes;
 mod packet;
 mod queue_pair;
@@ -36,6 +37,12 @@ pub(crate) const ALL: &[Target] = &[
         about: "packets for a queue pair, in any order and state",
         memory: 64 << 10,
         try_out: queue_pair::run,
+    },
+    Target {
+        name: "memory",
+        about: "keys and addresses of registered memory, from the peers of two queue pairs",
+        memory: 64 << 10,
+        try_out: memory::run,
     },
     Target {
         name: "record",
