@@ -1,14 +1,16 @@
 //! What the example programs share: how two ends meet over TCP, tell each other their addresses and connect
 //! their queue pairs, as libibverbs's ibv_rc_pingpong does it.
 
-mod end;
+pub(crate) mod end;
 pub(crate) mod exchange;
 mod meeting;
 
 pub(crate) use end::End;
 pub(crate) use meeting::Meeting;
 
-use rdma_verbs::{Device, DeviceSelector, Mtu, QueuePair, QueuePairCounters, ReadyToSend, Snapshot};
+use rdma_verbs::{
+    Device, DeviceSelector, Mtu, QueuePair, QueuePairCounters, ReadyToSend, Snapshot, Transport,
+};
 use std::time::Duration;
 
 pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -35,7 +37,7 @@ pub(crate) fn with_port(device: DeviceSelector, ib_port: u8) -> DeviceSelector {
 }
 
 /// Says on standard error what went wrong on the way, if only for a while, and what the sockets did.
-pub(crate) fn report(device: &Device, qp: &QueuePair<ReadyToSend>) {
+pub(crate) fn report<T: Transport>(device: &Device, qp: &QueuePair<ReadyToSend, T>) {
     // libibverbs' devices don't count for each queue pair.
     if let Ok(Snapshot { counters: Some(QueuePairCounters { requester, responder }), .. }) = qp.query() {
         eprintln!(
