@@ -12,7 +12,7 @@
 //!   frees everything                    frees everything
 //! ```
 //!
-//! Where the data path is sealed, each side counts the fragments, of messages and notes, that it has sealed
+//! Where the data path is sealed, each side counts the fragments, of messages and manifests, that it has sealed
 //! and opened, and the closing records say how many: the answering side sends ByeAck, and the closing side
 //! Fin, only when all that the other has sealed has been opened. Otherwise the session has failed: an
 //! attacker can drop the last fragments and forge their acknowledgements.

@@ -306,7 +306,7 @@ impl DataPath {
     /// writes were posted before, to the same queue pair: where nobody interferes, they are carried out
     /// before the peer hears of them.
     pub(crate) async fn announce(&mut self, operation: &'static str) -> Result<(), SessionError> {
-        while self.protection.has_news() {
+        while self.protection.has_pending() {
             let buffer = self.buffer(operation).await?;
             // From here to posting there is no `await`: what is taken for told is sent.
             match self.protection.announcement(buffer, self.outbox.fragment()) {

@@ -46,7 +46,7 @@ impl Protection for Clear {
         None
     }
 
-    fn has_news(&self) -> bool {
+    fn has_pending(&self) -> bool {
         false
     }
 

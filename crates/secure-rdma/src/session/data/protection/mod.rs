@@ -61,7 +61,7 @@ pub(super) trait Protection: Send + Sync {
     fn counts(&self) -> Option<Fragments>;
 
     /// Whether this side has written what the peer has to be told of.
-    fn has_news(&self) -> bool;
+    fn has_pending(&self) -> bool;
 
     /// What tells the peer of it, from `buffer`, in at most `text` bytes of text. It has to be posted next, as a
     /// [`fragment`](Self::fragment).

@@ -8,7 +8,8 @@ use super::{Arrived, Edges, Partial, Protection, Received, Units};
 use crate::SessionError;
 use crate::control::Fragments;
 use crate::seal::{
-    Attempts, Layout, MessageOpener, NOTE_ENTRY, NoteError, OVERHEAD, Piece, SealError, SessionKeys, Slots,
+    Attempts, Layout, MANIFEST_ENTRY, ManifestError, MessageOpener, OVERHEAD, Piece, SealError, SessionKeys,
+    Slots,
 };
 use rdma_verbs::{MemoryRegion, SendRequest, Slice};
 use zeroize::Zeroizing;
@@ -63,9 +64,9 @@ impl Protection for MessagesAndSlots {
         OVERHEAD
     }
 
-    /// An entry of a note.
+    /// An entry of a manifest.
     fn shortest_text(&self) -> usize {
-        NOTE_ENTRY
+        MANIFEST_ENTRY
     }
 
     fn fragment(&mut self, mut buffer: Slice, text: &[u8], last: bool) -> Result<SendRequest, SessionError> {
@@ -87,11 +88,11 @@ impl Protection for MessagesAndSlots {
             // It is the opener's to say what that means.
             return Ok(Arrived::Fragment { last: opener.open_in_place(record)?.last });
         };
-        if MessageOpener::says_note(header) {
-            let note = opener.open_in_place(record)?.bytes;
+        if MessageOpener::claims_manifest(header) {
+            let manifest = opener.open_in_place(record)?.bytes;
             match &mut self.keys.slots {
-                Some(slots) => slots.learn(note)?,
-                None => return Err(SealError::Note(NoteError::NoRegion).into()),
+                Some(slots) => slots.apply(manifest)?,
+                None => return Err(SealError::Manifest(ManifestError::NoRegion).into()),
             }
             return Ok(Arrived::Announcement);
         }
@@ -104,16 +105,16 @@ impl Protection for MessagesAndSlots {
         Some(Fragments { sealed: self.keys.sealer.count(), opened: self.keys.opener.count() })
     }
 
-    fn has_news(&self) -> bool {
-        self.keys.slots.as_ref().is_some_and(Slots::has_news)
+    fn has_pending(&self) -> bool {
+        self.keys.slots.as_ref().is_some_and(Slots::has_pending)
     }
 
     fn announcement(&mut self, mut buffer: Slice, text: usize) -> Result<SendRequest, SessionError> {
-        let slots = self.keys.slots.as_mut().ok_or(SealError::Note(NoteError::NoRegion))?;
+        let slots = self.keys.slots.as_mut().ok_or(SealError::Manifest(ManifestError::NoRegion))?;
         let record = lent(&mut buffer, text.saturating_add(OVERHEAD))?;
-        let told = slots.tell(&mut record[MessageOpener::TEXT_AT..][..text]);
+        let told = slots.announce(&mut record[MessageOpener::TEXT_AT..][..text]);
         let record = &mut record[..told + OVERHEAD];
-        self.keys.sealer.seal_note(record)?;
+        self.keys.sealer.seal_manifest(record)?;
         let len = u32::try_from(record.len()).unwrap_or(u32::MAX);
         buffer.set_len(len)?;
         Ok(SendRequest::send([buffer]))
