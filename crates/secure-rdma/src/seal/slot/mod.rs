@@ -118,8 +118,8 @@ impl Slots {
         self.seal_run(slot, plaintext, sealed)
     }
 
-    /// Seals `plaintexts`, of the slots from `first` on, into `sealed`, to be put in their places, as [`seal`](Self::seal)
-    /// seals one. What is kept of each slot is kept of all at once.
+    /// Seals `plaintexts`, of the slots from `first` on, into `sealed`, to be put in their places, as
+    /// [`seal`](Self::seal) seals one. What is kept of each slot is kept of all at once.
     ///
     /// # Errors
     /// As `seal`'s.
@@ -238,8 +238,8 @@ impl Slots {
         self.pending.announce(self.own, manifest)
     }
 
-    /// Takes a manifest that the peer has made with [`announce`](Self::announce) and sent sealed: nothing older is opened
-    /// from now on.
+    /// Takes a manifest that the peer has made with [`announce`](Self::announce) and sent sealed: nothing
+    /// older is opened from now on.
     ///
     /// # Errors
     /// [`SealError::Manifest`] if it can't be true; a final error.

@@ -67,7 +67,8 @@ fn both_sides_read_what_either_wrote() {
     }
 }
 
-/// Slots that are sealed together are the same, bit by bit, as those that are sealed one after the other; so is what is told.
+/// Slots that are sealed together are the same, bit by bit, as those that are sealed one after the other; so
+/// is what is told.
 #[test]
 fn a_run_is_sealed_as_its_slots_would_be() {
     for suite in Suite::ALL {

@@ -1,8 +1,8 @@
 //! Messages sealed fragment by fragment, and the region in sealed slots: end to end, on any device (`docs/sealing.md`).
 //!
-//! Registered buffers can't be reached by any peer, so what is sent is sealed into the buffer that it is sent from, and
-//! what has come is opened out of the buffer that it came in. This side's own region can be: a slot of it is copied, and
-//! the copy is opened.
+//! No peer can reach the registered buffers, so messages and slots are sealed into the buffers that they are sent
+//! from, and opened out of the buffers that they came in. A peer can reach this side's own region, so its slots are
+//! copied, and the copies opened.
 
 use super::{Arrived, Edges, Partial, Protection, Received, Units};
 use crate::SessionError;
@@ -14,10 +14,10 @@ use crate::seal::{
 use rdma_verbs::{MemoryRegion, SendRequest, Slice};
 use zeroize::Zeroizing;
 
-/// Sealed and opened with these keys.
+/// Seals and opens with a session's keys.
 pub(in crate::session) struct MessagesAndSlots {
     keys: SessionKeys,
-    /// A slot of this side's own region, once one was read.
+    /// Room for a slot of this side's own region, made when one is first read.
     copy: Vec<u8>,
 }
 
@@ -42,7 +42,7 @@ fn lent(buffer: &mut Slice, len: usize) -> Result<&mut [u8], SealError> {
     bytes.ok_or(SealError::Size { expected: len, found })
 }
 
-/// Opens `sealed`, which came from the place of the piece's slot, and puts the piece into `out`, which is as long.
+/// Opens `sealed`, the slot that `piece` is a part of, and copies the piece into `out`, which is as long.
 fn open_piece(
     slots: &mut Slots,
     piece: Piece,
@@ -64,7 +64,7 @@ impl Protection for MessagesAndSlots {
         OVERHEAD
     }
 
-    /// An entry of a manifest.
+    /// The length of a manifest's entry.
     fn shortest_text(&self) -> usize {
         MANIFEST_ENTRY
     }
