@@ -73,7 +73,7 @@ pub enum SessionError {
     Forged(SealError),
     /// The end of what one side sealed hasn't arrived, although the network said so.
     #[error(
-        "{who} sealed {sealed} fragments of messages and notes, but {opened} arrived: the last ones were \
+        "{who} sealed {sealed} fragments of messages and manifests, but {opened} arrived: the last ones were \
          cut off on the way; the data path is under attack, or broken"
     )]
     Truncated {
@@ -285,7 +285,7 @@ impl SessionError {
             Self::Forged(_) | Self::Truncated { .. } => ErrorKind::Forged,
             Self::ForeignAddress { .. } | Self::Path { .. } => ErrorKind::Path,
             Self::Full { .. } => ErrorKind::Full,
-            Self::Sealing(SealError::Note(_) | SealError::Overused { .. }) => ErrorKind::Malformed,
+            Self::Sealing(SealError::Manifest(_) | SealError::Overused { .. }) => ErrorKind::Malformed,
             Self::Overstepped { .. } | Self::NotListed { .. } | Self::Withdrawn(_) => ErrorKind::NotAllowed,
             Self::TimedOut { .. } | Self::Silent(_) => ErrorKind::TimedOut,
             Self::CutShort => ErrorKind::Internal,

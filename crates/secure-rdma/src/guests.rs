@@ -2,7 +2,7 @@
 
 use crate::SessionError;
 use crate::control::Access;
-use crate::session::Ender;
+use crate::session::AbortHandle;
 use crate::tls::{Shown, Vetting};
 use core::fmt;
 use std::collections::HashMap;
@@ -76,7 +76,7 @@ struct Book {
 struct Present {
     shown: Shown,
     grant: Grant,
-    ender: Ender,
+    handle: AbortHandle,
 }
 
 /// A session's entry; crossed out when it is dropped.
@@ -87,11 +87,11 @@ pub(crate) struct Guest {
 
 impl Guests {
     /// Enters a session.
-    pub(crate) fn enter(self: &Arc<Self>, shown: Shown, grant: Grant, ender: Ender) -> Guest {
+    pub(crate) fn enter(self: &Arc<Self>, shown: Shown, grant: Grant, handle: AbortHandle) -> Guest {
         let mut book = self.book();
         let number = book.next;
         book.next += 1;
-        book.present.insert(number, Present { shown, grant, ender });
+        book.present.insert(number, Present { shown, grant, handle });
         Guest { guests: Arc::clone(self), number }
     }
 
@@ -103,7 +103,7 @@ impl Guests {
             .iter()
             .filter_map(|(number, present)| {
                 let reason = present.grant.holds(&present.shown, rules, most).err()?;
-                present.ender.end(reason);
+                present.handle.abort(reason);
                 Some(*number)
             })
             .collect();

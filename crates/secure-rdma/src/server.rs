@@ -288,7 +288,7 @@ impl Host {
         let withdrawn = self.withdrawn(changes, &shown, granted.as_ref().ok().copied());
         let control = ControlChannel::new(secured.stream);
         let mut session = as_server(control, local, offer, withdrawn).await?;
-        session.register(self.guests.enter(shown, granted?, session.ender()));
+        session.register(self.guests.enter(shown, granted?, session.abort_handle()));
         // The rules may have changed while this client was being let in by the old ones.
         let now = self.tls.rules();
         if !Arc::ptr_eq(&now, &rules) {

@@ -4,8 +4,9 @@ use crate::{Access, Error, MemoryRegion, ProtectionDomain, Slice, SliceError};
 use core::fmt;
 use std::sync::Arc;
 
-/// A region that no peer can reach, and of which there is nothing but slices. The bytes of a slice that isn't posted are its
-/// holder's alone, so [`Slice::bytes_mut`] lends them: what is sent can be made where it is sent from.
+/// A region that no peer can reach, and of which there is nothing but slices. The bytes of a slice that isn't
+/// posted are its holder's alone, so [`Slice::bytes_mut`] lends them: what is sent can be made where it is
+/// sent from.
 pub struct LocalMemory(MemoryRegion);
 
 impl ProtectionDomain {

@@ -158,10 +158,10 @@ impl Slice {
     #[expect(unsafe_code, reason = "that nobody else reaches the bytes is known here alone")]
     pub fn bytes(&self) -> Option<&[u8]> {
         let at = self.registered.place(self.offset, self.capacity.into()).ok().filter(|_| self.lends)?;
-        // SAFETY: the region has no remote rights, so that no peer reaches it, and its memory is this process' own. No one
-        // has its handle: the bytes are reached through slices alone, and no other slice has any of these. A request
-        // takes its slices along and gives them back when the device has let go of them: none that names these bytes
-        // exists while `self` is here. `&self` allows reading only.
+        // SAFETY: the region has no remote rights, so that no peer reaches it, and its memory is this
+        // process' own. No one has its handle: the bytes are reached through slices alone, and no other slice
+        // has any of these. A request takes its slices along and gives them back when the device has let go
+        // of them: none that names these bytes exists while `self` is here. `&self` allows reading only.
         unsafe { self.registered.memory.mapping().lend(at, self.capacity as usize) }.ok()
     }
 

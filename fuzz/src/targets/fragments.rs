@@ -11,7 +11,7 @@ const STEPS: usize = 200;
 
 struct Sealed {
     last: bool,
-    note: bool,
+    manifest: bool,
     plaintext: Vec<u8>,
     record: Vec<u8>,
 }
@@ -48,20 +48,20 @@ pub(super) fn run(bytes: &[u8]) {
     }
 }
 
-/// Seals a fragment: a message's last one if `mark` is odd, a note if it is a multiple of 4.
+/// Seals a fragment: a message's last one if `mark` is odd, a manifest if it is a multiple of 4.
 fn seal(sealer: &mut MessageSealer, mark: u8, text: &[u8]) -> Sealed {
-    let (last, note) = (mark % 2 == 1, mark != 0 && mark.is_multiple_of(4));
+    let (last, manifest) = (mark % 2 == 1, mark != 0 && mark.is_multiple_of(4));
     let mut record = vec![0; text.len() + OVERHEAD];
     let count = sealer.count();
-    if note {
+    if manifest {
         record[MessageOpener::TEXT_AT..][..text.len()].copy_from_slice(text);
-        sealer.seal_note(&mut record).expect("sealed");
+        sealer.seal_manifest(&mut record).expect("sealed");
     } else {
         sealer.seal(last, text, &mut record).expect("sealed");
     }
     assert_eq!(sealer.count(), count + 1);
-    assert_eq!(record.first_chunk().map(|header| MessageOpener::says_note(*header)), Some(note));
-    Sealed { last, note, plaintext: text.to_vec(), record }
+    assert_eq!(record.first_chunk().map(|header| MessageOpener::claims_manifest(*header)), Some(manifest));
+    Sealed { last, manifest, plaintext: text.to_vec(), record }
 }
 
 fn tampered(mut record: Vec<u8>, input: &mut Input<'_>) -> Vec<u8> {
@@ -92,13 +92,13 @@ impl Receiver {
 
         let mut out = vec![0xee; record.len().saturating_sub(OVERHEAD)];
         let mut copy = record.to_vec();
-        let parts = |fragment: Fragment<'_>| (fragment.last, fragment.note, fragment.bytes.to_vec());
+        let parts = |fragment: Fragment<'_>| (fragment.last, fragment.manifest, fragment.bytes.to_vec());
         let first = beside.open(record, &mut out).map(parts);
         let second = in_place.open_in_place(&mut copy).map(parts);
         assert_eq!(first, second);
         match (next, first) {
-            (Some(Sealed { last, note, plaintext, .. }), Ok(fragment)) => {
-                assert_eq!(fragment, (*last, *note, plaintext.clone()));
+            (Some(Sealed { last, manifest, plaintext, .. }), Ok(fragment)) => {
+                assert_eq!(fragment, (*last, *manifest, plaintext.clone()));
                 self.opened += 1;
             }
             (None, Err(error)) => {

@@ -8,8 +8,8 @@ mod datagram;
 mod esp;
 mod fragments;
 mod keys;
+mod manifests;
 mod memory;
-mod notes;
 mod packet;
 mod queue_pair;
 mod record;
@@ -81,10 +81,10 @@ pub(crate) const ALL: &[Target] = &[
         try_out: slots::run,
     },
     Target {
-        name: "notes",
+        name: "manifests",
         about: "what a peer tells of its writes: read and written",
         memory: 64 << 10,
-        try_out: notes::run,
+        try_out: manifests::run,
     },
     Target {
         name: "certificate",

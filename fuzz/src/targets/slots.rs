@@ -72,7 +72,7 @@ pub(super) fn run(bytes: &[u8]) {
             _ => {
                 let at = usize::from(input.u8()) % (past.len() + 1);
                 let word = past.get(at).map_or_else(|| input.u64(), |sealed| stamp(&sealed.bytes));
-                side.learn(slot, word, writers)
+                side.apply(slot, word, writers)
             }
         };
         if !goes_on {
@@ -144,7 +144,7 @@ impl Side {
             (Some(fill), Ok(())) => {
                 assert_eq!(out, [fill; PAYLOAD]);
                 if genuine.is_some() {
-                    self.note(slot, stamp(place));
+                    self.manifest(slot, stamp(place));
                 }
                 true
             }
@@ -158,16 +158,16 @@ impl Side {
     }
 
     /// Is told of a slot; whether that can be true.
-    fn learn(&mut self, slot: u32, word: u64, writers: Writers) -> bool {
+    fn apply(&mut self, slot: u32, word: u64, writers: Writers) -> bool {
         let number = word & NUMBER;
         let can_be = number > self.told && author(word) != self.own && may_write(author(word), writers);
-        let note = [&slot.to_be_bytes()[..], &1_u32.to_be_bytes(), &word.to_be_bytes()].concat();
-        let result = self.slots.learn(&note);
+        let manifest = [&slot.to_be_bytes()[..], &1_u32.to_be_bytes(), &word.to_be_bytes()].concat();
+        let result = self.slots.apply(&manifest);
         assert_eq!(result.is_ok(), can_be, "{result:?}");
         if can_be {
             self.told = number;
             if self.is_news(slot, word, writers) {
-                self.note(slot, word);
+                self.manifest(slot, word);
             }
             self.clock = self.clock.max(number);
             assert_eq!(self.slots.newest(slot), self.known[slot as usize]);
@@ -182,7 +182,7 @@ impl Side {
             && self.known[slot as usize].is_none_or(|known| word & NUMBER > known & NUMBER)
     }
 
-    fn note(&mut self, slot: u32, word: u64) {
+    fn manifest(&mut self, slot: u32, word: u64) {
         self.known[slot as usize] = Some(word);
         self.clock = self.clock.max(word & NUMBER);
     }

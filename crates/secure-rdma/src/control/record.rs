@@ -62,7 +62,7 @@ pub enum Record {
         #[n(1)]
         text: Text<512>,
     },
-    /// First step of closing: the sender's queues have drained, but for notes that it counts, and it posts
+    /// First step of closing: the sender's queues have drained, but for manifests that it counts, and it posts
     /// nothing more.
     #[n(8)]
     Bye(#[n(0)] Fragments),
@@ -181,7 +181,7 @@ impl Hello {
     }
 }
 
-/// How many sealed fragments, of messages and notes, the sender has counted in this session; both are 0 where
+/// How many sealed fragments, of messages and manifests, the sender has counted in this session; both are 0 where
 /// the data path isn't sealed. Whoever compares them notices if the last ones were cut off: an RDMA
 /// acknowledgement can be forged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Encode, Decode)]

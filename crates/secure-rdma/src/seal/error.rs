@@ -1,6 +1,6 @@
 //! Why something could not be sealed or opened.
 
-use super::slot::NoteError;
+use super::slot::ManifestError;
 use rustls::CipherSuite;
 
 /// Why something could not be sealed or opened.
@@ -43,9 +43,9 @@ pub enum SealError {
         /// Which slot.
         slot: u32,
     },
-    /// A note of the peer's can't be true. The session has to end.
-    #[error("the peer's note of what it has written into the sealed region {0}; the peer is broken")]
-    Note(NoteError),
+    /// A manifest of the peer's can't be true. The session has to end.
+    #[error("the peer's manifest of what it has written into the sealed region {0}; the peer is broken")]
+    Manifest(ManifestError),
     /// The peer has sealed more with one key than the limits allow. The session has to end.
     #[error(
         "the peer has sealed more with the key of epoch {epoch} than one key may seal; the peer is broken"

@@ -2,11 +2,11 @@
 //!
 //! ```text
 //! fragment = header ciphertext tag
-//! header   = last (1 bit) note (1 bit) epoch (30 bits), big-endian
+//! header   = last (1 bit) manifest (1 bit) epoch (30 bits), big-endian
 //! ```
 //!
 //! The fragments of one direction are numbered from 0 on, over all epochs. The number isn't sent: both sides
-//! count. It is in the nonce, so that a fragment opens at its place alone. A note is a fragment of no
+//! count. It is in the nonce, so that a fragment opens at its place alone. A manifest is a fragment of no
 //! message: it says what its sender has written into slots.
 
 mod limits;
@@ -29,11 +29,11 @@ pub const OVERHEAD: usize = HEADER + TAG;
 /// In the header: this fragment is its message's last.
 const LAST: u32 = 1 << 31;
 
-/// In the header: this fragment is a note, and no message's.
-const NOTE: u32 = 1 << 30;
+/// In the header: this fragment is a manifest, and no message's.
+const MANIFEST: u32 = 1 << 30;
 
 /// In the header: the epoch.
-const EPOCH: u32 = NOTE - 1;
+const EPOCH: u32 = MANIFEST - 1;
 
 /// What seals the messages that this side sends.
 pub struct MessageSealer {
@@ -63,8 +63,8 @@ pub struct MessageOpener {
 pub struct Fragment<'a> {
     /// Whether its message ends with it.
     pub last: bool,
-    /// Whether it is a note and belongs to no message.
-    pub note: bool,
+    /// Whether it is a manifest and belongs to no message.
+    pub manifest: bool,
     /// Its plaintext.
     pub bytes: &'a mut [u8],
 }
@@ -109,12 +109,12 @@ impl MessageSealer {
         self.advance(mark(last), record, Key::seal_in_place)
     }
 
-    /// Seals `record` where it stands, as a note.
+    /// Seals `record` where it stands, as a manifest.
     ///
     /// # Errors
     /// As [`seal`](Self::seal).
-    pub fn seal_note(&mut self, record: &mut [u8]) -> Result<(), SealError> {
-        self.advance(NOTE, record, Key::seal_in_place)
+    pub fn seal_manifest(&mut self, record: &mut [u8]) -> Result<(), SealError> {
+        self.advance(MANIFEST, record, Key::seal_in_place)
     }
 
     /// Takes the next number, and the next key if it is time, and has them used.
@@ -185,7 +185,7 @@ impl MessageOpener {
         };
         let len = text.len();
         let mark = self.advance(*header, len, |key, number, aad| key.open(number, aad, text, tag, bytes))?;
-        Ok(Fragment { last: mark == LAST, note: mark == NOTE, bytes })
+        Ok(Fragment { last: mark == LAST, manifest: mark == MANIFEST, bytes })
     }
 
     /// Opens `record` where it stands.
@@ -198,13 +198,13 @@ impl MessageOpener {
         let len = bytes.len();
         let mark =
             self.advance(*header, len, |key, number, aad| key.open_in_place(number, aad, tag, bytes))?;
-        Ok(Fragment { last: mark == LAST, note: mark == NOTE, bytes })
+        Ok(Fragment { last: mark == LAST, manifest: mark == MANIFEST, bytes })
     }
 
-    /// Whether a fragment that begins with these bytes says that it is a note. Opening it proves that.
+    /// Whether a fragment that begins with these bytes says that it is a manifest. Opening it proves that.
     #[must_use]
-    pub const fn says_note(header: [u8; Self::TEXT_AT]) -> bool {
-        u32::from_be_bytes(header) & NOTE != 0
+    pub const fn claims_manifest(header: [u8; Self::TEXT_AT]) -> bool {
+        u32::from_be_bytes(header) & MANIFEST != 0
     }
 
     /// Whether a fragment with this header says of itself that it is its message's last. Opening it shows
@@ -228,8 +228,8 @@ impl MessageOpener {
     ) -> Result<u32, SealError> {
         let word = u32::from_be_bytes(header);
         let (mark, epoch) = (word & !EPOCH, word & EPOCH);
-        // Nobody seals a note that ends a message.
-        if mark == LAST | NOTE {
+        // Nobody seals a manifest that ends a message.
+        if mark == LAST | MANIFEST {
             return Err(self.fail());
         }
         let (number, aad) = (self.counter, associated(self.sender, header, self.counter));

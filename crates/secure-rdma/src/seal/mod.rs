@@ -11,7 +11,7 @@
 //! | `secret` | a secret that is wiped, and what is derived from it |
 //! | `schedule` | from the session's secret to the keys of each direction and use |
 //! | `key` | an AEAD key with its IV |
-//! | `message` | sealed fragments of messages, and notes, in order, re-keyed under way |
+//! | `message` | sealed fragments of messages, and manifests, in order, re-keyed under way |
 //! | `slot` | sealed memory for one-sided access |
 
 mod context;
@@ -33,5 +33,7 @@ pub use error::SealError;
 pub use exporter::{Exporter, LABEL};
 pub use message::{Fragment, Limits, MessageOpener, MessageSealer, OVERHEAD};
 pub use schedule::SessionKeys;
-pub use slot::{Attempts, Format, Layout, NOTE_ENTRY, NoteError, Piece, SLOT_OVERHEAD, Slots, Writers};
+pub use slot::{
+    Attempts, Format, Layout, MANIFEST_ENTRY, ManifestError, Piece, SLOT_OVERHEAD, Slots, Writers,
+};
 pub use suite::Suite;

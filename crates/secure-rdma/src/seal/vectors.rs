@@ -71,12 +71,12 @@ fn fragments(out: &mut String, suite: Suite, sealer: &mut MessageSealer, opener:
         line(out, &format!("fragment {number}"), &record);
         assert_eq!(opener.open_in_place(&mut record).unwrap().bytes, text.as_bytes());
     }
-    note(out, suite, sealer, opener, &chain);
+    manifest(out, suite, sealer, opener, &chain);
     key(out, "s message 0", Chain::new(&session(suite, 0), Role::Server).unwrap().secret());
 }
 
-/// The client's note of four slots that it has written, one of them twice: the next fragment, with the same key.
-fn note(
+/// The client's manifest of four slots that it has written, one of them twice: the next fragment, with the same key.
+fn manifest(
     out: &mut String,
     suite: Suite,
     sealer: &mut MessageSealer,
@@ -89,22 +89,22 @@ fn note(
         client.seal(slot, &[0; 64], &mut [0; 64 + SLOT_OVERHEAD]).unwrap();
     }
     let mut record = [0; 3 * 16 + OVERHEAD];
-    assert_eq!(client.tell(&mut record[4..][..3 * 16]), 3 * 16);
+    assert_eq!(client.announce(&mut record[4..][..3 * 16]), 3 * 16);
     let text = record[4..][..3 * 16].to_vec();
     let entry = |[slot, count, number]: [u8; 3]| [0, 0, 0, slot, 0, 0, 0, count, 0, 0, 0, 0, 0, 0, 0, number];
     assert_eq!(text, [[2, 1, 1], [4, 1, 3], [3, 1, 4]].map(entry).concat());
-    sealer.seal_note(&mut record).unwrap();
+    sealer.seal_manifest(&mut record).unwrap();
     let header = chain.epoch() | 1 << 30;
     let aad = [&[1, 0, 0, 0][..], &header.to_be_bytes(), &3_u64.to_be_bytes()].concat();
     assert_eq!(record[..4], header.to_be_bytes());
     let key = key(&mut String::new(), "", chain.secret());
     assert_eq!(record[4..], aead(suite, &key, 3, &aad, &text));
-    line(out, "note 3 plaintext", &text);
-    line(out, "note 3 aad", &aad);
-    line(out, "note 3", &record);
+    line(out, "manifest 3 plaintext", &text);
+    line(out, "manifest 3 aad", &aad);
+    line(out, "manifest 3", &record);
     let opened = opener.open_in_place(&mut record).unwrap();
-    assert!(opened.note && !opened.last);
-    server.learn(opened.bytes).unwrap();
+    assert!(opened.manifest && !opened.last);
+    server.apply(opened.bytes).unwrap();
     assert_eq!([1, 2, 3, 4, 5].map(|slot| server.newest(slot)), [None, Some(1), Some(4), Some(3), None]);
 }
 

@@ -457,7 +457,7 @@ impl Connected {
             },
             layout,
             local: region,
-            verdict: Arc::default(),
+            abort_reason: Arc::default(),
             _place: place,
             registration: None,
         }

@@ -12,12 +12,12 @@
 //!   frees everything                    frees everything
 //! ```
 //!
-//! Where the data path is sealed, each side counts the fragments, of messages and notes, that it has sealed
+//! Where the data path is sealed, each side counts the fragments, of messages and manifests, that it has sealed
 //! and opened, and the closing records say how many: the answering side sends ByeAck, and the closing side
 //! Fin, only when all that the other has sealed has been opened. Otherwise the session has failed: an
 //! attacker can drop the last fragments and forge their acknowledgements.
 
-use super::data::{MISSING_LIMIT, Tally};
+use super::data::{MISSING_LIMIT, RecordCounts};
 use super::{STEP_LIMIT, Timing};
 use crate::SessionError;
 use crate::control::{ControlChannel, ControlReader, ControlWriter, Fragments, Record};
@@ -54,7 +54,7 @@ enum Wish {
 /// What a side that says goodbye knows of the data path.
 pub(crate) struct Farewell {
     /// Where it is sealed, how far it has come: nothing more is sealed, but what the peer has sent is still opened.
-    pub(crate) count: Option<watch::Receiver<Tally>>,
+    pub(crate) count: Option<watch::Receiver<RecordCounts>>,
 }
 
 impl Farewell {
@@ -65,9 +65,9 @@ impl Farewell {
     /// Waits until everything has been opened that the peer has sealed.
     async fn opened(&mut self, peer: Fragments) -> Result<(), SessionError> {
         let Some(count) = &mut self.count else { return Ok(()) };
-        let done = |tally: &Tally| tally.broken.is_some() || tally.fragments.opened >= peer.sealed;
+        let done = |counts: &RecordCounts| counts.broken.is_some() || counts.fragments.opened >= peer.sealed;
         let _ = timeout(MISSING_LIMIT, count.wait_for(done)).await;
-        let Tally { fragments, broken } = count.borrow().clone();
+        let RecordCounts { fragments, broken } = count.borrow().clone();
         match broken {
             Some(reason) => Err(reason),
             None => agree("the peer", peer.sealed, fragments.opened),

@@ -140,9 +140,10 @@ pub(crate) struct RegionLayout {
 
 /// An open session.
 ///
-/// Its operations are asynchronous and may be cancelled. A message whose sending is cancelled reaches the peer as a whole or not
-/// at all: if a part of it is on its way, the rest goes out before anything that comes after it, and by itself while the session
-/// waits for something else. Dropping it without [`close`](Self::close) ends the connection at once; the peer is left to notice.
+/// Its operations are asynchronous and may be cancelled. A message whose sending is cancelled reaches the
+/// peer as a whole or not at all: if a part of it is on its way, the rest goes out before anything that comes
+/// after it, and by itself while the session waits for something else. Dropping it without
+/// [`close`](Self::close) ends the connection at once; the peer is left to notice.
 pub struct Session {
     data: DataPath,
     keeper: Keeper,
@@ -152,7 +153,7 @@ pub struct Session {
     /// The region itself, on the server.
     local: Option<MemoryRegion>,
     /// Why the server has ended it, if it has.
-    verdict: Arc<OnceLock<SessionError>>,
+    abort_reason: Arc<OnceLock<SessionError>>,
     /// The place that it takes among the server's clients.
     _place: Option<OwnedSemaphorePermit>,
     /// Its entry in the server's list of them, crossed out when this is dropped.
@@ -160,19 +161,19 @@ pub struct Session {
 }
 
 /// What ends a session from elsewhere than where it is used.
-pub(crate) struct Ender {
-    verdict: Weak<OnceLock<SessionError>>,
+pub(crate) struct AbortHandle {
+    abort_reason: Weak<OnceLock<SessionError>>,
     teller: Teller,
     breaker: Breaker,
 }
 
-impl Ender {
+impl AbortHandle {
     /// Ends the session at once because of `reason`: whoever uses it has that for an error, the peer is told,
     /// and its requests reach nothing any more.
-    pub(crate) fn end(&self, reason: SessionError) {
+    pub(crate) fn abort(&self, reason: SessionError) {
         // In this order: who notices that the queue pair has failed finds out why.
-        if let Some(verdict) = self.verdict.upgrade() {
-            let _ = verdict.set(reason.clone());
+        if let Some(abort_reason) = self.abort_reason.upgrade() {
+            let _ = abort_reason.set(reason.clone());
         }
         self.teller.fail(reason);
         self.breaker.fail();
@@ -209,7 +210,7 @@ impl Session {
     /// # Errors
     /// This side is the client, they reach outside the region, or the session is over.
     pub async fn read_local(&mut self, offset: u64, len: usize) -> Result<Vec<u8>, SessionError> {
-        self.check_verdict()?;
+        self.check_aborted()?;
         let Self { data, keeper, local, layout, .. } = self;
         let region = local.as_ref().ok_or(SessionError::NoRegion)?;
         layout.check_data(offset, len as u64)?;
@@ -221,7 +222,7 @@ impl Session {
             data.read_local(region, offset, &mut bytes).await
         }
         .await;
-        self.judge(result)?;
+        self.end_if_fatal(result)?;
         Ok(core::mem::take(&mut *bytes))
     }
 
@@ -279,7 +280,7 @@ impl Session {
         }
         let Self { data, keeper, .. } = self;
         let result = alive(keeper, data.post_sends(messages)).await;
-        self.judge(result)
+        self.end_if_fatal(result)
     }
 
     /// Waits until the peer's queue pair has all that was posted.
@@ -289,7 +290,7 @@ impl Session {
     pub async fn flush(&mut self) -> Result<(), SessionError> {
         let Self { data, keeper, .. } = self;
         let result = alive(keeper, data.settle("flush")).await;
-        self.judge(result)
+        self.end_if_fatal(result)
     }
 
     /// The next message; `None` when the peer has said goodbye and everything it sent was taken.
@@ -297,7 +298,7 @@ impl Session {
     /// # Errors
     /// The session is over.
     pub async fn recv(&mut self) -> Result<Option<Vec<u8>>, SessionError> {
-        self.check_verdict()?;
+        self.check_aborted()?;
         let Self { data, keeper, .. } = self;
         let result = loop {
             match keeper.life() {
@@ -313,7 +314,7 @@ impl Session {
                 _ = keeper.change() => {}
             }
         };
-        self.judge(result)
+        self.end_if_fatal(result)
     }
 
     /// Writes `bytes` into this client's region of the server, without the server's doing.
@@ -343,7 +344,7 @@ impl Session {
         let may_read = self.may(Access::READ).is_ok();
         let Self { data, keeper, .. } = self;
         let result = alive(keeper, data.post_write(&region, offset, bytes, may_read)).await;
-        self.judge(result)
+        self.end_if_fatal(result)
     }
 
     /// Reads `len` bytes of this client's region of the server, without the server's doing. Sealed, they are
@@ -355,7 +356,7 @@ impl Session {
         let region = self.readable(offset, len)?;
         let Self { data, keeper, .. } = self;
         let result = alive(keeper, data.read(&region, offset, len)).await;
-        Ok(core::mem::take(&mut *self.judge(result)?))
+        Ok(core::mem::take(&mut *self.end_if_fatal(result)?))
     }
 
     /// Reads as [`read`](Self::read) does, and waits only until that is asked for: several reads can be under
@@ -373,7 +374,7 @@ impl Session {
         let region = self.readable(offset, len)?;
         let Self { data, keeper, .. } = self;
         let result = alive(keeper, data.post_read(&region, offset, len)).await;
-        self.judge(result)
+        self.end_if_fatal(result)
     }
 
     /// What the oldest read has brought of those that were [posted](Self::post_read) and not taken; `None` if
@@ -384,7 +385,7 @@ impl Session {
     pub async fn next_read(&mut self) -> Result<Option<Vec<u8>>, SessionError> {
         let Self { data, keeper, .. } = self;
         let result = alive(keeper, data.next_read()).await;
-        self.judge(result)
+        self.end_if_fatal(result)
     }
 
     /// The region where this client may read these bytes.
@@ -405,7 +406,7 @@ impl Session {
         let Self { data, keeper, .. } = self;
         let request = |slot| SendRequest::fetch_add(slot, range, add);
         let result = alive(keeper, data.atomic("fetch-add", request)).await;
-        self.judge(result)
+        self.end_if_fatal(result)
     }
 
     /// Stores `swap` in a counter of this client's region if it holds `compare`; returns what it held. **In
@@ -418,7 +419,7 @@ impl Session {
         let Self { data, keeper, .. } = self;
         let request = |slot| SendRequest::compare_swap(slot, range, compare, swap);
         let result = alive(keeper, data.atomic("compare-swap", request)).await;
-        self.judge(result)
+        self.end_if_fatal(result)
     }
 
     /// Writes these bytes **as they are, in clear**, to any memory of the peer's that one knows the key of.
@@ -435,7 +436,7 @@ impl Session {
     ) -> Result<(), SessionError> {
         let Self { data, keeper, .. } = self;
         let result = alive(keeper, data.write_raw(region, offset, bytes)).await;
-        self.judge(result)
+        self.end_if_fatal(result)
     }
 
     /// Reads any memory of the peer's that one knows the key of, **as it is**. The peer's queue pair decides;
@@ -453,7 +454,7 @@ impl Session {
         let Self { data, keeper, .. } = self;
         region.range(offset, len as u64)?;
         let result = alive(keeper, data.read_raw(region, offset, len)).await;
-        Ok(core::mem::take(&mut *self.judge(result)?))
+        Ok(core::mem::take(&mut *self.end_if_fatal(result)?))
     }
 
     /// Closes the session in three steps, when this side's operations have completed. Messages that the peer
@@ -483,13 +484,13 @@ impl Session {
             data.announce("closing").await
         });
         if let Err(reason) = settled.await {
-            let reason = self.verdict.get().cloned().unwrap_or(reason);
+            let reason = self.abort_reason.get().cloned().unwrap_or(reason);
             if reason.is_of_sealing() || matches!(reason, SessionError::CutShort) {
                 self.abort(reason.clone()).await;
             }
             return Err(reason);
         }
-        let (count, counted) = watch::channel(self.data.tally());
+        let (count, counted) = watch::channel(self.data.record_counts());
         let farewell = Farewell { count: self.data.counts_fragments().then_some(counted) };
         self.keeper.close(farewell).await;
         let Self { data, keeper, local, .. } = &mut self;
@@ -519,14 +520,14 @@ impl Session {
     }
 
     /// That the server hasn't ended the session, because its client is no longer allowed.
-    fn check_verdict(&self) -> Result<(), SessionError> {
-        self.verdict.get().cloned().map_or(Ok(()), Err)
+    fn check_aborted(&self) -> Result<(), SessionError> {
+        self.abort_reason.get().cloned().map_or(Ok(()), Err)
     }
 
     /// Ends the session, and tells the peer, if the data path turned out to carry what isn't the peer's, or
     /// what it may not send. Says why it is over if the server has ended it.
-    fn judge<T>(&mut self, result: Result<T, SessionError>) -> Result<T, SessionError> {
-        let result = result.map_err(|error| self.verdict.get().cloned().unwrap_or(error));
+    fn end_if_fatal<T>(&mut self, result: Result<T, SessionError>) -> Result<T, SessionError> {
+        let result = result.map_err(|error| self.abort_reason.get().cloned().unwrap_or(error));
         if let Err(reason) = &result
             && (reason.is_of_sealing() || reason.is_violation() || matches!(reason, SessionError::CutShort))
         {
@@ -551,7 +552,7 @@ impl Session {
                 },
                 result = data.progress(), if listens => result,
             };
-            if let Err(error) = self.judge(result) {
+            if let Err(error) = self.end_if_fatal(result) {
                 return Some(error);
             }
         }
@@ -569,9 +570,9 @@ impl Session {
     }
 
     /// What the server ends it with.
-    pub(crate) fn ender(&self) -> Ender {
-        Ender {
-            verdict: Arc::downgrade(&self.verdict),
+    pub(crate) fn abort_handle(&self) -> AbortHandle {
+        AbortHandle {
+            abort_reason: Arc::downgrade(&self.abort_reason),
             teller: self.keeper.teller(),
             breaker: self.data.queue_pair().breaker(),
         }

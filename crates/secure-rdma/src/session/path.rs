@@ -1,20 +1,19 @@
-//! Where a queue pair sends to: what the peer says of its own end, held against the connection that it came by.
+//! Checks where the peer wants packets sent.
 //!
-//! A peer that may name any address could have anybody flooded. So packets go to the host at the other end of the
-//! control connection alone, whose address TCP's handshake has proved, and to a UDP port where an RDMA device may
-//! listen. Which rules hold is for this side's link layer to decide, not for the peer's record.
+//! If a peer could name any address, it could have anybody flooded. So packets go only to the host at the other end
+//! of the control connection, whose address TCP's handshake has proved, and to a UDP port where an RDMA device may
+//! listen. This side's link layer decides which rules hold, not the peer's record.
 
 use crate::SessionError;
 use crate::control::Endpoint;
 use rdma_verbs::{GidEntry, GidKind};
 use std::net::IpAddr;
 
-/// The first UDP port that an unprivileged program can have. Below it are the system's services: of these a peer may
-/// name RoCEv2's own port alone.
+/// The first UDP port that an unprivileged program can have. The ports below belong to the system's services.
 const FIRST_FREE_PORT: u16 = 1024;
 
-/// Shortest and longest local ACK timeout that a peer is granted (IBA 9.7.6.1.3): 1 ms and 4.3 s. With the longest one
-/// of all, and with 0, which stands for none, a request would wait for hours.
+/// The local ACK timeouts that a peer may choose (IBA 9.7.6.1.3): 1 ms to 4.3 s. With the longest that can be encoded,
+/// and with 0, which means none, a request would wait for hours.
 const ACK_TIMEOUTS: core::ops::RangeInclusive<u8> = 8..=20;
 
 /// The address that an endpoint names.
@@ -145,7 +144,7 @@ mod tests {
         assert!(matches!(from("192.0.2.9", true), Err(SessionError::ForeignAddress { .. })));
     }
 
-    /// The rules are those of this side's port. Otherwise a LID, which means nothing on Ethernet, would lead past them.
+    /// A LID means nothing on Ethernet.
     #[test]
     fn a_lid_does_not_lead_past_the_address_check_on_ethernet() {
         for address in ["192.0.2.2", "192.0.2.3", "2001:db8::3"] {

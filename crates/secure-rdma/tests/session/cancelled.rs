@@ -25,8 +25,8 @@ async fn session(seal: SealPolicy) -> (World, Session, Session) {
     (world, client, server)
 }
 
-/// Polls `what` until it has had to wait so many times, and drops it then; what it came to, if it was done before. The peer goes
-/// on meanwhile: each poll finds something to do.
+/// Polls `what` until it has had to wait so many times, and drops it then; what it came to, if it was done
+/// before. The peer goes on meanwhile: each poll finds something to do.
 async fn up_to<T>(pauses: usize, what: impl Future<Output = T>) -> Option<T> {
     let mut what = pin!(what);
     for _ in 0..pauses {

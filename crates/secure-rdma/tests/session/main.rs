@@ -5,7 +5,7 @@ mod allowed;
 mod cancelled;
 mod club;
 mod hostile;
-mod notes;
+mod manifests;
 mod policy;
 mod posted;
 mod reads;

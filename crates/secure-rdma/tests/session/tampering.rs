@@ -143,7 +143,7 @@ async fn a_message_that_was_cut_off_at_the_end_is_missed() {
     cut_off(async |server| within(server.recv()).await.map(drop)).await;
 }
 
-/// It may be a note of what was written.
+/// It may be a manifest of what was written.
 #[tokio::test]
 async fn what_was_cut_off_at_the_end_is_missed_by_a_server_that_looks_at_its_memory_alone() {
     cut_off(async |server| {

@@ -183,9 +183,9 @@ fn a_hundred_thousand_fragments_pass_through_a_key_change_every_few() {
     assert!(sealer.epoch() > 100_000 / 7, "{}", sealer.epoch());
 }
 
-fn seal_note(sealer: &mut MessageSealer, text: &[u8]) -> Vec<u8> {
+fn seal_manifest(sealer: &mut MessageSealer, text: &[u8]) -> Vec<u8> {
     let mut record = [&[0; HEADER][..], text, &[0; TAG]].concat();
-    sealer.seal_note(&mut record).unwrap();
+    sealer.seal_manifest(&mut record).unwrap();
     record
 }
 
@@ -195,15 +195,18 @@ fn a_note_is_counted_with_the_fragments_and_no_messages() {
         let (mut sealer, mut opener) = path(suite, Limits { records: 1, bytes: u64::MAX });
         let records = [
             seal(&mut sealer, false, b"one"),
-            seal_note(&mut sealer, b"noted"),
+            seal_manifest(&mut sealer, b"noted"),
             seal(&mut sealer, true, b"two"),
         ];
         let expected = [(false, false, "one"), (false, true, "noted"), (true, false, "two")];
-        for (record, (last, note, text)) in records.into_iter().zip(expected) {
-            assert_eq!(MessageOpener::says_note(*record.first_chunk().unwrap()), note);
+        for (record, (last, manifest, text)) in records.into_iter().zip(expected) {
+            assert_eq!(MessageOpener::claims_manifest(*record.first_chunk().unwrap()), manifest);
             let mut out = [0; 10];
             let fragment = opener.open(&record, &mut out).unwrap();
-            assert_eq!((fragment.last, fragment.note, &*fragment.bytes), (last, note, text.as_bytes()));
+            assert_eq!(
+                (fragment.last, fragment.manifest, &*fragment.bytes),
+                (last, manifest, text.as_bytes())
+            );
         }
         assert_eq!((sealer.count(), opener.count()), (3, 3));
         assert_eq!((sealer.epoch(), opener.epoch()), (2, 2));
@@ -213,9 +216,9 @@ fn a_note_is_counted_with_the_fragments_and_no_messages() {
 #[test]
 fn every_bit_of_a_note_counts_and_no_fragment_can_be_passed_off_as_one() {
     for suite in Suite::ALL {
-        let note = seal_note(&mut path(suite, FEW).0, &[7; 32]);
-        for bit in 0..note.len() * 8 {
-            let mut forged = note.clone();
+        let manifest = seal_manifest(&mut path(suite, FEW).0, &[7; 32]);
+        for bit in 0..manifest.len() * 8 {
+            let mut forged = manifest.clone();
             forged[bit / 8] ^= 1 << (bit % 8);
             let (_, mut opener) = path(suite, FEW);
             assert_eq!(open(&mut opener, &forged), Err(SealError::Message { counter: 0 }), "bit {bit}");
@@ -223,7 +226,7 @@ fn every_bit_of_a_note_counts_and_no_fragment_can_be_passed_off_as_one() {
             assert!(opener.open_in_place(&mut forged).is_err(), "bit {bit}");
             assert_ended(&mut opener, 0);
         }
-        for (last, mark) in [(false, NOTE), (true, NOTE), (true, LAST | NOTE)] {
+        for (last, mark) in [(false, MANIFEST), (true, MANIFEST), (true, LAST | MANIFEST)] {
             let mut forged = seal(&mut path(suite, FEW).0, last, b"a message");
             forged[..HEADER].copy_from_slice(&mark.to_be_bytes());
             let (_, mut opener) = path(suite, FEW);
@@ -238,7 +241,7 @@ fn a_note_that_ends_a_message_is_refused_though_the_peer_sealed_it() {
     let mut record = [0; 16 + OVERHEAD];
     let seal =
         |key: &Key, number, aad, text: &mut [u8], tag: &mut [u8]| key.seal_in_place(number, aad, text, tag);
-    sealer.advance(LAST | NOTE, &mut record, seal).unwrap();
+    sealer.advance(LAST | MANIFEST, &mut record, seal).unwrap();
     assert_eq!(open(&mut opener, &record), Err(SealError::Message { counter: 0 }));
     assert_ended(&mut opener, 0);
 }
@@ -286,7 +289,7 @@ fn numbers_and_epochs_end_without_beginning_again() {
     let last = seal(&mut sealer, true, b"");
     assert_eq!(sealer.seal(true, b"", &mut record), Err(SealError::Exhausted));
     open(&mut opener, &last).unwrap();
-    // An epoch after the last one can't be written: the bit above is a note's.
+    // An epoch after the last one can't be written: the bit above is a manifest's.
     assert!(open(&mut opener, &[0xc0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]).is_err());
 }
 

@@ -17,18 +17,18 @@
 //! | `stamp` | the stamp |
 //! | `stamps` | the newest stamp that this side knows of each slot |
 //! | `epochs` | the keys of one author's epochs |
-//! | `note` | what a writer tells its peer of what it has written |
+//! | `manifest` | what a writer tells its peer of what it has written |
 //! | `runs` | slots that were written one after the other |
 
 mod epochs;
 mod layout;
-mod note;
+mod manifest;
 mod runs;
 mod stamp;
 mod stamps;
 
 pub use layout::{Format, Layout, Piece, Writers};
-pub use note::{NOTE_ENTRY, NoteError};
+pub use manifest::{MANIFEST_ENTRY, ManifestError};
 
 use core::fmt;
 
@@ -38,7 +38,7 @@ use super::schedule::peer_of;
 use super::secret::Secret;
 use crate::control::Role;
 use epochs::Epochs;
-use note::{Told, Untold};
+use manifest::{PendingWrites, ReceivedWrites};
 use runs::Run;
 use stamp::Stamp;
 use stamps::Stamps;
@@ -56,7 +56,7 @@ const DAMAGE_LIMIT: u64 = 1 << 32;
 
 /// Seals and opens the slots of one region, at one side.
 ///
-/// After [`SealError::Slot`], [`SealError::RolledBack`], [`SealError::Withheld`], [`SealError::Note`] and
+/// After [`SealError::Slot`], [`SealError::RolledBack`], [`SealError::Withheld`], [`SealError::Manifest`] and
 /// [`SealError::Exhausted`] it gives nothing but that error: the session has to end.
 pub struct Slots {
     layout: Layout,
@@ -65,9 +65,9 @@ pub struct Slots {
     authors: [Epochs; 2],
     stamps: Stamps,
     /// What this side has written and not told the peer of.
-    untold: Untold,
+    pending: PendingWrites,
     /// What the peer has told.
-    told: Told,
+    told: ReceivedWrites,
     /// The highest number used or seen.
     clock: u64,
     /// Slots that weren't authentic.
@@ -97,8 +97,9 @@ impl Slots {
     /// `secrets` are those of the client's and the server's slots.
     pub(super) fn new(secrets: [Secret; 2], own: Role, layout: Layout) -> Self {
         let authors = secrets.map(|secret| Epochs::new(secret, layout.format().epoch_bits));
-        let (stamps, untold, told) = (Stamps::default(), Untold::default(), Told::default());
-        Self { layout, own, authors, stamps, untold, told, clock: 0, damage: 0, failed: None }
+        let (stamps, pending, told) =
+            (Stamps::default(), PendingWrites::default(), ReceivedWrites::default());
+        Self { layout, own, authors, stamps, pending, told, clock: 0, damage: 0, failed: None }
     }
 
     /// How the region is divided.
@@ -117,8 +118,8 @@ impl Slots {
         self.seal_run(slot, plaintext, sealed)
     }
 
-    /// Seals `plaintexts`, of the slots from `first` on, into `sealed`, to be put in their places, as [`seal`](Self::seal)
-    /// seals one. What is kept of each slot is kept of all at once.
+    /// Seals `plaintexts`, of the slots from `first` on, into `sealed`, to be put in their places, as
+    /// [`seal`](Self::seal) seals one. What is kept of each slot is kept of all at once.
     ///
     /// # Errors
     /// As `seal`'s.
@@ -145,7 +146,7 @@ impl Slots {
         // Before sealing: whatever becomes of it, these numbers are never used again.
         self.clock = run.last_number();
         self.stamps.set_run(self.own, run);
-        self.untold.add(run);
+        self.pending.add(run);
         let own = self.own;
         let mut slots = (first..)
             .zip(run.number..)
@@ -207,7 +208,7 @@ impl Slots {
             return Err(self.fail(error));
         }
         match found {
-            Some(stamp) => self.note(slot, stamp),
+            Some(stamp) => self.record(slot, stamp),
             None => self.stamps.set_empty(slot),
         }
         Ok(())
@@ -226,34 +227,34 @@ impl Slots {
 
     /// Whether this side has written what it hasn't told its peer of.
     #[must_use]
-    pub const fn has_news(&self) -> bool {
-        !self.untold.is_empty()
+    pub const fn has_pending(&self) -> bool {
+        !self.pending.is_empty()
     }
 
-    /// Puts what this side has written since it last told into `note`, as far as there is room, in entries of
-    /// [`NOTE_ENTRY`] bytes; how many bytes they take, 0 if there is nothing to tell. It has to reach the
+    /// Puts what this side has written since it last told into `manifest`, as far as there is room, in entries of
+    /// [`MANIFEST_ENTRY`] bytes; how many bytes they take, 0 if there is nothing to tell. It has to reach the
     /// peer, sealed, before anything else that this side says after its writing, and after what it wrote.
-    pub fn tell(&mut self, note: &mut [u8]) -> usize {
-        self.untold.tell(self.own, note)
+    pub fn announce(&mut self, manifest: &mut [u8]) -> usize {
+        self.pending.announce(self.own, manifest)
     }
 
-    /// Takes a note that the peer has made with [`tell`](Self::tell) and sent sealed: nothing older is opened
-    /// from now on.
+    /// Takes a manifest that the peer has made with [`announce`](Self::announce) and sent sealed: nothing
+    /// older is opened from now on.
     ///
     /// # Errors
-    /// [`SealError::Note`] if it can't be true; a final error.
-    pub fn learn(&mut self, note: &[u8]) -> Result<(), SealError> {
+    /// [`SealError::Manifest`] if it can't be true; a final error.
+    pub fn apply(&mut self, manifest: &[u8]) -> Result<(), SealError> {
         if let Some(error) = &self.failed {
             return Err(error.clone());
         }
         let author = peer_of(self.own);
         let result = if self.may_write(author) {
-            self.told.take(author, &self.layout, note)
+            self.told.take(author, &self.layout, manifest)
         } else {
-            Err(NoteError::NotWriter)
+            Err(ManifestError::NotWriter)
         };
         self.clock = self.clock.max(self.told.highest());
-        result.map_err(|error| self.fail(SealError::Note(error)))
+        result.map_err(|error| self.fail(SealError::Manifest(error)))
     }
 
     /// The first slot from `first` on of which this side has opened something older than what the peer has
@@ -294,7 +295,7 @@ impl Slots {
     }
 
     /// From now on `stamp` is the newest that this side knows of `slot`, and its next number is a higher one.
-    fn note(&mut self, slot: u32, stamp: Stamp) {
+    fn record(&mut self, slot: u32, stamp: Stamp) {
         self.clock = self.clock.max(stamp.number());
         self.stamps.set(slot, stamp);
     }

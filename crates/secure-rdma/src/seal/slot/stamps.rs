@@ -25,7 +25,8 @@ impl Stamps {
         *self.place(slot) = stamp.word();
     }
 
-    /// Sets those of the slots of `run`, which `author` wrote: their numbers follow each other. A page is looked for once.
+    /// Sets those of the slots of `run`, which `author` wrote: their numbers follow each other. A page is
+    /// looked for once.
     pub(super) fn set_run(&mut self, author: Role, run: Run) {
         let (mut slot, mut numbers) = (run.first, run.number..);
         while slot < run.end() {

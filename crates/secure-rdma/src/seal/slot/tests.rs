@@ -36,14 +36,14 @@ fn zeros(layout: Layout) -> Vec<u8> {
     vec![0; layout.stride()]
 }
 
-/// All that `slots` has to tell, in one note.
+/// All that `slots` has to tell, in one manifest.
 fn told(slots: &mut Slots) -> Vec<u8> {
-    assert!(slots.has_news());
-    let mut note = vec![0; 100 * NOTE_ENTRY];
-    let len = slots.tell(&mut note);
-    assert!(!slots.has_news());
-    note.truncate(len);
-    note
+    assert!(slots.has_pending());
+    let mut manifest = vec![0; 100 * MANIFEST_ENTRY];
+    let len = slots.announce(&mut manifest);
+    assert!(!slots.has_pending());
+    manifest.truncate(len);
+    manifest
 }
 
 #[test]
@@ -67,7 +67,8 @@ fn both_sides_read_what_either_wrote() {
     }
 }
 
-/// Slots that are sealed together are the same, bit by bit, as those that are sealed one after the other; so is what is told.
+/// Slots that are sealed together are the same, bit by bit, as those that are sealed one after the other; so
+/// is what is told.
 #[test]
 fn a_run_is_sealed_as_its_slots_would_be() {
     for suite in Suite::ALL {
@@ -115,7 +116,7 @@ fn a_run_that_cannot_be_sealed_uses_no_number() {
         assert!(matches!(seal_run(0, text, sealed), Err(SealError::Size { .. })), "{text}, {sealed}");
     }
     assert_eq!(seal_run(0, 0, 0), Ok(()));
-    assert_eq!((client.clock, client.has_news()), (0, false));
+    assert_eq!((client.clock, client.has_pending()), (0, false));
     let refused = server.seal_run(0, &vec![0; payload], &mut vec![0; stride]);
     assert_eq!(refused, Err(SealError::NotWriter));
     // The last number is one that there is, and the one behind it isn't.
@@ -210,21 +211,21 @@ fn a_reader_who_was_told_of_the_newest_stamp_takes_nothing_older() {
     let (mut client, mut server) = sides(Suite::Aes256Gcm, small());
     assert_eq!(client.newest(5), None);
     let [old, new] = [1, 2].map(|fill| seal(&mut client, 5, fill));
-    let note = told(&mut client);
-    server.learn(&note).unwrap();
+    let manifest = told(&mut client);
+    server.apply(&manifest).unwrap();
     assert_eq!(server.newest(5), client.newest(5));
     assert_eq!(open(&mut server, 5, &new), Ok(2));
     for older in [old.clone(), zeros(small())] {
         let (_, mut server) = sides(Suite::Aes256Gcm, small());
-        server.learn(&note).unwrap();
+        server.apply(&manifest).unwrap();
         assert_eq!(open(&mut server, 5, &older), Err(SealError::Withheld { slot: 5 }));
         assert_eq!(open(&mut server, 5, &new), Err(SealError::Withheld { slot: 5 }), "it has ended");
-        assert_eq!(server.learn(&note), Err(SealError::Withheld { slot: 5 }), "it has ended");
+        assert_eq!(server.apply(&manifest), Err(SealError::Withheld { slot: 5 }), "it has ended");
     }
     // What was seen is no older than what is there: it was withheld, not rolled back.
     let (_, mut server) = sides(Suite::Aes256Gcm, small());
     assert_eq!(open(&mut server, 5, &old), Ok(1));
-    server.learn(&note).unwrap();
+    server.apply(&manifest).unwrap();
     assert_eq!(open(&mut server, 5, &old), Err(SealError::Withheld { slot: 5 }));
 }
 
@@ -235,9 +236,9 @@ fn where_the_client_alone_writes_no_slot_of_the_servers_is_taken() {
     let sealed = seal(&mut writing, 5, 1);
     let (mut client, mut server) = sides(Suite::Aes256Gcm, clients());
     assert_eq!(server.seal(5, &[0; 64], &mut zeros(small())), Err(SealError::NotWriter));
-    let note = told(&mut writing);
-    let error = SealError::Note(NoteError::NotWriter);
-    assert_eq!(sides(Suite::Aes256Gcm, clients()).0.learn(&note), Err(error));
+    let manifest = told(&mut writing);
+    let error = SealError::Manifest(ManifestError::NotWriter);
+    assert_eq!(sides(Suite::Aes256Gcm, clients()).0.apply(&manifest), Err(error));
     assert_eq!(open(&mut server, 5, &sealed), Err(SealError::Slot { slot: 5 }));
     assert_eq!(open(&mut client, 5, &sealed), Err(SealError::Slot { slot: 5 }));
     let (mut client, mut server) = sides(Suite::Aes256Gcm, clients());
@@ -250,17 +251,17 @@ fn where_the_client_alone_writes_no_slot_of_the_servers_is_taken() {
 fn what_was_told_counts_no_more_when_something_newer_was_seen_or_written() {
     let (mut client, mut server) = sides(Suite::Aes256Gcm, small());
     seal(&mut client, 5, 1);
-    let note = told(&mut client);
+    let manifest = told(&mut client);
     let newer = seal(&mut client, 5, 2);
     // It comes late: the reader knows better.
     assert_eq!(open(&mut server, 5, &newer), Ok(2));
-    server.learn(&note).unwrap();
+    server.apply(&manifest).unwrap();
     assert_eq!(server.newest(5), Some(2));
     assert_eq!(open(&mut server, 5, &newer), Ok(2));
-    // Told, and then written over with a higher number by the one who was told.
+    // ReceivedWrites, and then written over with a higher number by the one who was told.
     let (mut client, mut server) = sides(Suite::Aes256Gcm, small());
     seal(&mut client, 5, 1);
-    server.learn(&told(&mut client)).unwrap();
+    server.apply(&told(&mut client)).unwrap();
     let own = seal(&mut server, 5, 3);
     assert_eq!(server.newest(5), Some(1 << 63 | 2));
     assert_eq!(open(&mut server, 5, &own), Ok(3));
@@ -272,14 +273,14 @@ fn a_slot_that_was_read_before_it_was_told_of_is_outdated_until_it_is_read_again
     let (mut client, mut server) = sides(Suite::Aes256Gcm, small());
     let old = seal(&mut client, 5, 1);
     assert_eq!(open(&mut server, 5, &old), Ok(1));
-    server.learn(&told(&mut client)).unwrap();
+    server.apply(&told(&mut client)).unwrap();
     assert_eq!(server.outdated(0), None, "it has what it was told of");
     for slot in [2, 3] {
         assert_eq!(open(&mut server, slot, &zeros(small())), Ok(0));
     }
     assert_eq!(server.outdated(0), None, "it wasn't told of anything there");
     let new = [2, 4, 5].map(|slot| seal(&mut client, slot, 7));
-    server.learn(&told(&mut client)).unwrap();
+    server.apply(&told(&mut client)).unwrap();
     // Of slot 4 it has never read anything.
     assert_eq!(
         [0, 2, 3, 5, 6].map(|first| server.outdated(first)),
@@ -295,9 +296,9 @@ fn a_slot_that_was_read_before_it_was_told_of_is_outdated_until_it_is_read_again
 fn of_what_was_told_a_slot_that_is_newer_is_taken() {
     let (mut client, mut server) = sides(Suite::Aes256Gcm, clients());
     seal(&mut client, 5, 1);
-    let note = told(&mut client);
+    let manifest = told(&mut client);
     let newer = seal(&mut client, 5, 2);
-    server.learn(&note).unwrap();
+    server.apply(&manifest).unwrap();
     assert_eq!(open(&mut server, 5, &newer), Ok(2));
     assert_eq!(open(&mut server, 4, &zeros(clients())), Ok(0), "nothing was said of it");
 }
@@ -306,9 +307,9 @@ fn of_what_was_told_a_slot_that_is_newer_is_taken() {
 fn ones_own_note_that_comes_back_is_refused() {
     let (mut client, _) = sides(Suite::Aes256Gcm, small());
     seal(&mut client, 5, 1);
-    let error = SealError::Note(NoteError::Stamp { first: 5, stamp: 1 });
-    let note = told(&mut client);
-    assert_eq!(client.learn(&note), Err(error.clone()));
+    let error = SealError::Manifest(ManifestError::Stamp { first: 5, stamp: 1 });
+    let manifest = told(&mut client);
+    assert_eq!(client.apply(&manifest), Err(error.clone()));
     assert_eq!(client.seal(5, &[0; 64], &mut zeros(small())), Err(error), "it has ended");
 }
 

@@ -2,14 +2,14 @@
 
 use rdma_verbs::Slice;
 
-/// Those that aren't posted.
+/// The send buffers that aren't posted.
 pub(super) struct SendBuffers {
     free: Vec<Slice>,
     size: u32,
 }
 
 impl SendBuffers {
-    /// `free` are all of them, of `size` bytes each.
+    /// A pool of the buffers `free`, of `size` bytes each.
     pub(super) fn new(free: Vec<Slice>, size: u32) -> Self {
         Self { free, size }
     }
@@ -19,7 +19,7 @@ impl SendBuffers {
         self.size
     }
 
-    /// How many aren't posted.
+    /// The number of buffers that aren't posted.
     pub(super) fn free(&self) -> usize {
         self.free.len()
     }

@@ -5,17 +5,18 @@ use rdma_verbs::{AsyncChannel, Completion, CompletionQueue};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Completions taken at a time.
+/// The most completions taken at a time.
 pub(super) const BATCH: usize = 16;
 
-/// A thread that polls lets its other tasks run at least so often.
+/// The longest that a polling thread keeps its runtime's other tasks waiting.
 const BURST: Duration = Duration::from_micros(20);
 
-/// The completion queue of a data path, and what was taken from it and not looked at yet.
+/// A data path's completion queue, with the completions that were taken from it and not handled yet.
 pub(super) struct Completions {
     queue: Arc<CompletionQueue>,
     channel: AsyncChannel,
-    /// Kept here, not on the stack: a wait that is cancelled loses nothing.
+    /// Completions that [`Self::take`] will return. They are kept here, not on the stack, so that cancelling a
+    /// wait loses none.
     taken: Vec<Completion>,
     /// How long a thread looks for completions before it sleeps.
     busy_poll: Duration,
@@ -26,7 +27,7 @@ impl Completions {
         Self { queue, channel, taken: Vec::new(), busy_poll }
     }
 
-    /// Waits until there are any, for [`Self::take`].
+    /// Waits until [`Self::take`] has completions to return.
     pub(super) async fn wait(&mut self) -> Result<(), SessionError> {
         if !self.busy_poll.is_zero() && self.poll_for(self.busy_poll).await? {
             return Ok(());
@@ -35,8 +36,8 @@ impl Completions {
         Ok(())
     }
 
-    /// Looks for completions for so long; whether there are any. By the system's clock: tokio's stands still in a test
-    /// that has paused it.
+    /// Polls for up to `long`; returns whether there are completions. Time is the system's: tokio's clock stands
+    /// still in a test that has paused it.
     async fn poll_for(&mut self, long: Duration) -> Result<bool, SessionError> {
         let since = Instant::now();
         let mut yielded = since;
@@ -55,12 +56,12 @@ impl Completions {
         }
     }
 
-    /// Takes what is there, at most [`BATCH`]; whether that is anything.
+    /// Polls once, for up to [`BATCH`] completions; returns whether there were any.
     pub(super) fn poll(&mut self) -> Result<bool, SessionError> {
         Ok(self.queue.poll(&mut self.taken, BATCH)? > 0)
     }
 
-    /// What was taken; [`Self::put_back`] returns its room.
+    /// Returns the completions that were taken; [`Self::put_back`] gives the vector back for reuse.
     pub(super) fn take(&mut self) -> Vec<Completion> {
         core::mem::take(&mut self.taken)
     }

@@ -1,21 +1,21 @@
 //! Messages, cut into fragments and put together again.
 //!
-//! A message travels as fragments of at most the peer's receive size, each one SEND. So messages of any length fit buffers
-//! of any size, and an empty message is one empty fragment.
+//! A message travels as fragments of at most the peer's receive size, each one SEND. So messages of any
+//! length fit buffers of any size, and an empty message is one empty fragment.
 
 use crate::SessionError;
 use rdma_verbs::{Slice, Status};
 use std::collections::VecDeque;
 use zeroize::{Zeroize, Zeroizing};
 
-/// Messages that wait to be taken hold at most so many bytes beside the longest one; beyond, nothing more is
-/// received until the application takes some, and the peer's sends wait.
+/// The most bytes of received messages that wait for the application, apart from the longest message. Beyond that
+/// nothing is received until the application takes a message, and the peer's sends wait.
 const INBOX: usize = 1 << 20;
 
-/// What a message that waits to be taken counts for beside its bytes: many short ones take memory too.
+/// What a waiting message counts for beside its bytes, since many short ones take memory too.
 const MESSAGE_COST: usize = 64;
 
-/// What arrives.
+/// Received messages.
 pub(super) struct Inbox {
     /// The message whose last fragment hasn't come yet.
     pub(super) partial: Partial,
@@ -26,7 +26,7 @@ pub(super) struct Inbox {
     pub(super) parked: Vec<Slice>,
     /// The longest message that this side takes.
     limit: usize,
-    /// How receiving ended.
+    /// The status with which receiving ended.
     failed: Option<Status>,
 }
 
@@ -42,10 +42,10 @@ impl Inbox {
         }
     }
 
-    /// The next message, if one is here.
+    /// Takes the next message, if there is one.
     ///
     /// # Errors
-    /// None is, and none will come.
+    /// There is none, and receiving has ended.
     pub(super) fn next(&mut self) -> Result<Option<Vec<u8>>, SessionError> {
         if let Some(message) = self.messages.pop_front() {
             self.held -= message.len() + MESSAGE_COST;
@@ -57,12 +57,13 @@ impl Inbox {
         }
     }
 
-    /// Receiving has ended. Who receives is told; an operation that is under way has an end of its own, which says more.
+    /// Records that receiving has ended. `recv` reports it; other operations have completions of their own, which
+    /// say more.
     pub(super) fn end(&mut self, status: Status) {
         self.failed.get_or_insert(status);
     }
 
-    /// A fragment has come, whose text is at the end of `partial`; whether it was its message's last.
+    /// Handles a fragment whose text is at the end of `partial`; `last` says whether it ends its message.
     ///
     /// # Errors
     /// The message is too long.
@@ -91,7 +92,7 @@ impl Inbox {
         self.held = 0;
     }
 
-    /// The same, with the one that hasn't come as a whole.
+    /// Wipes those, and the message that has come only in part.
     pub(super) fn forget_all(&mut self) {
         self.forget();
         self.partial.text.zeroize();
@@ -107,13 +108,13 @@ impl Drop for Inbox {
 /// A message whose last fragment hasn't come yet.
 pub(super) struct Partial {
     text: Vec<u8>,
-    /// The length of the message that came last: the next one is often as long.
+    /// The length of the previous message: the next one is often as long.
     previous: usize,
 }
 
 impl Partial {
-    /// Makes room for a fragment's `len` bytes, and, unless it is the last one, for as many as the message will probably
-    /// take. Where the message has to be moved for that, nothing is left behind at its old place.
+    /// Makes room for a fragment's `len` bytes, and, unless it is the last one, for as many as the message
+    /// will probably take. If the message has to move, its old place is wiped.
     pub(super) fn make_room(&mut self, len: usize, last: bool) {
         let end = self.text.len() + len;
         if end > self.text.capacity() {
@@ -122,7 +123,7 @@ impl Partial {
         }
     }
 
-    /// `len` bytes more, to be filled.
+    /// Appends `len` zeros to be overwritten, and returns them.
     pub(super) fn grow(&mut self, len: usize) -> &mut [u8] {
         let start = self.text.len();
         self.text.resize(start + len, 0);
@@ -140,7 +141,7 @@ impl Partial {
         core::mem::take(&mut self.text)
     }
 
-    /// Moves the message to where there is room for `capacity` bytes.
+    /// Moves the message to a place with room for `capacity` bytes, and wipes the old one.
     fn move_to(&mut self, capacity: usize) {
         let mut moved = Vec::with_capacity(capacity);
         moved.extend_from_slice(&self.text);
@@ -150,18 +151,18 @@ impl Partial {
     }
 }
 
-/// What is sent.
+/// Messages to send.
 pub(super) struct Outbox {
     /// Bytes of a message in its longest fragment.
     fragment: usize,
     /// The longest message that the peer takes.
     limit: u64,
-    /// A message of which some fragments were posted, and whose sender was cancelled then: what is left of it, from `at` on,
-    /// is sent before anything else.
+    /// The rest of a message whose sender was cancelled after some of its fragments had been posted. Its bytes from
+    /// `at` on are sent before anything else.
     rest: Zeroizing<Vec<u8>>,
     at: usize,
-    /// Whether some fragments of a message were posted whose rest is still its sender's. It stays so if that is forgotten
-    /// (`mem::forget`) in the middle.
+    /// Whether some fragments of a message were posted while its rest is still with its sender. This stays true if
+    /// the sender's future is leaked (`mem::forget`).
     begun: bool,
 }
 
@@ -175,7 +176,10 @@ impl Outbox {
         self.fragment
     }
 
-    /// The next of `messages`, unless the peer doesn't take so long ones.
+    /// The next of `messages`.
+    ///
+    /// # Errors
+    /// It is longer than the peer takes.
     pub(super) fn next_of<'a>(
         &self,
         messages: &mut impl Iterator<Item = &'a [u8]>,
@@ -189,14 +193,14 @@ impl Outbox {
         }
     }
 
-    /// Cuts the next fragment off `message`; whether it is the last one.
+    /// Cuts the next fragment off `message`; returns it, and whether it is the last one.
     pub(super) fn cut<'a>(&self, message: &mut &'a [u8]) -> (&'a [u8], bool) {
         let (fragment, rest) = message.split_at(message.len().min(self.fragment));
         *message = rest;
         (fragment, rest.is_empty())
     }
 
-    /// Says whether some of a message was posted, and not all of it.
+    /// Records whether a message has been posted in part.
     pub(super) fn set_begun(&mut self, begun: bool) {
         self.begun = begun;
     }
@@ -205,19 +209,19 @@ impl Outbox {
         self.begun
     }
 
-    /// Keeps `rest`, which isn't empty, of the message that was begun: its sender doesn't go on.
+    /// Keeps `rest`, which isn't empty, of a message that was posted in part: its sender was cancelled.
     pub(super) fn keep(&mut self, rest: &[u8]) {
         self.begun = false;
         self.rest = Zeroizing::new(rest.to_vec());
         self.at = 0;
     }
 
-    /// Whether there is something that [`keep`](Self::keep) was given and that isn't posted yet.
+    /// Whether the rest of a message waits to be posted.
     pub(super) fn has_rest(&self) -> bool {
         self.at < self.rest.len()
     }
 
-    /// The next fragment of that, and whether it is the last one; it counts as posted.
+    /// The next fragment of that rest, and whether it is the last one. It counts as posted.
     pub(super) fn next_of_rest(&mut self) -> (&[u8], bool) {
         let start = self.at;
         self.at = self.rest.len().min(start + self.fragment);

@@ -9,7 +9,7 @@
 //! | `reads` | what is being read, several at a time |
 //! | `protection` | whether and how all of this is sealed |
 //!
-//! The parts don't know each other; what is here has them work together.
+//! The parts don't know each other; [`DataPath`] makes them work together.
 
 mod buffers;
 mod completions;
@@ -41,18 +41,18 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
-/// Fragments are posted together until they have so many bytes: longer ones gain nothing by it, and wait meanwhile.
+/// The bytes of fragments that are posted together: longer lists gain nothing, and the first fragment would wait.
 const TOGETHER: usize = 16 << 10;
 
-/// What a side has acknowledged is in the other's completion queue. If the other doesn't find it there for so
-/// long, it was cut off.
+/// How long a fragment that the peer has counted may stay away before it counts as cut off. An acknowledged SEND is
+/// already in this side's completion queue.
 pub(crate) const MISSING_LIMIT: Duration = Duration::from_secs(5);
 
-/// If its oldest request takes longer than this, an operation has failed, whatever the queue pair's retries say.
+/// How long an operation waits for its oldest request, whatever the queue pair's retries allow.
 const STALL_LIMIT: Duration = Duration::from_secs(30);
 
-/// How long a slot that is being written may stay torn: as long as a step may take. A packet that was lost is
-/// sent again within that.
+/// How long a slot that is being written may stay torn: as long as a step may take. A lost packet is retransmitted
+/// within that time.
 const TORN_TIMES: u32 = 1000;
 const TORN_PAUSE: Duration = STEP_LIMIT.checked_div(TORN_TIMES).unwrap();
 
@@ -73,11 +73,11 @@ pub(crate) struct DataPath {
     takes_messages: bool,
     /// How many receive buffers there are.
     receives: usize,
-    /// What came last told of writes.
+    /// Whether the last fragment was a manifest.
     announced: bool,
-    /// Why nothing may be used any more that comes over it.
+    /// Why the data path may not be used any more.
     broken: Option<SessionError>,
-    /// Holds the buffers.
+    /// The memory that the buffers are slices of.
     _memory: LocalMemory,
 }
 
@@ -94,7 +94,7 @@ pub(crate) struct Parts {
     pub(crate) fragment: u32,
     pub(crate) message_limit: u64,
     pub(crate) peer_limit: u64,
-    /// If it is sealed.
+    /// The keys, if the session is sealed.
     pub(crate) keys: Option<SessionKeys>,
     pub(crate) takes_messages: bool,
     pub(crate) busy_poll: Duration,
@@ -107,11 +107,11 @@ pub(crate) fn receives(memory: &LocalMemory, buffers: Buffers) -> Result<Vec<Rec
         .collect()
 }
 
-/// A message that is being sent. What is left when its sender is cancelled goes on without it: the peer has a part of it, and
-/// would take the next message for its rest.
+/// Messages that are being sent. If the sender is cancelled in the middle of one, its rest is kept and sent later:
+/// the peer would take the next message for that rest.
 struct Sending<'path, 'text> {
     path: &'path mut DataPath,
-    /// What is left of the message whose turn it is.
+    /// The rest of the current message.
     rest: Option<&'text [u8]>,
 }
 
@@ -169,8 +169,8 @@ impl DataPath {
 
     // ---- Messages ----
 
-    /// Sends messages; waits for nothing but free buffers. What is short is posted together, as far as there
-    /// are buffers. If this is cancelled, each message is sent as a whole or not at all.
+    /// Posts messages; waits only for free buffers. Short ones are posted together, as far as there are buffers. If
+    /// this is cancelled, each message is sent as a whole or not at all.
     pub(crate) async fn post_sends<'a>(
         &mut self,
         messages: impl IntoIterator<Item = &'a [u8]>,
@@ -202,7 +202,7 @@ impl DataPath {
                 let (fragment, last) = path.outbox.cut(&mut message);
                 requests.push(match path.protection.fragment(buffer, fragment, last) {
                     Ok(request) => request,
-                    Err(error) => return Err(path.condemn(error)),
+                    Err(error) => return Err(path.poison(error)),
                 });
                 path.outbox.set_begun(!last);
                 bytes += fragment.len();
@@ -224,14 +224,14 @@ impl DataPath {
                 sending.rest = None;
                 let path = &mut *sending.path;
                 // What was sealed and isn't sent would be missed.
-                return Err(if path.counts_fragments() { path.condemn(error) } else { error });
+                return Err(if path.counts_fragments() { path.poison(error) } else { error });
             }
             refused.map_or(Ok(()), Err)?;
         }
         Ok(())
     }
 
-    /// Posts what is left of a message whose sender was cancelled, as far as there are buffers.
+    /// Posts the rest of a message whose sender was cancelled, as far as there are buffers.
     fn go_on(&mut self) -> Result<(), SessionError> {
         while self.outbox.has_rest()
             && let Some(buffer) = self.requests.buffers.take()
@@ -239,12 +239,12 @@ impl DataPath {
             let (fragment, last) = self.outbox.next_of_rest();
             let request = self.protection.fragment(buffer, fragment, last);
             let posted = request.and_then(|request| self.requests.post(request));
-            posted.map_err(|error| self.condemn(error))?;
+            posted.map_err(|error| self.poison(error))?;
         }
         Ok(())
     }
 
-    /// Begins an operation, whose place is behind what was cancelled in the middle of a message.
+    /// Begins an operation: the rest of a message whose sender was cancelled goes first.
     async fn begin(&mut self, operation: &'static str) -> Result<(), SessionError> {
         self.reads.begin();
         self.check()?;
@@ -255,10 +255,10 @@ impl DataPath {
         Ok(())
     }
 
-    /// That no message was left in the middle for good: the peer would take the next one for its rest.
+    /// Checks that no message was left in the middle for good: the peer would take the next one for its rest.
     pub(crate) fn check_whole(&mut self) -> Result<(), SessionError> {
         self.check()?;
-        if self.outbox.is_begun() { Err(self.condemn(SessionError::CutShort)) } else { Ok(()) }
+        if self.outbox.is_begun() { Err(self.poison(SessionError::CutShort)) } else { Ok(()) }
     }
 
     /// The next message; waits for it as long as it takes.
@@ -302,16 +302,16 @@ impl DataPath {
         Ok(message)
     }
 
-    /// Tells the peer what this side has written since it last told; waits for nothing but free buffers. The
-    /// writes were posted before, to the same queue pair: where nobody interferes, they are carried out
-    /// before the peer hears of them.
+    /// Sends manifests of what this side has written since the last one; waits only for free buffers. The writes
+    /// were posted before, to the same queue pair: unless somebody interferes, they are carried out before the
+    /// manifests arrive.
     pub(crate) async fn announce(&mut self, operation: &'static str) -> Result<(), SessionError> {
-        while self.protection.has_news() {
+        while self.protection.has_pending() {
             let buffer = self.buffer(operation).await?;
             // From here to posting there is no `await`: what is taken for told is sent.
             match self.protection.announcement(buffer, self.outbox.fragment()) {
                 Ok(request) => self.post(request)?,
-                Err(error) => return Err(self.condemn(error)),
+                Err(error) => return Err(self.poison(error)),
             }
         }
         Ok(())
@@ -319,9 +319,9 @@ impl DataPath {
 
     // ---- One-sided operations ----
 
-    /// Writes `data` to `remote`, in pieces of a buffer, several under way at a time; waits for nothing but free buffers,
-    /// what has to be read before, and what is being read there. Where this side may not read there, what is in a unit is known
-    /// only as long as it hasn't written it.
+    /// Writes `data` to `remote`, a buffer at a time, several under way; waits only for free buffers, for READs of
+    /// the same place, and for the units at the edges to be read. If this side may not read, it knows a unit's
+    /// contents only until it has written it.
     pub(crate) async fn post_write(
         &mut self,
         remote: &RemoteRegion,
@@ -357,7 +357,7 @@ impl DataPath {
             let len = usize::try_from(part.end - part.start).unwrap_or(usize::MAX);
             let piece = rest.split_off(..len).unwrap_or_default();
             if let Err(error) = self.protection.put(&mut buffer, at, piece, &mut edges) {
-                return Err(self.condemn(error));
+                return Err(self.poison(error));
             }
             self.post(SendRequest::write([buffer], range))?;
             at = part.end;
@@ -376,7 +376,7 @@ impl DataPath {
         self.take_last().await
     }
 
-    /// Asks for bytes as [`Self::read`] does, which [`Self::next_read`] takes then; waits for nothing but free buffers.
+    /// Posts a READ of these bytes, which [`Self::next_read`] will return; waits only for free buffers.
     pub(crate) async fn post_read(
         &mut self,
         remote: &RemoteRegion,
@@ -388,7 +388,7 @@ impl DataPath {
         Ok(())
     }
 
-    /// The oldest of what was posted to be read and hasn't been taken; `None` if there is none.
+    /// The bytes of the oldest posted READ that wasn't taken; `None` if there is none.
     pub(crate) async fn next_read(&mut self) -> Result<Option<Vec<u8>>, SessionError> {
         loop {
             self.check()?;
@@ -431,19 +431,19 @@ impl DataPath {
         Ok(())
     }
 
-    /// What was asked for last, when it is here.
+    /// Waits for the READ that was posted last, and returns its bytes.
     async fn take_last(&mut self) -> Result<Zeroizing<Vec<u8>>, SessionError> {
         self.reads_end(self.reads.posted()).await?;
         self.check()?;
         self.reads.take_last().ok_or(SessionError::Closed)
     }
 
-    /// Waits until all has arrived that was asked for of these bytes of `remote`.
+    /// Waits until the READs of these bytes of `remote` have completed.
     async fn let_reads_pass(&mut self, remote: &RemoteRegion, place: Range<u64>) -> Result<(), SessionError> {
         self.reads_end(self.reads.before(&addresses(remote, &place))).await
     }
 
-    /// Waits until so many requests to read have ended.
+    /// Waits until `count` READ requests have completed since the beginning.
     async fn reads_end(&mut self, count: u64) -> Result<(), SessionError> {
         while self.reads.ended() < count {
             self.wait(READ).await?;
@@ -467,8 +467,8 @@ impl DataPath {
         self.requests.take_word().ok_or(SessionError::Closed)
     }
 
-    /// Reads `out.len()` bytes from `offset` of this side's own `region`, which the peer may be writing meanwhile: then that is
-    /// waited for.
+    /// Reads `out.len()` bytes from `offset` of this side's own `region`. A slot that the peer is writing is waited
+    /// for.
     pub(crate) async fn read_local(
         &mut self,
         region: &MemoryRegion,
@@ -492,7 +492,7 @@ impl DataPath {
         let mut attempts = Attempts::again(times);
         while !rest.is_empty() {
             let taken = self.protection.get_local(region, at, rest, &mut attempts);
-            let taken = taken.map_err(|error| self.condemn(error))?;
+            let taken = taken.map_err(|error| self.poison(error))?;
             if taken > 0 {
                 rest = rest.split_at_mut(taken.min(rest.len())).1;
                 at += taken as u64;
@@ -506,9 +506,9 @@ impl DataPath {
 
     // ---- The end ----
 
-    /// Opens once more what this side's program has read and the peer, as it has told, has written since, in
-    /// `region`: a program that read too early, and never again, would not find out that a write was
-    /// withheld. The peer has said goodbye: it is writing nothing.
+    /// Opens again the slots of `region` that this side's program has read and that the peer has announced newer
+    /// contents of: a program that read too early, and never again, would not find out that a write was withheld. The
+    /// peer has said goodbye, so it is writing nothing.
     pub(crate) async fn check_read(&mut self, region: &MemoryRegion) -> Result<(), SessionError> {
         let units = self.protection.units();
         let mut first = 0;
@@ -522,7 +522,7 @@ impl DataPath {
         Ok(())
     }
 
-    /// Takes in what the peer has sent before it said goodbye, unless too much waits to be taken by the program.
+    /// Receives what the peer sent before it said goodbye, unless too much waits for the program.
     pub(crate) async fn hear_out(&mut self, peer: Fragments) -> Result<(), SessionError> {
         let deadline = Instant::now() + MISSING_LIMIT;
         while self.counts_fragments() && self.fragments().opened < peer.sealed && !self.is_full() {
@@ -532,8 +532,8 @@ impl DataPath {
         Ok(())
     }
 
-    /// The same as [`Self::progress`] until `deadline`: what `peer` has sealed, and this side hasn't opened
-    /// by then, is missing.
+    /// Makes progress until `deadline`: fragments that `peer` has counted and that haven't been opened by then are
+    /// missing.
     async fn progress_of(&mut self, peer: Fragments, deadline: Instant) -> Result<(), SessionError> {
         // An acknowledgement can be forged: what the peer takes for delivered may never have come.
         match by(deadline, self.progress()).await {
@@ -541,43 +541,43 @@ impl DataPath {
             None => {
                 let (sealed, opened) = (peer.sealed, self.fragments().opened);
                 let who = "the peer";
-                Err(self.condemn(SessionError::Truncated { who, sealed, opened }))
+                Err(self.poison(SessionError::Truncated { who, sealed, opened }))
             }
         }
     }
 
-    /// Goes on opening what the peer sends, for nobody but `count` to know, until it fails.
-    pub(crate) async fn drain(&mut self, count: &watch::Sender<Tally>) -> Infallible {
+    /// Keeps opening what the peer sends, and publishes the counts, until it fails.
+    pub(crate) async fn drain(&mut self, count: &watch::Sender<RecordCounts>) -> Infallible {
         loop {
             self.inbox.forget();
             let result = match self.unpark() {
                 Ok(()) => self.progress().await,
                 Err(error) => Err(error),
             };
-            count.send_replace(self.tally());
+            count.send_replace(self.record_counts());
             if result.is_err() {
                 return std::future::pending().await;
             }
         }
     }
 
-    /// Whether each side counts what it has sealed and opened, because the network's word for it can be forged.
+    /// Whether each side counts the fragments that it has sealed and opened, because acknowledgements can be forged.
     pub(crate) fn counts_fragments(&self) -> bool {
         self.protection.counts().is_some()
     }
 
-    /// What has been sealed and opened; zeros where nothing is counted.
+    /// The numbers of sealed and opened fragments; zeros if they aren't counted.
     fn fragments(&self) -> Fragments {
         self.protection.counts().unwrap_or_default()
     }
 
-    /// The same, with what became of it.
-    pub(crate) fn tally(&self) -> Tally {
-        Tally { fragments: self.fragments(), broken: self.broken.clone() }
+    /// Those numbers, with the reason if the data path has failed.
+    pub(crate) fn record_counts(&self) -> RecordCounts {
+        RecordCounts { fragments: self.fragments(), broken: self.broken.clone() }
     }
 
-    /// Nothing is taken from this data path any more, nor put into it, because of `reason`, which is returned.
-    fn condemn(&mut self, reason: SessionError) -> SessionError {
+    /// Ends all use of this data path because of `reason`, which is returned.
+    fn poison(&mut self, reason: SessionError) -> SessionError {
         self.inbox.forget_all();
         self.reads.forget();
         self.broken.get_or_insert(reason).clone()
@@ -601,12 +601,12 @@ impl DataPath {
     fn post(&mut self, request: SendRequest) -> Result<(), SessionError> {
         match self.requests.post(request) {
             // What was sealed and isn't sent would be missed.
-            Err(error) if self.counts_fragments() => Err(self.condemn(error)),
+            Err(error) if self.counts_fragments() => Err(self.poison(error)),
             posted => posted,
         }
     }
 
-    /// A free buffer; waits for one if need be.
+    /// Takes a free buffer; waits until there is one.
     async fn buffer(&mut self, operation: &'static str) -> Result<Slice, SessionError> {
         self.requests.check()?;
         loop {
@@ -617,7 +617,7 @@ impl DataPath {
         }
     }
 
-    /// A buffer, when at most half of them are under way.
+    /// Takes a buffer as soon as at most half of them are posted.
     async fn half_of_the_buffers(&mut self, operation: &'static str) -> Result<Slice, SessionError> {
         loop {
             self.wait(operation).await?;
@@ -629,8 +629,8 @@ impl DataPath {
         }
     }
 
-    /// Waits until a request ends; there has to be one. In a box, as all that sleeps: an operation's future is moved several
-    /// times before it is begun, and most never come here.
+    /// Waits until a request completes; there has to be one. Boxed, because an operation's future is moved several
+    /// times before it begins, and most never sleep.
     async fn wait(&mut self, operation: &'static str) -> Result<(), SessionError> {
         self.requests.check()?;
         Box::pin(async {
@@ -661,8 +661,8 @@ impl DataPath {
         self.sort()
     }
 
-    /// Takes in what has arrived, without waiting. That is no more than there were receive buffers; the peer
-    /// may go on sending.
+    /// Handles what has arrived, without waiting: no more than there are receive buffers, since the peer may keep
+    /// sending.
     fn hear(&mut self) -> Result<(), SessionError> {
         for _ in 0..=self.receives / BATCH {
             let found = self.completions.poll()?;
@@ -679,7 +679,7 @@ impl DataPath {
         self.inbox.is_full()
     }
 
-    /// Takes in what has completed.
+    /// Handles the completions that were taken.
     fn sort(&mut self) -> Result<(), SessionError> {
         let mut taken = self.completions.take();
         let result = taken.drain(..).try_for_each(|completion| {
@@ -691,7 +691,7 @@ impl DataPath {
         self.unpark()
     }
 
-    /// A request of this side's has ended.
+    /// Handles the completion of a request of this side's.
     fn sent(&mut self, completion: Completion) -> Result<(), SessionError> {
         let (kind, status) = (completion.kind, completion.status);
         let mut buffer = self.requests.complete(completion)?;
@@ -702,17 +702,17 @@ impl DataPath {
             _ => Ok(()),
         };
         self.requests.buffers.give_back([buffer]);
-        read.map_err(|error| self.condemn(error))
+        read.map_err(|error| self.poison(error))
     }
 
-    /// Something of the peer's has arrived.
+    /// Handles a completed receive.
     fn received(&mut self, mut completion: Completion) -> Result<(), SessionError> {
         if completion.status != Status::Success {
             self.inbox.end(completion.status);
             return Ok(());
         }
         if let Err(what) = check_received(&completion) {
-            return Err(self.condemn(SessionError::Protocol { what }));
+            return Err(self.poison(SessionError::Protocol { what }));
         }
         let (len, immediate) = (completion.len as usize, completion.immediate);
         let Some(mut buffer) = completion.slice() else { return Ok(()) };
@@ -729,7 +729,7 @@ impl DataPath {
             Err(error) => Err(error),
         };
         // What comes after it would be taken for its continuation.
-        taken.map_err(|error| self.condemn(error))
+        taken.map_err(|error| self.poison(error))
     }
 
     /// Posts receive buffers again, unless too much waits to be taken.
@@ -744,7 +744,7 @@ impl DataPath {
     }
 }
 
-/// Operations on memory whose key one knows, whoever's it is, as it is.
+/// Unsealed access to any memory of the peer's whose key is known, for tests of what the peer's device refuses.
 #[cfg(feature = "testing")]
 impl DataPath {
     pub(crate) async fn write_raw(
@@ -776,18 +776,18 @@ impl DataPath {
     }
 }
 
-/// This part of the peer's region.
+/// The range `place` of the peer's region.
 fn within(remote: &RemoteRegion, place: Range<u64>) -> Result<rdma_verbs::RemoteRange, SessionError> {
     Ok(remote.range(place.start, place.end - place.start)?)
 }
 
-/// Where this part of the peer's region is in its memory.
+/// The addresses of `place` in the peer's memory.
 fn addresses(remote: &RemoteRegion, place: &Range<u64>) -> Range<u64> {
     remote.addr.wrapping_add(place.start)..remote.addr.wrapping_add(place.end)
 }
 
-/// Checks that what was received is a message's at all; what it is if it isn't. An RDMA WRITE with immediate has
-/// put nothing into the buffer that it completes: that still holds an earlier message.
+/// Checks that a SEND has filled the buffer; the error says what else it was. An RDMA WRITE with immediate puts
+/// nothing into the buffer of the receive that it completes, which still holds an earlier message.
 fn check_received(completion: &Completion) -> Result<(), &'static str> {
     match completion.kind {
         CompletionKind::Recv if completion.invalidated.is_none() => Ok(()),
@@ -796,7 +796,7 @@ fn check_received(completion: &Completion) -> Result<(), &'static str> {
     }
 }
 
-/// What becomes of `future` until `deadline`. Looks at the clock even if `future` never has to wait.
+/// Runs `future` until `deadline`. The clock is checked even if `future` never waits.
 async fn by<T>(deadline: Instant, future: impl Future<Output = T>) -> Option<T> {
     if Instant::now() >= deadline {
         return None;
@@ -804,11 +804,11 @@ async fn by<T>(deadline: Instant, future: impl Future<Output = T>) -> Option<T> 
     tokio::time::timeout_at(deadline, future).await.ok()
 }
 
-/// How far a data path has come.
+/// How many fragments were sealed and opened.
 #[derive(Clone, Debug)]
-pub(crate) struct Tally {
+pub(crate) struct RecordCounts {
     pub(crate) fragments: Fragments,
-    /// Why nothing more will come.
+    /// Why the data path has failed, if it has.
     pub(crate) broken: Option<SessionError>,
 }
 

@@ -11,13 +11,13 @@ use std::collections::VecDeque;
 pub(super) struct Requests {
     qp: QueuePair<ReadyToSend>,
     pub(super) buffers: SendBuffers,
-    /// Requests that haven't completed.
+    /// The number of requests that haven't completed.
     outstanding: usize,
-    /// How many requests have ended.
+    /// The number of requests that have completed since the beginning.
     ended: u64,
-    /// Those that failed, oldest first: whoever waits next is told.
+    /// Failures not reported yet, oldest first. The next operation that waits reports one.
     failures: VecDeque<SessionError>,
-    /// What the last atomic operation brought.
+    /// The result of the last atomic operation.
     word: Option<u64>,
 }
 
@@ -43,10 +43,10 @@ impl Requests {
         self.ended
     }
 
-    /// The oldest failure that nobody has been told of.
+    /// Reports the oldest failure not reported yet.
     ///
     /// # Errors
-    /// That.
+    /// That failure.
     pub(super) fn check(&mut self) -> Result<(), SessionError> {
         self.failures.pop_front().map_or(Ok(()), Err)
     }
@@ -64,7 +64,8 @@ impl Requests {
         }
     }
 
-    /// Posts several requests, which share system calls if they are short. Where this fails, some may have been taken.
+    /// Posts several requests, which share system calls if they are short. If this fails, some of them may
+    /// have been posted.
     pub(super) fn post_list(&mut self, requests: Vec<SendRequest>) -> Result<(), SessionError> {
         let mut requests = requests.into_iter();
         let mut taken = 0;
@@ -88,7 +89,8 @@ impl Requests {
         Ok(self.qp.post_recv(RecvRequest::new([buffer]))?)
     }
 
-    /// Takes the end of a request. Its buffer, which may hold what was asked for, has to be given back.
+    /// Handles a request's completion. The caller gives the returned buffer back when it has taken what a READ put
+    /// into it.
     pub(super) fn complete(&mut self, mut completion: Completion) -> Result<Slice, SessionError> {
         self.outstanding -= 1;
         self.ended += 1;
@@ -104,7 +106,7 @@ impl Requests {
         Ok(buffer)
     }
 
-    /// What an atomic operation has brought that is over.
+    /// Takes the result of the atomic operation that has completed.
     pub(super) fn take_word(&mut self) -> Option<u64> {
         self.word.take()
     }

@@ -1,4 +1,4 @@
-//! No protection: what is carried is carried as it is.
+//! No protection: messages and memory travel in clear.
 
 use super::{Arrived, Edges, Partial, Protection, Received, Units};
 use crate::SessionError;
@@ -9,7 +9,7 @@ use rdma_verbs::{MemoryRegion, SendRequest, Slice};
 /// The immediate of a message's last fragment.
 const LAST: u32 = 1;
 
-/// The data path is open: whoever is on the way reads it and can change it.
+/// An open data path: anybody on the network path can read and change it.
 pub(in crate::session) struct Clear;
 
 impl Protection for Clear {
@@ -46,7 +46,7 @@ impl Protection for Clear {
         None
     }
 
-    fn has_news(&self) -> bool {
+    fn has_pending(&self) -> bool {
         false
     }
 

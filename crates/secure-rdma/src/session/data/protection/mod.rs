@@ -1,10 +1,10 @@
-//! How what a queue pair carries is protected from whoever else can reach it: a strategy, chosen once, when the session
-//! begins. Nothing else of the data path asks which one it is.
+//! How a session protects what its queue pair carries: a strategy that is chosen once, when the session begins. No
+//! other part of the data path asks which one it is.
 //!
 //! | strategy | messages | the region |
 //! |---|---|---|
 //! | [`Clear`] | fragments as they are; the last has an immediate | plain bytes |
-//! | [`MessagesAndSlots`] | sealed fragments, counted | sealed slots, of which the writer tells |
+//! | [`MessagesAndSlots`] | sealed fragments, counted | sealed slots, announced in manifests |
 
 mod clear;
 mod slots;
@@ -28,21 +28,19 @@ pub(super) struct Received<'a> {
     pub(super) immediate: Option<u32>,
 }
 
-/// What it was.
+/// What a receive buffer turned out to hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Arrived {
-    /// A fragment of a message, whose last one it may be.
+    /// A fragment of a message, perhaps its last.
     Fragment { last: bool },
-    /// What the peer tells of its writes.
+    /// A manifest of what the peer has written.
     Announcement,
 }
 
-/// The text of units of which only a part is to be written.
+/// The contents of units that are to be written only in part.
 pub(super) type Edges = Vec<(u64, Zeroizing<Vec<u8>>)>;
 
-/// Seals and opens, or doesn't, what a session carries.
-///
-/// An error that comes from these is the end of the data path.
+/// Turns messages and memory into what travels, and back. Any error ends the data path.
 pub(super) trait Protection: Send + Sync {
     /// How many bytes longer a fragment of a message is than its text.
     fn overhead(&self) -> usize;
@@ -50,31 +48,31 @@ pub(super) trait Protection: Send + Sync {
     /// The shortest text that a peer's receive buffers must have room for.
     fn shortest_text(&self) -> usize;
 
-    /// What sends `text`, a fragment of a message, from `buffer`. What comes of this has to be posted before anything else is
-    /// asked of this strategy: the peer expects it next.
+    /// Makes the request that sends `text`, a fragment of a message, from `buffer`. It has to be posted before anything
+    /// else is asked of this strategy, because the peer expects it next.
     fn fragment(&mut self, buffer: Slice, text: &[u8], last: bool) -> Result<SendRequest, SessionError>;
 
-    /// Takes what arrived; of a fragment the text goes to the end of `message`.
+    /// Opens what arrived. A fragment's text is appended to `message`.
     fn take(&mut self, received: Received<'_>, message: &mut Partial) -> Result<Arrived, SessionError>;
 
-    /// Fragments that were sealed and opened; `None` where nothing is counted, because an acknowledgement is believed.
+    /// The numbers of sealed and opened fragments; `None` if acknowledgements are believed and nothing is counted.
     fn counts(&self) -> Option<Fragments>;
 
-    /// Whether this side has written what the peer has to be told of.
-    fn has_news(&self) -> bool;
+    /// Whether this side has written something that it hasn't announced yet.
+    fn has_pending(&self) -> bool;
 
-    /// What tells the peer of it, from `buffer`, in at most `text` bytes of text. It has to be posted next, as a
-    /// [`fragment`](Self::fragment).
+    /// Makes the request that announces those writes, in at most `text` bytes of text, from `buffer`. It has to be
+    /// posted next, as a [`fragment`](Self::fragment) has.
     fn announcement(&mut self, buffer: Slice, text: usize) -> Result<SendRequest, SessionError>;
 
     /// How the bytes of the client's region are packed.
     fn units(&self) -> Units;
 
-    /// Whether it is known without reading that the unit `unit` holds zeros.
+    /// Whether `unit` is known to hold zeros, without reading it.
     fn is_blank(&self, unit: u64) -> bool;
 
-    /// Puts `bytes`, which begin at `at`, into `buffer` as they are to be written there, with the rest of the first and the
-    /// last unit from `edges`. It has to be posted next.
+    /// Fills `buffer` with what has to be written so that the region holds `bytes` from `at` on; `edges` has
+    /// the rest of the first and the last unit. The WRITE has to be posted next.
     fn put(
         &mut self,
         buffer: &mut Slice,
@@ -83,11 +81,12 @@ pub(super) trait Protection: Send + Sync {
         edges: &mut Edges,
     ) -> Result<(), SessionError>;
 
-    /// Takes `out.len()` bytes from `at` on out of `buffer`, which holds the units that a READ has brought.
+    /// Fills `out` with the region's bytes from `at` on; `buffer` holds their units, which a READ has brought.
     fn get(&mut self, buffer: &mut Slice, at: u64, out: &mut [u8]) -> Result<(), SessionError>;
 
-    /// Takes `out.len()` bytes from `at` on out of this side's own `region`. Returns how many it has taken: the unit behind them
-    /// is being written by the peer, and may be tried again, as often as `attempts` allows without any progress.
+    /// Fills `out` with the bytes of this side's own `region` from `at` on, as far as no unit is being written by the
+    /// peer; returns how many bytes it has filled. The unit behind them may be tried again as often as `attempts`
+    /// allows.
     fn get_local(
         &mut self,
         region: &MemoryRegion,
@@ -96,6 +95,6 @@ pub(super) trait Protection: Send + Sync {
         attempts: &mut Attempts,
     ) -> Result<usize, SessionError>;
 
-    /// The first unit from `first` on of which this side's program has read something older than what the peer has told since.
+    /// The first unit from `first` on whose last opened version is older than the peer's latest manifest.
     fn outdated(&self, first: u64) -> Option<u64>;
 }

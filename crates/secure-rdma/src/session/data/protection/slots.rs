@@ -1,22 +1,23 @@
 //! Messages sealed fragment by fragment, and the region in sealed slots: end to end, on any device (`docs/sealing.md`).
 //!
-//! Registered buffers can't be reached by any peer, so what is sent is sealed into the buffer that it is sent from, and
-//! what has come is opened out of the buffer that it came in. This side's own region can be: a slot of it is copied, and
-//! the copy is opened.
+//! No peer can reach the registered buffers, so messages and slots are sealed into the buffers that they are sent
+//! from, and opened out of the buffers that they came in. A peer can reach this side's own region, so its slots are
+//! copied, and the copies opened.
 
 use super::{Arrived, Edges, Partial, Protection, Received, Units};
 use crate::SessionError;
 use crate::control::Fragments;
 use crate::seal::{
-    Attempts, Layout, MessageOpener, NOTE_ENTRY, NoteError, OVERHEAD, Piece, SealError, SessionKeys, Slots,
+    Attempts, Layout, MANIFEST_ENTRY, ManifestError, MessageOpener, OVERHEAD, Piece, SealError, SessionKeys,
+    Slots,
 };
 use rdma_verbs::{MemoryRegion, SendRequest, Slice};
 use zeroize::Zeroizing;
 
-/// Sealed and opened with these keys.
+/// Seals and opens with a session's keys.
 pub(in crate::session) struct MessagesAndSlots {
     keys: SessionKeys,
-    /// A slot of this side's own region, once one was read.
+    /// Room for a slot of this side's own region, made when one is first read.
     copy: Vec<u8>,
 }
 
@@ -41,7 +42,7 @@ fn lent(buffer: &mut Slice, len: usize) -> Result<&mut [u8], SealError> {
     bytes.ok_or(SealError::Size { expected: len, found })
 }
 
-/// Opens `sealed`, which came from the place of the piece's slot, and puts the piece into `out`, which is as long.
+/// Opens `sealed`, the slot that `piece` is a part of, and copies the piece into `out`, which is as long.
 fn open_piece(
     slots: &mut Slots,
     piece: Piece,
@@ -63,9 +64,9 @@ impl Protection for MessagesAndSlots {
         OVERHEAD
     }
 
-    /// An entry of a note.
+    /// The length of a manifest's entry.
     fn shortest_text(&self) -> usize {
-        NOTE_ENTRY
+        MANIFEST_ENTRY
     }
 
     fn fragment(&mut self, mut buffer: Slice, text: &[u8], last: bool) -> Result<SendRequest, SessionError> {
@@ -87,11 +88,11 @@ impl Protection for MessagesAndSlots {
             // It is the opener's to say what that means.
             return Ok(Arrived::Fragment { last: opener.open_in_place(record)?.last });
         };
-        if MessageOpener::says_note(header) {
-            let note = opener.open_in_place(record)?.bytes;
+        if MessageOpener::claims_manifest(header) {
+            let manifest = opener.open_in_place(record)?.bytes;
             match &mut self.keys.slots {
-                Some(slots) => slots.learn(note)?,
-                None => return Err(SealError::Note(NoteError::NoRegion).into()),
+                Some(slots) => slots.apply(manifest)?,
+                None => return Err(SealError::Manifest(ManifestError::NoRegion).into()),
             }
             return Ok(Arrived::Announcement);
         }
@@ -104,16 +105,16 @@ impl Protection for MessagesAndSlots {
         Some(Fragments { sealed: self.keys.sealer.count(), opened: self.keys.opener.count() })
     }
 
-    fn has_news(&self) -> bool {
-        self.keys.slots.as_ref().is_some_and(Slots::has_news)
+    fn has_pending(&self) -> bool {
+        self.keys.slots.as_ref().is_some_and(Slots::has_pending)
     }
 
     fn announcement(&mut self, mut buffer: Slice, text: usize) -> Result<SendRequest, SessionError> {
-        let slots = self.keys.slots.as_mut().ok_or(SealError::Note(NoteError::NoRegion))?;
+        let slots = self.keys.slots.as_mut().ok_or(SealError::Manifest(ManifestError::NoRegion))?;
         let record = lent(&mut buffer, text.saturating_add(OVERHEAD))?;
-        let told = slots.tell(&mut record[MessageOpener::TEXT_AT..][..text]);
+        let told = slots.announce(&mut record[MessageOpener::TEXT_AT..][..text]);
         let record = &mut record[..told + OVERHEAD];
-        self.keys.sealer.seal_note(record)?;
+        self.keys.sealer.seal_manifest(record)?;
         let len = u32::try_from(record.len()).unwrap_or(u32::MAX);
         buffer.set_len(len)?;
         Ok(SendRequest::send([buffer]))

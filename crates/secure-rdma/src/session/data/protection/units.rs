@@ -2,8 +2,8 @@
 
 use core::ops::Range;
 
-/// A region's bytes are divided into units of `text` bytes, which take `stride` bytes of its memory each, one behind the
-/// other from the region's start. A unit is written and read as a whole.
+/// A region's bytes are divided into units of `text` bytes, which take `stride` bytes of its memory each, one
+/// behind the other from the region's start. A unit is written and read as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::session) struct Units {
     pub(in crate::session) text: u64,
@@ -14,20 +14,20 @@ impl Units {
     /// Plain memory.
     pub(in crate::session) const PLAIN: Self = Self { text: 1, stride: 1 };
 
-    /// Where the units are that hold `bytes`: bytes of the region's memory.
+    /// The part of the region's memory that the units of `bytes` take.
     pub(in crate::session) const fn place(self, bytes: &Range<u64>) -> Range<u64> {
         let (first, end) = (bytes.start / self.text, bytes.end.div_ceil(self.text));
         first * self.stride..end * self.stride
     }
 
-    /// Those of `bytes` that one request carries with a buffer of `size` bytes: the first ones.
+    /// The first of `bytes`: as many as one request carries with a buffer of `size` bytes.
     pub(in crate::session) fn part(self, bytes: &Range<u64>, size: u32) -> Range<u64> {
         let units = (u64::from(size) / self.stride).max(1);
         let end = (bytes.start / self.text).saturating_add(units).saturating_mul(self.text);
         bytes.start..end.min(bytes.end)
     }
 
-    /// The units of which `bytes` are only a part: at most the first and the last one.
+    /// The units that `bytes` cover only in part: at most the first and the last one.
     pub(in crate::session) fn edges(self, bytes: &Range<u64>) -> impl Iterator<Item = u64> + use<> {
         let (start, end) = (bytes.start, bytes.end);
         let first =

@@ -1,10 +1,10 @@
-//! What a peer tells of its writes. A note that can be true says of each slot what a plain reading of it
-//! says; any other is refused, and after it everything. What a writer tells, in notes of any length, its
+//! What a peer tells of its writes. A manifest that can be true says of each slot what a plain reading of it
+//! says; any other is refused, and after it everything. What a writer tells, in manifests of any length, its
 //! reader then knows.
 
 use super::keys::{pair, small};
 use crate::input::Input;
-use secure_rdma::seal::{NOTE_ENTRY, SLOT_OVERHEAD, Slots, Suite, Writers};
+use secure_rdma::seal::{MANIFEST_ENTRY, SLOT_OVERHEAD, Slots, Suite, Writers};
 
 const STEPS: usize = 200;
 const SLOTS: u32 = 4;
@@ -18,7 +18,7 @@ pub(super) fn run(bytes: &[u8]) {
     if input.flag() { made_up(&mut input) } else { told(&mut input) }
 }
 
-/// Notes of any bytes.
+/// Manifests of any bytes.
 fn made_up(input: &mut Input<'_>) {
     let [_, server] = pair(Suite::Aes128Gcm, small(Writers::Client));
     let mut reader = server.slots.expect("a region");
@@ -27,14 +27,14 @@ fn made_up(input: &mut Input<'_>) {
         if input.is_empty() {
             break;
         }
-        let note = input.piece();
-        let expected = plain_reading(note, &mut known, &mut highest);
-        match reader.learn(note) {
-            Ok(()) => assert!(expected.is_some(), "{note:?}"),
+        let manifest = input.piece();
+        let expected = plain_reading(manifest, &mut known, &mut highest);
+        match reader.apply(manifest) {
+            Ok(()) => assert!(expected.is_some(), "{manifest:?}"),
             Err(error) => {
-                assert!(expected.is_none(), "{note:?}: {error}");
+                assert!(expected.is_none(), "{manifest:?}: {error}");
                 assert!(!error.to_string().is_empty());
-                assert_eq!(reader.learn(note), Err(error), "after the first refusal nothing");
+                assert_eq!(reader.apply(manifest), Err(error), "after the first refusal nothing");
                 break;
             }
         }
@@ -45,12 +45,12 @@ fn made_up(input: &mut Input<'_>) {
     }
 }
 
-/// What a note says, slot by slot; `None` if it can't be true.
-fn plain_reading(note: &[u8], known: &mut [Option<u64>], highest: &mut u64) -> Option<()> {
-    if note.is_empty() || !note.len().is_multiple_of(NOTE_ENTRY) {
+/// What a manifest says, slot by slot; `None` if it can't be true.
+fn plain_reading(manifest: &[u8], known: &mut [Option<u64>], highest: &mut u64) -> Option<()> {
+    if manifest.is_empty() || !manifest.len().is_multiple_of(MANIFEST_ENTRY) {
         return None;
     }
-    for entry in note.chunks(NOTE_ENTRY) {
+    for entry in manifest.chunks(MANIFEST_ENTRY) {
         let mut entry = Input::new(entry);
         let (first, count, number) = (entry.u32(), entry.u32(), entry.u64());
         let end = u64::from(first) + u64::from(count);
@@ -79,20 +79,20 @@ fn told(input: &mut Input<'_>) {
             continue;
         }
         let room = usize::from(what - 0xc0);
-        let mut note = vec![0; room];
-        let len = writer.tell(&mut note);
-        assert!(len % NOTE_ENTRY == 0 && (len + NOTE_ENTRY > room || !writer.has_news()));
+        let mut manifest = vec![0; room];
+        let len = writer.announce(&mut manifest);
+        assert!(len % MANIFEST_ENTRY == 0 && (len + MANIFEST_ENTRY > room || !writer.has_pending()));
         if len > 0 {
-            reader.learn(&note[..len]).expect("what a writer tells is true");
+            reader.apply(&manifest[..len]).expect("what a writer tells is true");
         }
         for slot in 0..SLOTS {
             let (written, heard) = (writer.newest(slot), reader.newest(slot));
-            assert!(heard == written || heard < written && writer.has_news(), "slot {slot}: {heard:?}");
+            assert!(heard == written || heard < written && writer.has_pending(), "slot {slot}: {heard:?}");
         }
     }
 }
 
 fn write(writer: &mut Slots, slot: u32) {
     writer.seal(slot, &[0; PAYLOAD], &mut [0; PAYLOAD + SLOT_OVERHEAD]).expect("sealed");
-    assert!(writer.has_news());
+    assert!(writer.has_pending());
 }

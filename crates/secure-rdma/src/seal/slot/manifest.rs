@@ -1,7 +1,7 @@
-//! Notes: what a writer tells its peer of the slots that it has written.
+//! Manifests: what a writer tells its peer of the slots that it has written.
 //!
 //! ```text
-//! note  = entry, entry, …
+//! manifest  = entry, entry, …
 //! entry = first slot (4 bytes) how many slots (4) stamp of the first one (8), big-endian
 //! ```
 //!
@@ -12,13 +12,13 @@ use super::runs::{Run, Runs};
 use super::{Layout, STAMP, Stamp};
 use crate::control::Role;
 
-/// Bytes of an entry of a note.
-pub const NOTE_ENTRY: usize = 16;
+/// Bytes of an entry of a manifest.
+pub const MANIFEST_ENTRY: usize = 16;
 
-/// Why a note can't be true.
+/// Why a manifest can't be true.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum NoteError {
+pub enum ManifestError {
     /// It isn't made of entries.
     #[error("has {0} bytes, and entries have 16 each")]
     Length(usize),
@@ -66,7 +66,7 @@ pub enum NoteError {
 
 /// What a writer has to tell.
 #[derive(Default)]
-pub(super) struct Untold {
+pub(super) struct PendingWrites {
     /// The run that was written last.
     newest: Option<Run>,
     /// Those before it, unless they were written anew.
@@ -78,7 +78,7 @@ pub(super) struct Untold {
 /// Runs for which room is kept when all are told.
 const KEPT: usize = 16;
 
-impl Untold {
+impl PendingWrites {
     /// That the slots of `run` were written, with numbers higher than any before.
     pub(super) fn add(&mut self, run: Run) {
         match &mut self.newest {
@@ -98,10 +98,10 @@ impl Untold {
         self.newest.is_none() && self.telling.is_empty()
     }
 
-    /// Puts as many entries into `note` as it has room for; how many bytes they take.
-    pub(super) fn tell(&mut self, author: Role, note: &mut [u8]) -> usize {
+    /// Puts as many entries into `manifest` as it has room for; how many bytes they take.
+    pub(super) fn announce(&mut self, author: Role, manifest: &mut [u8]) -> usize {
         let mut told = 0;
-        for place in note.as_chunks_mut::<NOTE_ENTRY>().0 {
+        for place in manifest.as_chunks_mut::<MANIFEST_ENTRY>().0 {
             if self.telling.is_empty() {
                 self.gather();
             }
@@ -111,7 +111,7 @@ impl Untold {
             place[..4].copy_from_slice(&run.first.to_be_bytes());
             place[4..8].copy_from_slice(&run.count.to_be_bytes());
             place[8..].copy_from_slice(&stamp.bytes());
-            told += NOTE_ENTRY;
+            told += MANIFEST_ENTRY;
         }
         if self.telling.is_empty() {
             self.telling.shrink_to(KEPT);
@@ -134,13 +134,13 @@ impl Untold {
 
 /// What a reader was told.
 #[derive(Default)]
-pub(super) struct Told {
+pub(super) struct ReceivedWrites {
     runs: Runs,
     /// The highest number.
     highest: u64,
 }
 
-impl Told {
+impl ReceivedWrites {
     /// The number of `slot` by what was told.
     pub(super) fn get(&self, slot: u32) -> Option<u64> {
         self.runs.get(slot)
@@ -151,11 +151,18 @@ impl Told {
         self.highest
     }
 
-    /// Takes a note of `author`'s about slots of `layout`. On an error, some of it may have been taken.
-    pub(super) fn take(&mut self, author: Role, layout: &Layout, note: &[u8]) -> Result<(), NoteError> {
-        let (entries, []) = note.as_chunks::<NOTE_ENTRY>() else { return Err(NoteError::Length(note.len())) };
+    /// Takes a manifest of `author`'s about slots of `layout`. On an error, some of it may have been taken.
+    pub(super) fn take(
+        &mut self,
+        author: Role,
+        layout: &Layout,
+        manifest: &[u8],
+    ) -> Result<(), ManifestError> {
+        let (entries, []) = manifest.as_chunks::<MANIFEST_ENTRY>() else {
+            return Err(ManifestError::Length(manifest.len()));
+        };
         if entries.is_empty() {
-            return Err(NoteError::Length(0));
+            return Err(ManifestError::Length(0));
         }
         for entry in entries {
             let run = self.check(author, layout, entry)?;
@@ -165,25 +172,30 @@ impl Told {
         Ok(())
     }
 
-    fn check(&self, author: Role, layout: &Layout, entry: &[u8; NOTE_ENTRY]) -> Result<Run, NoteError> {
+    fn check(
+        &self,
+        author: Role,
+        layout: &Layout,
+        entry: &[u8; MANIFEST_ENTRY],
+    ) -> Result<Run, ManifestError> {
         let [a, b, c, d, e, f, g, h, stamp @ ..] = *entry;
         let (first, count) = (u32::from_be_bytes([a, b, c, d]), u32::from_be_bytes([e, f, g, h]));
         let slots = layout.slots();
         if count == 0 {
-            return Err(NoteError::Empty { first });
+            return Err(ManifestError::Empty { first });
         }
         if first.checked_add(count).is_none_or(|end| end > slots) {
-            return Err(NoteError::OutOfRegion { first, count, slots });
+            return Err(ManifestError::OutOfRegion { first, count, slots });
         }
         let stamp: [u8; STAMP] = stamp;
-        let wrong = NoteError::Stamp { first, stamp: u64::from_be_bytes(stamp) };
+        let wrong = ManifestError::Stamp { first, stamp: u64::from_be_bytes(stamp) };
         let stamp = Stamp::from_bytes(stamp).filter(|stamp| stamp.author() == author).ok_or(wrong)?;
         let number = stamp.number();
         // The last one's has to be a number too.
         Stamp::new(author, number + u64::from(count - 1)).ok_or(wrong)?;
         let told = self.highest;
         if number <= told {
-            return Err(NoteError::Backwards { first, number, told });
+            return Err(ManifestError::Backwards { first, number, told });
         }
         Ok(Run { first, count, number })
     }

@@ -133,7 +133,7 @@ async fn a_server_that_read_too_early_and_never_again_finds_out_at_the_end() {
     }
 }
 
-/// Its writes are told at the end: a client that may not send messages may send notes.
+/// Its writes are told at the end: a client that may not send messages may send manifests.
 #[tokio::test]
 async fn a_client_that_may_only_write_tells_of_it_at_the_end() {
     for withheld in [false, true] {
@@ -160,7 +160,7 @@ async fn a_client_that_may_only_write_tells_of_it_at_the_end() {
     }
 }
 
-/// Fourteen entries fit a note here.
+/// Fourteen entries fit a manifest here.
 #[tokio::test]
 async fn what_is_too_much_for_a_note_is_told_in_several() {
     const WRITTEN: u32 = 100;
@@ -247,7 +247,7 @@ async fn a_server_that_only_waits_for_the_end_is_told_then() {
         for _ in 0..buffers.receives {
             client.send(b"for nobody").await.unwrap();
         }
-        // More notes than the smallest buffers take at a time.
+        // More manifests than the smallest buffers take at a time.
         for slot in (0..120).step_by(2) {
             client.write(slot * 4096, &bytes(4096)).await.unwrap();
         }
