@@ -264,7 +264,7 @@ impl core::fmt::Debug for CompletionQueue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::request::Kept;
+    use crate::request::{Kept, Needs};
 
     fn recv(qpn: u32, number: u64) -> Ended {
         Ended {
@@ -284,7 +284,8 @@ mod tests {
     fn queue_pairs_that_share_a_receive_queue_complete_its_requests_in_any_order() {
         let receives = Arc::<Receives>::default();
         let keep = |id| {
-            let kept = Kept { id, kind: CompletionKind::Recv, len: 0, handle: None, slices: Slices::new() };
+            let kept =
+                Kept { id, kind: CompletionKind::Recv, len: 0, needs: Needs::Nothing, slices: Slices::new() };
             receives.keep(kept).unwrap()
         };
         let numbers = [10, 20, 30, 40].map(keep);

@@ -203,10 +203,11 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::request::Needs;
     use rocev2::work::CompletionKind;
 
     fn kept(id: u64) -> Kept {
-        Kept { id, kind: CompletionKind::Recv, len: 0, handle: None, slices: Slices::new() }
+        Kept { id, kind: CompletionKind::Recv, len: 0, needs: Needs::Nothing, slices: Slices::new() }
     }
 
     #[test]

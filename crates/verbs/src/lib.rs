@@ -37,6 +37,7 @@ mod gid;
 mod in_flight;
 mod kinds;
 mod local;
+mod memory_window;
 mod options;
 mod provider;
 mod psn;
@@ -61,9 +62,10 @@ pub use event::Event;
 pub use gid::{GidEntry, GidKind};
 pub use kinds::{Connected, Own, Rc, ReceiveQueue, Shared, Transport, Uc, Ud};
 pub use local::LocalMemory;
+pub use memory_window::{MemoryWindow, WindowRange};
 pub use options::{
     Destination, Peer, QueuePairCounters, QueuePairLimits, ReceiveOptions, SendOptions,
-    SharedReceiveQueueLimits, Snapshot, TransportKind,
+    SharedReceiveQueueLimits, Snapshot, TransportKind, WindowType,
 };
 pub use provider::Source;
 pub use psn::{OwnPsn, PeerPsn};

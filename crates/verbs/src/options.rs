@@ -138,3 +138,12 @@ pub struct SharedReceiveQueueLimits {
     /// Slices of one request.
     pub max_sge: usize,
 }
+
+/// How a memory window is bound (`enum ibv_mw_type`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum WindowType {
+    /// Type 1: every queue pair of the protection domain may use it, and its binding lasts until the next.
+    One,
+    /// Type 2: the queue pair that bound it alone may use it, and it or its peer's SEND may withdraw the key.
+    Two,
+}

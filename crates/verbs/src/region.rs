@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub use rocev2_device::memory::Access;
 
 /// A registered region and which parts of it are lent out as slices.
-struct Registered {
+pub(crate) struct Registered {
     memory: provider::MemoryRegion,
     /// Start → end of each slice.
     lent: Mutex<BTreeMap<u64, u64>>,
@@ -67,6 +67,12 @@ impl MemoryRegion {
         RemoteRegion { addr: memory.addr(), rkey: memory.rkey(), len: self.len() }
     }
 
+    /// The region, if `len` bytes from `offset` are inside.
+    pub(crate) fn registered_range(&self, offset: u64, len: u64) -> Result<Arc<Registered>, SliceError> {
+        self.registered.place(offset, len)?;
+        Ok(Arc::clone(&self.registered))
+    }
+
     /// Takes `len` bytes from `offset`, to be posted. No other slice gets any of them until this one is dropped.
     ///
     /// # Errors
@@ -95,6 +101,10 @@ impl fmt::Debug for MemoryRegion {
 impl Registered {
     fn len(&self) -> u64 {
         self.memory.mapping().len() as u64
+    }
+
+    pub(crate) fn memory(&self) -> &provider::MemoryRegion {
+        &self.memory
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), SliceError> {

@@ -3,8 +3,9 @@
 use crate::PostReason;
 use crate::address_handle::AddressHandle;
 use crate::kinds::{Connected, Rc, Transport, Ud};
+use crate::memory_window::{MemoryWindow, WindowRange};
 use crate::options::{Destination, QueuePairLimits};
-use crate::provider::Work;
+use crate::provider::{self, Work};
 use crate::region::{RemoteRange, Slice};
 use core::marker::PhantomData;
 use rocev2::work::{self, AtomicOperation, CompletionKind, SendOperation};
@@ -29,7 +30,8 @@ pub struct SendRequest<T: Transport = Rc> {
     solicited: bool,
     fence: bool,
     /// Where a datagram goes.
-    to: Option<(Arc<AddressHandle>, Destination)>,
+    to: Option<Destination>,
+    needs: Needs,
     transport: PhantomData<T>,
 }
 
@@ -51,6 +53,7 @@ impl<T: Transport> SendRequest<T> {
             solicited: false,
             fence: false,
             to: None,
+            needs: Needs::Nothing,
             transport: PhantomData,
         }
     }
@@ -120,6 +123,23 @@ impl<T: Connected> SendRequest<T> {
     }
 }
 
+impl<T: Connected> SendRequest<T> {
+    /// Binds `window` to `range`, whose region must be of the same protection domain. Nothing is sent: a peer
+    /// may use the key as soon as this has completed. The window has a new key then, and the old one is worth
+    /// nothing; of type 2, the old one must have been withdrawn before.
+    #[must_use]
+    pub fn bind_window(window: &Arc<MemoryWindow>, range: &WindowRange) -> Self {
+        let needs = Needs::Window(Arc::clone(window), range.clone());
+        Self { needs, ..Self::new(SendOperation::BindWindow, Payload::Slices(Slices::new()), None) }
+    }
+
+    /// Withdraws a key of this side: of a window of type 2 that this queue pair has bound.
+    #[must_use]
+    pub fn local_invalidate(rkey: u32) -> Self {
+        Self::new(SendOperation::LocalInvalidate(rkey), Payload::Slices(Slices::new()), None)
+    }
+}
+
 impl SendRequest<Rc> {
     /// An RDMA READ of `remote` into the slices; their lengths must add up to it.
     pub fn read(slices: impl IntoIterator<Item = Slice>, remote: RemoteRange) -> Self {
@@ -170,15 +190,15 @@ impl SendRequest<Ud> {
         to: Destination,
     ) -> Self {
         let payload = Payload::Slices(slices.into_iter().collect());
-        let to = Some((Arc::clone(way), to));
-        Self { to, ..Self::new(SendOperation::Send, payload, None) }
+        let needs = Needs::Handle(Arc::clone(way));
+        Self { to: Some(to), needs, ..Self::new(SendOperation::Send, payload, None) }
     }
 
     /// A datagram of bytes that are copied when it is posted.
     #[must_use]
     pub fn datagram_inline(bytes: &[u8], way: &Arc<AddressHandle>, to: Destination) -> Self {
-        let to = Some((Arc::clone(way), to));
-        Self { to, ..Self::new(SendOperation::Send, Payload::Inline(bytes.into()), None) }
+        let needs = Needs::Handle(Arc::clone(way));
+        Self { to: Some(to), needs, ..Self::new(SendOperation::Send, Payload::Inline(bytes.into()), None) }
     }
 }
 
@@ -209,9 +229,11 @@ impl<T: Transport> SendRequest<T> {
 
     /// What it becomes for a device, and what to keep until it completes; `len` as [`check`](Self::check) found it.
     pub(crate) fn split(self, len: u32, signal_all: bool) -> (Work, Kept) {
+        if let Needs::Window(window, range) = &self.needs {
+            window.keep(range);
+        }
         let kind = self.operation.completion_kind();
         let brought = if self.operation.is_read_or_atomic() { len } else { 0 };
-        let (handle, destination) = self.to.unzip();
         let (inline, slices) = match self.payload {
             Payload::Inline(bytes) => (Some(bytes), Slices::new()),
             Payload::Slices(slices) => (None, slices),
@@ -223,9 +245,9 @@ impl<T: Transport> SendRequest<T> {
             signaled: self.signaled || signal_all,
             solicited: self.solicited,
             fence: self.fence,
-            destination,
+            destination: self.to,
         };
-        (work, Kept { id: self.id, kind, len: brought, handle, slices })
+        (work, Kept { id: self.id, kind, len: brought, needs: self.needs, slices })
     }
 
     /// Its slices, when it wasn't posted.
@@ -266,7 +288,7 @@ impl RecvRequest {
 
     /// What to keep until it completes.
     pub(crate) fn keep(self) -> Kept {
-        Kept { id: self.id, kind: CompletionKind::Recv, len: 0, handle: None, slices: self.slices }
+        Kept { id: self.id, kind: CompletionKind::Recv, len: 0, needs: Needs::Nothing, slices: self.slices }
     }
 
     /// Its slices, when it wasn't taken.
@@ -301,6 +323,27 @@ pub struct Released {
     pub slices: Slices,
 }
 
+/// What a request needs beside its slices, and the device as long as it has the request.
+#[derive(Debug)]
+pub(crate) enum Needs {
+    Nothing,
+    /// A datagram's way.
+    Handle(Arc<AddressHandle>),
+    /// A window that is bound, and to what.
+    Window(Arc<MemoryWindow>, WindowRange),
+}
+
+impl Needs {
+    /// For the device.
+    pub(crate) fn provided(&self) -> provider::Needs<'_> {
+        match self {
+            Self::Nothing => provider::Needs::Nothing,
+            Self::Handle(handle) => provider::Needs::Handle(handle.provider()),
+            Self::Window(window, range) => provider::Needs::Window(window.provider(), range.provided()),
+        }
+    }
+}
+
 /// What is kept of a request while the device has it.
 #[derive(Debug)]
 pub(crate) struct Kept {
@@ -310,7 +353,6 @@ pub(crate) struct Kept {
     pub(crate) kind: CompletionKind,
     /// Bytes that it brings back from the peer.
     pub(crate) len: u32,
-    /// A datagram's.
-    pub(crate) handle: Option<Arc<AddressHandle>>,
+    pub(crate) needs: Needs,
     pub(crate) slices: Slices,
 }

@@ -4,6 +4,8 @@
 mod common;
 #[path = "operations/transports.rs"]
 mod transports;
+#[path = "operations/windows.rs"]
+mod windows;
 
 use common::{PATIENCE, Setup, connect, connect_with, pattern};
 use rdma_verbs::{

@@ -2,15 +2,17 @@
 
 use super::exchange::{self, Address};
 use super::{Failure, Meeting, PORT};
-use rdma_verbs::{ConnectOptions, Device, Endpoint, GidEntry, Init, Mtu, QueuePair, ReadyToSend};
+use rdma_verbs::{
+    ConnectOptions, Connected, Device, Endpoint, GidEntry, Init, Mtu, QueuePair, Rc, ReadyToSend,
+};
 use std::io::Write;
 use std::net::{IpAddr, Ipv6Addr, TcpStream};
 use std::sync::Arc;
 
 /// One end, before it is connected.
-pub(crate) struct End {
+pub(crate) struct End<T: Connected = Rc> {
     device: Arc<Device>,
-    qp: QueuePair<Init>,
+    qp: QueuePair<Init, T>,
     mtu: Mtu,
     gid_idx: Option<usize>,
 }
@@ -21,9 +23,14 @@ struct Local {
     gid: GidEntry,
 }
 
-impl End {
+impl<T: Connected> End<T> {
     /// `gid_idx` is the index of the local GID, if the user gave one.
-    pub(crate) fn new(device: &Arc<Device>, qp: QueuePair<Init>, mtu: Mtu, gid_idx: Option<usize>) -> Self {
+    pub(crate) fn new(
+        device: &Arc<Device>,
+        qp: QueuePair<Init, T>,
+        mtu: Mtu,
+        gid_idx: Option<usize>,
+    ) -> Self {
         Self { device: Arc::clone(device), qp, mtu, gid_idx }
     }
 
@@ -32,8 +39,8 @@ impl End {
         self,
         meeting: Meeting,
         out: &mut impl Write,
-        prepare: impl FnOnce(&mut QueuePair<ReadyToSend>) -> Result<(), Failure>,
-    ) -> Result<(QueuePair<ReadyToSend>, TcpStream), Failure> {
+        prepare: impl FnOnce(&mut QueuePair<ReadyToSend, T>) -> Result<(), Failure>,
+    ) -> Result<(QueuePair<ReadyToSend, T>, TcpStream), Failure> {
         let mut tell = |gid: GidEntry| -> Result<Local, Failure> {
             let local = self.local(gid)?;
             writeln!(out, "  local address:  {}", local.address)?;
@@ -110,7 +117,7 @@ impl End {
         Ok(Local { address, gid })
     }
 
-    fn connect(self, local: &Local, peer: &Address) -> Result<QueuePair<ReadyToSend>, Failure> {
+    fn connect(self, local: &Local, peer: &Address) -> Result<QueuePair<ReadyToSend, T>, Failure> {
         if peer.lid == 0 && peer.gid.to_bytes() == [0; 16] {
             return Err("the peer told no GID, which RoCEv2 needs: give it its -g".into());
         }

@@ -8,7 +8,9 @@ mod meeting;
 pub(crate) use end::End;
 pub(crate) use meeting::Meeting;
 
-use rdma_verbs::{Device, DeviceSelector, Mtu, QueuePair, QueuePairCounters, ReadyToSend, Snapshot};
+use rdma_verbs::{
+    Device, DeviceSelector, Mtu, QueuePair, QueuePairCounters, ReadyToSend, Snapshot, Transport,
+};
 use std::time::Duration;
 
 pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -35,7 +37,7 @@ pub(crate) fn with_port(device: DeviceSelector, ib_port: u8) -> DeviceSelector {
 }
 
 /// Says on standard error what went wrong on the way, if only for a while, and what the sockets did.
-pub(crate) fn report(device: &Device, qp: &QueuePair<ReadyToSend>) {
+pub(crate) fn report<T: Transport>(device: &Device, qp: &QueuePair<ReadyToSend, T>) {
     // libibverbs' devices don't count for each queue pair.
     if let Ok(Snapshot { counters: Some(QueuePairCounters { requester, responder }), .. }) = qp.query() {
         eprintln!(

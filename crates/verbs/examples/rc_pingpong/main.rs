@@ -13,51 +13,21 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../pingpong/mod.rs"]
+mod pingpong;
 
-mod args;
-mod check;
-mod endpoint;
-mod rounds;
-
-use args::Args;
-use clap::Parser;
-use common::{Failure, Meeting};
-use endpoint::Endpoint;
-use rounds::Rounds;
-use std::io::{self, Write};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let args = Args::parse();
-    let meeting = Meeting::new(args.host.as_deref(), args.port);
-    match meeting.and_then(|meeting| run(&args, meeting, &mut io::stdout())) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("rc_pingpong: {error}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn run(args: &Args, meeting: Meeting, out: &mut impl Write) -> Result<(), Failure> {
-    let (mut endpoint, end) = Endpoint::open(args)?;
-    let device = endpoint.device.clone();
-    let mut rounds = Rounds::new(args, &mut endpoint);
-    let (mut qp, _stream) = end.meet(meeting, out, |qp| rounds.start(qp))?;
-    let played = rounds.play(&mut qp);
-    common::report(&device, &qp);
-    let took = played?.as_secs_f64();
-    let (iters, bytes) = (args.iters, u128::from(args.size) * u128::from(args.iters) * 2);
-    #[expect(clippy::cast_precision_loss, reason = "for reading")]
-    let (megabits, each) = (bytes as f64 * 8. / 1e6 / took, took * 1e6 / iters as f64);
-    writeln!(out, "{bytes} bytes in {took:.2} seconds = {megabits:.2} Mbit/sec")?;
-    writeln!(out, "{iters} iters in {took:.2} seconds = {each:.2} usec/iter")?;
-    Ok(())
+    pingpong::main("rc_pingpong", |builder| builder)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::common::Meeting;
+    use crate::pingpong::args::Args;
+    use crate::pingpong::run;
+    use clap::Parser;
     use std::net::{TcpListener, TcpStream};
     use std::thread;
 
@@ -68,7 +38,7 @@ mod tests {
         let end = |host: Option<&str>, meeting: Meeting| {
             let args = Args::parse_from(["rc_pingpong"].iter().chain(flags).copied().chain(host));
             let mut out = Vec::new();
-            let played = run(&args, meeting, &mut out);
+            let played = run(&args, |builder| builder, meeting, &mut out);
             played.map(|()| String::from_utf8(out).unwrap()).map_err(|error| error.to_string())
         };
         thread::scope(|scope| {

@@ -1,15 +1,15 @@
 //! The embedded device's objects, as [`provider`](super) wants them.
 
-use super::{Element, Ended, QueuePairOptions, Work};
+use super::{Element, Ended, Needs, QueuePairOptions, Work};
 use crate::attributes::Attributes;
 use crate::event::Event;
 use crate::gid::{GidEntry, GidKind};
-use crate::options::{Peer, QueuePairCounters, ReceiveOptions, Snapshot, TransportKind};
+use crate::options::{self, Peer, QueuePairCounters, ReceiveOptions, Snapshot, TransportKind};
 use crate::{Error, PostReason};
 use rocev2::transport;
 use rocev2::work::{self, InitAttributes, PeerRights, ReceiveAttributes, SendAttributes, Transition};
 use rocev2::{Psn, Qpn};
-use rocev2_device::memory::{Access, Mapping};
+use rocev2_device::memory::{Access, Bind, Mapping, WindowRange, WindowType};
 use rocev2_device::{Arm, Buffers, DeviceError, DeviceEvent, Gid, WorkCompletion};
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
@@ -117,6 +117,13 @@ impl ProtectionDomain {
         Ok(MemoryRegion(self.0.register(len, access)?))
     }
 
+    pub(super) fn memory_window(&self, kind: options::WindowType) -> Result<MemoryWindow, Error> {
+        Ok(MemoryWindow(self.0.window(match kind {
+            options::WindowType::One => WindowType::One,
+            options::WindowType::Two => WindowType::Two,
+        })?))
+    }
+
     pub(super) fn queue_pair(
         &self,
         queues: [&CompletionQueue; 2],
@@ -157,6 +164,14 @@ impl MemoryRegion {
 
     pub(super) fn rkey(&self) -> u32 {
         self.0.region().rkey()
+    }
+}
+
+pub(crate) struct MemoryWindow(rocev2_device::MemoryWindow);
+
+impl MemoryWindow {
+    pub(super) fn rkey(&self) -> u32 {
+        self.0.window().rkey()
     }
 }
 
@@ -263,11 +278,14 @@ impl QueuePair {
     pub(super) fn prepare_send<'a>(
         &self,
         work: Work,
+        needs: &Needs<'_>,
         elements: impl Iterator<Item = Element<'a>>,
     ) -> Result<SendRequest, PostReason> {
-        let buffers = match work.inline {
-            Some(bytes) => Buffers::Inline(bytes),
-            None => list(elements)?,
+        let buffers = match (work.inline, needs) {
+            (_, Needs::Window(window, range)) => Buffers::Bind(Box::new(bind(window, range)?)),
+            (_, Needs::Handle(_)) => return Err(PostReason::Unsupported),
+            (Some(bytes), Needs::Nothing) => Buffers::Inline(bytes),
+            (None, Needs::Nothing) => list(elements)?,
         };
         Ok(SendRequest {
             id: 0,
@@ -308,6 +326,16 @@ impl QueuePair {
     pub(super) fn post_recv(&self, number: u64, request: RecvRequest) -> Result<(), PostReason> {
         Ok(self.0.post_recv(RecvRequest { id: number, ..request })?)
     }
+}
+
+/// The request that binds a window of this device to a range of a region of this device.
+fn bind(window: &super::MemoryWindow, range: &super::WindowRange<'_>) -> Result<Bind, PostReason> {
+    let window = window.embedded().map_err(|_| PostReason::OtherDevice)?;
+    let region = range.region.embedded().map_err(|_| PostReason::OtherDevice)?.0.region();
+    let va = region.addr().wrapping_add(range.offset);
+    let range = WindowRange { region: Arc::clone(region), va, len: range.len, access: range.access };
+    // Only the randomness of a new key can be missing.
+    window.0.bind(None, Some(range)).map_err(|_| PostReason::Refused(libc::EAGAIN))
 }
 
 /// What the embedded device hasn't.

@@ -18,6 +18,7 @@ use crate::event::Event;
 use crate::gid::GidEntry;
 use crate::options::{
     Destination, Peer, QueuePairLimits, ReceiveOptions, SharedReceiveQueueLimits, Snapshot, TransportKind,
+    WindowType,
 };
 use crate::status::Status;
 use crate::{Error, PostReason};
@@ -209,6 +210,14 @@ impl ProtectionDomain {
         })
     }
 
+    /// A memory window.
+    pub(crate) fn memory_window(&self, kind: WindowType) -> Result<MemoryWindow, Error> {
+        Ok(match self {
+            Self::Embedded(own) => MemoryWindow::Embedded(own.memory_window(kind)?),
+            Self::Ibv(own) => MemoryWindow::Ibv(Arc::new(ibv::window::Window::new(own, kind)?)),
+        })
+    }
+
     /// The way from this device's `own` address to `peer`.
     pub(crate) fn address_handle(&self, own: &GidEntry, peer: &Endpoint) -> Result<AddressHandle, Error> {
         Ok(match self {
@@ -311,6 +320,32 @@ provided! {
     AddressHandle(Infallible, ibv::address::Handle), "the address handle";
 }
 
+provided! {
+    /// A memory window. It is deallocated when it is dropped.
+    MemoryWindow(embedded::MemoryWindow, Arc<ibv::window::Window>), "the memory window";
+
+    /// The key that it has once the binding that was posted last has completed.
+    fn rkey(&self) -> u32;
+}
+
+/// A part of a region, and what a window lets peers do there.
+pub(crate) struct WindowRange<'a> {
+    pub(crate) region: &'a MemoryRegion,
+    /// The first byte in the region.
+    pub(crate) offset: u64,
+    pub(crate) len: u64,
+    pub(crate) access: Access,
+}
+
+/// What a send request needs beside the places of its bytes.
+pub(crate) enum Needs<'a> {
+    Nothing,
+    /// A datagram's way.
+    Handle(&'a AddressHandle),
+    /// The window that it binds, and to what.
+    Window(&'a MemoryWindow, WindowRange<'a>),
+}
+
 /// What a queue pair is made with.
 pub(crate) struct QueuePairOptions<'a> {
     pub(crate) transport: TransportKind,
@@ -351,12 +386,12 @@ impl QueuePair {
     pub(crate) fn prepare_send<'a>(
         &self,
         work: Work,
-        handle: Option<&AddressHandle>,
+        needs: &Needs<'_>,
         elements: impl Iterator<Item = Element<'a>>,
     ) -> Result<PreparedSend, PostReason> {
         Ok(match self {
-            Self::Embedded(own) => PreparedSend::Embedded(own.prepare_send(work, elements)?),
-            Self::Ibv(own) => PreparedSend::Ibv(own.prepare_send(work, handle, elements)?),
+            Self::Embedded(own) => PreparedSend::Embedded(own.prepare_send(work, needs, elements)?),
+            Self::Ibv(own) => PreparedSend::Ibv(own.prepare_send(work, needs, elements)?),
         })
     }
 

@@ -54,7 +54,7 @@ impl Core {
     /// The request as the device takes it.
     fn prepare(&self, work: Work, kept: &Kept) -> Result<PreparedSend, PostReason> {
         let elements = kept.slices.iter().map(|slice| slice.element(slice.len()));
-        self.provider.prepare_send(work, kept.handle.as_ref().map(|handle| handle.provider()), elements)
+        self.provider.prepare_send(work, &kept.needs.provided(), elements)
     }
 
     /// The request that was kept last wasn't taken. Posting borrows the queue pair alone: no other was kept since.

@@ -6,7 +6,7 @@ pub(crate) use place::{Place, places};
 
 use rdma_verbs::{
     Access, Completion, CompletionQueue, ConnectOptions, Device, Endpoint, GidEntry, MemoryRegion, OwnPsn,
-    PeerRights, QueuePair, QueuePairLimits, ReadyToSend, RecvRequest, Reset, Status,
+    PeerRights, ProtectionDomain, QueuePair, QueuePairLimits, ReadyToSend, RecvRequest, Reset, Status,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +18,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) struct End {
     pub(crate) place: Place,
     pub(crate) device: Arc<Device>,
+    pub(crate) domain: Arc<ProtectionDomain>,
     pub(crate) queue: Arc<CompletionQueue>,
     pub(crate) qp: Option<QueuePair<ReadyToSend>>,
     pub(crate) memory: MemoryRegion,
@@ -70,7 +71,7 @@ impl End {
         let qp =
             QueuePair::builder(&domain, &queue).limits(setup.limits).psn(psn).build().expect("a queue pair");
         let memory = domain.register(setup.memory, setup.access).expect("memory");
-        (Self { place, device, queue, qp: None, memory, gid }, qp)
+        (Self { place, device, domain, queue, qp: None, memory, gid }, qp)
     }
 
     pub(crate) fn qp(&mut self) -> &mut QueuePair<ReadyToSend> {

@@ -99,6 +99,10 @@ impl Region {
         self.addr
     }
 
+    pub(super) fn raw(&self) -> NonNull<ibv_mr> {
+        self.raw
+    }
+
     pub(crate) fn rkey(&self) -> u32 {
         self.rkey
     }

@@ -6,7 +6,7 @@
 //! | `context` | an open device with the port in use |
 //! | `gids` | the port's GID table |
 //! | `facts` | what `ibv_devinfo -v` tells |
-//! | `memory` | protection domains and memory regions |
+//! | `memory`, `window` | protection domains, memory regions and windows |
 //! | `completion` | completion channels and queues |
 //! | `queue_pair` | queue pairs: made, driven through their states, asked |
 //! | `shared_receive_queue`, `address` | what queue pairs share; ways to peers |
@@ -32,6 +32,7 @@ pub(crate) mod memory;
 pub(crate) mod queue_pair;
 pub(crate) mod request;
 pub(crate) mod shared_receive_queue;
+pub(crate) mod window;
 
 use core::ptr::NonNull;
 use std::io;

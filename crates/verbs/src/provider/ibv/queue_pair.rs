@@ -8,7 +8,7 @@ use super::request::{self, Elements};
 use super::shared_receive_queue::Queue as SharedQueue;
 use super::{check, made};
 use crate::options::{Peer, QueuePairLimits, ReceiveOptions, Snapshot, TransportKind};
-use crate::provider::{AddressHandle, Element, QueuePairOptions, Work};
+use crate::provider::{Element, Needs, QueuePairOptions, Work};
 use crate::{Error, PostReason};
 use core::ffi::c_int;
 use core::ptr::{self, NonNull};
@@ -196,17 +196,12 @@ impl QueuePair {
     pub(crate) fn prepare_send<'a>(
         &self,
         work: Work,
-        handle: Option<&AddressHandle>,
+        needs: &Needs<'_>,
         elements: impl Iterator<Item = Element<'a>>,
     ) -> Result<request::Send, PostReason> {
         let inline = work.inline.is_some();
         let elements = if inline { Elements::new() } else { request::list(&self.domain, elements)? };
-        let handle = match handle.map(AddressHandle::ibv) {
-            None => None,
-            Some(Ok(handle)) => Some(handle.raw(&self.domain).ok_or(PostReason::OtherDevice)?),
-            Some(Err(_)) => return Err(PostReason::OtherDevice),
-        };
-        Ok(request::Send::new(work, handle, elements))
+        Ok(request::Send::new(work, request::Needs::new(needs, &self.domain)?, elements))
     }
 
     pub(crate) fn prepare_recv<'a>(
@@ -217,6 +212,13 @@ impl QueuePair {
     }
 
     pub(crate) fn post_send(&self, number: u64, mut request: request::Send) -> Result<(), PostReason> {
+        if let Some((window, bind)) = request.bind_of_type_1(number) {
+            // SAFETY: the queue pair exists; window and region are kept until the request completes.
+            let result = unsafe { window.bind(self.raw, bind) };
+            return result.map_err(|error| request::refused(&error, self.limits.max_send_requests));
+        }
+        let binding = request.binding();
+        let binding = binding.as_deref().map(|window| (window, window.lock()));
         let (mut raw, mut bad) = (request.raw(number), ptr::null_mut());
         // SAFETY: the queue pair exists; the request and its list live until the call returns; the regions
         // that the list names are kept until the request completes.
@@ -230,7 +232,13 @@ impl QueuePair {
                 let _ = self.fail();
                 Ok(())
             }
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                if let Some((window, lock)) = &binding {
+                    // SAFETY: a request that binds a window has this member.
+                    window.was_posted(unsafe { raw.extension.bind_mw }.rkey, lock);
+                }
+                Ok(())
+            }
         }
     }
 

@@ -2,18 +2,20 @@
 
 use super::completion::RECV;
 use super::memory::Domain;
+use super::window::{self, Window};
 use crate::PostReason;
-use crate::provider::{Element, Work};
+use crate::provider::{self, Element, Work};
 use core::ptr::{self, NonNull};
 use rdma_verbs_sys::{
     IBV_SEND_FENCE, IBV_SEND_INLINE, IBV_SEND_SIGNALED, IBV_SEND_SOLICITED, IBV_WR_ATOMIC_CMP_AND_SWP,
     IBV_WR_ATOMIC_FETCH_AND_ADD, IBV_WR_BIND_MW, IBV_WR_LOCAL_INV, IBV_WR_RDMA_READ, IBV_WR_RDMA_WRITE,
-    IBV_WR_RDMA_WRITE_WITH_IMM, IBV_WR_SEND, IBV_WR_SEND_WITH_IMM, IBV_WR_SEND_WITH_INV, ibv_ah, ibv_recv_wr,
-    ibv_send_wr, ibv_send_wr_ud, ibv_sge,
+    IBV_WR_RDMA_WRITE_WITH_IMM, IBV_WR_SEND, IBV_WR_SEND_WITH_IMM, IBV_WR_SEND_WITH_INV, ibv_ah, ibv_mw_bind,
+    ibv_mw_bind_info, ibv_recv_wr, ibv_send_wr, ibv_send_wr_bind_mw, ibv_send_wr_ud, ibv_sge,
 };
 use rocev2::work::{self, AtomicOperation, RemoteAddress, SendOperation};
 use smallvec::SmallVec;
 use std::io;
+use std::sync::Arc;
 
 /// A scatter/gather list.
 pub(super) type Elements = SmallVec<[ibv_sge; 4]>;
@@ -50,13 +52,13 @@ struct Flags {
 /// A send request, with its scatter/gather list or with its bytes.
 pub(crate) struct Send {
     work: Work,
-    handle: Option<NonNull<ibv_ah>>,
+    needs: Needs,
     elements: Elements,
 }
 
 impl Send {
-    pub(super) fn new(work: Work, handle: Option<NonNull<ibv_ah>>, elements: Elements) -> Self {
-        Self { work, handle, elements }
+    pub(super) fn new(work: Work, needs: Needs, elements: Elements) -> Self {
+        Self { work, needs, elements }
     }
 
     /// As the library takes it. It points into this value, which must stay where it is until it is posted.
@@ -68,11 +70,65 @@ impl Send {
         let flags =
             Flags { signaled: *signaled, solicited: *solicited, fence: *fence, inline: inline.is_some() };
         let mut request = send(number, operation, flags, &mut self.elements);
-        if let (Some(handle), Some(to)) = (self.handle, &self.work.destination) {
-            request.wr.ud =
-                ibv_send_wr_ud { ah: handle.as_ptr(), remote_qpn: to.qpn.get(), remote_qkey: to.qkey };
+        match (&self.needs, &self.work.destination) {
+            (Needs::Handle(handle), Some(to)) => {
+                request.wr.ud =
+                    ibv_send_wr_ud { ah: handle.as_ptr(), remote_qpn: to.qpn.get(), remote_qkey: to.qkey };
+            }
+            (Needs::Window(window, bind_info), _) => {
+                let rkey = window.next_rkey().unwrap_or(0);
+                let bind_info = *bind_info;
+                request.extension.bind_mw =
+                    ibv_send_wr_bind_mw { mw: window.raw().as_ptr(), rkey, bind_info };
+            }
+            _ => {}
         }
         request
+    }
+}
+
+impl Send {
+    /// The binding of a window of type 1, which has a call of its own.
+    pub(super) fn bind_of_type_1(&self, number: u64) -> Option<(&Window, ibv_mw_bind)> {
+        let Needs::Window(window, bind_info) = &self.needs else { return None };
+        if window.next_rkey().is_some() {
+            return None;
+        }
+        let send_flags = if self.work.signaled { IBV_SEND_SIGNALED } else { 0 };
+        Some((window, ibv_mw_bind { wr_id: number, send_flags, bind_info: *bind_info }))
+    }
+
+    /// The window that it binds.
+    pub(super) fn binding(&self) -> Option<Arc<Window>> {
+        match &self.needs {
+            Needs::Window(window, _) => Some(Arc::clone(window)),
+            _ => None,
+        }
+    }
+}
+
+/// What a send request needs beside its list. What is pointed to is kept until the request completes.
+pub(crate) enum Needs {
+    Nothing,
+    Handle(NonNull<ibv_ah>),
+    Window(Arc<Window>, ibv_mw_bind_info),
+}
+
+impl Needs {
+    pub(super) fn new(needs: &provider::Needs<'_>, domain: &Domain) -> Result<Self, PostReason> {
+        let other = PostReason::OtherDevice;
+        Ok(match needs {
+            provider::Needs::Nothing => Self::Nothing,
+            provider::Needs::Handle(handle) => {
+                let handle = handle.ibv().map_err(|_| other)?;
+                Self::Handle(handle.raw(domain).ok_or(other)?)
+            }
+            provider::Needs::Window(window, range) => {
+                let window = window.ibv().map_err(|_| other)?;
+                let info = window::info(range, domain).filter(|_| window.is_of(domain));
+                Self::Window(Arc::clone(window), info.ok_or(other)?)
+            }
+        })
     }
 }
 
@@ -128,7 +184,7 @@ fn send(number: u64, operation: &SendOperation, flags: Flags, elements: &mut Ele
             request.immediate.invalidate_rkey = *rkey;
             IBV_WR_LOCAL_INV
         }
-        // Nothing in this crate makes such a request yet: the window would have to come with it.
+        // What is bound, and to what, the caller adds.
         SendOperation::BindWindow => IBV_WR_BIND_MW,
         SendOperation::Write(remote) => {
             rdma(&mut request, remote);

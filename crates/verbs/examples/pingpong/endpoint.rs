@@ -1,10 +1,16 @@
 //! Everything of the verbs that the game needs beside the connection.
 
-use crate::args::Args;
-use crate::check;
+use super::args::Args;
+use super::check;
 use crate::common::{End, Failure};
-use rdma_verbs::{Access, CompletionQueue, Device, PeerRights, QueuePair, QueuePairLimits, Slice};
+use rdma_verbs::{
+    Access, CompletionQueue, Connected, Device, PeerRights, QueuePair, QueuePairBuilder, QueuePairLimits,
+    Slice,
+};
 use std::sync::Arc;
+
+/// Makes queue pairs those of a transport.
+pub(crate) type Made<T> = fn(QueuePairBuilder) -> QueuePairBuilder<T>;
 
 pub(crate) struct Endpoint {
     pub(crate) device: Arc<Device>,
@@ -15,7 +21,7 @@ pub(crate) struct Endpoint {
 }
 
 impl Endpoint {
-    pub(crate) fn open(args: &Args) -> Result<(Self, End), Failure> {
+    pub(crate) fn open<T: Connected>(args: &Args, make: Made<T>) -> Result<(Self, End<T>), Failure> {
         let device = Device::open(&args.device())?;
         let domain = device.protection_domain()?;
         let (size, depth) = (args.size, args.depth());
@@ -31,7 +37,8 @@ impl Endpoint {
             max_sge: 1,
             max_inline: 0,
         };
-        let qp = QueuePair::builder(&domain, &queue).limits(limits).build()?.init(PeerRights::default())?;
+        let qp =
+            make(QueuePair::builder(&domain, &queue).limits(limits)).build()?.init(PeerRights::default())?;
 
         let count = u64::from(depth) + 1;
         let memory = usize::try_from(count * u64::from(size))?.max(1);

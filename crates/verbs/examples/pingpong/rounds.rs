@@ -1,10 +1,10 @@
 //! The game itself: whoever gets the message sends it back.
 
-use crate::args::Args;
-use crate::check;
+use super::args::Args;
+use super::check;
+use super::endpoint::Endpoint;
 use crate::common::{Failure, PATIENCE};
-use crate::endpoint::Endpoint;
-use rdma_verbs::{Completion, QueuePair, ReadyToSend, RecvRequest, SendRequest, Slice, Status};
+use rdma_verbs::{Completion, Connected, QueuePair, ReadyToSend, RecvRequest, SendRequest, Slice, Status};
 use std::time::{Duration, Instant};
 
 /// The state of the game at one end.
@@ -32,7 +32,7 @@ impl<'a> Rounds<'a> {
     }
 
     /// The client has the ball first. Receives have to be posted before the peer can send.
-    pub(crate) fn start(&mut self, qp: &mut QueuePair<ReadyToSend>) -> Result<(), Failure> {
+    pub(crate) fn start<T: Connected>(&mut self, qp: &mut QueuePair<ReadyToSend, T>) -> Result<(), Failure> {
         if self.args.host.is_some() {
             self.ball = self.endpoint.buffers.pop();
         }
@@ -40,7 +40,10 @@ impl<'a> Rounds<'a> {
     }
 
     /// Plays to the end; how long it took.
-    pub(crate) fn play(&mut self, qp: &mut QueuePair<ReadyToSend>) -> Result<Duration, Failure> {
+    pub(crate) fn play<T: Connected>(
+        &mut self,
+        qp: &mut QueuePair<ReadyToSend, T>,
+    ) -> Result<Duration, Failure> {
         let start = Instant::now();
         self.send(qp)?;
         let mut done = Vec::with_capacity(2);
@@ -61,9 +64,9 @@ impl<'a> Rounds<'a> {
         Ok(start.elapsed())
     }
 
-    fn complete(
+    fn complete<T: Connected>(
         &mut self,
-        qp: &mut QueuePair<ReadyToSend>,
+        qp: &mut QueuePair<ReadyToSend, T>,
         mut completion: Completion,
     ) -> Result<(), Failure> {
         let what = if completion.kind.is_recv() { "receive" } else { "send" };
@@ -87,7 +90,7 @@ impl<'a> Rounds<'a> {
     }
 
     /// Sends the message back if it is here and the last one has arrived.
-    fn send(&mut self, qp: &mut QueuePair<ReadyToSend>) -> Result<(), Failure> {
+    fn send<T: Connected>(&mut self, qp: &mut QueuePair<ReadyToSend, T>) -> Result<(), Failure> {
         if self.sending || self.sent == self.args.iters {
             return Ok(());
         }
@@ -99,7 +102,7 @@ impl<'a> Rounds<'a> {
     }
 
     /// Posts a receive for every free buffer.
-    fn receive(&mut self, qp: &mut QueuePair<ReadyToSend>) -> Result<(), Failure> {
+    fn receive<T: Connected>(&mut self, qp: &mut QueuePair<ReadyToSend, T>) -> Result<(), Failure> {
         while self.posted < self.args.depth()
             && let Some(slice) = self.endpoint.buffers.pop()
         {

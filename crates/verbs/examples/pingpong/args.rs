@@ -7,10 +7,10 @@ use rdma_verbs::{DeviceSelector, Mtu};
 /// Bytes of receive buffers when the depth isn't given: see [`Args::depth`].
 const BUFFERS: u32 = 64 << 20;
 
-/// Sends a message back and forth between two machines, as libibverbs's ibv_rc_pingpong does; either program
+/// Sends a message back and forth between two machines, as libibverbs' program of the same name does; either
 /// can be the other's peer.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "rc_pingpong", version)]
+#[command(version)]
 pub(crate) struct Args {
     /// The server to connect to; without it, this is the server
     pub(crate) host: Option<String>,

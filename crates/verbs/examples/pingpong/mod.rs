@@ -1,0 +1,50 @@
+//! The game of libibverbs' pingpong programs over a connection: a message goes back and forth between two
+//! machines as often as asked. What the transport is, the program says.
+
+pub(crate) mod args;
+mod check;
+mod endpoint;
+mod rounds;
+
+use crate::common::{self, Failure, Meeting};
+use args::Args;
+use clap::Parser;
+use endpoint::{Endpoint, Made};
+use rdma_verbs::Connected;
+use rounds::Rounds;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+/// Plays as the command line says.
+pub(crate) fn main<T: Connected>(name: &str, make: Made<T>) -> ExitCode {
+    let args = Args::parse();
+    let meeting = Meeting::new(args.host.as_deref(), args.port);
+    match meeting.and_then(|meeting| run(&args, make, meeting, &mut io::stdout())) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{name}: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+pub(crate) fn run<T: Connected>(
+    args: &Args,
+    make: Made<T>,
+    meeting: Meeting,
+    out: &mut impl Write,
+) -> Result<(), Failure> {
+    let (mut endpoint, end) = Endpoint::open(args, make)?;
+    let device = endpoint.device.clone();
+    let mut rounds = Rounds::new(args, &mut endpoint);
+    let (mut qp, _stream) = end.meet(meeting, out, |qp| rounds.start(qp))?;
+    let played = rounds.play(&mut qp);
+    common::report(&device, &qp);
+    let took = played?.as_secs_f64();
+    let (iters, bytes) = (args.iters, u128::from(args.size) * u128::from(args.iters) * 2);
+    #[expect(clippy::cast_precision_loss, reason = "for reading")]
+    let (megabits, each) = (bytes as f64 * 8. / 1e6 / took, took * 1e6 / iters as f64);
+    writeln!(out, "{bytes} bytes in {took:.2} seconds = {megabits:.2} Mbit/sec")?;
+    writeln!(out, "{iters} iters in {took:.2} seconds = {each:.2} usec/iter")?;
+    Ok(())
+}
