@@ -1,49 +1,50 @@
-//! One end: a queue pair and what it takes to connect it.
+//! One end: what it takes to connect queue pairs as libibverbs' pingpong programs do.
 
 use super::exchange::{self, Address};
 use super::{Failure, Meeting, PORT};
-use rdma_verbs::{
-    ConnectOptions, Connected, Device, Endpoint, GidEntry, Init, Mtu, QueuePair, Rc, ReadyToSend,
-};
+use rdma_verbs::{ConnectOptions, Device, Endpoint, Gid, GidEntry, Mtu, Psn, Qpn};
 use std::io::Write;
 use std::net::{IpAddr, Ipv6Addr, TcpStream};
 use std::sync::Arc;
 
 /// One end, before it is connected.
-pub(crate) struct End<T: Connected = Rc> {
-    device: Arc<Device>,
-    qp: QueuePair<Init, T>,
-    mtu: Mtu,
-    gid_idx: Option<usize>,
+pub(crate) struct End {
+    pub(crate) device: Arc<Device>,
+    /// Its queue pairs; on datagrams and connections one.
+    pub(crate) queue_pairs: Vec<(Qpn, Psn)>,
+    pub(crate) mtu: Mtu,
+    /// The index of the local GID, if the user gave one.
+    pub(crate) gid_idx: Option<usize>,
+    /// Addresses that an end tells; what has no queue pair is zero.
+    pub(crate) told: usize,
 }
 
-/// This end's address and where in the GID table it stands.
+/// The stock programs' values.
+pub(crate) fn options(mtu: Mtu) -> ConnectOptions {
+    ConnectOptions { path_mtu: Some(mtu), max_rd_atomic: 1, ..ConnectOptions::default() }
+}
+
+/// This end's addresses and the GID that they name.
 struct Local {
-    address: Address,
+    addresses: Vec<Address>,
     gid: GidEntry,
 }
 
-impl<T: Connected> End<T> {
-    /// `gid_idx` is the index of the local GID, if the user gave one.
-    pub(crate) fn new(
-        device: &Arc<Device>,
-        qp: QueuePair<Init, T>,
-        mtu: Mtu,
-        gid_idx: Option<usize>,
-    ) -> Self {
-        Self { device: Arc::clone(device), qp, mtu, gid_idx }
-    }
-
-    /// Meets the peer and connects the queue pair; prints both addresses. `prepare` is called before the peer may send.
-    pub(crate) fn meet(
+impl End {
+    /// Meets the peer and prints both addresses. `connect` is given the local GID and the peer's queue pairs, in
+    /// order, and must have posted what the peer's first messages need when it returns.
+    pub(crate) fn meet<C>(
         self,
         meeting: Meeting,
         out: &mut impl Write,
-        prepare: impl FnOnce(&mut QueuePair<ReadyToSend, T>) -> Result<(), Failure>,
-    ) -> Result<(QueuePair<ReadyToSend, T>, TcpStream), Failure> {
+        connect: impl FnOnce(&GidEntry, &[Endpoint]) -> Result<C, Failure>,
+    ) -> Result<(C, TcpStream), Failure> {
+        let shown = self.queue_pairs.len();
         let mut tell = |gid: GidEntry| -> Result<Local, Failure> {
             let local = self.local(gid)?;
-            writeln!(out, "  local address:  {}", local.address)?;
+            for address in &local.addresses[..shown] {
+                writeln!(out, "  local address:  {address}")?;
+            }
             Ok(local)
         };
         // Told before the client comes, if it doesn't depend on the client.
@@ -54,23 +55,28 @@ impl<T: Connected> End<T> {
             Some(local) => local,
             None => tell(self.device.gid_for(stream.local_addr()?.ip().to_canonical())?)?,
         };
+        let send = || local.addresses.iter().try_for_each(|address| address.send(&stream));
         if !server {
-            local.address.send(&stream)?;
+            send()?;
         }
-        let peer = Address::receive(&stream)?;
+        let peers = (0..self.told).map(|_| Address::receive(&stream)).collect::<Result<Vec<_>, _>>()?;
         if !server {
             exchange::send_done(&stream)?;
         }
-        writeln!(out, "  remote address: {peer}")?;
-        let address = local.address;
-        let mut qp = self.connect(&local, &peer)?;
-        prepare(&mut qp)?;
+        for peer in &peers[..shown] {
+            writeln!(out, "  remote address: {peer}")?;
+        }
+        let peers = peers[..shown].iter().map(|peer| self.endpoint(peer)).collect::<Result<Vec<_>, _>>()?;
+        let connected = connect(&local.gid, &peers).map_err(|error| {
+            let gid = peers.first().map_or(Ipv6Addr::UNSPECIFIED, |peer| peer.gid.to_bytes().into());
+            format!("no connection to the peer's GID {gid}: {error}")
+        })?;
         if server {
             // Only now may the client send.
-            address.send(&stream)?;
+            send()?;
             exchange::receive_done(&stream)?;
         }
-        Ok((qp, stream))
+        Ok((connected, stream))
     }
 
     /// The local GID, if it doesn't depend on the TCP connection.
@@ -113,21 +119,18 @@ impl<T: Connected> End<T> {
             ),
         }
         let lid = gid.lid.unwrap_or(0);
-        let address = Address { lid, qpn: self.qp.qpn(), psn: self.qp.psn().get(), gid: gid.gid };
-        Ok(Local { address, gid })
+        let own = self.queue_pairs.iter().map(|&(qpn, psn)| Address { lid, qpn, psn, gid: gid.gid });
+        let none = Address { lid: 0, qpn: Qpn::truncate(0), psn: Psn::truncate(0), gid: Gid::from([0; 16]) };
+        let addresses = own.chain(core::iter::repeat(none)).take(self.told).collect();
+        Ok(Local { addresses, gid })
     }
 
-    fn connect(self, local: &Local, peer: &Address) -> Result<QueuePair<ReadyToSend, T>, Failure> {
-        if peer.lid == 0 && peer.gid.to_bytes() == [0; 16] {
+    fn endpoint(&self, peer: &Address) -> Result<Endpoint, Failure> {
+        let Address { lid, qpn, psn, gid } = *peer;
+        if lid == 0 && gid.to_bytes() == [0; 16] {
             return Err("the peer told no GID, which RoCEv2 needs: give it its -g".into());
         }
-        let lid = Some(peer.lid).filter(|lid| *lid != 0);
-        let Address { qpn, psn, gid, .. } = *peer;
-        let to = Endpoint { qpn, psn, gid, udp_port: None, lid, mtu: self.mtu, max_rd_atomic: 1 };
-        let options = ConnectOptions { path_mtu: Some(self.mtu), max_rd_atomic: 1, ..Default::default() };
-        self.qp.connect(&local.gid, &to, &options).map_err(|error| {
-            let gid = Ipv6Addr::from(peer.gid.to_bytes());
-            format!("no connection to the peer's GID {gid}: {error}").into()
-        })
+        let lid = Some(lid).filter(|lid| *lid != 0);
+        Ok(Endpoint { qpn, psn, gid, udp_port: None, lid, mtu: self.mtu, max_rd_atomic: 1 })
     }
 }

@@ -1,7 +1,7 @@
 //! What the example programs share: how two ends meet over TCP, tell each other their addresses and connect
 //! their queue pairs, as libibverbs's ibv_rc_pingpong does it.
 
-mod end;
+pub(crate) mod end;
 pub(crate) mod exchange;
 mod meeting;
 

@@ -2,10 +2,10 @@
 
 use super::args::Args;
 use super::check;
-use crate::common::{End, Failure};
+use crate::common::Failure;
 use rdma_verbs::{
-    Access, CompletionQueue, Connected, Device, PeerRights, QueuePair, QueuePairBuilder, QueuePairLimits,
-    Slice,
+    Access, CompletionQueue, Connected, Device, Init, PeerRights, QueuePair, QueuePairBuilder,
+    QueuePairLimits, Slice,
 };
 use std::sync::Arc;
 
@@ -21,7 +21,10 @@ pub(crate) struct Endpoint {
 }
 
 impl Endpoint {
-    pub(crate) fn open<T: Connected>(args: &Args, make: Made<T>) -> Result<(Self, End<T>), Failure> {
+    pub(crate) fn open<T: Connected>(
+        args: &Args,
+        make: Made<T>,
+    ) -> Result<(Self, QueuePair<Init, T>), Failure> {
         let device = Device::open(&args.device())?;
         let domain = device.protection_domain()?;
         let (size, depth) = (args.size, args.depth());
@@ -50,7 +53,6 @@ impl Endpoint {
             Ok(slice)
         };
         let buffers = (0..count).map(buffer).collect::<Result<_, _>>()?;
-        let end = End::new(&device, qp, args.mtu, args.gid_idx);
-        Ok((Self { device, queue, buffers }, end))
+        Ok((Self { device, queue, buffers }, qp))
     }
 }

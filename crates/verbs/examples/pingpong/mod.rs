@@ -2,11 +2,12 @@
 //! machines as often as asked. What the transport is, the program says.
 
 pub(crate) mod args;
-mod check;
+pub(crate) mod check;
 mod endpoint;
 mod rounds;
 
-use crate::common::{self, Failure, Meeting};
+use crate::common::end::options;
+use crate::common::{self, End, Failure, Meeting};
 use args::Args;
 use clap::Parser;
 use endpoint::{Endpoint, Made};
@@ -14,6 +15,8 @@ use rdma_verbs::Connected;
 use rounds::Rounds;
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
 
 /// Plays as the command line says.
 pub(crate) fn main<T: Connected>(name: &str, make: Made<T>) -> ExitCode {
@@ -34,13 +37,29 @@ pub(crate) fn run<T: Connected>(
     meeting: Meeting,
     out: &mut impl Write,
 ) -> Result<(), Failure> {
-    let (mut endpoint, end) = Endpoint::open(args, make)?;
+    let (mut endpoint, qp) = Endpoint::open(args, make)?;
     let device = endpoint.device.clone();
     let mut rounds = Rounds::new(args, &mut endpoint);
-    let (mut qp, _stream) = end.meet(meeting, out, |qp| rounds.start(qp))?;
+    let end = End {
+        device: Arc::clone(&device),
+        queue_pairs: vec![(qp.qpn(), qp.psn().get())],
+        mtu: args.mtu,
+        gid_idx: args.gid_idx,
+        told: 1,
+    };
+    let (mut qp, _stream) = end.meet(meeting, out, |own, peers| {
+        let mut qp = qp.connect(own, &peers[0], &options(args.mtu))?;
+        rounds.start(&mut qp)?;
+        Ok(qp)
+    })?;
     let played = rounds.play(&mut qp);
     common::report(&device, &qp);
-    let took = played?.as_secs_f64();
+    print(args, played?, out)
+}
+
+/// As the stock programs do.
+pub(crate) fn print(args: &Args, took: Duration, out: &mut impl Write) -> Result<(), Failure> {
+    let took = took.as_secs_f64();
     let (iters, bytes) = (args.iters, u128::from(args.size) * u128::from(args.iters) * 2);
     #[expect(clippy::cast_precision_loss, reason = "for reading")]
     let (megabits, each) = (bytes as f64 * 8. / 1e6 / took, took * 1e6 / iters as f64);

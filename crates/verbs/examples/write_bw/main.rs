@@ -17,13 +17,15 @@ mod target;
 
 use args::Args;
 use clap::Parser;
+use common::end::options;
 use common::{End, Failure, Meeting, PATIENCE, exchange};
 use rdma_verbs::{
-    Access, CompletionQueue, Device, MemoryRegion, PeerRights, QueuePair, QueuePairLimits, ReadyToSend,
-    RemoteRegion, SendRequest, Slice, Status,
+    Access, CompletionQueue, Device, Endpoint, GidEntry, MemoryRegion, PeerRights, QueuePair,
+    QueuePairLimits, ReadyToSend, RemoteRegion, SendRequest, Slice, Status,
 };
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// What every byte of a message is.
@@ -55,10 +57,17 @@ fn run(args: &Args, meeting: Meeting, out: &mut impl Write) -> Result<(), Failur
     let rights = PeerRights { write: server, ..PeerRights::default() };
     let qp = QueuePair::builder(&domain, &queue).limits(limits).build()?.init(rights)?;
     let size = args.size as usize;
-    let end = End::new(&device, qp, args.mtu, args.gid_index);
+    let end = End {
+        device: Arc::clone(&device),
+        queue_pairs: vec![(qp.qpn(), qp.psn().get())],
+        mtu: args.mtu,
+        gid_idx: args.gid_index,
+        told: 1,
+    };
+    let connect = |own: &GidEntry, peers: &[Endpoint]| Ok(qp.connect(own, &peers[0], &options(args.mtu))?);
     let took = if server {
         let memory = domain.register(size, Access::LOCAL_WRITE | Access::REMOTE_WRITE)?;
-        let (qp, stream) = end.meet(meeting, out, |_| Ok(()))?;
+        let (qp, stream) = end.meet(meeting, out, connect)?;
         target::send(&memory.remote(), &stream)?;
         let start = Instant::now();
         stream.set_read_timeout(Some(LONGEST))?;
@@ -77,7 +86,7 @@ fn run(args: &Args, meeting: Meeting, out: &mut impl Write) -> Result<(), Failur
             Ok(slice)
         };
         let slices = (0..u64::from(args.tx_depth)).map(slice).collect::<Result<_, _>>()?;
-        let (mut qp, stream) = end.meet(meeting, out, |_| Ok(()))?;
+        let (mut qp, stream) = end.meet(meeting, out, connect)?;
         let target = target::receive(&stream)?;
         let start = Instant::now();
         let written = write(args, &mut qp, &queue, slices, &target);
