@@ -244,3 +244,19 @@ fn queue_pairs_share_a_receive_queue_which_tells_when_it_runs_low() {
     a.done();
     assert_eq!(b.done().id, 5);
 }
+
+#[test]
+fn a_queue_pair_that_signals_all_reports_what_asked_for_no_report() {
+    let [a, b] = &Host::pair(false);
+    let make = |host: &Host| {
+        let built = QueuePair::builder(&host.domain, &host.queue).signal_all().build();
+        built.unwrap().init(PeerRights::default()).unwrap()
+    };
+    let (near, mut far) = (make(a), make(b));
+    far.post_recv(RecvRequest::new([])).unwrap();
+    let [at, to] = [near.endpoint(&a.gid), far.endpoint(&b.gid)];
+    let _far = far.connect(&b.gid, &at, &ConnectOptions::default()).unwrap();
+    let mut near = near.connect(&a.gid, &to, &ConnectOptions::default()).unwrap();
+    near.post_send(SendRequest::send([]).unsignaled().id(3)).unwrap();
+    assert_eq!(a.done().id, 3);
+}
