@@ -125,8 +125,17 @@ pub(crate) struct ServerArgs {
     /// Clients at a time
     #[arg(long, value_name = "N", default_value = "1024")]
     pub(crate) max_clients: NonZeroUsize,
-    /// Connections at a time that aren't sessions yet
-    #[arg(long, value_name = "N", default_value = "256")]
+    /// How many of these one identity may be, that is a client with a certificate; `sessions` in the list of
+    /// allowed clients goes before it [default: a quarter of --max-clients, 4 at least]
+    #[arg(long, value_name = "N")]
+    pub(crate) max_clients_per_identity: Option<NonZeroUsize>,
+    /// How many of these one address may be, without a certificate: an IPv4 address or an IPv6 /64, and twice
+    /// as many a /48 [default: a quarter of --max-clients, 16 at least; all for loopback addresses]
+    #[arg(long, value_name = "N")]
+    pub(crate) max_clients_per_address: Option<NonZeroUsize>,
+    /// TLS handshakes at a time, half of them of one address. Where there are more, the oldest of the address
+    /// that has the most is closed. As many connections may be between TLS and a session
+    #[arg(long, value_name = "N", default_value = "512")]
     pub(crate) max_handshakes: NonZeroUsize,
     /// Bytes of memory that each client can write and read, such as 64K or 1M
     #[arg(long, value_name = "SIZE", default_value = "1M")]

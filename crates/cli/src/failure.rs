@@ -71,15 +71,16 @@ impl Failure {
 pub(crate) fn finish(result: Result<(), Failure>) -> ExitCode {
     let code = match &result {
         // Who closes the output, as `head` does, has seen enough.
-        Ok(()) | Err(Failure::OutputClosed) => return ExitCode::SUCCESS,
+        Ok(()) | Err(Failure::OutputClosed) => 0,
         Err(Failure::Usage(_)) => 2,
         Err(_) => 1,
     };
     if let Err(failure) = result
-        && !matches!(failure, Failure::Told)
+        && !matches!(failure, Failure::Told | Failure::OutputClosed)
     {
         tell(&failure);
     }
+    crate::output::finish();
     ExitCode::from(code)
 }
 

@@ -1,6 +1,6 @@
 //! Logs, to standard error.
 
-use std::io;
+use crate::output::StandardError;
 use tracing_subscriber::EnvFilter;
 
 /// The crates whose logs are about this project.
@@ -13,5 +13,5 @@ pub(crate) fn start(verbose: bool) {
     let own = OWN.map(|name| format!("{name}={level}")).join(",");
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(format!("warn,{own}")));
     // Fails only if logging has started already.
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).try_init();
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| StandardError).try_init();
 }

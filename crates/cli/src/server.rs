@@ -1,23 +1,29 @@
 //! `secure-rdma server`.
 
+pub(crate) mod refusals;
+
 use crate::args::{ClientAuthMode, SealMode, ServerArgs, Switch};
 use crate::echo::{self, Echoed};
 use crate::failure::Failure;
 use crate::runtime::{self, Hangup, Interruption};
 use crate::{logging, output};
 use rdma_verbs::Device;
+use refusals::Refusals;
 use secure_rdma::certs::{CertsError, Identity, Name, Store, Timestamp, host_names};
 use secure_rdma::control::Access;
 use secure_rdma::tls::{ClientAuth, ClientTrust};
 use secure_rdma::{
     Arrival, FileWatch, Reloaded, Server, ServerConfig, Session, SessionError, SessionInfo, SessionOptions,
+    SessionQuota,
 };
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
+use tokio::time::MissedTickBehavior;
 
 /// The TCP port of the control channel.
 pub(crate) const PORT: u16 = 4433;
@@ -34,6 +40,7 @@ const ENDS_SOON: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 pub(crate) fn run(args: &ServerArgs) -> Result<(), Failure> {
     logging::start(args.verbose);
     check(args)?;
+    output::detach()?;
     let mut names = host_names()?;
     names.extend(args.names.iter().cloned());
     let credentials = Credentials { store: args.certs.store()?, names };
@@ -57,7 +64,12 @@ pub(crate) fn run(args: &ServerArgs) -> Result<(), Failure> {
         ))?;
         output::line(format_args!("CA fingerprint: {fingerprint}"))?;
         output::line(format_args!("data path: {}", promise(args)))?;
-        let mut hall = Hall { verbose: args.verbose, ..Hall::default() };
+        let mut hall = Hall {
+            verbose: args.verbose,
+            arrived: 0,
+            guests: JoinSet::new(),
+            refusals: Refusals::new(Instant::now()),
+        };
         hall.keep(server, &rules, watch, interruption, hangup).await
     });
     // A client that doesn't say goodbye in time isn't waited for.
@@ -185,6 +197,10 @@ fn config(args: &ServerArgs, store: &Store) -> ServerConfig {
     ServerConfig {
         listen: args.listen.unwrap_or_else(default_listen),
         max_clients: args.max_clients.get(),
+        quota: SessionQuota {
+            per_identity: args.max_clients_per_identity.map(NonZeroUsize::get),
+            per_address: args.max_clients_per_address.map(NonZeroUsize::get),
+        },
         max_handshakes: args.max_handshakes.get(),
         region_len: args.region.0,
         counters: args.counters == Switch::On,
@@ -232,12 +248,13 @@ pub(crate) fn take_ports(device: &Device, listen: IpAddr) {
 }
 
 /// Where the clients are served.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Hall {
     verbose: bool,
     /// Clients so far: each is called by its number.
     arrived: u64,
     guests: JoinSet<Departure>,
+    refusals: Refusals,
 }
 
 impl Hall {
@@ -254,6 +271,8 @@ impl Hall {
         let (closing, closed) = watch::channel(());
         let mut day = tokio::time::interval(DAY);
         day.reset();
+        let mut second = tokio::time::interval(refusals::SUMMARY_EVERY);
+        second.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 () = interruption.arrived() => break,
@@ -266,6 +285,11 @@ impl Hall {
                 }
                 () = watch.changed() => {
                     tokio::task::block_in_place(|| rules.reload(&server, "files have changed"))?;
+                }
+                _ = second.tick() => {
+                    if let Some(summary) = self.refusals.summary(server.untold()) {
+                        output::line(format_args!("{summary}"))?;
+                    }
                 }
                 _ = day.tick() => {
                     rules.credentials.renew(&server).await;
@@ -301,7 +325,11 @@ impl Hall {
                 Ok(())
             }
             Arrival::Refused { peer, error } => {
-                output::line(format_args!("refused {}: {error}", canonical(peer)))
+                let peer = canonical(peer);
+                if self.refusals.tells(peer.ip(), Instant::now()) {
+                    output::line(format_args!("refused {peer}: {error}"))?;
+                }
+                Ok(())
             }
         }
     }

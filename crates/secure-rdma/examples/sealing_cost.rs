@@ -13,7 +13,9 @@ use rdma_verbs::{Device, DeviceSelector};
 use secure_rdma::certs::{Name, Store};
 use secure_rdma::control::SealPolicy;
 use secure_rdma::tls::{ClientAuth, Trust};
-use secure_rdma::{Arrival, Client, ClientConfig, Server, ServerConfig, Session, SessionOptions};
+use secure_rdma::{
+    Arrival, Client, ClientConfig, Server, ServerConfig, Session, SessionOptions, SessionQuota,
+};
 use std::error::Error;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -117,6 +119,7 @@ impl Pair {
         let config = ServerConfig {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             max_clients: 1,
+            quota: SessionQuota::UNLIMITED,
             max_handshakes: 1,
             region_len: 1 << 20,
             counters: false,

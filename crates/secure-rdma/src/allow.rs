@@ -3,10 +3,13 @@
 //! A TOML file, one entry a client:
 //!
 //! ```toml
+//! sessions = 4
+//!
 //! [[client]]
 //! identity = "dns:worker-7.example"
 //! operations = ["send", "write", "read", "atomic"]
 //! region = "1M"
+//! sessions = 16
 //!
 //! [[client]]
 //! identity = "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
@@ -19,10 +22,13 @@
 //!   and `atomic` (its counters, if the server has them; a program of the client's own making reaches the
 //!   whole of its region by atomics), one at least.
 //! - `region`: how many bytes the client's region has; the server's usual number without, which is also the most.
+//! - `sessions`: how many sessions it may have at a time; before all entries, what those may have that don't
+//!   say so. Without either, the server's own limit for one identity.
 //!
 //! A client with several names has the first entry that fits one of them, by the order of the file.
 
 use core::fmt;
+use core::num::NonZeroUsize;
 use core::ops::Range;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -70,6 +76,8 @@ pub struct AllowedClient {
     pub operations: Access,
     /// How many bytes its region has; the server's usual number without.
     pub region: Option<u64>,
+    /// How many sessions it may have at a time; the server's usual number without.
+    pub sessions: Option<usize>,
     /// The line that says so.
     line: usize,
 }
@@ -128,7 +136,7 @@ impl AllowList {
             toml::from_str(text).map_err(|error| wrong(error.span().map(at), error.message().to_owned()))?;
         let mut clients = Vec::with_capacity(file.client.len());
         let mut seen: HashMap<String, usize> = HashMap::new();
-        for Entry { identity, operations, region } in file.client {
+        for Entry { identity, operations, region, sessions } in file.client {
             let line = at(identity.span());
             let identity = identity.into_inner().0;
             if let Some(first) = seen.insert(identity.to_string(), line) {
@@ -152,7 +160,8 @@ impl AllowList {
                 }
                 region => region.map(|region| region.into_inner().0),
             };
-            clients.push(AllowedClient { identity, operations: allowed, region, line });
+            let sessions = sessions.or(file.sessions).map(NonZeroUsize::get);
+            clients.push(AllowedClient { identity, operations: allowed, region, sessions, line });
         }
         if clients.is_empty() {
             let reason =
@@ -202,6 +211,7 @@ fn line_of(bytes: &[u8], at: usize) -> usize {
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
+    sessions: Option<NonZeroUsize>,
     #[serde(default)]
     client: Vec<Entry>,
 }
@@ -212,6 +222,7 @@ struct Entry {
     identity: Spanned<Who>,
     operations: Spanned<Vec<Operation>>,
     region: Option<Spanned<Bytes>>,
+    sessions: Option<NonZeroUsize>,
 }
 
 struct Who(ClientIdentity);
@@ -312,6 +323,16 @@ mod tests {
     }
 
     #[test]
+    fn an_entry_says_how_many_sessions_its_client_may_have_or_the_file_does() {
+        let sessions = |text: &str| -> Vec<_> {
+            parse(text).unwrap().clients().iter().map(|client| client.sessions).collect()
+        };
+        let entries = entry("dns:a", r#""send""#, "sessions = 7") + &entry("dns:b", r#""send""#, "");
+        assert_eq!(sessions(&entries), [Some(7), None]);
+        assert_eq!(sessions(&("sessions = 2\n".to_owned() + &entries)), [Some(7), Some(2)]);
+    }
+
+    #[test]
     fn what_is_wrong_is_said_with_its_line() {
         let good = entry("dns:a", r#""send""#, "");
         for (text, line, words) in [
@@ -335,6 +356,9 @@ mod tests {
             (good.clone() + &entry("dns:*.example", r#""read""#, ""), Some(6), "no wildcards"),
             (good.clone() + &entry("worker", r#""read""#, ""), Some(6), "begins with its kind"),
             (good.clone() + &entry("sha256:12", r#""read""#, ""), Some(6), "64 hexadecimal digits"),
+            (good.clone() + &entry("dns:b", r#""send""#, "sessions = 0"), Some(8), "nonzero"),
+            (good.clone() + &entry("dns:b", r#""send""#, "sessions = \"4\""), Some(8), "invalid type"),
+            ("sessions = -1\n".to_owned() + &good, Some(1), "nonzero"),
             (good.clone() + "[[client]]\nidentity = \"dns:b\"\n", Some(5), "missing field `operations`"),
             (good.clone() + "[[client]]\noperations = [\"send\"]\n", Some(5), "missing field `identity`"),
             (good.clone() + "[[client]\n", Some(5), ""),

@@ -178,9 +178,37 @@ pub enum SessionError {
         /// Its limit.
         max: usize,
     },
+    /// This client has all the sessions that one may have.
+    #[error(
+        "{client} has {max} sessions, all that one client may have; close one of them, or raise `sessions` in its \
+         entry of the list of allowed clients, or the server's --max-clients-per-identity or --max-clients-per-address"
+    )]
+    Quota {
+        /// Who: an identity or an address.
+        client: String,
+        /// Its limit.
+        max: usize,
+    },
+    /// The connection lost its place to another: there were too many unfinished handshakes.
+    #[error(
+        "its handshake was dropped: there were more than --max-handshakes, or than one address may have of them, and it \
+         was the oldest of the most numerous address"
+    )]
+    Crowded,
+    /// Nothing at all came over the connection.
+    #[error("not a byte came within {0:?}: it isn't a client, or the network is very slow")]
+    NoHello(Duration),
     /// Nothing was heard for too long.
     #[error("nothing was heard from the peer for {0:?}: its process, its host or the network is gone")]
     Silent(Duration),
+    /// The peer's heartbeat is a flood.
+    #[error(
+        "the peer sends more than {limit} records of the heartbeat a second: it is broken, or an attacker"
+    )]
+    Flooded {
+        /// How many it may send in the long run.
+        limit: u32,
+    },
     /// A step took too long.
     #[error("{step}: it was not done within {limit:?}")]
     TimedOut {
@@ -284,12 +312,12 @@ impl SessionError {
             Self::Seal { .. } => ErrorKind::Seal,
             Self::Forged(_) | Self::Truncated { .. } => ErrorKind::Forged,
             Self::ForeignAddress { .. } | Self::Path { .. } => ErrorKind::Path,
-            Self::Full { .. } => ErrorKind::Full,
+            Self::Full { .. } | Self::Quota { .. } => ErrorKind::Full,
             Self::Sealing(SealError::Manifest(_) | SealError::Overused { .. }) => ErrorKind::Malformed,
             Self::Overstepped { .. } | Self::NotListed { .. } | Self::Withdrawn(_) => ErrorKind::NotAllowed,
             Self::TimedOut { .. } | Self::Silent(_) => ErrorKind::TimedOut,
             Self::CutShort => ErrorKind::Internal,
-            Self::MessageTooLong { .. } | Self::OutOfRegion { .. } => ErrorKind::Limit,
+            Self::Flooded { .. } | Self::MessageTooLong { .. } | Self::OutOfRegion { .. } => ErrorKind::Limit,
             Self::Operation { .. } => ErrorKind::QueuePair,
             Self::Device(_) | Self::System { .. } | Self::Sealing(_) => ErrorKind::Internal,
             _ => return None,

@@ -1,11 +1,13 @@
 //! The open sessions of a server, so that they can be judged again when its rules change.
 
 use crate::SessionError;
+use crate::admission::Source;
 use crate::control::Access;
 use crate::session::AbortHandle;
 use crate::tls::{Shown, Vetting};
 use core::fmt;
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// What a client may have.
@@ -33,6 +35,19 @@ impl Grant {
         let reaches = operations & (Access::READ | Access::WRITE) != Access::NONE;
         let region = if reaches { entry.region.unwrap_or(most.region).min(most.region) } else { 1 };
         Ok(Self { operations, region })
+    }
+
+    /// Whom a session of `client`'s is counted for, who comes from `address`, and how many it may have by these
+    /// rules, if they say so.
+    pub(crate) fn counted(client: &Shown, rules: &Vetting, address: IpAddr) -> (Source, Option<usize>) {
+        let Some(fingerprint) = &client.fingerprint else { return (Source::of(address), None) };
+        if let Some(entry) = rules.allowed.as_ref().and_then(|list| list.find(&client.names, fingerprint)) {
+            return (Source::Identity(entry.identity.to_string()), entry.sessions);
+        }
+        // Who has several certificates with the same names is one client all the same.
+        let names: Vec<_> = client.names.names().iter().map(ToString::to_string).collect();
+        let name = if names.is_empty() { fingerprint.to_string() } else { names.join(", ") };
+        (Source::Identity(name), None)
     }
 
     /// Whether `client`, who has this, would be let in by these rules too, and have as much.

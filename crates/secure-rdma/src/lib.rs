@@ -9,6 +9,7 @@
 //! | [`seal`] | end-to-end encryption of messages and of memory for one-sided access |
 //! | `session` | bootstrap of a queue pair inside TLS; the open session: messages, one-sided operations |
 //! | `client`, `server` | opening sessions: one at a time, or many |
+//! | `admission` | who may begin a handshake and who may have a session: no source keeps others out |
 //! | `guests`, `watch` | noticing that a server's rules have changed, and ending what they don't allow any more |
 #![forbid(unsafe_code)]
 
@@ -18,6 +19,7 @@ pub mod control;
 pub mod seal;
 pub mod tls;
 
+mod admission;
 mod client;
 mod crypto;
 mod error;
@@ -28,6 +30,7 @@ mod size;
 mod text;
 mod watch;
 
+pub use admission::SessionQuota;
 pub use client::{Client, ClientConfig};
 pub use error::SessionError;
 pub use server::{Arrival, Reloaded, Server, ServerConfig};

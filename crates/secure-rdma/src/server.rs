@@ -1,18 +1,20 @@
 //! Serving clients: accepting, limits, and one session for each.
 
 use crate::SessionError;
+use crate::admission::{Dismissal, Place, Pool, SessionQuota, Sessions, Source};
 use crate::certs::{Identity, Timestamp};
 use crate::control::{Access, ControlChannel};
 use crate::guests::{Grant, Guests};
-use crate::session::{Local, Offer, STEP_LIMIT, Session, SessionOptions, as_server};
-use crate::tls::{ClientAuth, Rules, ServerTls, Shown, TlsError};
+use crate::session::{Local, Offer, Session, SessionOptions, as_server};
+use crate::tls::{ClientAuth, Rules, Secured, ServerTls, Shown, TlsError};
 use core::fmt;
 use rdma_verbs::Device;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -23,7 +25,11 @@ pub struct ServerConfig {
     pub listen: SocketAddr,
     /// Clients at a time.
     pub max_clients: usize,
-    /// Connections at a time that aren't sessions yet; further ones are closed at once.
+    /// How many of these one client may be.
+    pub quota: SessionQuota,
+    /// TLS handshakes at a time, and as many more connections that are past these and aren't sessions yet. One
+    /// address may have half of them. A newcomer always gets a place: where that makes too many, the oldest
+    /// of the most numerous address is closed.
     pub max_handshakes: usize,
     /// Bytes of the data area of each client's region, 1 or more; sealed, it is rounded up to whole slots.
     pub region_len: u64,
@@ -53,8 +59,17 @@ pub enum Arrival {
 /// After the system had no descriptor or memory for a connection, this long passes before the next try.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// So much at most is said of connections that can't be accepted.
+const ACCEPT_WARNING: Duration = Duration::from_secs(1);
+
 /// Arrivals that wait to be taken.
 const ARRIVALS: usize = 64;
+
+/// A client's first byte has to be here so soon after its connection: it speaks first.
+const FIRST_BYTE_LIMIT: Duration = Duration::from_secs(2);
+
+/// And its TLS handshake has to be done.
+const TLS_LIMIT: Duration = Duration::from_secs(5);
 
 /// A server. Handshakes go on in the background, concurrently; [`next`](Self::next) hands out who came.
 #[derive(Debug)]
@@ -82,9 +97,14 @@ struct Host {
     /// Tells the handshakes under way that the rules have changed.
     changed: watch::Sender<()>,
     config: ServerConfig,
-    places: Arc<Semaphore>,
-    handshakes: Arc<Semaphore>,
+    sessions: Arc<Sessions>,
+    /// Connections whose TLS handshake isn't done: whoever reaches the port can have one.
+    handshakes: Arc<Pool>,
+    /// Those whose TLS handshake is done, and whose session isn't open yet.
+    bootstraps: Arc<Pool>,
     arrivals: mpsc::Sender<Arrival>,
+    /// Connections that were refused and that nobody had the time to hear of.
+    untold: AtomicU64,
 }
 
 impl Server {
@@ -113,10 +133,12 @@ impl Server {
             tls,
             guests: Arc::default(),
             changed: watch::Sender::new(()),
-            places: Arc::new(Semaphore::new(config.max_clients)),
-            handshakes: Arc::new(Semaphore::new(config.max_handshakes)),
+            sessions: Arc::new(Sessions::new(config.max_clients, config.quota)),
+            handshakes: Arc::new(Pool::new(config.max_handshakes)),
+            bootstraps: Arc::new(Pool::new(config.max_handshakes)),
             config,
             arrivals: sender,
+            untold: AtomicU64::new(0),
         });
         let accepting = tokio::spawn(Arc::clone(&host).accept(listener));
         Ok(Self { address, arrivals, accepting, host })
@@ -167,6 +189,13 @@ impl Server {
         self.host.tls.rules().vetting.next_update
     }
 
+    /// How many connections were refused that [`next`](Self::next) will not tell of, since it wasn't called often
+    /// enough; counted from the last call on. Sessions are never left out.
+    #[must_use]
+    pub fn untold(&self) -> u64 {
+        self.host.untold.swap(0, Ordering::Relaxed)
+    }
+
     /// Who came next. Cancelling loses nobody.
     pub async fn next(&mut self) -> Arrival {
         match self.arrivals.recv().await {
@@ -207,31 +236,50 @@ impl Host {
     }
 
     async fn accept(self: Arc<Self>, listener: TcpListener) {
+        let mut warned: Option<Instant> = None;
         loop {
             let (stream, peer) = match listener.accept().await {
                 Ok(connection) => connection,
                 Err(error) => {
-                    tracing::warn!("accepting a connection: {error}");
+                    if warned.is_none_or(|at| at.elapsed() >= ACCEPT_WARNING) {
+                        warned = Some(Instant::now());
+                        tracing::warn!("accepting a connection: {error}");
+                    }
+                    // What the system has too little of, an unfinished handshake may give back.
+                    self.handshakes.shed();
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                     continue;
                 }
             };
-            let since = Instant::now();
-            let Ok(place) = Arc::clone(&self.handshakes).try_acquire_owned() else {
-                tracing::warn!("{peer}: closed, {} handshakes are under way", self.config.max_handshakes);
-                continue;
-            };
+            let (place, dismissal) = self.handshakes.enter(&Source::of(peer.ip()));
             let host = Arc::clone(&self);
             // In a box: tokio moves a task several times, and this one is large.
-            tokio::spawn(Box::pin(async move {
-                let arrival = match host.shake_hands(stream, peer, since).await {
-                    Ok(session) => Arrival::Session(Box::new(session)),
-                    Err(error) => Arrival::Refused { peer, error },
-                };
-                drop(place);
-                // Where nobody takes arrivals any more, the session ends here.
-                let _ = host.arrivals.send(arrival).await;
-            }));
+            tokio::spawn(Box::pin(host.receive(stream, peer, place, dismissal)));
+        }
+    }
+
+    /// Makes a session of a connection, and tells who came.
+    async fn receive(
+        self: Arc<Self>,
+        stream: TcpStream,
+        peer: SocketAddr,
+        place: Place,
+        dismissal: Dismissal,
+    ) {
+        let since = Instant::now();
+        match self.shake_hands(stream, peer, since, (place, dismissal)).await {
+            // Where nobody takes arrivals any more, the session ends here.
+            Ok((session, _place)) => {
+                let _ = self.arrivals.send(Arrival::Session(Box::new(session))).await;
+            }
+            // Of these there may be any number, and nothing of them is kept for whoever takes arrivals slowly.
+            Err(error) => {
+                if let Err(mpsc::error::TrySendError::Full(_)) =
+                    self.arrivals.try_send(Arrival::Refused { peer, error })
+                {
+                    self.untold.fetch_add(1, Ordering::Relaxed);
+                }
+            }
         }
     }
 
@@ -253,18 +301,43 @@ impl Host {
         }
     }
 
+    /// The TLS handshake, for which the connection has `held`.
+    async fn secure(
+        &self,
+        stream: TcpStream,
+        since: Instant,
+        held: (Place, Dismissal),
+    ) -> Result<Secured<TcpStream>, SessionError> {
+        let (place, mut dismissal) = held;
+        let handshake = async {
+            let mut first = [0];
+            match tokio::time::timeout(FIRST_BYTE_LIMIT, stream.peek(&mut first)).await {
+                Err(_) => return Err(SessionError::NoHello(FIRST_BYTE_LIMIT)),
+                // What is wrong with the connection, TLS says.
+                Ok(_) => place.spoken(),
+            }
+            let left = TLS_LIMIT.saturating_sub(since.elapsed());
+            Ok(self.tls.accept(stream, left).await.map_err(Arc::<TlsError>::new)?)
+        };
+        tokio::select! {
+            secured = handshake => secured,
+            () = dismissal.lost() => Err(SessionError::Crowded),
+        }
+    }
+
     async fn shake_hands(
         &self,
         stream: TcpStream,
         peer: SocketAddr,
         since: Instant,
-    ) -> Result<Session, SessionError> {
+        held: (Place, Dismissal),
+    ) -> Result<(Session, Place), SessionError> {
         let address =
             stream.local_addr().map_err(SessionError::system("reading the connection's own address"))?;
         stream.set_nodelay(true).map_err(SessionError::system("setting TCP_NODELAY"))?;
         // Before the rules are taken that the handshake goes by: no change of them is missed.
         let changes = self.changed.subscribe();
-        let secured = self.tls.accept(stream, STEP_LIMIT).await.map_err(Arc::<TlsError>::new)?;
+        let secured = self.secure(stream, since, held).await?;
         let local = Local {
             device: &self.device,
             options: self.config.options,
@@ -278,22 +351,28 @@ impl Host {
             return Err(SessionError::Closed);
         };
         let granted = Grant::of(&shown, &rules.vetting, self.most());
+        let (source, quota) = Grant::counted(&shown, &rules.vetting, peer.ip());
+        let (place, mut dismissal) = self.bootstraps.enter(&source);
         let offer = granted.clone().map(|granted| Offer {
             data_len: granted.region,
             allowed: granted.operations,
-            places: Arc::clone(&self.places),
-            max_clients: self.config.max_clients,
+            sessions: Arc::clone(&self.sessions),
+            source,
+            quota,
         });
         // Its queue pair can be used before the client has said its last word, for which it may take its time.
         let withdrawn = self.withdrawn(changes, &shown, granted.as_ref().ok().copied());
         let control = ControlChannel::new(secured.stream);
-        let mut session = as_server(control, local, offer, withdrawn).await?;
+        let mut session = tokio::select! {
+            session = as_server(control, local, offer, withdrawn) => session?,
+            () = dismissal.lost() => return Err(SessionError::Crowded),
+        };
         session.register(self.guests.enter(shown, granted?, session.abort_handle()));
         // The rules may have changed while this client was being let in by the old ones.
         let now = self.tls.rules();
         if !Arc::ptr_eq(&now, &rules) {
             self.guests.judge(&now.vetting, self.most());
         }
-        Ok(session)
+        Ok((session, place))
     }
 }

@@ -7,6 +7,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use core::time::Duration;
 use secure_rdma::certs::Name;
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 #[derive(Debug, Args)]
@@ -114,9 +115,17 @@ pub(crate) struct MeasureArgs {
 #[derive(Debug, Args)]
 #[command(after_help = EXIT_CODES)]
 pub(crate) struct BenchServerArgs {
-    /// TCP address to listen on; port 0 takes a free one [default: port 4433 of every address, IPv6 and IPv4]
-    #[arg(long, value_name = "ADDR:PORT")]
-    pub(crate) listen: Option<SocketAddr>,
+    /// TCP address to listen on; port 0 takes a free one. A measurement takes memory, and whole cores: think of
+    /// who reaches it
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:4433")]
+    pub(crate) listen: SocketAddr,
+    /// Memory for all clients together: half of it for the sessions' regions, half for queue pairs in clear
+    #[arg(long, value_name = "SIZE", default_value = "4G")]
+    pub(crate) memory: Size,
+    /// Measurements of queue pairs in clear at a time; each has a thread that spins [default: twice as many as
+    /// there are processors]
+    #[arg(long, value_name = "N")]
+    pub(crate) max_runs: Option<NonZeroUsize>,
     #[command(flatten)]
     pub(crate) device: DeviceArg,
     /// The longest message: so much memory is lent to each queue pair of a client

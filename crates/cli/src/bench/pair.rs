@@ -87,6 +87,8 @@ impl Here {
         let mut command = Command::new(program);
         command.args(["bench", "server", "--listen", "127.0.0.1:0", "--until-input-ends"]);
         command.args(["--region", &longest.to_string(), "--device", &device.name().to_string()]);
+        // It serves this process alone, which asks for no more than its user did.
+        command.args(["--memory", "1024G", "--max-runs", "1024"]);
         command.arg("--certs").arg(state.path().join("certs"));
         // Its input ends with this process, however that ends.
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);

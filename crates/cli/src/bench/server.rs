@@ -8,19 +8,25 @@ use super::task::{self, Operation, Plan, Rate, Reply, Task, Word};
 use crate::args::bench::BenchServerArgs;
 use crate::failure::Failure;
 use crate::runtime::{self, Interruption};
-use crate::server::{canonical, default_listen, take_ports};
+use crate::server::refusals::{Refusals, SUMMARY_EVERY};
+use crate::server::{canonical, take_ports};
 use crate::{logging, output};
 use core::time::Duration;
 use rdma_verbs::Device;
 use secure_rdma::certs::host_names;
 use secure_rdma::control::SealPolicy;
 use secure_rdma::tls::ClientAuth;
-use secure_rdma::{Arrival, Buffers, Server, ServerConfig, Session, SessionOptions};
+use secure_rdma::{Arrival, Buffers, Server, ServerConfig, Session, SessionOptions, SessionQuota};
 use std::io;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::time::Instant;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
 
-/// Sessions at a time: those of one client with as many queue pairs as it can have, and one more.
+/// Sessions at a time, if there is memory for them: those of one client with as many queue pairs as it can
+/// have, and one more.
 const CLIENTS: usize = 257;
 
 /// Handshakes at a time.
@@ -32,8 +38,50 @@ const SHORTEST: u64 = 64 << 10;
 /// How often one looks whether something has ended.
 const TICK: Duration = Duration::from_millis(2);
 
+/// What all clients together may have.
+#[derive(Debug)]
+struct Budget {
+    /// For queue pairs in clear, in units of [`Budget::UNIT`].
+    memory: Arc<Semaphore>,
+    /// Measurements of these.
+    runs: Arc<Semaphore>,
+}
+
+/// A measurement's part of it, given back when this is dropped.
+#[derive(Debug)]
+struct Share(#[expect(dead_code, reason = "held, not looked at")] [OwnedSemaphorePermit; 2]);
+
+impl Budget {
+    const UNIT: u64 = 1 << 20;
+
+    fn new(memory: u64, runs: usize) -> Self {
+        let units = usize::try_from(memory / Self::UNIT).unwrap_or(usize::MAX);
+        let semaphore = |permits: usize| Arc::new(Semaphore::new(permits.min(Semaphore::MAX_PERMITS)));
+        Self { memory: semaphore(units), runs: semaphore(runs) }
+    }
+
+    /// What `plan` needs, if it is there.
+    fn share(&self, plan: &Plan) -> Result<Share, String> {
+        let run = Arc::clone(&self.runs).try_acquire_owned();
+        let run = run.map_err(|_| "others measure here; try again when they are done (--max-runs)")?;
+        let units = u32::try_from(plan.memory().div_ceil(Self::UNIT)).unwrap_or(u32::MAX);
+        let memory = Arc::clone(&self.memory).try_acquire_many_owned(units);
+        let memory = memory.map_err(|_| {
+            "others measure here with what memory this server has; ask for less, or try again when they are \
+             done (--memory)"
+        })?;
+        Ok(Share([run, memory]))
+    }
+}
+
+/// How many sessions there may be with regions of `region` bytes in `memory`.
+fn sessions(memory: u64, region: u64) -> usize {
+    usize::try_from(memory / region.max(1)).unwrap_or(usize::MAX).clamp(1, CLIENTS)
+}
+
 pub(super) fn run(args: &BenchServerArgs) -> Result<(), Failure> {
     logging::start(args.verbose);
+    output::detach()?;
     let store = args.certs.store()?;
     let mut names = host_names()?;
     names.extend(args.names.iter().cloned());
@@ -46,8 +94,9 @@ pub(super) fn run(args: &BenchServerArgs) -> Result<(), Failure> {
         });
     }
     let config = ServerConfig {
-        listen: args.listen.unwrap_or_else(default_listen),
-        max_clients: CLIENTS,
+        listen: args.listen,
+        max_clients: sessions(args.memory.0 / 2, args.region.0),
+        quota: SessionQuota::UNLIMITED,
         max_handshakes: HANDSHAKES,
         region_len: args.region.0,
         counters: false,
@@ -61,6 +110,9 @@ pub(super) fn run(args: &BenchServerArgs) -> Result<(), Failure> {
             ..SessionOptions::default()
         },
     };
+    let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let runs = args.max_runs.map_or(2 * processors, NonZeroUsize::get);
+    let budget = Arc::new(Budget::new(args.memory.0 / 2, runs));
     let runtime = runtime::start()?;
     let result = runtime.block_on(async {
         let mut interruption = Interruption::watch()?;
@@ -71,17 +123,28 @@ pub(super) fn run(args: &BenchServerArgs) -> Result<(), Failure> {
         output::line(format_args!("listening on {}, device {name}, for benchmarks", server.local_addr()))?;
         output::line(format_args!("CA fingerprint: {fingerprint}"))?;
         let mut guests = JoinSet::new();
+        let mut refusals = Refusals::new(Instant::now());
+        let mut second = tokio::time::interval(SUMMARY_EVERY);
+        second.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 () = interruption.arrived() => return Ok(()),
                 arrival = server.next() => match arrival {
                     Arrival::Session(session) => {
-                        guests.spawn(entertain(*session, Arc::clone(&device)));
+                        guests.spawn(entertain(*session, Arc::clone(&device), Arc::clone(&budget)));
                     }
                     Arrival::Refused { peer, error } => {
-                        output::line(format_args!("refused {}: {error}", canonical(peer)))?;
+                        let peer = canonical(peer);
+                        if refusals.tells(peer.ip(), Instant::now()) {
+                            output::line(format_args!("refused {peer}: {error}"))?;
+                        }
                     }
                 },
+                _ = second.tick() => {
+                    if let Some(summary) = refusals.summary(server.untold()) {
+                        output::line(format_args!("{summary}"))?;
+                    }
+                }
                 Some(ended) = guests.join_next() => {
                     output::line(format_args!("{}", worked(ended.map(Ok))?))?;
                 }
@@ -93,9 +156,9 @@ pub(super) fn run(args: &BenchServerArgs) -> Result<(), Failure> {
 }
 
 /// Does what a client wants; returns what there is to tell of it.
-async fn entertain(mut session: Session, device: Arc<Device>) -> String {
+async fn entertain(mut session: Session, device: Arc<Device>, budget: Arc<Budget>) -> String {
     let peer = canonical(session.info().peer);
-    match serve(&mut session, &device).await {
+    match serve(&mut session, &device, &budget).await {
         Ok(what) => {
             // The client closes it; if it doesn't, there is nothing to be done.
             let _ = session.close().await;
@@ -108,13 +171,18 @@ async fn entertain(mut session: Session, device: Arc<Device>) -> String {
     }
 }
 
-async fn serve(session: &mut Session, device: &Arc<Device>) -> Result<String, Failure> {
+async fn serve(session: &mut Session, device: &Arc<Device>, budget: &Budget) -> Result<String, Failure> {
     match task::hear_soon(session).await? {
         Task::Verbs(plan, ends) => {
-            if let Err(reason) = check(&plan, session.data_len()) {
-                task::tell(session, &Reply::Refused(reason.clone())).await?;
-                return Ok(format!("refused: {reason}"));
-            }
+            let share = check(&plan, session.data_len()).and_then(|()| budget.share(&plan));
+            // Until the measurement is over.
+            let _share = match share {
+                Ok(share) => share,
+                Err(reason) => {
+                    task::tell(session, &Reply::Refused(reason.clone())).await?;
+                    return Ok(format!("refused: {reason}"));
+                }
+            };
             let prepared = Prepared::new(device, session.info(), plan, true)?;
             let own = prepared.ends();
             let connected = prepared.connect(session.info(), &ends)?;
@@ -219,9 +287,8 @@ mod tests {
     use super::*;
     use crate::bench::task::Limit;
 
-    #[test]
-    fn a_stranger_gets_only_what_fits() {
-        let good = Plan {
+    fn plan() -> Plan {
+        Plan {
             operation: Operation::Write,
             latency: false,
             bidirectional: false,
@@ -231,7 +298,29 @@ mod tests {
             inline: 0,
             mtu: 4096,
             limit: Limit::Messages(u64::MAX),
-        };
+        }
+    }
+
+    #[test]
+    fn strangers_together_get_no_more_than_there_is() {
+        let plan = Plan { size: 1 << 20, queue_pairs: 64, ..plan() };
+        let budget = Budget::new(3 * plan.memory(), 16);
+        let shares: Vec<_> = (0..3).map(|_| budget.share(&plan).unwrap()).collect();
+        assert!(budget.share(&plan).unwrap_err().contains("--memory"));
+        drop(shares);
+        let shares: Vec<_> = (0..16).map_while(|_| budget.share(&self::plan()).ok()).collect();
+        assert_eq!(shares.len(), 16);
+        assert!(budget.share(&self::plan()).unwrap_err().contains("--max-runs"));
+        // Sessions have regions, whether anything is measured or not.
+        assert_eq!(sessions(1 << 30, 8 << 20), 128);
+        assert_eq!(sessions(2 << 30, 8 << 20), 256);
+        assert_eq!(sessions(1 << 50, 8 << 20), CLIENTS);
+        assert_eq!(sessions(1, 8 << 20), 1);
+    }
+
+    #[test]
+    fn a_stranger_gets_only_what_fits() {
+        let good = plan();
         let room = 8 << 20;
         assert_eq!(check(&good, room), Ok(()));
         for bad in [

@@ -7,7 +7,7 @@ use crate::place::Place;
 use rdma_verbs::{Device, Qpn};
 use secure_rdma::certs::Identity;
 use secure_rdma::tls::ClientAuth;
-use secure_rdma::{Arrival, Server, ServerConfig, Session, SessionInfo, SessionOptions};
+use secure_rdma::{Arrival, Server, ServerConfig, Session, SessionInfo, SessionOptions, SessionQuota};
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -55,7 +55,9 @@ impl Host {
         let config = ServerConfig {
             listen: SocketAddr::new(address, 0),
             max_clients: sessions,
-            max_handshakes: sessions,
+            quota: SessionQuota::UNLIMITED,
+            // All of one address, which may have half.
+            max_handshakes: 2 * sessions,
             region_len: REGION as u64,
             // Every operation is tried: atomic ones too, which can't be sealed.
             counters: true,

@@ -7,7 +7,9 @@ use rdma_verbs::{Device, DeviceSelector};
 use secure_rdma::certs::{Name, Store};
 use secure_rdma::seal::Limits;
 use secure_rdma::tls::{ClientAuth, Trust};
-use secure_rdma::{Arrival, Client, ClientConfig, Server, ServerConfig, Session, SessionOptions};
+use secure_rdma::{
+    Arrival, Client, ClientConfig, Server, ServerConfig, Session, SessionOptions, SessionQuota,
+};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, mpsc};
@@ -110,7 +112,8 @@ async fn serve(state: &Path, tell: mpsc::Sender<SocketAddr>) {
     let config = ServerConfig {
         listen: SocketAddr::new(End::Server.ipv4().parse().unwrap(), 0),
         max_clients: SESSIONS as usize,
-        max_handshakes: SESSIONS as usize,
+        quota: SessionQuota::UNLIMITED,
+        max_handshakes: 2 * SESSIONS as usize,
         region_len: 1,
         counters: false,
         client_auth: ClientAuth::Off,

@@ -214,6 +214,7 @@ async fn clients_that_stop_in_the_middle_of_the_bootstrap_are_given_up() {
     assert!(begin.elapsed() < PATIENCE, "others are served in the meantime");
     let lines = server.program.says_times("refused 127.0.0.1:", 6);
     for words in [
+        "not a byte came within 2s",
         "TLS handshake",
         "waiting for the peer's greeting",
         "waiting for the peer's queue pair",
@@ -240,19 +241,5 @@ fn a_client_that_is_stopped_is_given_up() {
     client.says("hello");
     client.signal(rustix::process::Signal::STOP);
     server.program.says("nothing was heard from the peer");
-    server.serves();
-}
-
-#[test]
-fn more_connections_than_may_shake_hands_are_closed_at_once() {
-    let server = Server::start(&["--max-handshakes", "2"]);
-    let idle: Vec<_> = (0..2).map(|_| BlockingStream::connect(server.address).unwrap()).collect();
-    let begin = Instant::now();
-    // The third: nothing comes but the end.
-    assert_eq!(plain(&server, b""), b"");
-    assert!(begin.elapsed().as_secs() < 5, "{:?}", begin.elapsed());
-    server.program.warns("2 handshakes are under way");
-    drop(idle);
-    server.program.says_times("refused", 2);
     server.serves();
 }

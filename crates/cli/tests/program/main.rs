@@ -1,6 +1,7 @@
 //! The programs as users run them: real processes, real sockets, real exit codes.
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
+mod admission;
 mod bad_input;
 mod bench;
 mod certificates;
@@ -13,3 +14,4 @@ mod killed;
 mod sealing;
 mod sessions;
 mod terminal;
+mod unread;

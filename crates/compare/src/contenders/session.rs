@@ -16,7 +16,9 @@ use crate::sample::Sample;
 pub(crate) use idle::serve;
 use rdma_verbs::{Device, DeviceSelector};
 use secure_rdma::tls::ClientAuth;
-use secure_rdma::{Arrival, Buffers, Client, ClientConfig, Server, ServerConfig, Session, SessionOptions};
+use secure_rdma::{
+    Arrival, Buffers, Client, ClientConfig, Server, ServerConfig, Session, SessionOptions, SessionQuota,
+};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -257,6 +259,7 @@ fn config(host: IpAddr, region_len: u64, options: SessionOptions) -> ServerConfi
     ServerConfig {
         listen: SocketAddr::from((host, 0)),
         max_clients: 4096,
+        quota: SessionQuota::UNLIMITED,
         max_handshakes: 256,
         region_len,
         counters: false,

@@ -22,6 +22,7 @@ mod deterministic;
 mod error;
 mod field;
 mod frame;
+mod pace;
 mod record;
 
 pub use channel::{ControlChannel, ControlReader, ControlWriter};
@@ -29,6 +30,7 @@ pub use deterministic::Irregular;
 pub use error::{ControlError, DecodeError, EncodeError, Invalid};
 pub use field::{Lid, Redacted, Text};
 pub use frame::{MAX_RECORD, RECORD_LIMIT};
+pub(crate) use pace::Pace;
 pub use record::{
     Access, Endpoint, ErrorCode, ErrorKind, Fragments, HEARTBEAT_MS, Hello, Record, Region, Role, SealPolicy,
     VERSION,

@@ -25,6 +25,7 @@ use super::memory::{Buffers, COUNTERS, RD_ATOMIC, peer_rights, region_access};
 use super::path::{self, ack_timeout, address_of};
 use super::{End, RegionLayout, STEP_LIMIT, Session, SessionInfo, SessionOptions, Timing, agree};
 use crate::SessionError;
+use crate::admission::{Seat, Sessions, Source};
 use crate::certs::Fingerprint;
 use crate::control::{
     Access, ControlChannel, ControlError, Endpoint, Hello, Lid, Record, Redacted, Region, Role, Text, VERSION,
@@ -40,7 +41,6 @@ use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 /// What this side calls itself.
@@ -83,10 +83,12 @@ pub(crate) struct Offer {
     pub(crate) data_len: u64,
     /// What the client may do. Whether it has counters goes by it.
     pub(crate) allowed: Access,
-    /// The places for clients.
-    pub(crate) places: Arc<Semaphore>,
-    /// How many there are.
-    pub(crate) max_clients: usize,
+    /// The seats for clients.
+    pub(crate) sessions: Arc<Sessions>,
+    /// Whom this client's is counted for.
+    pub(crate) source: Source,
+    /// How many of them its entry in the allow-list gives it, if it says so.
+    pub(crate) quota: Option<usize>,
 }
 
 /// The client's part.
@@ -153,7 +155,7 @@ where
             &served.hello,
             served.layout,
             Some(served.region),
-            Some(served.place),
+            Some(served.seat),
         )),
         Err(reason) => {
             if let Some((kind, text)) = reason.for_peer() {
@@ -172,7 +174,7 @@ struct Served {
     hello: Hello,
     layout: RegionLayout,
     region: MemoryRegion,
-    place: OwnedSemaphorePermit,
+    seat: Seat,
 }
 
 /// The steps of a bootstrap, each with its time limit.
@@ -190,8 +192,7 @@ impl<T: AsyncRead + AsyncWrite + Exporter + Unpin> Steps<T> {
         let peer_hello = self.hello(Role::Client).await?;
         // Here, not before: a client reads why where it waits for this side's greeting.
         let offer = offer?;
-        let place =
-            offer.places.try_acquire_owned().map_err(|_| SessionError::Full { max: offer.max_clients })?;
+        let seat = offer.sessions.take(offer.source, offer.quota)?;
         self.say("greeting the client", &[hello(Role::Server, local.options)]).await?;
         // Not before this side has told its own: then both know what they can't agree on.
         let sealed = agree(local.options.seal, peer_hello.seal)?;
@@ -223,7 +224,7 @@ impl<T: AsyncRead + AsyncWrite + Exporter + Unpin> Steps<T> {
         let records = [Record::Endpoint(own), Record::Region(described), Record::Ready];
         self.say("describing the queue pair", &records).await?;
         self.ready().await?;
-        Ok(Served { connected, hello: peer_hello, layout, region, place })
+        Ok(Served { connected, hello: peer_hello, layout, region, seat })
     }
 
     /// The next record; what the peer says of an error is an error.
@@ -429,7 +430,7 @@ impl Connected {
         hello: &Hello,
         layout: RegionLayout,
         region: Option<MemoryRegion>,
-        place: Option<OwnedSemaphorePermit>,
+        seat: Option<Seat>,
     ) -> Session
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -458,7 +459,7 @@ impl Connected {
             layout,
             local: region,
             abort_reason: Arc::default(),
-            _place: place,
+            _seat: seat,
             registration: None,
         }
     }

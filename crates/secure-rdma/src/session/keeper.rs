@@ -20,7 +20,7 @@
 use super::data::{MISSING_LIMIT, RecordCounts};
 use super::{STEP_LIMIT, Timing};
 use crate::SessionError;
-use crate::control::{ControlChannel, ControlReader, ControlWriter, Fragments, Record};
+use crate::control::{ControlChannel, ControlReader, ControlWriter, Fragments, Pace, Record};
 use core::fmt;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -110,8 +110,17 @@ impl Keeper {
         // In a box: tokio moves a task several times, with the TLS connection that is in this one.
         tokio::spawn(Box::pin(async move {
             let (reader, writer) = control.into_split();
-            let mut task =
-                Task { reader, writer, wanted, life: set_life, timing, heard: Instant::now(), pings: 0 };
+            let now = Instant::now();
+            let mut task = Task {
+                reader,
+                writer,
+                wanted,
+                life: set_life,
+                timing,
+                heard: now,
+                pings: 0,
+                pace: Pace::new(now),
+            };
             let end = task.run().await;
             if let Life::Failed(reason) = &end
                 && let Some((kind, text)) = reason.for_peer()
@@ -185,6 +194,8 @@ struct Task<R, W> {
     timing: Timing,
     heard: Instant,
     pings: u64,
+    /// How often the peer may be heard and is answered.
+    pace: Pace,
 }
 
 impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Task<R, W> {
@@ -195,7 +206,14 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Task<R, W> {
         beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let silence = self.timing.expect_every * MISSED;
         loop {
+            let owed = self.pace.due();
             let step = tokio::select! {
+                () = tokio::time::sleep_until(owed.unwrap_or(self.heard)), if owed.is_some() => {
+                    match self.pace.answer(Instant::now()) {
+                        Some(n) => self.say(&Record::Pong { n }).await.map(|()| None),
+                        None => Ok(None),
+                    }
+                }
                 record = self.reader.recv() => match record {
                     Ok(record) => self.take(record).await,
                     Err(error) => Err(SessionError::control("keeping the session")(error)),
@@ -223,8 +241,8 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Task<R, W> {
     async fn take(&mut self, record: Record) -> Result<Option<Life>, SessionError> {
         self.heard = Instant::now();
         match record {
-            Record::Ping { n } => self.say(&Record::Pong { n }).await?,
-            Record::Pong { .. } => {}
+            Record::Ping { n } => self.ping(n).await?,
+            Record::Pong { .. } => self.pong()?,
             Record::Bye(fragments) => {
                 self.life.send_replace(Life::PeerClosing(fragments));
             }
@@ -235,6 +253,24 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Task<R, W> {
             }
         }
         Ok(None)
+    }
+
+    /// Takes a ping, which is answered now or soon.
+    async fn ping(&mut self, n: u64) -> Result<(), SessionError> {
+        self.pong()?;
+        match self.pace.ping(n, Instant::now()) {
+            Some(n) => self.say(&Record::Pong { n }).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Takes a record of the heartbeat that needs no answer.
+    fn pong(&mut self) -> Result<(), SessionError> {
+        if self.pace.allows(Instant::now()) {
+            Ok(())
+        } else {
+            Err(SessionError::Flooded { limit: Pace::limit() })
+        }
     }
 
     /// Says goodbye, first or in answer to the peer's.
@@ -285,8 +321,8 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Task<R, W> {
     async fn next(&mut self, step: &'static str, deadline: Instant) -> Result<Record, SessionError> {
         loop {
             match self.reader.recv_by(deadline).await.map_err(SessionError::control(step))? {
-                Record::Ping { n } => self.say(&Record::Pong { n }).await?,
-                Record::Pong { .. } => {}
+                Record::Ping { n } => self.ping(n).await?,
+                Record::Pong { .. } => self.pong()?,
                 Record::Error { code, text } => return Err(SessionError::Peer { code, text }),
                 other => return Ok(other),
             }
@@ -307,3 +343,67 @@ fn unexpected(record: &Record) -> SessionError {
 
 /// How long a session that is being closed takes at most: each of the three steps has its limit.
 pub(crate) const CLOSE_LIMIT: Duration = Duration::from_secs(3 * STEP_LIMIT.as_secs());
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{DuplexStream, duplex};
+
+    fn keeper() -> (Keeper, ControlChannel<DuplexStream>) {
+        let (own, peers) = duplex(1 << 16);
+        let every = Duration::from_secs(5);
+        let timing = Timing { send_every: every, expect_every: every };
+        (Keeper::start(ControlChannel::new(own), timing), ControlChannel::new(peers))
+    }
+
+    async fn pong(peer: &mut ControlChannel<DuplexStream>) -> u64 {
+        match peer.recv().await {
+            Ok(Record::Pong { n }) => n,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn pings_that_come_at_once_are_answered_together_and_every_last_one_is() {
+        let (keeper, mut peer) = keeper();
+        let begin = Instant::now();
+        for round in 0..3 {
+            for n in 0..100 {
+                peer.send(&Record::Ping { n: 1000 * round + n }).await.expect("sent");
+            }
+            let mut answers = Vec::new();
+            while answers.last() != Some(&(1000 * round + 99)) {
+                answers.push(pong(&mut peer).await);
+            }
+            assert!(answers.len() <= 2, "{answers:?}");
+        }
+        assert!(begin.elapsed() <= Duration::from_millis(60), "{:?}", begin.elapsed());
+        assert!(matches!(keeper.life(), Life::Open));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_flood_of_pings_or_pongs_ends_the_session() {
+        for record in [Record::Ping { n: 7 }, Record::Pong { n: 7 }] {
+            let (mut keeper, peer) = keeper();
+            let (mut reader, mut writer) = peer.into_split();
+            let flood = async { while writer.send(&record).await.is_ok() {} };
+            let told = async {
+                loop {
+                    match reader.recv().await {
+                        Ok(Record::Error { text, .. }) => break text,
+                        Ok(_) => {}
+                        Err(error) => panic!("{error}"),
+                    }
+                }
+            };
+            let (told, end) = tokio::join!(told, async {
+                tokio::select! {
+                    end = keeper.end() => end,
+                    () = flood => keeper.end().await,
+                }
+            });
+            assert!(matches!(end, Life::Failed(SessionError::Flooded { .. })), "{end:?}");
+            assert!(told.as_str().contains("records of the heartbeat a second"), "{told}");
+        }
+    }
+}

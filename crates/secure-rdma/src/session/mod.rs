@@ -19,6 +19,7 @@ pub use memory::Buffers;
 pub(crate) use bootstrap::{Local, Offer, as_client, as_server};
 
 use crate::SessionError;
+use crate::admission::Seat;
 use crate::control::{Access, HEARTBEAT_MS, Record, SealPolicy};
 use crate::seal::Limits;
 use crate::tls::Negotiated;
@@ -30,7 +31,7 @@ use rdma_verbs::{Breaker, MemoryRegion, Mtu, OwnPsn, PeerPsn, Qpn, RemoteRegion,
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::watch;
 use zeroize::Zeroizing;
 
 /// The time that each step of the bootstrap and of closing may take.
@@ -154,8 +155,8 @@ pub struct Session {
     local: Option<MemoryRegion>,
     /// Why the server has ended it, if it has.
     abort_reason: Arc<OnceLock<SessionError>>,
-    /// The place that it takes among the server's clients.
-    _place: Option<OwnedSemaphorePermit>,
+    /// The seat that it takes among the server's sessions.
+    _seat: Option<Seat>,
     /// Its entry in the server's list of them, crossed out when this is dropped.
     registration: Option<Box<dyn Any + Send + Sync>>,
 }

@@ -40,8 +40,9 @@ const BLIND: &str = "
 How many packets it takes somebody off the path (T2) to have one taken, who is told all but some low bits of
 the numbers and tries every possibility, in an idle session. Of each set exactly one is taken, whatever the
 numbers are, so half as many are needed on average. The figures for all bits can't be run in a test and are
-**extrapolated** from that. While data flows the PSN moves on, and it takes up to twice as many. In an open
-session the packet that is taken is delivered; a sealed one ends as with “a forged SEND” above.
+**extrapolated** from that. While data flows the PSN moves on, and a request takes up to twice as many; an
+acknowledgement, or a refusal, takes far fewer (SECURITY.md). In an open session the packet that is taken is
+delivered; a sealed one ends as with “a forged SEND” above.
 
 | what the attacker has to guess | packets sent, all possibilities | taken | refused and counted | needed on average for all bits |
 |---|---|---|---|---|

@@ -387,3 +387,22 @@ async fn a_certificate_that_has_ended_since_is_no_reason_to_end_a_session() {
     goes_on(&mut client, &mut server).await;
     assert!(world.connect().await.is_err(), "a new session is another matter");
 }
+
+#[tokio::test]
+async fn an_entry_says_how_many_sessions_its_client_may_have() {
+    let club = Club::new();
+    club.allow(&[("one", ALL, "sessions = 1"), ("two", ALL, "sessions = 2")]);
+    let mut world = club.world().await;
+    let (one, one_here) = club.session(&mut world, "one", Required).await;
+    let refused = world.connect().await.unwrap_err();
+    assert!(refused.to_string().contains("dns:one.example has 1 sessions"), "{refused}");
+    let Arrival::Refused { error, .. } = world.server.next().await else { panic!() };
+    assert!(matches!(error, SessionError::Quota { max: 1, .. }), "{error}");
+    let _two = [club.session(&mut world, "two", Required).await, world.session().await];
+    assert!(world.connect().await.unwrap_err().to_string().contains("has 2 sessions"));
+    // Another certificate with the same name is the same client.
+    drop((one, one_here));
+    let _again = club.session(&mut world, "one", Required).await;
+    world.client = club.client(&world, "one", Required);
+    assert!(world.connect().await.unwrap_err().to_string().contains("has 1 sessions"));
+}

@@ -4,7 +4,7 @@ use rdma_verbs::{Device, DeviceSelector};
 use secure_rdma::certs::{Identity, Name, Store};
 use secure_rdma::tls::{ClientAuth, Trust};
 use secure_rdma::{
-    Arrival, Client, ClientConfig, Server, ServerConfig, Session, SessionError, SessionOptions,
+    Arrival, Client, ClientConfig, Server, ServerConfig, Session, SessionError, SessionOptions, SessionQuota,
 };
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -48,6 +48,7 @@ impl World {
         let mut config = ServerConfig {
             listen: SocketAddr::new(address.parse().expect("an address"), 0),
             max_clients: 4,
+            quota: SessionQuota::default(),
             max_handshakes: 16,
             region_len: REGION,
             counters: true,
