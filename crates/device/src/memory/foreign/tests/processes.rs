@@ -34,6 +34,11 @@ fn a_fault_of_the_programs_own_still_ends_it_by_its_signal() {
 }
 
 #[test]
+fn a_stack_that_overflows_is_still_told_by_the_handler_that_runs_on_a_stack_of_its_own() {
+    assert_eq!(run("its stack overflows").signal(), Some(libc::SIGABRT), "as Rust's handler ends it");
+}
+
+#[test]
 fn a_signal_that_is_sent_still_ends_it() {
     assert_eq!(run("a signal is sent, nothing before").signal(), Some(libc::SIGSEGV));
 }
@@ -98,6 +103,11 @@ fn fault(at: *mut u8) {
     unsafe { at.write_volatile(1) };
 }
 
+#[expect(unconditional_recursion, reason = "that is what the case is about")]
+fn overflow(depth: u64) -> u64 {
+    overflow(core::hint::black_box(depth + 1)) + depth
+}
+
 #[test]
 #[ignore = "the other tests run it in processes of their own"]
 fn case() {
@@ -129,6 +139,10 @@ fn case() {
             let _memory = pages.memory();
             pages.remove(0);
             fault(pages.start);
+        }
+        "its stack overflows" => {
+            let _memory = Pages::anonymous(1).memory();
+            overflow(0);
         }
         case if case.contains("signal") => {
             let _memory = Pages::anonymous(1).memory();
