@@ -75,7 +75,7 @@ impl Idlers {
                 let socket = TcpSocket::new_v4().unwrap();
                 socket.bind(from).unwrap();
                 if let Ok(connection) = socket.connect(to).await {
-                    held.push_back(connection);
+                    held.push_front(connection);
                 }
                 // The server has closed the older ones long ago.
                 held.truncate(400);
@@ -94,7 +94,7 @@ fn handshakes() -> Played {
     run(async {
         for seal in BOTH {
             let mut world =
-                World::with("127.0.0.1", options(seal), options(seal), |config| config.max_handshakes = 16)
+                World::with("127.0.0.1", options(seal), options(seal), |config| config.max_handshakes = 256)
                     .await;
             let (mut client, mut server) = world.session().await;
             for from in ["127.0.0.2", "127.0.0.1"] {
@@ -103,9 +103,8 @@ fn handshakes() -> Played {
                 within(async {
                     loop {
                         let Arrival::Refused { error, .. } = world.server.next().await else { panic!() };
-                        match error {
-                            SessionError::Crowded => break,
-                            error => assert!(matches!(error, SessionError::NoHello(_)), "{error}"),
+                        if matches!(error, SessionError::Crowded) {
+                            break;
                         }
                     }
                 })
