@@ -10,6 +10,7 @@ mod harness;
 mod hostile;
 mod identity;
 mod killed;
+mod run;
 mod sealing;
 mod sessions;
 mod terminal;
