@@ -8,7 +8,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use rdma_verbs::DeviceSelector;
 use secure_rdma::certs::{Fingerprint, Name};
 use secure_rdma::control::SealPolicy;
-use std::net::SocketAddr;
+use std::ffi::OsString;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
@@ -38,6 +39,11 @@ pub(crate) enum Command {
     Devices(DevicesArgs),
     /// Make and show certificates
     Certs(CertsArgs),
+    /// Run a verbs program that knows nothing of this one on the embedded device
+    Run(RunArgs),
+    /// Share UDP port 4791 among this user's programs; `run` starts it
+    #[command(hide = true)]
+    Agent(AgentArgs),
 }
 
 /// Serve clients: echo their messages, and lend each a memory region of its own.
@@ -113,6 +119,35 @@ pub(crate) struct TrustArgs {
     pub(crate) pin: Option<Fingerprint>,
     #[command(flatten)]
     pub(crate) certs: CertsDir,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AgentArgs {
+    /// The socket that programs find it by
+    #[arg(long, value_name = "FILE")]
+    pub(crate) socket: PathBuf,
+    /// Start it as a process of its own, which is nobody's child
+    #[arg(long)]
+    pub(crate) detach: bool,
+    /// Seconds without a program after which it ends
+    #[arg(long, value_name = "SECONDS", default_value = "5")]
+    pub(crate) idle: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// Name of the device that the program sees
+    #[arg(long, value_name = "NAME", default_value = "rocev2_0")]
+    pub(crate) device_name: String,
+    /// The address of this host that the device uses [default: the first that isn't loopback]
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) address: Option<IpAddr>,
+    /// Print what the environment needs, for launchers such as `mpirun -x`, and run nothing
+    #[arg(long, conflicts_with = "command")]
+    pub(crate) print_env: bool,
+    /// The program and its arguments
+    #[arg(value_name = "PROGRAM", trailing_var_arg = true, allow_hyphen_values = true)]
+    pub(crate) command: Vec<OsString>,
 }
 
 #[derive(Debug, Args)]

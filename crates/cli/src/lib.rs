@@ -6,7 +6,7 @@
 //! | module | what it holds |
 //! |---|---|
 //! | `args` | every argument of every command |
-//! | `server`, `client`, `demo`, `bench`, `devices`, `certs` | the commands |
+//! | `server`, `client`, `demo`, `bench`, `devices`, `certs`, `run` | the commands |
 //! | `echo` | the service that servers offer |
 //! | `failure`, `output`, `text` | how results and errors are shown |
 //! | `logging`, `runtime`, `trust` | what several commands need |
@@ -23,6 +23,7 @@ mod failure;
 mod logging;
 mod output;
 mod place;
+mod run;
 mod runtime;
 mod server;
 mod size;
@@ -44,6 +45,8 @@ pub fn secure_rdma() -> ExitCode {
         Command::Bench(args) => bench::run(&args),
         Command::Devices(args) => devices::run(&args),
         Command::Certs(args) => certs::run(&args),
+        Command::Run(args) => run::run(args),
+        Command::Agent(args) => run::run_agent(&args),
     })
 }
 

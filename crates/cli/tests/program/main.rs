@@ -11,6 +11,7 @@ mod harness;
 mod hostile;
 mod identity;
 mod killed;
+mod run;
 mod sealing;
 mod sessions;
 mod terminal;

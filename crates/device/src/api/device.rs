@@ -4,6 +4,7 @@ use super::gid_table::GidTable;
 use super::{CompletionChannel, CompletionQueue, DeviceError, ProtectionDomain};
 use crate::engine::{self, DeviceEvent, Engine, Host, MAX_QUEUE_PAIRS, Port};
 use crate::gid::Gid;
+use crate::host::group::Share;
 use crate::host::{Notifier, Os, Platform, ProgressThread};
 use crate::memory::{KeyLimits, KeySpace, KeyTable};
 use rocev2::Mtu;
@@ -129,7 +130,20 @@ impl Device {
     /// # Errors
     /// The address isn't this host's, or the operating system refuses what the device needs.
     pub fn open(config: Config) -> Result<Self, DeviceError> {
-        let os = Arc::new(Os::new().map_err(DeviceError::system("making an epoll descriptor and a timer"))?);
+        Self::open_with(config, None)
+    }
+
+    /// Opens a device at `address` that shares UDP port 4791 there with other processes' devices.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_shared(address: IpAddr, share: Share) -> Result<Self, DeviceError> {
+        Self::open_with(Config { address: Some(address), port: None }, Some(share))
+    }
+
+    fn open_with(config: Config, share: Option<Share>) -> Result<Self, DeviceError> {
+        let os =
+            Arc::new(Os::new(share).map_err(DeviceError::system("making an epoll descriptor and a timer"))?);
         let start = |engine: &Arc<Engine>| {
             os.start(Arc::clone(engine))
                 .map(Some)

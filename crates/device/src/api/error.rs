@@ -4,7 +4,7 @@ use crate::host::InterfacesError;
 use crate::link::BindError;
 #[cfg(target_os = "linux")]
 use crate::memory::ForeignError;
-use crate::memory::{DeregisterError, KeyError, MappingError, RegisterError};
+use crate::memory::{ChangeError, DeregisterError, KeyError, MappingError, RegisterError};
 use rocev2::Mtu;
 use std::io;
 use std::net::IpAddr;
@@ -104,6 +104,15 @@ pub enum DeviceError {
         /// What it said.
         source: io::Error,
     },
+}
+
+impl From<ChangeError> for DeviceError {
+    fn from(error: ChangeError) -> Self {
+        match error {
+            ChangeError::Register(error) => error.into(),
+            ChangeError::Deregister(error) => error.into(),
+        }
+    }
 }
 
 impl DeviceError {

@@ -89,13 +89,18 @@ impl ForeignRegion {
         self.keys.deregister(&self.region).map_err(|error| (self, error.into()))
     }
 
-    /// Registers it anew with some of its attributes changed. It has new keys afterwards, and the old ones are
-    /// unknown, so that whoever knew them doesn't reach what they were never meant for.
+    /// Registers it anew with some of its attributes changed. If that is more than its rights, it has new keys
+    /// afterwards, and the old ones are unknown, so that whoever knew them doesn't reach what they were never meant
+    /// for.
     ///
     /// # Errors
     /// Windows are bound to it, or the new attributes can't be had. It is as it was then.
     pub fn reregister(&mut self, change: Reregistration<'_>) -> Result<(), DeviceError> {
         let Reregistration { domain, memory, access } = change;
+        if let (None, None, Some(access)) = (&domain, &memory, access) {
+            self.region = self.keys.change_access(&self.region, access)?;
+            return Ok(());
+        }
         let keys = Arc::clone(domain.map_or(&self.keys, ProtectionDomain::keys));
         let access = access.unwrap_or(self.region.access());
         let (backing, base) = match memory {

@@ -14,6 +14,11 @@ pub trait Host: Send + Sync {
     /// The system has none.
     fn random(&self, bytes: &mut [u8]) -> io::Result<()>;
 
+    /// The slot that the numbers of queue pairs name, where several processes share the port.
+    fn slot(&self) -> Option<u8> {
+        None
+    }
+
     /// Has the next step be made at `at` (at once, where that has passed) instead of at the time that was set
     /// before. It is also made when a link is ready.
     fn set_alarm(&self, at: Option<Time>);

@@ -40,7 +40,8 @@ pub use host::{Host, Signal};
 pub(crate) use port::Port;
 pub use progress::{Pause, Progress, Ready};
 pub(crate) use queue_pair::{Path, QueuePair, Segmentation};
-pub(crate) use queue_pair_table::MAX_QUEUE_PAIRS;
+pub use queue_pair_table::SLOTS;
+pub(crate) use queue_pair_table::{MAX_QUEUE_PAIRS, SLOT_BITS};
 
 use crate::link::Link;
 use alarm::Alarm;

@@ -11,6 +11,21 @@ use std::sync::{Arc, PoisonError, RwLock};
 #[derive(Default)]
 pub(crate) struct QueuePairTable(RwLock<HashMap<Qpn, Arc<QueuePair>>>);
 
+/// Bits of a queue pair's number that name its slot, where several processes share a port. The others stay random.
+pub(crate) const SLOT_BITS: u32 = 6;
+
+/// How many processes share a port at most, and one slot more, 0, that is nobody's.
+pub const SLOTS: usize = 1 << SLOT_BITS;
+
+/// Bits of a queue pair's number.
+const QPN_BITS: u32 = 24;
+
+/// The number in that slot whose other bits are those of `random`.
+fn in_slot(slot: u8, random: u32) -> Qpn {
+    let rest = QPN_BITS - SLOT_BITS;
+    Qpn::truncate((u32::from(slot) << rest) | (random & ((1 << rest) - 1)))
+}
+
 /// Half of all numbers: beyond it, drawing a free one would take long.
 pub(crate) const MAX_QUEUE_PAIRS: usize = 1 << 23;
 
@@ -26,15 +41,16 @@ impl QueuePairTable {
         make: impl FnOnce(Qpn) -> QueuePair,
     ) -> io::Result<Arc<QueuePair>> {
         let mut table = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        if table.len() >= MAX_QUEUE_PAIRS {
-            return Err(io::Error::other(format!(
-                "the device has all {MAX_QUEUE_PAIRS} queue pairs that it can have"
-            )));
+        let slot = host.slot();
+        let limit = if slot.is_some() { MAX_QUEUE_PAIRS >> SLOT_BITS } else { MAX_QUEUE_PAIRS };
+        if table.len() >= limit {
+            return Err(io::Error::other(format!("the device has all {limit} queue pairs that it can have")));
         }
         loop {
             let mut bytes = [0; 4];
             host.random(&mut bytes)?;
-            let qpn = Qpn::truncate(u32::from_ne_bytes(bytes));
+            let random = u32::from_ne_bytes(bytes);
+            let qpn = slot.map_or_else(|| Qpn::truncate(random), |slot| in_slot(slot, random));
             if qpn.is_ordinary()
                 && let Entry::Vacant(place) = table.entry(qpn)
             {
@@ -49,5 +65,19 @@ impl QueuePairTable {
 
     pub(crate) fn len(&self) -> usize {
         self.0.read().unwrap_or_else(PoisonError::into_inner).len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_name_their_slot_and_keep_their_random_bits() {
+        for slot in 1..64 {
+            let qpn = in_slot(slot, u32::MAX).get();
+            assert_eq!(qpn >> 18, u32::from(slot));
+            assert_eq!(qpn & 0x3_ffff, 0x3_ffff);
+        }
     }
 }

@@ -5,10 +5,12 @@
 //! | module | what it holds |
 //! |---|---|
 //! | `os` | this host: clock, randomness, sockets |
+//! | [`group`] | sockets of several processes at one address and port |
 //! | `reactor` | the thread that makes progress where nobody polls, epoll, and its timer |
 //! | `notifier` | descriptors that become readable |
 //! | [`interfaces`](mod@interfaces) | this host's addresses, and the route to a peer |
 
+pub mod group;
 pub mod interfaces;
 mod notifier;
 mod os;

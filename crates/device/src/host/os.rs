@@ -1,5 +1,6 @@
 //! This host.
 
+use super::group::Share;
 use super::reactor::Reactor;
 use super::{Interface, InterfacesError, Platform};
 use crate::engine::{Engine, Host};
@@ -8,7 +9,7 @@ use crate::link::{
 };
 use rocev2::Time;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
@@ -16,11 +17,15 @@ use std::thread::JoinHandle;
 #[derive(Debug)]
 pub(crate) struct Os {
     reactor: Arc<Reactor>,
+    slot: Option<u8>,
+    /// The socket of a group that the device gets instead of one of its own, until it has it.
+    shared: Mutex<Option<UdpSocket>>,
 }
 
 impl Os {
-    pub(crate) fn new() -> io::Result<Self> {
-        Ok(Self { reactor: Arc::new(Reactor::new()?) })
+    pub(crate) fn new(share: Option<Share>) -> io::Result<Self> {
+        let (slot, shared) = share.map_or((None, None), |share| (Some(share.slot), Some(share.socket)));
+        Ok(Self { reactor: Arc::new(Reactor::new()?), slot, shared: Mutex::new(shared) })
     }
 
     /// Starts the thread that makes the steps of `engine`.
@@ -59,6 +64,10 @@ impl Host for Os {
         Ok(getrandom::fill(bytes)?)
     }
 
+    fn slot(&self) -> Option<u8> {
+        self.slot
+    }
+
     fn set_alarm(&self, at: Option<Time>) {
         self.reactor.set_alarm(at);
     }
@@ -70,7 +79,11 @@ impl Platform for Os {
     }
 
     fn bind(&self, address: SocketAddr, token: u64) -> Result<Box<dyn Link>, BindError> {
-        let socket = Socket::bind(address)?;
+        let shared = crate::lock(&self.shared).take();
+        let socket = match shared {
+            Some(shared) => Socket::adopt(shared, address)?,
+            None => Socket::bind(address)?,
+        };
         Ok(Box::new(UdpLink { socket, reactor: Arc::clone(&self.reactor), token, watched: Mutex::default() }))
     }
 }

@@ -40,5 +40,5 @@ pub use key::{KeyError, KeyLimits, KeySpace};
 pub use mapping::{Mapping, MappingError, OutOfBounds};
 pub use region::Region;
 pub use remote::RemoteMemory;
-pub use table::{Base, DeregisterError, Invalidation, KeyTable, RegisterError, Registration};
+pub use table::{Base, ChangeError, DeregisterError, Invalidation, KeyTable, RegisterError, Registration};
 pub use window::{Bind, BindError, QueuePairId, Window, WindowRange, WindowType};

@@ -2,7 +2,7 @@
 
 use core::fmt;
 use core::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use super::key::RegionKeys;
 use super::{Access, Backing, Fault};
@@ -15,7 +15,8 @@ use super::{Access, Backing, Fault};
 pub struct Region {
     backing: Backing,
     bounds: Bounds,
-    keys: RegionKeys,
+    /// Shared with the region that takes this one's place when its rights change.
+    keys: Arc<RegionKeys>,
     /// Windows bound to it. Changes under the write lock of the table that has the region.
     windows: AtomicUsize,
     /// Read-locked by each access for as long as it lasts, so that `revoke` can wait for those under way:
@@ -40,7 +41,7 @@ pub(super) struct Entered<'a> {
 
 impl Region {
     /// A region of all of that memory, which is as long as the bounds are.
-    pub(super) fn new(backing: Backing, bounds: Bounds, keys: RegionKeys) -> Self {
+    pub(super) fn new(backing: Backing, bounds: Bounds, keys: Arc<RegionKeys>) -> Self {
         Self { backing, bounds, keys, windows: AtomicUsize::new(0), revoked: RwLock::new(false) }
     }
 
@@ -111,6 +112,11 @@ impl Region {
         let entered = self.enter()?;
         let offset = self.bounds.locate(va, bytes.len(), Access::LOCAL_WRITE)?;
         entered.write(offset, bytes)
+    }
+
+    /// The same memory by the same names and keys, with other rights.
+    pub(super) fn with_access(&self, access: Access) -> Self {
+        Self::new(self.backing.clone(), Bounds { access, ..self.bounds }, Arc::clone(&self.keys))
     }
 
     pub(super) fn bounds(&self) -> Bounds {

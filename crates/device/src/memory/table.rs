@@ -82,6 +82,17 @@ pub enum DeregisterError {
     WindowsBound,
 }
 
+/// Why a region's rights couldn't be changed.
+#[derive(Debug, thiserror::Error)]
+pub enum ChangeError {
+    /// The rights contradict each other.
+    #[error(transparent)]
+    Register(#[from] RegisterError),
+    /// The region isn't one, or isn't free.
+    #[error(transparent)]
+    Deregister(#[from] DeregisterError),
+}
+
 /// Who takes a window back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Invalidation {
@@ -123,11 +134,30 @@ impl KeyTable {
         if base.checked_add(len as u64).is_none() {
             return Err(RegisterError::Wraps { len });
         }
-        let region = Arc::new(Region::new(backing, Bounds { base, len, access }, keys));
+        let region = Arc::new(Region::new(backing, Bounds { base, len, access }, Arc::new(keys)));
         let mut entries = self.entries_mut();
         entries.by_lkey.insert(region.lkey(), Arc::clone(&region));
         entries.by_rkey.insert(region.rkey(), RemoteMemory::of_region(&region));
         Ok(region)
+    }
+
+    /// Puts a region with other rights in the place of `region`, under the same keys. When this returns, no access with
+    /// the old rights is under way or can begin.
+    ///
+    /// # Errors
+    /// The rights contradict each other, or the region isn't one of this table that no window is bound to; then it is
+    /// as it was.
+    pub fn change_access(&self, region: &Region, access: Access) -> Result<Arc<Region>, ChangeError> {
+        access.validate().map_err(RegisterError::from)?;
+        let changed = Arc::new(region.with_access(access));
+        {
+            let mut entries = self.entries_mut();
+            entries.check_unused(region)?;
+            entries.by_lkey.insert(changed.lkey(), Arc::clone(&changed));
+            entries.by_rkey.insert(changed.rkey(), RemoteMemory::of_region(&changed));
+        }
+        region.revoke();
+        Ok(changed)
     }
 
     /// Allocates a window, bound to nothing.
@@ -256,12 +286,7 @@ impl KeyTable {
     pub fn deregister(&self, region: &Region) -> Result<(), DeregisterError> {
         {
             let mut entries = self.entries_mut();
-            if !entries.has(region) {
-                return Err(DeregisterError::Unknown);
-            }
-            if region.windows().load(Ordering::Relaxed) > 0 {
-                return Err(DeregisterError::WindowsBound);
-            }
+            entries.check_unused(region)?;
             entries.remove(region);
         }
         region.revoke();
@@ -302,6 +327,14 @@ impl KeyTable {
 impl Entries {
     fn has(&self, region: &Region) -> bool {
         self.by_lkey.get(&region.lkey()).is_some_and(|known| ptr::eq(&**known, region))
+    }
+
+    /// Whether it is a region of this table that no window is bound to.
+    fn check_unused(&self, region: &Region) -> Result<(), DeregisterError> {
+        if !self.has(region) {
+            return Err(DeregisterError::Unknown);
+        }
+        if region.windows().load(Ordering::Relaxed) > 0 { Err(DeregisterError::WindowsBound) } else { Ok(()) }
     }
 
     fn remove(&mut self, region: &Region) {

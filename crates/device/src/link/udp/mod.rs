@@ -17,7 +17,7 @@ use super::rx::{BATCHES, Batch, Received, RxBatch};
 use super::tx::{Outgoing, Reseal, TxBatch};
 use crate::gid::is_unicast;
 
-mod sys;
+pub(crate) mod sys;
 
 /// What the send and receive buffers should hold, in bytes: the system gives what its limits allow
 /// (`net.core.rmem_max`, `net.core.wmem_max`), or all of it to a process with CAP_NET_ADMIN.
@@ -92,21 +92,17 @@ impl Socket {
         let failed = |what| move |source| BindError::System { what, address, source };
         let socket = socket2::Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))
             .map_err(failed("opening a UDP socket"))?;
-        if address.is_ipv6() {
-            socket.set_only_v6(true).map_err(failed("setting IPV6_V6ONLY"))?;
-            SocketOption::NO_CHECK6_RX.set(&socket, true).map_err(failed("setting UDP_NO_CHECK6_RX"))?;
-        }
-        // Small buffers work too, more slowly.
-        let _ = sockopt::set_socket_recv_buffer_size_force(&socket, BUFFER)
-            .or_else(|_| sockopt::set_socket_recv_buffer_size(&socket, BUFFER));
-        let _ = sockopt::set_socket_send_buffer_size_force(&socket, BUFFER)
-            .or_else(|_| sockopt::set_socket_send_buffer_size(&socket, BUFFER));
-        socket.bind(&address.into()).map_err(|source| match source.raw_os_error() {
-            Some(libc::EADDRINUSE) => BindError::InUse(address),
-            Some(libc::EADDRNOTAVAIL) => BindError::NotLocal(address.ip()),
-            _ => failed("binding a UDP socket")(source),
-        })?;
-        let socket = UdpSocket::from(socket);
+        options(&socket, address)?;
+        bind_to(&socket, address)?;
+        Self::adopt(socket.into(), address)
+    }
+
+    /// A socket of a [group](crate::host::group), which is bound already.
+    ///
+    /// # Errors
+    /// It can't be set up.
+    pub(crate) fn adopt(socket: UdpSocket, address: SocketAddr) -> Result<Self, BindError> {
+        let failed = |what| move |source| BindError::System { what, address, source };
         let local = socket.local_addr().map_err(failed("reading the UDP socket's address"))?;
         // Non-blocking, IP_MTU_DISCOVER at PROBE, no IPv6 fragments, GRO.
         let state = UdpSocketState::new((&socket).into()).map_err(failed("setting up the UDP socket"))?;
@@ -323,6 +319,29 @@ fn uninterrupted(mut call: impl FnMut() -> io::Result<()>) -> io::Result<()> {
             other => return other,
         }
     }
+}
+
+/// What a socket is given before it is bound.
+pub(crate) fn options(socket: &socket2::Socket, address: SocketAddr) -> Result<(), BindError> {
+    let failed = |what| move |source| BindError::System { what, address, source };
+    if address.is_ipv6() {
+        socket.set_only_v6(true).map_err(failed("setting IPV6_V6ONLY"))?;
+        SocketOption::NO_CHECK6_RX.set(socket, true).map_err(failed("setting UDP_NO_CHECK6_RX"))?;
+    }
+    // Small buffers work too, more slowly.
+    let _ = sockopt::set_socket_recv_buffer_size_force(socket, BUFFER)
+        .or_else(|_| sockopt::set_socket_recv_buffer_size(socket, BUFFER));
+    let _ = sockopt::set_socket_send_buffer_size_force(socket, BUFFER)
+        .or_else(|_| sockopt::set_socket_send_buffer_size(socket, BUFFER));
+    Ok(())
+}
+
+pub(crate) fn bind_to(socket: &socket2::Socket, address: SocketAddr) -> Result<(), BindError> {
+    socket.bind(&address.into()).map_err(|source| match source.raw_os_error() {
+        Some(libc::EADDRINUSE) => BindError::InUse(address),
+        Some(libc::EADDRNOTAVAIL) => BindError::NotLocal(address.ip()),
+        _ => BindError::System { what: "binding a UDP socket", address, source },
+    })
 }
 
 impl AsFd for Socket {

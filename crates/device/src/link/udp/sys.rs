@@ -53,6 +53,40 @@ impl SocketOption {
     }
 }
 
+/// Has the system pick a socket of `socket`'s group by the bits of a packet's destination queue pair number that are
+/// left of `shift`; for the number of all ones, and for packets that are too short to have one, the first.
+pub(crate) fn steer_by_qpn(socket: impl AsFd, shift: u32) -> io::Result<()> {
+    const LOAD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS: the packet begins behind the UDP header
+    const AND: u16 = 0x54; // BPF_ALU | BPF_AND | BPF_K
+    const RIGHT: u16 = 0x74; // BPF_ALU | BPF_RSH | BPF_K
+    const IS: u16 = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
+    const RETURN_A: u16 = 0x16; // BPF_RET | BPF_A
+    const RETURN: u16 = 0x06; // BPF_RET | BPF_K
+    let step = |code, jt, k| libc::sock_filter { code, jt, jf: 0, k };
+    let mut steps = [
+        step(LOAD, 0, 4),
+        step(AND, 0, 0x00ff_ffff),
+        step(IS, 2, 0x00ff_ffff),
+        step(RIGHT, 0, shift),
+        step(RETURN_A, 0, 0),
+        step(RETURN, 0, 0),
+    ];
+    let program = libc::sock_fprog { len: 6, filter: steps.as_mut_ptr() };
+    #[expect(clippy::cast_possible_truncation, reason = "a small structure's size")]
+    let len = size_of_val(&program) as libc::socklen_t;
+    // SAFETY: the descriptor is open while it is borrowed; the program is as long as it says, and is only read.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ATTACH_REUSEPORT_CBPF,
+            (&raw const program).cast(),
+            len,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// The only control message that the options of a device's socket ask for: UDP_GRO, how long each datagram of
 /// a batch is.
 #[repr(C)]

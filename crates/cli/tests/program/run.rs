@@ -1,0 +1,233 @@
+//! `secure-rdma run`: verbs programs that know nothing of this project, on the embedded device.
+
+use crate::harness::{PATIENCE, Program, SECURE_RDMA};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+use tempfile::TempDir;
+
+/// A run of `program` on the device at `address`, whose files are in `place`.
+fn run(place: &TempDir, address: &str, program: &[&str]) -> Program {
+    let mut command = Command::new(SECURE_RDMA);
+    command.env("XDG_RUNTIME_DIR", place.path());
+    command.args(["run", "--device-name", "mlx5_7", "--address", address, "--"]).args(program);
+    Program::spawn(&mut command)
+}
+
+/// Whether the program is there; where nothing may be skipped, it must be.
+fn is_installed(program: &str, package: &str) -> bool {
+    let places = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&places).any(|place| place.join(program).is_file());
+    assert!(found || std::env::var("CI").is_err(), "{program} is missing: apt-get install {package}");
+    if !found {
+        eprintln!("skipped: {program} is missing (apt-get install {package})");
+    }
+    found
+}
+
+/// Runs a server and its client at one address; both must be done. What the client said.
+fn pair(address: &str, arguments: &[&str]) -> Vec<String> {
+    pair_in(&tempfile::tempdir().unwrap(), address, arguments)
+}
+
+fn pair_in(place: &TempDir, address: &str, arguments: &[&str]) -> Vec<String> {
+    let server = run(place, address, arguments);
+    let client = [arguments, &[address]].concat();
+    // Servers of this kind don't say when they listen: their clients are started until one gets through.
+    let deadline = std::time::Instant::now() + PATIENCE;
+    loop {
+        let ended = run(place, address, &client).end();
+        if ended.status.success() {
+            server.end().succeeded();
+            return ended.out;
+        }
+        let refused = ["Couldn't connect", "Connection refused"].iter().any(|word| ended.err.contains(word));
+        assert!(refused && std::time::Instant::now() < deadline, "{ended:?}");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn the_program_becomes_the_process_with_its_arguments_and_exit_code() {
+    let place = tempfile::tempdir().unwrap();
+    let ended = run(&place, "127.83.84.11", &["sh", "-c", "echo \"$0 $1\"; exit 7", "a b", "--help"]).end();
+    assert_eq!(ended.status.code(), Some(7), "{ended:?}");
+    assert_eq!(ended.out, ["a b --help"]);
+}
+
+#[test]
+fn what_cannot_be_run_gets_a_message_and_not_silence() {
+    let place = tempfile::tempdir().unwrap();
+    run(&place, "127.83.84.12", &["no-such-program-anywhere"]).end().failed(1, &["no such program in PATH"]);
+    run(&place, "192.0.2.99", &["true"]).end().failed(1, &["192.0.2.99", "none of this host's addresses"]);
+    // An ELF file without program headers: nothing loads libraries for it.
+    let mut elf = fs::read("/proc/self/exe").unwrap();
+    elf[56..58].fill(0);
+    let path = place.path().join("static");
+    fs::write(&path, &elf).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    run(&place, "127.83.84.12", &[path.to_str().unwrap()]).end().failed(1, &["linked statically"]);
+    let mut command = Command::new(SECURE_RDMA);
+    command.args(["run", "--device-name", "../x", "--", "true"]);
+    Program::spawn(&mut command).end().failed(2, &["can't be a device's name"]);
+}
+
+#[test]
+fn a_launcher_is_told_the_environment() {
+    let place = tempfile::tempdir().unwrap();
+    let mut command = Command::new(SECURE_RDMA);
+    command.env("XDG_RUNTIME_DIR", place.path()).args(["run", "--address", "127.83.84.13", "--print-env"]);
+    let lines = Program::spawn(&mut command).end().succeeded().out;
+    for name in [
+        "LD_LIBRARY_PATH",
+        "LD_PRELOAD",
+        "SECURE_RDMA_DEVICE_NAME",
+        "SECURE_RDMA_ADDRESS",
+        "SECURE_RDMA_TREE",
+    ] {
+        assert!(lines.iter().any(|line| line.starts_with(&format!("export {name}='"))), "{name}: {lines:?}");
+    }
+    let script = format!("{}\nls /sys/class/infiniband", lines.join("\n"));
+    let ended = Program::start("sh", &["-c", &script]).end().succeeded();
+    assert_eq!(ended.out, ["rocev2_0"]);
+}
+
+#[test]
+fn programs_find_the_device_in_sys_and_dev() {
+    let place = tempfile::tempdir().unwrap();
+    let read = |script: &str| run(&place, "127.83.84.14", &["sh", "-c", script]).end().succeeded().out;
+    assert_eq!(read("ls /sys/class/infiniband"), ["mlx5_7"]);
+    assert_eq!(
+        read("cat /sys/class/infiniband/mlx5_7/ports/1/gids/0"),
+        ["0000:0000:0000:0000:0000:ffff:7f53:540e"]
+    );
+    assert_eq!(read("cat /sys/class/infiniband_verbs/uverbs0/ibdev"), ["mlx5_7"]);
+    assert_eq!(
+        read("test -c /dev/infiniband/uverbs0 && test -w /dev/infiniband/uverbs0 && echo yes"),
+        ["yes"]
+    );
+    // Everything else is as it is.
+    assert_eq!(read("test -e /sys/class/net && cat /proc/self/comm"), ["cat"]);
+}
+
+#[test]
+fn only_the_user_can_write_what_becomes_part_of_programs() {
+    let place = tempfile::tempdir().unwrap();
+    run(&place, "127.83.84.15", &["true"]).end().succeeded();
+    let own = place.path().join("secure-rdma");
+    assert_eq!(fs::metadata(&own).unwrap().permissions().mode() & 0o777, 0o700);
+    fs::set_permissions(&own, fs::Permissions::from_mode(0o777)).unwrap();
+    run(&place, "127.83.84.15", &["true"]).end().failed(1, &["nobody else can enter"]);
+}
+
+#[test]
+fn ibv_devinfo_shows_the_device() {
+    if !is_installed("ibv_devinfo", "ibverbs-utils") {
+        return;
+    }
+    let place = tempfile::tempdir().unwrap();
+    let listed = run(&place, "127.83.84.16", &["ibv_devices"]).end().succeeded().out;
+    assert!(listed.iter().any(|line| line.contains("mlx5_7")), "{listed:?}");
+    assert_eq!(listed.len(), 3, "the kernel's own devices aren't shown: {listed:?}");
+    let told = run(&place, "127.83.84.16", &["ibv_devinfo", "-v"]).end().succeeded().out.join("\n");
+    for word in ["mlx5_7", "PORT_ACTIVE", "Ethernet", "RoCE v2", "InfiniBand (0)"] {
+        assert!(told.contains(word), "{word}: {told}");
+    }
+}
+
+#[test]
+fn ibv_rc_pingpong_plays_polling_waiting_and_with_extended_requests() {
+    if !is_installed("ibv_rc_pingpong", "ibverbs-utils") {
+        return;
+    }
+    for options in [&[][..], &["-e"], &["-N"], &["-t"], &["-c", "-s", "65536", "-r", "100"], &["-m", "256"]] {
+        let common = ["ibv_rc_pingpong", "-g", "0", "-n", "200", "-p", "18516"];
+        let said = pair("127.83.84.1", &[&common[..], options].concat());
+        assert!(said.iter().any(|line| line.contains("200 iters")), "{options:?}: {said:?}");
+    }
+}
+
+#[test]
+fn perftest_measures_reliable_connections() {
+    if !is_installed("ib_write_bw", "perftest") {
+        return;
+    }
+    let runs: [&[&str]; 12] = [
+        &["ib_write_bw", "-n", "200"],
+        &["ib_write_bw", "-n", "200", "-q", "4", "-s", "4096", "-b"],
+        &["ib_send_bw", "-n", "200"],
+        &["ib_send_bw", "-n", "200", "-e"],
+        &["ib_send_bw", "-n", "200", "-I", "64", "-s", "64"],
+        &["ib_read_bw", "-n", "200"],
+        &["ib_atomic_bw", "-n", "200", "-A", "FETCH_AND_ADD"],
+        &["ib_atomic_bw", "-n", "200", "-A", "CMP_AND_SWAP"],
+        &["ib_write_lat", "-n", "200"],
+        &["ib_send_lat", "-n", "200"],
+        &["ib_read_lat", "-n", "200"],
+        &["ib_atomic_lat", "-n", "200"],
+    ];
+    for run in runs {
+        let said = pair("127.83.84.2", &[run, &["-F", "-p", "18517"]].concat());
+        assert!(said.iter().any(|line| line.contains("#bytes")), "{run:?}: {said:?}");
+    }
+}
+
+/// The agent whose socket is in `place`.
+fn agent(place: &TempDir) -> Option<rustix::process::Pid> {
+    let socket = place.path().join("secure-rdma/agent");
+    let found = fs::read_dir("/proc").unwrap().filter_map(Result::ok).find(|process| {
+        let words = fs::read(process.path().join("cmdline")).unwrap_or_default();
+        words.split(|byte| *byte == 0).any(|word| word == socket.as_os_str().as_encoded_bytes())
+    })?;
+    rustix::process::Pid::from_raw(found.file_name().to_str()?.parse().ok()?)
+}
+
+#[test]
+fn programs_outlive_the_agent_and_each_other() {
+    if !is_installed("ib_send_bw", "perftest") {
+        return;
+    }
+    let (place, address) = (tempfile::tempdir().unwrap(), "127.83.84.3");
+    // One that lasts, while others come, go and die.
+    let lasting = ["ib_send_bw", "-F", "-D", "6", "-p", "18518"];
+    let others = ["ib_write_bw", "-F", "-n", "100", "-p", "18519"];
+    std::thread::scope(|scope| {
+        let lasts = scope.spawn(|| pair_in(&place, address, &lasting));
+        let deadline = std::time::Instant::now() + PATIENCE;
+        let first = loop {
+            if let Some(first) = agent(&place) {
+                break first;
+            }
+            assert!(std::time::Instant::now() < deadline, "no agent is started");
+        };
+        pair_in(&place, address, &others);
+        rustix::process::kill_process(first, rustix::process::Signal::KILL).unwrap();
+        pair_in(&place, address, &others);
+        assert_ne!(agent(&place), Some(first), "another agent serves");
+        let victim = run(&place, address, &["ib_read_bw", "-F", "-p", "18520"]);
+        victim.signal(rustix::process::Signal::KILL);
+        victim.end();
+        pair_in(&place, address, &others);
+        assert!(lasts.join().unwrap().iter().any(|line| line.contains("#bytes")));
+    });
+    // Nobody uses it any more.
+    let deadline = std::time::Instant::now() + PATIENCE;
+    while agent(&place).is_some() {
+        assert!(std::time::Instant::now() < deadline, "the agent stays");
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+}
+
+/// The path of a library as the loader has found it.
+#[test]
+fn the_library_is_ours_and_not_the_hosts() {
+    if !is_installed("ibv_devices", "ibverbs-utils") {
+        return;
+    }
+    let place = tempfile::tempdir().unwrap();
+    let listed =
+        run(&place, "127.83.84.19", &["sh", "-c", "ldd $(command -v ibv_devices)"]).end().succeeded().out;
+    let line = listed.iter().find(|line| line.contains("libibverbs.so.1")).unwrap();
+    assert!(line.contains(Path::new(place.path()).to_str().unwrap()), "{line}");
+}

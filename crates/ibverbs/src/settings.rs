@@ -1,0 +1,37 @@
+//! What `secure-rdma run` sets in the environment, and what holds without.
+
+use std::env;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+/// The device's name.
+pub(crate) const DEVICE_NAME: &str = "SECURE_RDMA_DEVICE_NAME";
+/// The address that the device uses.
+pub(crate) const ADDRESS: &str = "SECURE_RDMA_ADDRESS";
+
+/// The agent's socket.
+pub(crate) const AGENT: &str = "SECURE_RDMA_AGENT";
+
+/// The device's name if nobody says otherwise.
+const DEFAULT_NAME: &str = "rocev2_0";
+
+/// The device's name; a name that no device could have counts as none.
+pub(crate) fn device_name() -> String {
+    let fits = |name: &String| {
+        !name.is_empty()
+            && name.len() < rdma_verbs_sys::IBV_SYSFS_NAME_MAX
+            && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.'))
+            && !name.starts_with('.')
+    };
+    env::var(DEVICE_NAME).ok().filter(fits).unwrap_or_else(|| DEFAULT_NAME.into())
+}
+
+/// Where the agent is, if there is to be one.
+pub(crate) fn agent() -> Option<PathBuf> {
+    env::var_os(AGENT).filter(|place| !place.is_empty()).map(PathBuf::from)
+}
+
+/// The address to use, if somebody chose one.
+pub(crate) fn address() -> Option<IpAddr> {
+    env::var(ADDRESS).ok()?.parse().ok()
+}

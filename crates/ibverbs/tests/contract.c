@@ -1,0 +1,463 @@
+/*
+ * What verbs programs rely on, checked as such a program: written for libibverbs' header, linked with whatever
+ * libibverbs.so.1 the loader finds. Prints a line for each check that fails; exits with their number.
+ */
+#define _GNU_SOURCE
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <infiniband/verbs.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static int failures;
+
+#define CHECK(what) \
+	do { \
+		if (!(what)) { \
+			failures++; \
+			printf("line %d: %s (errno %d)\n", __LINE__, #what, errno); \
+		} \
+	} while (0)
+
+#define REQUIRE(what) \
+	do { \
+		CHECK(what); \
+		if (failures) \
+			exit(1); \
+	} while (0)
+
+enum { SIZE = 8192 };
+
+struct end {
+	struct ibv_context *context;
+	struct ibv_pd *pd;
+	struct ibv_mr *mr;
+	struct ibv_cq *cq;
+	struct ibv_qp *qp;
+	union ibv_gid gid;
+	char *buffer;
+};
+
+static const int ACCESS = IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE | IBV_ACCESS_REMOTE_READ |
+			  IBV_ACCESS_REMOTE_ATOMIC;
+
+static struct ibv_context *open_device(void)
+{
+	int count = 0;
+	struct ibv_device **list = ibv_get_device_list(&count);
+	REQUIRE(list && count == 1 && list[0] && !list[1]);
+	struct ibv_context *context = ibv_open_device(list[0]);
+	REQUIRE(context);
+	CHECK(ibv_get_device_index(list[0]) == 0);
+	CHECK(ibv_get_device_guid(list[0]) != 0);
+	ibv_free_device_list(list);
+	return context;
+}
+
+static struct ibv_qp *make_qp(struct end *end, struct ibv_comp_channel *channel, int sig_all, int wrs)
+{
+	end->cq = ibv_create_cq(end->context, 64, end, channel, 0);
+	REQUIRE(end->cq);
+	struct ibv_qp_init_attr init = {
+		.send_cq = end->cq,
+		.recv_cq = end->cq,
+		.cap = { .max_send_wr = wrs, .max_recv_wr = wrs, .max_send_sge = 2, .max_recv_sge = 2, .max_inline_data = 64 },
+		.qp_type = IBV_QPT_RC,
+		.sq_sig_all = sig_all,
+	};
+	struct ibv_qp *qp = ibv_create_qp(end->pd, &init);
+	REQUIRE(qp);
+	CHECK(init.cap.max_send_wr >= (unsigned)wrs && init.cap.max_inline_data >= 64);
+	return qp;
+}
+
+static void make_end(struct end *end, struct ibv_context *context, struct ibv_comp_channel *channel, int sig_all)
+{
+	memset(end, 0, sizeof *end);
+	end->context = context;
+	end->pd = ibv_alloc_pd(context);
+	REQUIRE(end->pd);
+	end->buffer = calloc(1, SIZE);
+	end->mr = ibv_reg_mr(end->pd, end->buffer, SIZE, ACCESS);
+	REQUIRE(end->mr);
+	REQUIRE(!ibv_query_gid(context, 1, 0, &end->gid));
+	end->qp = make_qp(end, channel, sig_all, 8);
+}
+
+static int to_init(struct end *end)
+{
+	struct ibv_qp_attr attr = { .qp_state = IBV_QPS_INIT, .port_num = 1, .qp_access_flags = ACCESS };
+	return ibv_modify_qp(end->qp, &attr, IBV_QP_STATE | IBV_QP_PKEY_INDEX | IBV_QP_PORT | IBV_QP_ACCESS_FLAGS);
+}
+
+static void connect_to(struct end *end, const struct end *peer)
+{
+	struct ibv_qp_attr attr = {
+		.qp_state = IBV_QPS_RTR,
+		.path_mtu = IBV_MTU_1024,
+		.dest_qp_num = peer->qp->qp_num,
+		.rq_psn = 7,
+		.max_dest_rd_atomic = 4,
+		.min_rnr_timer = 1,
+		.ah_attr = { .is_global = 1, .grh = { .dgid = peer->gid, .hop_limit = 64 }, .port_num = 1 },
+	};
+	const int rtr = IBV_QP_STATE | IBV_QP_AV | IBV_QP_PATH_MTU | IBV_QP_DEST_QPN | IBV_QP_RQ_PSN |
+			IBV_QP_MAX_DEST_RD_ATOMIC | IBV_QP_MIN_RNR_TIMER;
+	CHECK(ibv_modify_qp(end->qp, &attr, rtr & ~IBV_QP_RQ_PSN) == EINVAL);
+	REQUIRE(!ibv_modify_qp(end->qp, &attr, rtr));
+	struct ibv_qp_attr rts = {
+		.qp_state = IBV_QPS_RTS, .timeout = 14, .retry_cnt = 3, .rnr_retry = 3, .sq_psn = 7, .max_rd_atomic = 4,
+	};
+	REQUIRE(!ibv_modify_qp(end->qp, &rts, IBV_QP_STATE | IBV_QP_TIMEOUT | IBV_QP_RETRY_CNT | IBV_QP_RNR_RETRY |
+				       IBV_QP_SQ_PSN | IBV_QP_MAX_QP_RD_ATOMIC));
+}
+
+static void make_pair(struct end *a, struct end *b, struct ibv_context *context, struct ibv_comp_channel *channel,
+		      int sig_all)
+{
+	make_end(a, context, channel, sig_all);
+	make_end(b, context, NULL, sig_all);
+	REQUIRE(!to_init(a) && !to_init(b));
+	connect_to(a, b);
+	connect_to(b, a);
+}
+
+static void drop(struct end *end)
+{
+	CHECK(!ibv_destroy_qp(end->qp));
+	CHECK(!ibv_destroy_cq(end->cq));
+	if (end->mr)
+		CHECK(!ibv_dereg_mr(end->mr));
+	CHECK(!ibv_dealloc_pd(end->pd));
+	free(end->buffer);
+}
+
+static struct ibv_wc completion(struct ibv_cq *cq)
+{
+	struct ibv_wc wc = { .status = -1 };
+	for (long tries = 0; tries < 200000000; tries++) {
+		int count = ibv_poll_cq(cq, 1, &wc);
+		if (count)
+			break;
+	}
+	return wc;
+}
+
+static struct ibv_send_wr write_request(struct end *from, struct end *to, struct ibv_sge *sge)
+{
+	*sge = (struct ibv_sge){ .addr = (uintptr_t)from->buffer, .length = 100, .lkey = from->mr->lkey };
+	return (struct ibv_send_wr){
+		.wr_id = 1,
+		.sg_list = sge,
+		.num_sge = 1,
+		.opcode = IBV_WR_RDMA_WRITE,
+		.send_flags = IBV_SEND_SIGNALED,
+		.wr.rdma = { .remote_addr = (uintptr_t)to->buffer, .rkey = to->mr->rkey },
+	};
+}
+
+static void parents_with_children_are_busy(struct ibv_context *context)
+{
+	struct end end;
+	struct ibv_comp_channel *channel = ibv_create_comp_channel(context);
+	REQUIRE(channel);
+	make_end(&end, context, channel, 0);
+	CHECK(ibv_dealloc_pd(end.pd) == EBUSY);
+	CHECK(ibv_destroy_cq(end.cq) == EBUSY);
+	CHECK(ibv_destroy_comp_channel(channel) == EBUSY);
+	drop(&end);
+	CHECK(!ibv_destroy_comp_channel(channel));
+}
+
+static void what_cannot_be_is_refused(struct ibv_context *context)
+{
+	struct end end;
+	make_end(&end, context, NULL, 0);
+	CHECK(!ibv_reg_mr(end.pd, end.buffer, SIZE, IBV_ACCESS_REMOTE_WRITE) && errno == EINVAL);
+	CHECK(!ibv_create_cq(context, 0, NULL, NULL, 0) && errno == EINVAL);
+	CHECK(!ibv_create_cq(context, 1, NULL, NULL, 1) && errno == EINVAL);
+	struct ibv_qp_init_attr raw = { .send_cq = end.cq, .recv_cq = end.cq, .qp_type = IBV_QPT_RAW_PACKET };
+	CHECK(!ibv_create_qp(end.pd, &raw) && errno == EOPNOTSUPP);
+	struct ibv_alloc_dm_attr dm = { .length = 64 };
+	CHECK(!ibv_alloc_dm(context, &dm) && errno == EOPNOTSUPP);
+	CHECK(!ibv_reg_dmabuf_mr(end.pd, 0, 4096, 0, 0, 0) && errno == EOPNOTSUPP);
+	union ibv_gid gid;
+	CHECK(ibv_query_gid(context, 1, 77, &gid) == -1);
+	struct ibv_port_attr port;
+	CHECK(ibv_query_port(context, 2, &port) == EINVAL);
+	CHECK(!ibv_query_port(context, 1, &port) && port.state == IBV_PORT_ACTIVE &&
+	      port.link_layer == IBV_LINK_LAYER_ETHERNET);
+	struct ibv_sge sge;
+	struct ibv_send_wr wr = write_request(&end, &end, &sge), *bad = NULL;
+	CHECK(ibv_post_send(end.qp, &wr, &bad) == EINVAL && bad == &wr);
+	drop(&end);
+}
+
+static void lists_are_posted_as_far_as_they_go(struct ibv_context *context)
+{
+	struct end a, b;
+	make_pair(&a, &b, context, NULL, 0);
+	struct ibv_sge sge[12];
+	struct ibv_send_wr wr[12], *bad = NULL;
+	for (int i = 0; i < 12; i++) {
+		wr[i] = write_request(&a, &b, &sge[i]);
+		wr[i].next = i < 11 ? &wr[i + 1] : NULL;
+		wr[i].wr_id = i;
+	}
+	wr[3].num_sge = 3;
+	CHECK(ibv_post_send(a.qp, &wr[0], &bad) == EINVAL && bad == &wr[3]);
+	for (int i = 0; i < 3; i++) {
+		struct ibv_wc wc = completion(a.cq);
+		CHECK(wc.status == IBV_WC_SUCCESS && wc.wr_id == (unsigned)i && wc.qp_num == a.qp->qp_num);
+	}
+	struct ibv_recv_wr recv[10], *bad_recv = NULL;
+	for (int i = 0; i < 10; i++)
+		recv[i] = (struct ibv_recv_wr){ .wr_id = 100 + i, .next = i < 9 ? &recv[i + 1] : NULL };
+	CHECK(ibv_post_recv(b.qp, recv, &bad_recv) == ENOMEM && bad_recv == &recv[8]);
+	drop(&a);
+	drop(&b);
+}
+
+static void inline_bytes_are_taken_when_posted(struct ibv_context *context)
+{
+	struct end a, b;
+	make_pair(&a, &b, context, NULL, 0);
+	char bytes[32] = "taken at once";
+	struct ibv_sge sge = { .addr = (uintptr_t)bytes, .length = sizeof bytes, .lkey = 0xdead };
+	struct ibv_send_wr wr = write_request(&a, &b, &(struct ibv_sge){ 0 }), *bad;
+	wr.sg_list = &sge;
+	wr.send_flags |= IBV_SEND_INLINE;
+	CHECK(!ibv_post_send(a.qp, &wr, &bad));
+	memset(bytes, 'x', sizeof bytes);
+	CHECK(completion(a.cq).status == IBV_WC_SUCCESS);
+	CHECK(!strcmp(b.buffer, "taken at once"));
+	sge.length = 65;
+	CHECK(ibv_post_send(a.qp, &wr, &bad) != 0);
+	drop(&a);
+	drop(&b);
+}
+
+static void an_error_flushes_what_is_left_with_its_numbers(struct ibv_context *context)
+{
+	struct end a, b;
+	make_pair(&a, &b, context, NULL, 0);
+	struct ibv_recv_wr recv = { .wr_id = 40 }, *bad_recv;
+	CHECK(!ibv_post_recv(a.qp, &recv, &bad_recv));
+	struct ibv_sge sge;
+	struct ibv_send_wr wr = write_request(&a, &b, &sge), *bad;
+	wr.send_flags = 0;
+	wr.wr.rdma.rkey ^= 0x10000;
+	wr.wr_id = 41;
+	CHECK(!ibv_post_send(a.qp, &wr, &bad));
+	struct ibv_wc wc = completion(a.cq);
+	CHECK(wc.status == IBV_WC_REM_ACCESS_ERR && wc.wr_id == 41);
+	wc = completion(a.cq);
+	CHECK(wc.status == IBV_WC_WR_FLUSH_ERR && wc.wr_id == 40);
+	wr.wr_id = 42;
+	CHECK(!ibv_post_send(a.qp, &wr, &bad));
+	wc = completion(a.cq);
+	CHECK(wc.status == IBV_WC_WR_FLUSH_ERR && wc.wr_id == 42);
+	struct ibv_qp_attr attr;
+	struct ibv_qp_init_attr init;
+	CHECK(!ibv_query_qp(a.qp, &attr, IBV_QP_STATE, &init) && attr.qp_state == IBV_QPS_ERR);
+	/* The peer tells what happened to it, and its end waits for the acknowledgement. */
+	struct ibv_async_event event;
+	struct pollfd fd = { .fd = context->async_fd, .events = POLLIN };
+	int access = 0;
+	for (int i = 0; i < 2 && !access && poll(&fd, 1, 10000) == 1; i++) {
+		CHECK(!ibv_get_async_event(context, &event));
+		CHECK(event.element.qp == b.qp);
+		access = event.event_type == IBV_EVENT_QP_ACCESS_ERR;
+		ibv_ack_async_event(&event);
+	}
+	CHECK(access);
+	drop(&a);
+	drop(&b);
+}
+
+static void *acknowledge_later(void *cq)
+{
+	usleep(100000);
+	ibv_ack_cq_events(cq, 1);
+	return NULL;
+}
+
+static void channels_wait_and_count(struct ibv_context *context)
+{
+	struct end a, b;
+	struct ibv_comp_channel *channel = ibv_create_comp_channel(context);
+	REQUIRE(channel);
+	CHECK(fcntl(channel->fd, F_GETFD) & FD_CLOEXEC);
+	make_pair(&a, &b, context, channel, 1);
+	struct ibv_cq *cq = NULL;
+	void *cq_context = NULL;
+	int flags = fcntl(channel->fd, F_GETFL);
+	fcntl(channel->fd, F_SETFL, flags | O_NONBLOCK);
+	CHECK(ibv_get_cq_event(channel, &cq, &cq_context) == -1 && errno == EAGAIN);
+	fcntl(channel->fd, F_SETFL, flags);
+	CHECK(!ibv_req_notify_cq(a.cq, 0));
+	struct ibv_sge sge;
+	struct ibv_send_wr wr = write_request(&a, &b, &sge), *bad;
+	/* Every request has a completion: sq_sig_all. */
+	wr.send_flags = 0;
+	CHECK(!ibv_post_send(a.qp, &wr, &bad));
+	CHECK(!ibv_get_cq_event(channel, &cq, &cq_context) && cq == a.cq && cq_context == &a);
+	CHECK(completion(a.cq).status == IBV_WC_SUCCESS);
+	pthread_t thread;
+	pthread_create(&thread, NULL, acknowledge_later, a.cq);
+	drop(&a);
+	pthread_join(thread, NULL);
+	drop(&b);
+	CHECK(!ibv_destroy_comp_channel(channel));
+}
+
+static void a_reset_queue_pair_begins_anew(struct ibv_context *context)
+{
+	struct end a, b;
+	make_pair(&a, &b, context, NULL, 0);
+	struct ibv_qp_attr attr = { .qp_state = IBV_QPS_ERR };
+	struct ibv_recv_wr recv = { .wr_id = 50 }, *bad_recv;
+	CHECK(!ibv_post_recv(a.qp, &recv, &bad_recv));
+	CHECK(!ibv_modify_qp(a.qp, &attr, IBV_QP_STATE));
+	attr.qp_state = IBV_QPS_RESET;
+	CHECK(!ibv_modify_qp(a.qp, &attr, IBV_QP_STATE));
+	struct ibv_wc wc;
+	CHECK(ibv_poll_cq(a.cq, 1, &wc) == 0);
+	CHECK(!ibv_modify_qp(b.qp, &attr, IBV_QP_STATE));
+	REQUIRE(!to_init(&a) && !to_init(&b));
+	connect_to(&a, &b);
+	connect_to(&b, &a);
+	struct ibv_sge sge;
+	struct ibv_send_wr wr = write_request(&a, &b, &sge), *bad;
+	CHECK(!ibv_post_send(a.qp, &wr, &bad));
+	CHECK(completion(a.cq).status == IBV_WC_SUCCESS);
+	drop(&a);
+	drop(&b);
+}
+
+static void memory_may_be_registered_as_it_comes(struct ibv_context *context)
+{
+	struct end a, b;
+	make_pair(&a, &b, context, NULL, 0);
+	struct ibv_mr *none = ibv_reg_mr(a.pd, a.buffer, 0, ACCESS);
+	CHECK(none && !ibv_dereg_mr(none));
+	struct ibv_mr *optional = ibv_reg_mr(a.pd, a.buffer, SIZE, ACCESS | IBV_ACCESS_RELAXED_ORDERING | IBV_ACCESS_HUGETLB);
+	CHECK(optional && !ibv_dereg_mr(optional));
+	/* By another address than its own. */
+	struct ibv_mr *moved = ibv_reg_mr_iova(b.pd, b.buffer, SIZE, 0x7000, ACCESS);
+	REQUIRE(moved);
+	struct ibv_sge sge;
+	struct ibv_send_wr wr = write_request(&a, &b, &sge), *bad;
+	strcpy(a.buffer, "moved");
+	wr.wr.rdma.rkey = moved->rkey;
+	wr.wr.rdma.remote_addr = 0x7010;
+	CHECK(!ibv_post_send(a.qp, &wr, &bad));
+	CHECK(completion(a.cq).status == IBV_WC_SUCCESS && !strcmp(b.buffer + 0x10, "moved"));
+	CHECK(!ibv_dereg_mr(moved));
+	/* Other rights, and the same keys: the peer has them. */
+	uint32_t rkey = b.mr->rkey;
+	CHECK(!ibv_rereg_mr(b.mr, IBV_REREG_MR_CHANGE_ACCESS, NULL, NULL, 0, IBV_ACCESS_LOCAL_WRITE));
+	CHECK(!ibv_rereg_mr(b.mr, IBV_REREG_MR_CHANGE_ACCESS, NULL, NULL, 0, ACCESS) && b.mr->rkey == rkey);
+	wr = write_request(&a, &b, &sge);
+	wr.wr.rdma.rkey = rkey;
+	CHECK(!ibv_post_send(a.qp, &wr, &bad));
+	CHECK(completion(a.cq).status == IBV_WC_SUCCESS);
+	CHECK(ibv_rereg_mr(b.mr, 0, NULL, NULL, 0, 0) == IBV_REREG_MR_ERR_INPUT);
+	/* It may vanish while it is registered: the request fails, the process lives. */
+	char *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	struct ibv_mr *vanishing = ibv_reg_mr(a.pd, page, 4096, ACCESS);
+	REQUIRE(vanishing);
+	munmap(page, 4096);
+	wr = write_request(&a, &b, &sge);
+	sge = (struct ibv_sge){ .addr = (uintptr_t)page, .length = 8, .lkey = vanishing->lkey };
+	CHECK(!ibv_post_send(a.qp, &wr, &bad));
+	CHECK(completion(a.cq).status == IBV_WC_LOC_PROT_ERR);
+	CHECK(!ibv_dereg_mr(vanishing));
+	drop(&a);
+	drop(&b);
+}
+
+static void a_forked_process_opens_the_device_anew(struct ibv_context *context)
+{
+	CHECK(ibv_fork_init() == 0);
+	fflush(stdout);
+	pid_t child = fork();
+	if (!child) {
+		CHECK(!ibv_alloc_pd(context) && errno == ENODEV);
+		struct ibv_context *own = open_device();
+		struct end a, b;
+		make_pair(&a, &b, own, NULL, 0);
+		struct ibv_sge sge;
+		struct ibv_send_wr wr = write_request(&a, &b, &sge), *bad;
+		CHECK(!ibv_post_send(a.qp, &wr, &bad));
+		CHECK(completion(a.cq).status == IBV_WC_SUCCESS);
+		drop(&a);
+		drop(&b);
+		CHECK(!ibv_close_device(own));
+		fflush(stdout);
+		_exit(failures);
+	}
+	int status = -1;
+	waitpid(child, &status, 0);
+	CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
+/* The signals that a thread of this process blocks, as the kernel shows them. */
+static unsigned long long blocked(const char *thread)
+{
+	char path[64], line[256];
+	unsigned long long mask = 0;
+	snprintf(path, sizeof path, "/proc/self/task/%s/status", thread);
+	FILE *file = fopen(path, "r");
+	while (file && fgets(line, sizeof line, file))
+		sscanf(line, "SigBlk: %llx", &mask);
+	if (file)
+		fclose(file);
+	return mask;
+}
+
+static void only_the_programs_threads_take_signals(void)
+{
+	char own[16];
+	snprintf(own, sizeof own, "%d", getpid());
+	DIR *tasks = opendir("/proc/self/task");
+	struct dirent *task;
+	int others = 0;
+	while ((task = readdir(tasks))) {
+		if (task->d_name[0] == '.' || !strcmp(task->d_name, own))
+			continue;
+		others++;
+		CHECK(blocked(task->d_name) & (1ull << (SIGTERM - 1)));
+	}
+	closedir(tasks);
+	CHECK(others > 0);
+	CHECK(!(blocked(own) & (1ull << (SIGTERM - 1))));
+}
+
+int main(void)
+{
+	alarm(120);
+	struct ibv_context *context = open_device();
+	CHECK(context->async_fd >= 0 && context->cmd_fd >= 0);
+	CHECK(fcntl(context->async_fd, F_GETFD) & FD_CLOEXEC);
+	parents_with_children_are_busy(context);
+	what_cannot_be_is_refused(context);
+	lists_are_posted_as_far_as_they_go(context);
+	inline_bytes_are_taken_when_posted(context);
+	an_error_flushes_what_is_left_with_its_numbers(context);
+	channels_wait_and_count(context);
+	a_reset_queue_pair_begins_anew(context);
+	memory_may_be_registered_as_it_comes(context);
+	only_the_programs_threads_take_signals();
+	a_forked_process_opens_the_device_anew(context);
+	CHECK(!ibv_close_device(context));
+	return failures;
+}
