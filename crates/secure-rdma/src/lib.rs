@@ -9,7 +9,7 @@
 //! | [`seal`] | end-to-end encryption of messages and of memory for one-sided access |
 //! | `session` | bootstrap of a queue pair inside TLS; the open session: messages, one-sided operations |
 //! | `client`, `server` | opening sessions: one at a time, or many |
-//! | `guests`, `watch` | noticing that a server's rules have changed, and ending what they don't allow any more |
+//! | `guests`, `reload`, `watch` | a server's rules have changed: noticing, reading, ending what they don't allow |
 #![forbid(unsafe_code)]
 
 pub mod allow;
@@ -22,6 +22,7 @@ mod client;
 mod crypto;
 mod error;
 mod guests;
+mod reload;
 mod server;
 mod session;
 mod size;
@@ -30,7 +31,8 @@ mod watch;
 
 pub use client::{Client, ClientConfig};
 pub use error::SessionError;
-pub use server::{Arrival, Reloaded, Server, ServerConfig};
+pub use reload::{ReloadCause, ReloadFailed, ReloadSchedule};
+pub use server::{Arrival, NewRules, Reloaded, Server, ServerConfig};
 pub use session::{Buffers, End, STEP_LIMIT, Session, SessionInfo, SessionOptions};
 pub use size::{ParseSizeError, Size};
-pub use watch::FileWatch;
+pub use watch::{FileWatch, FilesChanging};

@@ -9,12 +9,12 @@ use crate::args::bench::BenchServerArgs;
 use crate::failure::Failure;
 use crate::runtime::{self, Interruption};
 use crate::server::{canonical, default_listen, take_ports};
+use crate::trust::ensure_own;
 use crate::{logging, output};
 use core::time::Duration;
 use rdma_verbs::Device;
 use secure_rdma::certs::host_names;
 use secure_rdma::control::SealPolicy;
-use secure_rdma::tls::ClientAuth;
 use secure_rdma::{Arrival, Buffers, Server, ServerConfig, Session, SessionOptions};
 use std::io;
 use std::sync::Arc;
@@ -37,7 +37,7 @@ pub(super) fn run(args: &BenchServerArgs) -> Result<(), Failure> {
     let store = args.certs.store()?;
     let mut names = host_names()?;
     names.extend(args.names.iter().cloned());
-    let identity = store.ensure_server(&names)?;
+    let identity = ensure_own(&store, &names)?;
     let fingerprint = store.authority_fingerprint()?;
     if args.until_input_ends {
         std::thread::spawn(|| {
@@ -51,7 +51,7 @@ pub(super) fn run(args: &BenchServerArgs) -> Result<(), Failure> {
         max_handshakes: HANDSHAKES,
         region_len: args.region.0,
         counters: false,
-        client_auth: ClientAuth::Off,
+        client_auth: args.client_auth.client_auth(&store, None, None),
         options: SessionOptions {
             seal: SealPolicy::Required,
             max_message: args.region.0.max(SHORTEST),
@@ -70,6 +70,7 @@ pub(super) fn run(args: &BenchServerArgs) -> Result<(), Failure> {
         let mut server = Server::bind(Arc::clone(&device), &identity, config).await?;
         output::line(format_args!("listening on {}, device {name}, for benchmarks", server.local_addr()))?;
         output::line(format_args!("CA fingerprint: {fingerprint}"))?;
+        output::line(format_args!("clients: {}", args.client_auth.promise()))?;
         let mut guests = JoinSet::new();
         loop {
             tokio::select! {
