@@ -117,8 +117,29 @@ pub(crate) struct TrustArgs {
     /// Trust the CA with this fingerprint, which the server prints at its start
     #[arg(long, value_name = "sha256:HEX")]
     pub(crate) pin: Option<Fingerprint>,
+    /// Who this client is and whom it trusts: the file that `secure-rdma certs issue --bundle` has made. Without
+    /// this and --cert, servers of this account are shown its own certificate
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["cert", "key"])]
+    pub(crate) identity: Option<PathBuf>,
+    /// This client's own certificate, for servers that ask for one
+    #[arg(long, value_name = "FILE", requires = "key")]
+    pub(crate) cert: Option<PathBuf>,
+    /// The key of --cert
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    pub(crate) key: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) certs: CertsDir,
+}
+
+/// What is asked of clients.
+#[derive(Debug, Args)]
+pub(crate) struct ClientAuthArgs {
+    /// Whether clients need a certificate
+    #[arg(long = "client-auth", value_name = "WHEN", default_value = "required")]
+    pub(crate) mode: ClientAuthMode,
+    /// CAs that issue clients' certificates, a PEM file [default: ca.pem in the directory of certificates]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) client_ca: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -188,12 +209,8 @@ pub(crate) struct ServerArgs {
     /// A further DNS name or IP address that clients know this server by; may be given several times
     #[arg(long = "name", value_name = "NAME")]
     pub(crate) names: Vec<Name>,
-    /// Whether clients need a certificate
-    #[arg(long, value_name = "WHEN", default_value = "off")]
-    pub(crate) client_auth: ClientAuthMode,
-    /// CAs that issue clients' certificates, a PEM file [default: ca.pem in the directory of certificates]
-    #[arg(long, value_name = "FILE")]
-    pub(crate) client_ca: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) client_auth: ClientAuthArgs,
     /// Revocation lists (CRLs) of these CAs, PEM or DER: a client whose certificate is on one, or on none
     /// that is current, is refused. With --client-auth required or optional; `secure-rdma certs revoke` makes
     /// the private CA's
@@ -203,6 +220,14 @@ pub(crate) struct ServerArgs {
     /// there. With --client-auth required. All these files are read again when they change, and on SIGHUP
     #[arg(long, value_name = "FILE")]
     pub(crate) allow: Option<PathBuf>,
+    /// What happens to new clients while these files have changed and can't be read. Reading is tried again until
+    /// it succeeds
+    #[arg(long, value_name = "WHAT", default_value = "keep")]
+    pub(crate) on_reload_failure: OnReloadFailure,
+    /// End sessions that have lasted for so many seconds; their clients may connect again, and show anew who they
+    /// are. A session also ends with its client's certificate [default: no limit]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) max_session_age: Option<u64>,
     /// Show the PSNs of each client, and log more
     #[arg(short, long)]
     pub(crate) verbose: bool,
@@ -215,12 +240,20 @@ pub(crate) enum Switch {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OnReloadFailure {
+    /// They are let in by what was read before
+    Keep,
+    /// They are turned away
+    Close,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ClientAuthMode {
-    /// Any client may connect
+    /// Whoever reaches the port is a client
     Off,
     /// A client may show a certificate; a wrong one is refused
     Optional,
-    /// Only clients with a certificate may connect
+    /// Only clients with a certificate: this account's have one, others are given theirs by `certs issue`
     Required,
 }
 
@@ -234,12 +267,6 @@ pub(crate) struct ClientArgs {
     pub(crate) server_name: Option<Name>,
     #[command(flatten)]
     pub(crate) trust: TrustArgs,
-    /// This client's own certificate, for servers that ask for one
-    #[arg(long, value_name = "FILE", requires = "key")]
-    pub(crate) cert: Option<PathBuf>,
-    /// The key of --cert
-    #[arg(long, value_name = "FILE", requires = "cert")]
-    pub(crate) key: Option<PathBuf>,
     /// Revocation lists (CRLs) of the CAs that are trusted, PEM or DER: a server whose certificate is on one,
     /// or on none that is current, is refused
     #[arg(long, value_name = "FILE")]
@@ -339,6 +366,10 @@ pub(crate) struct CertsIssueArgs {
     /// The files' name: FILE.pem and FILE-key.pem [default: the first NAME]
     #[arg(long = "as", value_name = "FILE")]
     pub(crate) file: Option<String>,
+    /// Put the certificate, its key and the CA's certificate into this one file, for --identity of a client, and
+    /// the key nowhere else
+    #[arg(long, value_name = "FILE", requires = "client")]
+    pub(crate) bundle: Option<PathBuf>,
     /// How long the certificate is valid
     #[arg(long, value_name = "DAYS", default_value = "365", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) days: u32,
@@ -348,8 +379,8 @@ pub(crate) struct CertsIssueArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct CertsRevokeArgs {
-    /// The names of their files as `certs issue` gave them, paths, or serial numbers (serial:HEX); with none
-    /// the list is only renewed
+    /// Names: all that were issued for one, or as one, and haven't ended; or paths, or serial numbers
+    /// (serial:HEX), for one certificate. With none the list is only renewed
     #[arg(value_name = "CERTIFICATE")]
     pub(crate) certificates: Vec<String>,
     /// How long the list is good: before that it has to be renewed, or whoever goes by it refuses everybody
@@ -389,6 +420,7 @@ mod tests {
         for arguments in [
             vec!["secure_client", "host", "--ca", "ca.pem", "--pin", &pin],
             vec!["secure_client", "host", "--cert", "a.pem"],
+            vec!["secure_client", "host", "--identity", "a", "--cert", "a.pem", "--key", "b.pem"],
             vec!["secure_client", "host", "--pin", "sha256:12"],
             vec!["secure_client", "host", "not a name"],
             vec!["secure_client"],

@@ -23,7 +23,7 @@ pub(crate) fn run(args: ClientArgs) -> Result<(), Failure> {
     let name = server_name(args.server_name.as_ref(), &args.place)?;
     let config = ClientConfig {
         trust: args.trust.trust()?,
-        identity: args.identity()?,
+        identity: args.trust.own()?,
         options: SessionOptions { seal: args.seal.policy(), ..SessionOptions::default() },
     };
     let runtime = runtime::start()?;
@@ -32,7 +32,7 @@ pub(crate) fn run(args: ClientArgs) -> Result<(), Failure> {
         let device = Device::open(&args.device.device)?;
         let mut client = Client::new(device, config)?;
         if let Some(lists) = &args.crl {
-            client = client.with_revocations(lists)?;
+            client = client.with_revocations(lists, args.trust.revocations_seen().as_deref())?;
         }
         let session = tokio::select! {
             session = client.connect(&args.place.host, args.place.port, &name) => session?,

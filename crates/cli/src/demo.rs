@@ -6,11 +6,11 @@
 //! together, so that all are connected at once, and no client's region rests while the others work.
 
 mod client;
-mod descriptors;
 mod report;
 mod server;
 
 use crate::args::DemoArgs;
+use crate::descriptors;
 use crate::failure::Failure;
 use crate::runtime::{self, Interruption};
 use crate::trust::server_name;
@@ -20,21 +20,36 @@ use rdma_verbs::{Device, DeviceSelector};
 use report::Report;
 use secure_rdma::SessionOptions;
 use secure_rdma::certs::{Name, Store};
-use secure_rdma::tls::Trust;
+use secure_rdma::tls::{ClientAuth, Trust};
 use server::Host;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::task::JoinSet;
 
+/// What a client takes, on its side and on the server's: its device (an epoll instance, two event
+/// descriptors, a UDP socket for each of two addresses), and for each of two sessions a TCP socket and a
+/// completion channel at both ends.
+const PER_CLIENT: u64 = 16;
+
+/// What the rest of the process takes.
+const BASE: u64 = 64;
+
 pub(crate) fn run(args: &DemoArgs) -> Result<(), Failure> {
     if args.connect.is_none() && args.trust.is_given() {
-        let what = "--ca, --pin and --certs say whom to trust at --connect HOST; the demo's own server \
+        let what = "--ca, --pin, --certs, --identity and --cert are for --connect HOST; the demo's own server \
             brings its certificates along";
         return Err(Failure::Usage(what.into()));
     }
     logging::start(args.verbose);
-    descriptors::ensure(args.clients)?;
+    let need = BASE + PER_CLIENT * u64::from(args.clients);
+    descriptors::ensure(need, |maximum| {
+        format!(
+            "{} clients in one process need {need} file descriptors, and at most {maximum} are allowed here: raise the \
+             limit (ulimit -Hn {need}), or try fewer --clients",
+            args.clients
+        )
+    })?;
     let runtime = runtime::start()?;
     let report = runtime.block_on(async {
         let mut interruption = Interruption::watch()?;
@@ -65,6 +80,7 @@ async fn perform(args: &DemoArgs) -> Result<Report, Failure> {
                 server: place.clone(),
                 server_name: server_name(args.server_name.as_ref(), place)?,
                 trust: args.trust.trust()?,
+                identity: args.trust.own()?,
                 options,
                 devices: Devices::Shared(device),
             };
@@ -73,13 +89,17 @@ async fn perform(args: &DemoArgs) -> Result<Report, Failure> {
         None => {
             let address = address(&device, &args.device.device);
             let names = [Name::from(address)];
-            let identity = Store::open(state.path())?.ensure_server(&names)?;
-            let host = Host::start(device, &identity, address, args.clients, options).await?;
+            let store = Store::open(state.path())?;
+            let identity = store.ensure_server(&names)?;
+            let account = store.ensure_account(&names)?;
+            let auth = ClientAuth::Required(store.certificate_file("ca").into());
+            let host = Host::start(device, &identity, auth, address, args.clients, options).await?;
             let [server_name] = names;
             let stage = Stage {
                 server: host.place(),
                 server_name,
                 trust: Trust::State(state.path().into()),
+                identity: account,
                 options,
                 devices: Devices::Own(args.device.device.clone()),
             };

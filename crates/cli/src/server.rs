@@ -5,21 +5,19 @@ pub(crate) mod refusals;
 use crate::args::{ClientAuthMode, SealMode, ServerArgs, Switch};
 use crate::echo::{self, Echoed};
 use crate::failure::Failure;
+use crate::rules::{Credentials, Rules, warn_of_end};
 use crate::runtime::{self, Hangup, Interruption};
-use crate::{logging, output};
+use crate::{descriptors, logging, output};
 use rdma_verbs::Device;
 use refusals::Refusals;
-use secure_rdma::certs::{CertsError, Identity, Name, Store, Timestamp, host_names};
+use secure_rdma::certs::{Store, host_names};
 use secure_rdma::control::Access;
-use secure_rdma::tls::{ClientAuth, ClientTrust};
 use secure_rdma::{
-    Arrival, FileWatch, Reloaded, Server, ServerConfig, Session, SessionError, SessionInfo, SessionOptions,
-    SessionQuota,
+    Arrival, Server, ServerConfig, Session, SessionError, SessionInfo, SessionOptions, SessionQuota,
 };
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
@@ -34,20 +32,28 @@ const GOODBYE: Duration = Duration::from_secs(5);
 /// How often the server looks whether its certificate ends soon.
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// How long before their end revocation lists are warned of.
-const ENDS_SOON: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// The descriptors that the server takes beside those of its clients: its files, its device, one for each of
+/// this host's addresses, and what connections leave free.
+const OWN_DESCRIPTORS: u64 = 128;
+
+/// The descriptors that a place for unfinished connections takes: one in its TLS handshake, and one behind it.
+const HANDSHAKE_DESCRIPTORS: u64 = 2;
+
+/// The descriptors that a client takes: its connection and its completion channel.
+const CLIENT_DESCRIPTORS: u64 = 2;
 
 pub(crate) fn run(args: &ServerArgs) -> Result<(), Failure> {
     logging::start(args.verbose);
     check(args)?;
     output::detach()?;
+    raise_descriptors(args)?;
     let mut names = host_names()?;
     names.extend(args.names.iter().cloned());
     let credentials = Credentials { store: args.certs.store()?, names };
     let identity = credentials.identity()?;
     let fingerprint = credentials.store.authority_fingerprint()?;
     let config = config(args, &credentials.store);
-    let rules = Rules { credentials, clients: config.client_auth.clone() };
+    let mut rules = Rules::new(credentials, config.client_auth.clone(), args.on_reload_failure);
     let runtime = runtime::start()?;
     let result = runtime.block_on(async {
         let (interruption, hangup) = (Interruption::watch()?, Hangup::watch()?);
@@ -55,14 +61,18 @@ pub(crate) fn run(args: &ServerArgs) -> Result<(), Failure> {
         let name = device.name().to_string();
         take_ports(&device, config.listen.ip());
         // Before the lists are read: what changes from here on is read again.
-        let watch = FileWatch::new(rules.files());
+        rules.watch();
         let server = Server::bind(device, &identity, config).await?;
+        if let Some(age) = args.max_session_age {
+            server.limit_session_age(Duration::from_secs(age));
+        }
         output::line(format_args!(
             "listening on {}, device {name}, for at most {} clients",
             server.local_addr(),
             args.max_clients
         ))?;
         output::line(format_args!("CA fingerprint: {fingerprint}"))?;
+        output::line(format_args!("clients: {}", args.client_auth.promise()))?;
         output::line(format_args!("data path: {}", promise(args)))?;
         let mut hall = Hall {
             verbose: args.verbose,
@@ -70,7 +80,7 @@ pub(crate) fn run(args: &ServerArgs) -> Result<(), Failure> {
             guests: JoinSet::new(),
             refusals: Refusals::new(Instant::now()),
         };
-        hall.keep(server, &rules, watch, interruption, hangup).await
+        hall.keep(server, &mut rules, interruption, hangup).await
     });
     // A client that doesn't say goodbye in time isn't waited for.
     runtime.shutdown_background();
@@ -82,14 +92,14 @@ fn check(args: &ServerArgs) -> Result<(), Failure> {
     let needs = |file: &str, why: &str, modes: &str| {
         Err(Failure::Usage(format!("{file} needs --client-auth {modes}: {why}")))
     };
-    if args.allow.is_some() && args.client_auth != ClientAuthMode::Required {
+    if args.allow.is_some() && args.client_auth.mode != ClientAuthMode::Required {
         return needs(
             "--allow",
             "a client without a certificate can't be on a list, and would be refused",
             "required",
         );
     }
-    if args.crl.is_some() && args.client_auth == ClientAuthMode::Off {
+    if args.crl.is_some() && args.client_auth.mode == ClientAuthMode::Off {
         return needs(
             "--crl",
             "otherwise no client shows a certificate that could be revoked",
@@ -97,6 +107,25 @@ fn check(args: &ServerArgs) -> Result<(), Failure> {
         );
     }
     Ok(())
+}
+
+/// Has the process have as many descriptors as it may, which have to be enough for so many clients: without any
+/// left it could neither accept clients nor read the files that it goes by.
+fn raise_descriptors(args: &ServerArgs) -> Result<(), Failure> {
+    let count = |number: NonZeroUsize| number.get() as u64;
+    let beside =
+        OWN_DESCRIPTORS.saturating_add(count(args.max_handshakes).saturating_mul(HANDSHAKE_DESCRIPTORS));
+    let need = CLIENT_DESCRIPTORS.saturating_mul(count(args.max_clients)).saturating_add(beside);
+    descriptors::ensure(need, |maximum| {
+        let fit = maximum.saturating_sub(beside) / CLIENT_DESCRIPTORS;
+        format!(
+            "{} clients and {} handshakes need {need} file descriptors, and at most {maximum} are allowed here: \
+             raise the limit (ulimit -Hn {need}, or LimitNOFILE= of a systemd unit), or give {}",
+            args.max_clients,
+            args.max_handshakes,
+            if fit == 0 { "fewer --max-handshakes".to_owned() } else { format!("--max-clients {fit}") }
+        )
+    })
 }
 
 /// What clients have to know of the data path.
@@ -113,87 +142,7 @@ fn promise(args: &ServerArgs) -> String {
     }
 }
 
-/// What the server proves itself with.
-#[derive(Clone, Debug)]
-struct Credentials {
-    store: Store,
-    names: Vec<Name>,
-}
-
-impl Credentials {
-    /// The certificate, another one if it ends soon.
-    fn identity(&self) -> Result<Identity, CertsError> {
-        self.store.ensure_server(&self.names)
-    }
-
-    /// Has `server` use a new certificate in time. If that can't be had, the old one may still be good for a while.
-    async fn renew(&self, server: &Server) {
-        let credentials = self.clone();
-        let renewed = match tokio::task::spawn_blocking(move || credentials.identity()).await {
-            Ok(Ok(identity)) => server.renew(&identity).map_err(|error| error.to_string()),
-            Ok(Err(error)) => Err(error.to_string()),
-            Err(error) => Err(error.to_string()),
-        };
-        if let Err(error) = renewed {
-            tracing::warn!("the server's certificate was not renewed: {error}");
-        }
-    }
-}
-
-/// What the server goes by, from files that may change while it runs.
-#[derive(Debug)]
-struct Rules {
-    credentials: Credentials,
-    clients: ClientAuth,
-}
-
-impl Rules {
-    /// The files.
-    fn files(&self) -> Vec<PathBuf> {
-        let mut files = self.credentials.store.server_files().to_vec();
-        if let ClientAuth::Optional(trust) | ClientAuth::Required(trust) = &self.clients {
-            files.push(trust.authorities.clone());
-            files.extend(trust.revocations.iter().chain(&trust.allowed).cloned());
-        }
-        files
-    }
-
-    /// Has `server` go by what the files say now, `because`. If anything in them is wrong, everything stays as it was.
-    fn reload(&self, server: &Server, because: &str) -> Result<(), Failure> {
-        let Credentials { store, names } = &self.credentials;
-        // The files as they are: none is made here, least of all in place of one that is just being replaced.
-        let identity = store.current_server(names).map_err(|error| error.to_string());
-        let reload = |identity| {
-            server.reload(&identity, &self.clients).map_err(|error: SessionError| error.to_string())
-        };
-        match identity.and_then(reload) {
-            Ok(Reloaded { ended, revocations_until }) => {
-                warn_of_end(revocations_until);
-                output::line(format_args!(
-                    "reloaded ({because}): certificates and what is asked of clients; sessions ended: {ended}"
-                ))
-            }
-            Err(error) => {
-                tracing::error!("not reloaded ({because}), what was loaded before stays in use: {error}");
-                Ok(())
-            }
-        }
-    }
-}
-
-/// Warns of revocation lists that end soon.
-fn warn_of_end(revocations_until: Option<Timestamp>) {
-    if let Some(end) = revocations_until.filter(|end| *end < Timestamp::now().plus(ENDS_SOON)) {
-        tracing::warn!("a revocation list (--crl) ends on {end}: renew it before, or nobody will be let in");
-    }
-}
-
 fn config(args: &ServerArgs, store: &Store) -> ServerConfig {
-    let trust = || ClientTrust {
-        authorities: args.client_ca.clone().unwrap_or_else(|| store.dir().join("ca.pem")),
-        revocations: args.crl.clone(),
-        allowed: args.allow.clone(),
-    };
     ServerConfig {
         listen: args.listen.unwrap_or_else(default_listen),
         max_clients: args.max_clients.get(),
@@ -204,11 +153,7 @@ fn config(args: &ServerArgs, store: &Store) -> ServerConfig {
         max_handshakes: args.max_handshakes.get(),
         region_len: args.region.0,
         counters: args.counters == Switch::On,
-        client_auth: match args.client_auth {
-            ClientAuthMode::Off => ClientAuth::Off,
-            ClientAuthMode::Optional => ClientAuth::Optional(trust()),
-            ClientAuthMode::Required => ClientAuth::Required(trust()),
-        },
+        client_auth: args.client_auth.client_auth(store, args.crl.as_ref(), args.allow.as_ref()),
         options: SessionOptions {
             max_message: args.max_message.0,
             seal: args.seal.policy(),
@@ -262,8 +207,7 @@ impl Hall {
     async fn keep(
         &mut self,
         mut server: Server,
-        rules: &Rules,
-        mut watch: FileWatch,
+        rules: &mut Rules,
         mut interruption: Interruption,
         mut hangup: Hangup,
     ) -> Result<(), Failure> {
@@ -279,12 +223,10 @@ impl Hall {
                 arrival = server.next() => self.welcome(arrival, &closed)?,
                 Some(departure) = self.guests.join_next() => report(departure)?,
                 () = hangup.arrived() => {
-                    // What changes while they are read is read again.
-                    watch = FileWatch::new(rules.files());
-                    tokio::task::block_in_place(|| rules.reload(&server, "SIGHUP"))?;
+                    tokio::task::block_in_place(|| rules.reload(&server, &"SIGHUP"))?;
                 }
-                () = watch.changed() => {
-                    tokio::task::block_in_place(|| rules.reload(&server, "files have changed"))?;
+                cause = rules.due() => {
+                    tokio::task::block_in_place(|| rules.reload(&server, &cause))?;
                 }
                 _ = second.tick() => {
                     if let Some(summary) = self.refusals.summary(server.untold()) {
@@ -292,7 +234,7 @@ impl Hall {
                     }
                 }
                 _ = day.tick() => {
-                    rules.credentials.renew(&server).await;
+                    rules.renew(&server).await;
                     warn_of_end(server.revocations_until());
                 }
             }

@@ -36,7 +36,7 @@ use std::path::{Path, PathBuf};
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 use toml::Spanned;
 
-use crate::certs::{self, Fingerprint, Secrecy, SubjectName, SubjectNames};
+use crate::certs::{self, Fingerprint, Named, Secrecy, SubjectName, SubjectNames};
 use crate::control::Access;
 use crate::size::Size;
 
@@ -118,7 +118,7 @@ impl AllowList {
     /// # Errors
     /// If it can't be read, or anything in it isn't understood.
     pub fn load(path: &Path) -> Result<Self, AllowError> {
-        let bytes = certs::read_existing(path, Secrecy::Public)?;
+        let bytes = certs::read_existing(path, Secrecy::Public, Named::ByUser)?;
         Self::parse(path, &bytes)
     }
 

@@ -46,8 +46,8 @@ impl Client {
     ///
     /// # Errors
     /// If the file can't be read or isn't that.
-    pub fn with_revocations(mut self, path: &Path) -> Result<Self, SessionError> {
-        self.tls = self.tls.with_revocations(path).map_err(Arc::new)?;
+    pub fn with_revocations(mut self, path: &Path, remembered: Option<&Path>) -> Result<Self, SessionError> {
+        self.tls = self.tls.with_revocations(path, remembered).map_err(Arc::new)?;
         Ok(self)
     }
 

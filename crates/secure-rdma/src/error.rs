@@ -150,10 +150,13 @@ pub enum SessionError {
         /// Its certificate's fingerprint, if it has one.
         fingerprint: Option<Fingerprint>,
     },
-    /// The server has ended the session, because by its new rules the client isn't let in any more, or not to
+    /// The server has ended the session, because by its rules the client isn't let in any more, or not to
     /// do as much.
-    #[error("ended by the server's new rules: {0}")]
+    #[error("ended by the server's rules as they are now: {0}")]
     Withdrawn(std::sync::Arc<Self>),
+    /// The session has lasted for as long as the server lets sessions last.
+    #[error("sessions here last for {0:?} at most (--max-session-age): the client may connect again")]
+    Retired(Duration),
     /// The client may do less than it could when it came.
     #[error("the client may do less now: it came with {had}, and is allowed {now}; it may connect again")]
     Curtailed {
@@ -162,6 +165,12 @@ pub enum SessionError {
         /// What it may do now.
         now: String,
     },
+    /// The server lets nobody in until it can read its files.
+    #[error(
+        "the server lets no new client in: its certificates or lists have changed and can't be read, and it was \
+         started with --on-reload-failure close; its log says what is wrong with them"
+    )]
+    Stale,
     /// The peer ended the session and said why.
     #[error("the peer ended the session: {text}")]
     Peer {
@@ -314,7 +323,11 @@ impl SessionError {
             Self::ForeignAddress { .. } | Self::Path { .. } => ErrorKind::Path,
             Self::Full { .. } | Self::Quota { .. } => ErrorKind::Full,
             Self::Sealing(SealError::Manifest(_) | SealError::Overused { .. }) => ErrorKind::Malformed,
-            Self::Overstepped { .. } | Self::NotListed { .. } | Self::Withdrawn(_) => ErrorKind::NotAllowed,
+            Self::Overstepped { .. }
+            | Self::NotListed { .. }
+            | Self::Withdrawn(_)
+            | Self::Retired(_)
+            | Self::Stale => ErrorKind::NotAllowed,
             Self::TimedOut { .. } | Self::Silent(_) => ErrorKind::TimedOut,
             Self::CutShort => ErrorKind::Internal,
             Self::Flooded { .. } | Self::MessageTooLong { .. } | Self::OutOfRegion { .. } => ErrorKind::Limit,

@@ -2,6 +2,7 @@
 
 use crate::SessionError;
 use crate::admission::Source;
+use crate::certs::Timestamp;
 use crate::control::Access;
 use crate::session::AbortHandle;
 use crate::tls::{Shown, Vetting};
@@ -9,6 +10,8 @@ use core::fmt;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// What a client may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,6 +95,7 @@ struct Present {
     shown: Shown,
     grant: Grant,
     handle: AbortHandle,
+    since: Instant,
 }
 
 /// A session's entry; crossed out when it is dropped.
@@ -106,25 +110,38 @@ impl Guests {
         let mut book = self.book();
         let number = book.next;
         book.next += 1;
-        book.present.insert(number, Present { shown, grant, handle });
+        book.present.insert(number, Present { shown, grant, handle, since: Instant::now() });
         Guest { guests: Arc::clone(self), number }
     }
 
     /// Ends the session of whoever would not be let in by `rules`, or not to do as much; returns how many that are.
     pub(crate) fn judge(&self, rules: &Vetting, most: Grant) -> usize {
+        self.end(|present| present.grant.holds(&present.shown, rules, most).err())
+    }
+
+    /// Ends the sessions that are older than `age`.
+    pub(crate) fn retire(&self, age: Duration) {
+        self.end(|present| (present.since.elapsed() > age).then_some(SessionError::Retired(age)));
+    }
+
+    /// Whether the certificate of somebody present has ended by `now`.
+    pub(crate) fn has_expired(&self, now: Timestamp) -> bool {
+        self.book().present.values().any(|present| present.shown.not_after.is_some_and(|end| end < now))
+    }
+
+    /// Ends the session of each for whom there is a reason to; returns how many that are.
+    fn end(&self, reason: impl Fn(&Present) -> Option<SessionError>) -> usize {
         let mut book = self.book();
-        let over: Vec<u64> = book
-            .present
-            .iter()
-            .filter_map(|(number, present)| {
-                let reason = present.grant.holds(&present.shown, rules, most).err()?;
-                present.handle.abort(reason);
-                Some(*number)
-            })
-            .collect();
+        let before = book.present.len();
         // Once is enough, also if their sessions stay for a while.
-        book.present.retain(|number, _| !over.contains(number));
-        over.len()
+        book.present.retain(|_, present| match reason(present) {
+            None => true,
+            Some(reason) => {
+                present.handle.abort(reason);
+                false
+            }
+        });
+        before - book.present.len()
     }
 
     fn book(&self) -> MutexGuard<'_, Book> {

@@ -10,7 +10,7 @@
 //! | `session` | bootstrap of a queue pair inside TLS; the open session: messages, one-sided operations |
 //! | `client`, `server` | opening sessions: one at a time, or many |
 //! | `admission` | who may begin a handshake and who may have a session: no source keeps others out |
-//! | `guests`, `watch` | noticing that a server's rules have changed, and ending what they don't allow any more |
+//! | `guests`, `reload`, `watch` | a server's rules have changed: noticing, reading, ending what they don't allow |
 #![forbid(unsafe_code)]
 
 pub mod allow;
@@ -24,6 +24,7 @@ mod client;
 mod crypto;
 mod error;
 mod guests;
+mod reload;
 mod server;
 mod session;
 mod size;
@@ -33,7 +34,8 @@ mod watch;
 pub use admission::SessionQuota;
 pub use client::{Client, ClientConfig};
 pub use error::SessionError;
-pub use server::{Arrival, Reloaded, Server, ServerConfig};
+pub use reload::{ReloadCause, ReloadFailed, ReloadSchedule};
+pub use server::{Arrival, NewRules, Reloaded, Server, ServerConfig};
 pub use session::{Buffers, End, STEP_LIMIT, Session, SessionInfo, SessionOptions};
 pub use size::{ParseSizeError, Size};
-pub use watch::FileWatch;
+pub use watch::{FileWatch, FilesChanging};

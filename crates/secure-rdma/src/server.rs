@@ -2,7 +2,7 @@
 
 use crate::SessionError;
 use crate::admission::{Dismissal, Place, Pool, SessionQuota, Sessions, Source};
-use crate::certs::{Identity, Timestamp};
+use crate::certs::{Editions, Identity, Timestamp};
 use crate::control::{Access, ControlChannel};
 use crate::guests::{Grant, Guests};
 use crate::session::{Local, Offer, Session, SessionOptions, as_server};
@@ -10,8 +10,9 @@ use crate::tls::{ClientAuth, Rules, Secured, ServerTls, Shown, TlsError};
 use core::fmt;
 use rdma_verbs::Device;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::os::fd::AsRawFd;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
@@ -61,6 +62,13 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// So much at most is said of connections that can't be accepted.
 const ACCEPT_WARNING: Duration = Duration::from_secs(1);
+/// How often all sessions are judged again, and how often it is looked whether one's time is over.
+const JUDGE_PERIOD: Duration = Duration::from_secs(60 * 60);
+const LOOK_PERIOD: Duration = Duration::from_secs(1);
+
+/// How many of the process' descriptors connections leave free: for the files that rules are read from, and for
+/// sessions that are being opened.
+const SPARE_DESCRIPTORS: u64 = 64;
 
 /// Arrivals that wait to be taken.
 const ARRIVALS: usize = 64;
@@ -77,6 +85,7 @@ pub struct Server {
     address: SocketAddr,
     arrivals: mpsc::Receiver<Arrival>,
     accepting: JoinHandle<()>,
+    keeping: JoinHandle<()>,
     host: Arc<Host>,
 }
 
@@ -89,6 +98,10 @@ pub struct Reloaded {
     pub revocations_until: Option<Timestamp>,
 }
 
+/// Rules that were read and not applied yet.
+#[derive(Debug)]
+pub struct NewRules(Rules);
+
 /// What every handshake needs.
 struct Host {
     device: Arc<Device>,
@@ -96,6 +109,10 @@ struct Host {
     guests: Arc<Guests>,
     /// Tells the handshakes under way that the rules have changed.
     changed: watch::Sender<()>,
+    /// How long sessions may last.
+    max_session_age: OnceLock<Duration>,
+    /// Whether nobody is let in because the rules are older than their files.
+    turning_away: AtomicBool,
     config: ServerConfig,
     sessions: Arc<Sessions>,
     /// Connections whose TLS handshake isn't done: whoever reaches the port can have one.
@@ -117,7 +134,8 @@ impl Server {
         identity: &Identity,
         config: ServerConfig,
     ) -> Result<Self, SessionError> {
-        let tls = ServerTls::with(rules(identity, &config.client_auth, config.region_len)?);
+        let before = Editions::default();
+        let tls = ServerTls::with(rules(identity, &config.client_auth, config.region_len, &before)?);
         let listener = TcpListener::bind(config.listen).await.map_err(|error| SessionError::System {
             what: "listening for clients",
             reason: format!(
@@ -133,6 +151,8 @@ impl Server {
             tls,
             guests: Arc::default(),
             changed: watch::Sender::new(()),
+            max_session_age: OnceLock::new(),
+            turning_away: AtomicBool::new(false),
             sessions: Arc::new(Sessions::new(config.max_clients, config.quota)),
             handshakes: Arc::new(Pool::new(config.max_handshakes)),
             bootstraps: Arc::new(Pool::new(config.max_handshakes)),
@@ -141,7 +161,8 @@ impl Server {
             untold: AtomicU64::new(0),
         });
         let accepting = tokio::spawn(Arc::clone(&host).accept(listener));
-        Ok(Self { address, arrivals, accepting, host })
+        let keeping = tokio::spawn(Arc::clone(&host).keep_to_the_rules());
+        Ok(Self { address, arrivals, accepting, keeping, host })
     }
 
     /// Where it listens.
@@ -164,22 +185,58 @@ impl Server {
     ///
     /// An open session whose client would not be let in by the new rules, or not to do as much, is ended at
     /// once: whoever uses it gets [`SessionError::Withdrawn`], and the client is told. All others go on as
-    /// they are. That a certificate's time has ended since its client came is no reason.
+    /// they are. Without new rules, too, sessions are looked at every hour, and when a certificate or a revocation
+    /// list ends.
     ///
     /// It reads files: from asynchronous code, call it where blocking is allowed.
     ///
     /// # Errors
     /// As [`bind`](Self::bind); everything then stays as it was.
     pub fn reload(&self, identity: &Identity, client_auth: &ClientAuth) -> Result<Reloaded, SessionError> {
+        Ok(self.apply(self.read_rules(identity, client_auth)?))
+    }
+
+    /// The first half of [`reload`](Self::reload): reads the files, and changes nothing. Who reads several
+    /// files that have to be from one moment ([`FileWatch::read_at_rest`](crate::FileWatch::read_at_rest)) may
+    /// read them again before [`apply`](Self::apply).
+    ///
+    /// # Errors
+    /// As [`bind`](Self::bind).
+    pub fn read_rules(
+        &self,
+        identity: &Identity,
+        client_auth: &ClientAuth,
+    ) -> Result<NewRules, SessionError> {
+        let before = self.host.tls.rules();
+        let before = before.vetting.editions();
+        rules(identity, client_auth, self.host.config.region_len, before).map(NewRules)
+    }
+
+    /// The second half of [`reload`](Self::reload): goes by these rules from now on, and lets new clients in if
+    /// they were [turned away](Self::turn_away).
+    pub fn apply(&self, rules: NewRules) -> Reloaded {
         let host = &self.host;
-        let rules = rules(identity, client_auth, host.config.region_len)?;
+        let NewRules(rules) = rules;
         let revocations_until = rules.vetting.next_update;
         // In this order: a session that is just being opened is either in the book already, or will be judged
         // by the new rules.
         host.tls.install(rules);
         host.changed.send_replace(());
         let ended = host.guests.judge(&host.tls.rules().vetting, host.most());
-        Ok(Reloaded { ended, revocations_until })
+        host.turning_away.store(false, Ordering::Release);
+        Reloaded { ended, revocations_until }
+    }
+
+    /// Lets no new client in until rules are [applied](Self::apply), because those in use are older than their
+    /// files, which couldn't be read: who comes is told so ([`SessionError::Stale`]). Open sessions go on.
+    pub fn turn_away(&self) {
+        self.host.turning_away.store(true, Ordering::Release);
+    }
+
+    /// Ends sessions that have lasted for `age` from now on; their clients may connect again, and have to show who
+    /// they are. Only the first call counts.
+    pub fn limit_session_age(&self, age: Duration) {
+        let _ = self.host.max_session_age.set(age);
     }
 
     /// When the first of the revocation lists ends that clients are checked against, if there are any: from
@@ -209,6 +266,7 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.accepting.abort();
+        self.keeping.abort();
     }
 }
 
@@ -219,12 +277,25 @@ impl fmt::Debug for Host {
 }
 
 /// Everything that handshakes go by, read from its files and checked.
-fn rules(identity: &Identity, clients: &ClientAuth, region_len: u64) -> Result<Rules, SessionError> {
-    let rules = Rules::load(identity, clients).map_err(Arc::new)?;
+fn rules(
+    identity: &Identity,
+    clients: &ClientAuth,
+    region_len: u64,
+    before: &Editions,
+) -> Result<Rules, SessionError> {
+    let rules = Rules::load(identity, clients, before).map_err(Arc::new)?;
     if let Some(list) = &rules.vetting.allowed {
         list.check_regions(region_len).map_err(|error| Arc::new(TlsError::from(error)))?;
     }
     Ok(rules)
+}
+
+/// Whether a connection has one of the last descriptors that the process may have. The system gives out the
+/// lowest that is free, so that all below are in use.
+fn is_among_the_last(stream: &TcpStream) -> bool {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let own = u64::try_from(stream.as_raw_fd()).unwrap_or(0);
+    limit.is_some_and(|limit| own >= limit.saturating_sub(SPARE_DESCRIPTORS))
 }
 
 impl Host {
@@ -251,6 +322,12 @@ impl Host {
                     continue;
                 }
             };
+            if is_among_the_last(&stream) {
+                tracing::warn!("{peer}: closed, hardly any file descriptors are left");
+                drop(stream);
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
             let (place, dismissal) = self.handshakes.enter(&Source::of(peer.ip()));
             let host = Arc::clone(&self);
             // In a box: tokio moves a task several times, and this one is large.
@@ -279,6 +356,28 @@ impl Host {
                 {
                     self.untold.fetch_add(1, Ordering::Relaxed);
                 }
+            }
+        }
+    }
+
+    /// Ends sessions whose time is over: of themselves, of their client's certificate, or of the revocation list that
+    /// speaks for it. Once an hour all of them are looked at, whatever has changed that isn't thought of here.
+    async fn keep_to_the_rules(self: Arc<Self>) {
+        let mut all = Instant::now() + JUDGE_PERIOD;
+        loop {
+            // The clock that certificates go by may be set at any time, so that it isn't computed how long to wait.
+            tokio::time::sleep(LOOK_PERIOD).await;
+            if let Some(age) = self.max_session_age.get() {
+                self.guests.retire(*age);
+            }
+            let (now, rules) = (Timestamp::now(), self.tls.rules());
+            let ended = rules.vetting.next_update.is_some_and(|end| end < now);
+            let due = Instant::now() >= all;
+            if due || ended || self.guests.has_expired(now) {
+                self.guests.judge(&rules.vetting, self.most());
+            }
+            if due {
+                all = Instant::now() + JUDGE_PERIOD;
             }
         }
     }
@@ -350,7 +449,10 @@ impl Host {
         let Some((shown, rules)) = secured.vetted else {
             return Err(SessionError::Closed);
         };
-        let granted = Grant::of(&shown, &rules.vetting, self.most());
+        let granted = match self.turning_away.load(Ordering::Acquire) {
+            false => Grant::of(&shown, &rules.vetting, self.most()),
+            true => Err(SessionError::Stale),
+        };
         let (source, quota) = Grant::counted(&shown, &rules.vetting, peer.ip());
         let (place, mut dismissal) = self.bootstraps.enter(&source);
         let offer = granted.clone().map(|granted| Offer {

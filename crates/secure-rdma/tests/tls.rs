@@ -11,7 +11,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{AlertDescription, ClientConfig, HandshakeKind, ServerConfig};
-use secure_rdma::certs::{Fingerprint, Identity, Kind, Name, Revoke, Store, Timestamp, Validity};
+use secure_rdma::certs::{CertsError, Fingerprint, Identity, Kind, Name, Revoke, Store, Timestamp, Validity};
 use secure_rdma::control::{ControlChannel, ControlError, Fragments, Record};
 use secure_rdma::tls::{ALPN, ClientAuth, ClientTls, ClientTrust, Peer, Secured, ServerTls, TlsError, Trust};
 use tempfile::TempDir;
@@ -606,9 +606,53 @@ async fn bad_client_certificates_are_refused_on_both_sides_with_the_reason() {
     }
 }
 
+/// The older list is good by itself: signed, and not ended.
+#[test]
+fn a_revocation_list_is_not_rolled_back_by_a_reload_nor_by_a_restart() {
+    let site = Site::new();
+    let store = &site.store;
+    let path = store.dir().join("distributed.pem");
+    let list = || {
+        store.revoke(&[], 1).unwrap();
+        std::fs::read(store.certificate_file("crl")).unwrap()
+    };
+    let (old, new) = (list(), list());
+    let put = |bytes: &[u8]| std::fs::write(&path, bytes).unwrap();
+    let auth = |remembered: bool| {
+        ClientAuth::Required(ClientTrust {
+            revocations: Some(path.clone()),
+            remembered: remembered.then(|| store.revocations_seen()),
+            ..site.ca_file().into()
+        })
+    };
+    let is_rolled_back = |result: Result<(), TlsError>| {
+        matches!(result, Err(TlsError::Certificates(CertsError::RevocationsRolledBack { .. })))
+    };
+    let identity = site.server_identity();
+    for remembered in [false, true] {
+        put(&new);
+        let server = ServerTls::new(&identity, &auth(remembered)).unwrap();
+        put(&old);
+        assert!(is_rolled_back(server.reload(&identity, &auth(remembered))), "{remembered}");
+        // Also when nobody was asked for a certificate meanwhile.
+        server.reload(&identity, &ClientAuth::Off).unwrap();
+        assert!(is_rolled_back(server.reload(&identity, &auth(remembered))), "{remembered}");
+        put(&new);
+        server.reload(&identity, &auth(remembered)).unwrap();
+        drop(server);
+        put(&old);
+        let restarted = ServerTls::new(&identity, &auth(remembered)).map(drop);
+        assert_eq!(is_rolled_back(restarted), remembered);
+    }
+    // A client, too.
+    assert!(site.client().with_revocations(&path, None).is_ok());
+    let client = site.client().with_revocations(&path, Some(&store.revocations_seen())).map(drop);
+    assert!(is_rolled_back(client));
+}
+
 /// What a server asks of clients whose CA is `site`'s and has this revocation list.
 fn checking(site: &Site, list: &Path) -> ClientAuth {
-    let trust = ClientTrust { authorities: site.ca_file(), revocations: Some(list.into()), allowed: None };
+    let trust = ClientTrust { revocations: Some(list.into()), ..site.ca_file().into() };
     ClientAuth::Required(trust)
 }
 
@@ -627,14 +671,14 @@ async fn a_revoked_certificate_is_refused_and_its_holder_told() {
     assert!(ours.is_ok() && theirs.is_ok());
 
     // The same the other way round.
-    let client = || site.client().with_revocations(&list).unwrap();
+    let client = || site.client().with_revocations(&list, None).unwrap();
     let server = ServerTls::new(&server_identity, &ClientAuth::Off).unwrap();
     let (ours, theirs) = handshake(&client(), &server, "localhost").await;
     assert!(ours.is_ok() && theirs.is_ok());
     let server_identity = site.server_identity();
     site.store.revoke(&[Revoke::File(site.store.certificate_file("test"))], 1).unwrap();
     let server = ServerTls::new(&server_identity, &ClientAuth::Off).unwrap();
-    for client in [client(), site.pinning().with_revocations(&list).unwrap()] {
+    for client in [client(), site.pinning().with_revocations(&list, None).unwrap()] {
         let (ours, theirs) = refusal(&client, &server, "localhost").await;
         assert!(matches!(ours, TlsError::Revoked { peer: Peer::Server }), "{ours}");
         assert_says(&theirs, &["this server's certificate has been revoked"]);
@@ -650,12 +694,12 @@ async fn a_certificate_that_no_list_tells_of_is_refused() {
     }
     let list = other.store.dir().join("crl.pem");
     // With a pin it isn't known beforehand whose list it should be.
-    let client = site.pinning().with_revocations(&list).unwrap();
+    let client = site.pinning().with_revocations(&list, None).unwrap();
     let (ours, _) = refusal(&client, &site.server(), "localhost").await;
     assert!(matches!(ours, TlsError::RevocationUnknown { peer: Peer::Server }), "{ours}");
     assert_says(&ours, &["--crl"]);
     // Where it is known, it is an error of this side's.
-    assert!(site.client().with_revocations(&list).is_err());
+    assert!(site.client().with_revocations(&list, None).is_err());
     assert!(ServerTls::new(&site.server_identity(), &checking(&site, &list)).is_err());
 }
 

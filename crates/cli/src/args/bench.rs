@@ -1,6 +1,6 @@
 //! Arguments of `secure-rdma bench`.
 
-use super::{CertsDir, DeviceArg, EXIT_CODES, TrustArgs};
+use super::{CertsDir, ClientAuthArgs, DeviceArg, EXIT_CODES, TrustArgs};
 use crate::place::Place;
 use crate::size::Size;
 use clap::{Args, Subcommand, ValueEnum};
@@ -111,7 +111,8 @@ pub(crate) struct MeasureArgs {
     pub(crate) verbose: bool,
 }
 
-/// Any client that trusts the server's certificate may measure; each measurement is told to standard output.
+/// Clients that have a certificate may measure, unless --client-auth is off; each measurement is told to
+/// standard output.
 #[derive(Debug, Args)]
 #[command(after_help = EXIT_CODES)]
 pub(crate) struct BenchServerArgs {
@@ -136,6 +137,8 @@ pub(crate) struct BenchServerArgs {
     /// A further DNS name or IP address that clients know this server by; may be given several times
     #[arg(long = "name", value_name = "NAME")]
     pub(crate) names: Vec<Name>,
+    #[command(flatten)]
+    pub(crate) client_auth: ClientAuthArgs,
     /// Log more
     #[arg(short, long)]
     pub(crate) verbose: bool,

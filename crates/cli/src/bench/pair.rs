@@ -7,7 +7,7 @@ use crate::failure::Failure;
 use crate::place::Place;
 use crate::trust::server_name;
 use rdma_verbs::Device;
-use secure_rdma::certs::Name;
+use secure_rdma::certs::{Identity, Name, Store};
 use secure_rdma::control::SealPolicy;
 use secure_rdma::tls::Trust;
 use secure_rdma::{Buffers, Client, ClientConfig, Session, SessionOptions};
@@ -28,6 +28,7 @@ const HERE: &str = "localhost";
 pub(crate) struct Pair {
     device: Arc<Device>,
     trust: Trust,
+    identity: Option<Identity>,
     place: Place,
     name: Name,
     here: Option<Here>,
@@ -55,11 +56,14 @@ impl Pair {
                 (place, name, Some(here))
             }
         };
-        let trust = match &here {
-            Some(here) => Trust::State(here.state.path().join("certs")),
-            None => args.trust.trust()?,
+        let (trust, identity) = match &here {
+            Some(here) => {
+                let dir = here.state.path().join("certs");
+                (Trust::State(dir.clone()), Store::open(dir)?.account_identity()?)
+            }
+            None => (args.trust.trust()?, args.trust.own()?),
         };
-        Ok(Self { device: Arc::clone(device), trust, place, name, here })
+        Ok(Self { device: Arc::clone(device), trust, identity, place, name, here })
     }
 
     /// A session with it, which has these buffers.
@@ -67,7 +71,7 @@ impl Pair {
         // What is told of queue pairs in clear is sealed too.
         let seal = SealPolicy::Required;
         let options = SessionOptions { seal, max_message: LONGEST, buffers, ..SessionOptions::default() };
-        let config = ClientConfig { trust: self.trust.clone(), identity: None, options };
+        let config = ClientConfig { trust: self.trust.clone(), identity: self.identity.clone(), options };
         let client = Client::new(Arc::clone(&self.device), config)?;
         Ok(client.connect(&self.place.host, self.place.port, &self.name).await?)
     }

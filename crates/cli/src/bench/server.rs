@@ -10,12 +10,12 @@ use crate::failure::Failure;
 use crate::runtime::{self, Interruption};
 use crate::server::refusals::{Refusals, SUMMARY_EVERY};
 use crate::server::{canonical, take_ports};
+use crate::trust::ensure_own;
 use crate::{logging, output};
 use core::time::Duration;
 use rdma_verbs::Device;
 use secure_rdma::certs::host_names;
 use secure_rdma::control::SealPolicy;
-use secure_rdma::tls::ClientAuth;
 use secure_rdma::{Arrival, Buffers, Server, ServerConfig, Session, SessionOptions, SessionQuota};
 use std::io;
 use std::num::NonZeroUsize;
@@ -85,7 +85,7 @@ pub(super) fn run(args: &BenchServerArgs) -> Result<(), Failure> {
     let store = args.certs.store()?;
     let mut names = host_names()?;
     names.extend(args.names.iter().cloned());
-    let identity = store.ensure_server(&names)?;
+    let identity = ensure_own(&store, &names)?;
     let fingerprint = store.authority_fingerprint()?;
     if args.until_input_ends {
         std::thread::spawn(|| {
@@ -100,7 +100,7 @@ pub(super) fn run(args: &BenchServerArgs) -> Result<(), Failure> {
         max_handshakes: HANDSHAKES,
         region_len: args.region.0,
         counters: false,
-        client_auth: ClientAuth::Off,
+        client_auth: args.client_auth.client_auth(&store, None, None),
         options: SessionOptions {
             seal: SealPolicy::Required,
             max_message: args.region.0.max(SHORTEST),
@@ -122,6 +122,7 @@ pub(super) fn run(args: &BenchServerArgs) -> Result<(), Failure> {
         let mut server = Server::bind(Arc::clone(&device), &identity, config).await?;
         output::line(format_args!("listening on {}, device {name}, for benchmarks", server.local_addr()))?;
         output::line(format_args!("CA fingerprint: {fingerprint}"))?;
+        output::line(format_args!("clients: {}", args.client_auth.promise()))?;
         let mut guests = JoinSet::new();
         let mut refusals = Refusals::new(Instant::now());
         let mut second = tokio::time::interval(SUMMARY_EVERY);

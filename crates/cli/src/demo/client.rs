@@ -3,7 +3,7 @@
 use super::server::Key;
 use crate::place::Place;
 use rdma_verbs::{Device, DeviceSelector, RemoteRegion, Status};
-use secure_rdma::certs::Name;
+use secure_rdma::certs::{Identity, Name};
 use secure_rdma::control::ErrorKind;
 use secure_rdma::tls::Trust;
 use secure_rdma::{Client, ClientConfig, Session, SessionError, SessionInfo, SessionOptions};
@@ -28,6 +28,8 @@ pub(super) struct Stage {
     pub(super) server: Place,
     pub(super) server_name: Name,
     pub(super) trust: Trust,
+    /// Who all of them are.
+    pub(super) identity: Option<Identity>,
     pub(super) options: SessionOptions,
     pub(super) devices: Devices,
 }
@@ -201,7 +203,8 @@ async fn open(stage: &Stage) -> Result<(Client, Session), String> {
         Devices::Own(selector) => Device::open(selector).map_err(|error| text(&error))?,
         Devices::Shared(device) => Arc::clone(device),
     };
-    let config = ClientConfig { trust: stage.trust.clone(), identity: None, options: stage.options };
+    let (trust, identity) = (stage.trust.clone(), stage.identity.clone());
+    let config = ClientConfig { trust, identity, options: stage.options };
     let client = Client::new(device, config).map_err(|error| text(&error))?;
     let session = connect(&client, stage).await.map_err(|error| text(&error))?;
     Ok((client, session))

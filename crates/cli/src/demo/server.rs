@@ -45,6 +45,7 @@ impl Host {
     pub(super) async fn start(
         device: Arc<Device>,
         identity: &Identity,
+        client_auth: ClientAuth,
         address: IpAddr,
         clients: u32,
         options: SessionOptions,
@@ -61,7 +62,7 @@ impl Host {
             region_len: REGION as u64,
             // Every operation is tried: atomic ones too, which can't be sealed.
             counters: true,
-            client_auth: ClientAuth::Off,
+            client_auth,
             options,
         };
         let server = Server::bind(device, identity, config).await?;

@@ -4,7 +4,7 @@ use crate::process::{PATIENCE, Process};
 use crate::server::{LINES, SECURE_CLIENT, SECURE_SERVER, descriptors};
 use rdma_verbs::{Device, DeviceSelector};
 use rustix::process::Signal;
-use secure_rdma::certs::Name;
+use secure_rdma::certs::{Name, Store};
 use secure_rdma::tls::Trust;
 use secure_rdma::{Client, ClientConfig, SessionOptions};
 use std::fs;
@@ -89,8 +89,9 @@ async fn come_and_go(client: &Arc<Client>, address: SocketAddr, sessions: usize)
 #[test]
 fn a_server_holds_no_more_after_1000_clients_than_after_100() {
     let server = Server::start(&[]);
-    let trust = Trust::CaFile(server.certs.path().join("ca.pem"));
-    let config = ClientConfig { trust, identity: None, options: SessionOptions::default() };
+    let trust = Trust::State(server.certs.path().into());
+    let identity = Store::open(server.certs.path()).unwrap().account_identity().unwrap();
+    let config = ClientConfig { trust, identity, options: SessionOptions::default() };
     let device = Device::open(&DeviceSelector::Embedded { address: None, port: None }).unwrap();
     let client = Arc::new(Client::new(device, config).unwrap());
     let runtime = tokio::runtime::Runtime::new().unwrap();

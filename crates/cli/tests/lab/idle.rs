@@ -4,7 +4,7 @@ use crate::churn::Server;
 use crate::process::{PATIENCE, Process};
 use crate::server::SECURE_CLIENT;
 use rdma_verbs::{Device, DeviceSelector};
-use secure_rdma::certs::Name;
+use secure_rdma::certs::{Name, Store};
 use secure_rdma::tls::Trust;
 use secure_rdma::{Client, ClientConfig, Session, SessionOptions};
 use std::fs;
@@ -33,8 +33,9 @@ fn ticks(process: u32) -> u64 {
 
 /// Opens so many sessions.
 async fn open(server: &Server, count: usize) -> Vec<Session> {
-    let trust = Trust::CaFile(server.certs.path().join("ca.pem"));
-    let config = ClientConfig { trust, identity: None, options: SessionOptions::default() };
+    let trust = Trust::State(server.certs.path().into());
+    let identity = Store::open(server.certs.path()).unwrap().account_identity().unwrap();
+    let config = ClientConfig { trust, identity, options: SessionOptions::default() };
     let device = Device::open(&DeviceSelector::Embedded { address: None, port: None }).unwrap();
     let client = Client::new(device, config).unwrap();
     let name: Name = "localhost".parse().unwrap();

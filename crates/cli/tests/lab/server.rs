@@ -47,7 +47,7 @@ impl<'a> Server<'a> {
     #[track_caller]
     pub(crate) fn client_with(&self, host: &str, arguments: &[&str], lines: &str) -> Process {
         let mut command = self.network.command(End::Client, SECURE_CLIENT);
-        command.args([host, "localhost", "-v", "--ca"]).arg(self.certs.path().join("ca.pem")).args(arguments);
+        command.args([host, "localhost", "-v", "--certs"]).arg(self.certs.path()).args(arguments);
         Process::start(&mut command, lines)
     }
 }

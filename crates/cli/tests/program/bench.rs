@@ -158,15 +158,19 @@ fn a_server_elsewhere_is_believed_only_if_it_is_trusted_and_serves_one_after_the
     };
     let stranger = State::new();
     run("write bw -n 5", &["--certs", text(&stranger.path())]).failed(1, &["CA"]);
-    run("write bw -n 5 --seal off", &["--pin", &pin]).succeeded();
-    run("send lat -n 5", &["--pin", &pin]).succeeded();
+    run("write bw -n 5", &["--pin", &pin]).failed(1, &["requires a client certificate"]);
+    let bundle = certs.join("worker");
+    let issue = ["certs", "issue", "w", "--client", "--bundle", text(&bundle), "--certs", text(&certs)];
+    secure_rdma(&issue).succeeded();
+    run("write bw -n 5 --seal off", &["--identity", text(&bundle)]).succeeded();
+    run("send lat -n 5", &["--identity", text(&bundle)]).succeeded();
     server.says("write bw, 65536 bytes, 1 queue pairs in clear");
     server.says("sent back 5 sealed messages");
     for seal in ["on", "off"] {
         let line = format!("write bw -s 128K -n 5 --seal {seal}");
-        run(&line, &["--pin", &pin]).failed(2, &["--region", "65536"]);
+        run(&line, &["--certs", text(&certs)]).failed(2, &["--region", "65536"]);
     }
-    run("read lat -n 5", &["--pin", &pin]).succeeded();
+    run("read lat -n 5", &["--identity", text(&bundle)]).succeeded();
 }
 
 #[test]

@@ -346,7 +346,7 @@ fn context(hello: &Hello, client: &Endpoint, server: &Endpoint, region: &Region)
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_servers_memory_holds_neither_plaintext_nor_keys_of_a_session_that_is_over() {
-    let server = Server::start(&[]);
+    let server = Server::start(&["--client-auth", "off"]);
     let mut client = Client::connect(&server).await;
     let mut secrets = std::mem::take(&mut client.secrets);
     // One in each fragment of a long message, and one alone.
@@ -371,7 +371,8 @@ async fn a_servers_memory_holds_neither_plaintext_nor_keys_of_a_session_that_is_
 async fn a_clients_memory_holds_nothing_of_what_was_sent_written_and_read_when_the_session_is_over() {
     let server = Server::start(&[]);
     let trust = Trust::State(server.state.path());
-    let config = ClientConfig { trust, identity: None, options: SessionOptions::default() };
+    let identity = Store::open(server.state.path()).unwrap().account_identity().unwrap();
+    let config = ClientConfig { trust, identity, options: SessionOptions::default() };
     let client =
         secure_rdma::Client::new(Device::open(&"embedded".parse().unwrap()).unwrap(), config).unwrap();
     let address = server.address;

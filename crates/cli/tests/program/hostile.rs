@@ -2,6 +2,7 @@
 
 use crate::harness::{PATIENCE, Server};
 use rdma_verbs::{Mtu, Psn, Qpn};
+use secure_rdma::certs::Store;
 use secure_rdma::control::{
     ControlChannel, Endpoint, Fragments, Hello, MAX_RECORD, Record, Redacted, Role, SealPolicy, Text, VERSION,
 };
@@ -64,7 +65,8 @@ fn what_is_not_tls_1_3_is_turned_away() {
 type Control = ControlChannel<tokio_rustls::TlsStream<TcpStream>>;
 
 async fn tls(server: &Server) -> tokio_rustls::TlsStream<TcpStream> {
-    let client = ClientTls::new(Trust::State(server.state.path()), None).unwrap();
+    let identity = Store::open(server.state.path()).unwrap().account_identity().unwrap();
+    let client = ClientTls::new(Trust::State(server.state.path()), identity).unwrap();
     let stream = TcpStream::connect(server.address).await.unwrap();
     client.connect(stream, &"localhost".parse().unwrap(), PATIENCE).await.unwrap().stream
 }

@@ -1,6 +1,8 @@
 //! Who the clients are, who of them may come and do what, and that a server learns of changes without a restart.
 
-use crate::harness::{Ended, Program, SECURE_RDMA, SECURE_SERVER, Server, State, secure_rdma, text};
+use crate::harness::{
+    Ended, Program, SECURE_CLIENT, SECURE_RDMA, SECURE_SERVER, Server, State, secure_rdma, text,
+};
 use rustix::process::Signal;
 use std::fs;
 use std::io::Write;
@@ -59,6 +61,13 @@ fn hello(server: &Server, name: &str) -> Ended {
     member(server, name, &["--exec", "send hello"]).end()
 }
 
+/// Who trusts the server and has no certificate.
+fn stranger(server: &Server) -> Ended {
+    let (place, ca) = (server.address.to_string(), server.state.path().join("ca.pem"));
+    let arguments = [&place, "localhost", "--ca", text(&ca), "--exec", "send hello"];
+    Program::start(SECURE_CLIENT, &arguments).end()
+}
+
 #[track_caller]
 fn goes_on(client: &mut Program, words: &str) {
     client.type_line(&format!("send {words}"));
@@ -71,7 +80,7 @@ fn a_server_says_who_its_clients_are_and_when_it_does_not_know() {
     hello(&server, "one").succeeded();
     let line = server.program.says("client 1: arrived");
     assert!(line.contains("; identity dns:one.example; certificate sha256:"), "{line}");
-    server.client_with("send hello\n").succeeded();
+    stranger(&server).succeeded();
     let line = server.program.says("client 2: arrived");
     assert!(line.contains("; no client certificate;") && !line.contains("identity"), "{line}");
 }
@@ -81,9 +90,9 @@ fn lists_without_certificates_to_look_up_are_wrong_usage() {
     let state = State::new();
     let dir = state.path();
     for (arguments, words) in [
-        (vec!["--allow", "a"], "--allow needs --client-auth required"),
+        (vec!["--allow", "a", "--client-auth", "off"], "--allow needs --client-auth required"),
         (vec!["--allow", "a", "--client-auth", "optional"], "--allow needs --client-auth required"),
-        (vec!["--crl", "a"], "--crl needs --client-auth required or optional"),
+        (vec!["--crl", "a", "--client-auth", "off"], "--crl needs --client-auth required or optional"),
     ] {
         let mut all = vec!["--listen", "127.0.0.1:0", "--certs", text(&dir)];
         all.extend(arguments);
@@ -130,7 +139,9 @@ fn each_client_does_what_its_entry_allows_and_nobody_else_comes_in() {
     hello(&server, "stranger").failed(1, &["not on the list of allowed clients", "dns:stranger.example"]);
     let line = server.program.says("refused 127.0.0.1:");
     assert!(line.contains("its certificate has dns:stranger.example; sha256:"), "{line}");
-    server.client(&["--exec", "send hello"]).end().failed(1, &["requires a client certificate"]);
+    stranger(&server).failed(1, &["requires a client certificate"]);
+    // This account's own client isn't on the list either.
+    server.client(&["--exec", "send hello"]).end().failed(1, &["not on the list", "dns:localhost"]);
 
     let reader = member(&server, "reader", &["--exec", "read 4", "--exec", "write x"]).end();
     let reader =
@@ -195,7 +206,7 @@ fn a_hangup_has_everything_read_again_and_a_bad_file_leaves_everything_as_it_was
 
     allow(&server.state, &[("good", ALL), ("new", ALL)]);
     server.program.signal(Signal::HUP);
-    assert!(server.program.says("reloaded (SIGHUP)").contains("sessions ended: 0"));
+    assert!(server.program.says("reloaded (SIGHUP): ").contains("sessions ended: 0"));
     hello(&server, "new").succeeded();
     goes_on(&mut good, "after the whole one");
 
@@ -215,6 +226,181 @@ fn a_hangup_has_everything_read_again_and_a_bad_file_leaves_everything_as_it_was
     good.end().succeeded();
 }
 
+/// The soft and the hard limit of a program's descriptors; `None` for no limit.
+fn descriptor_limits(program: &Program) -> [Option<u64>; 2] {
+    let limits = fs::read_to_string(format!("/proc/{}/limits", program.id())).unwrap();
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
+    let mut numbers = line.split_whitespace().map(|word| word.parse().ok());
+    [numbers.next().unwrap(), numbers.next().unwrap()]
+}
+
+/// Sets how many descriptors a program may have from now on; returns how many it might before.
+fn limit_descriptors(program: &Program, limit: Option<u64>) -> Option<u64> {
+    use rustix::process::{Pid, Resource, Rlimit, prlimit};
+    let [before, maximum] = descriptor_limits(program);
+    let id = i32::try_from(program.id()).ok().and_then(Pid::from_raw);
+    prlimit(id, Resource::Nofile, Rlimit { current: limit, maximum }).unwrap();
+    before
+}
+
+/// The lowest descriptor that a program hasn't got: what it would be given next.
+fn next_descriptor(program: &Program) -> u64 {
+    let dir = format!("/proc/{}/fd", program.id());
+    let names = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name());
+    let taken: std::collections::BTreeSet<u64> =
+        names.map(|name| name.to_str().unwrap().parse().unwrap()).collect();
+    (0..).find(|number| !taken.contains(number)).unwrap()
+}
+
+/// A server with a session of a client's that is about to be revoked.
+fn with_session() -> (Server, Program) {
+    let state = site(&["good", "revoked"]);
+    allow(&state, &[("good", ALL), ("revoked", ALL)]);
+    let server = start(state);
+    let mut client = member(&server, "revoked", &[]);
+    goes_on(&mut client, "before");
+    (server, client)
+}
+
+/// Nothing changes after the revocation, of which the server notices at once and which it can't read.
+#[test]
+fn a_revocation_that_could_not_be_read_is_read_without_a_further_change() {
+    let (server, mut revoked) = with_session();
+    let usual = limit_descriptors(&server.program, Some(0));
+    certs(&server.state, "revoke", &["revoked"]);
+    let line = server.program.says("NOT reloaded (files have changed), what was loaded before stays in use");
+    assert!(line.contains("Too many open files") && line.contains("failures: 1"), "{line}");
+    server.program.says("NOT reloaded (tried again), what was loaded before stays in use");
+    server.program.warns("failures: 2");
+    goes_on(&mut revoked, "nobody knows");
+    limit_descriptors(&server.program, usual);
+    server.program.says("reloaded (tried again): certificates");
+    revoked.ends().failed(1, &["the client's certificate has been revoked"]);
+    hello(&server, "revoked").failed(1, &["this client's certificate has been revoked"]);
+    hello(&server, "good").succeeded();
+}
+
+/// As when clients have taken all of them.
+#[test]
+fn descriptors_are_kept_for_reading_a_revocation() {
+    let (server, revoked) = with_session();
+    limit_descriptors(&server.program, Some(next_descriptor(&server.program)));
+    certs(&server.state, "revoke", &["revoked"]);
+    server.program.says("reloaded (files have changed): certificates");
+    revoked.ends().failed(1, &["the client's certificate has been revoked"]);
+}
+
+#[test]
+fn connections_leave_descriptors_free_for_files_and_sessions() {
+    let server = Server::start(&[]);
+    let taken = next_descriptor(&server.program);
+    // Ten more than those that are kept free.
+    limit_descriptors(&server.program, Some(taken + 64 + 10));
+    let mut idle: Vec<_> = (0..60).map(|_| std::net::TcpStream::connect(server.address).unwrap()).collect();
+    server.program.warns("closed, hardly any file descriptors are left");
+    assert!(next_descriptor(&server.program) <= taken + 12);
+    idle.clear();
+    server.serves();
+}
+
+#[test]
+fn a_server_has_as_many_descriptors_as_it_may_and_says_if_they_are_too_few() {
+    let state = State::new();
+    let dir = state.path();
+    let run = |limits: &str, more: &str| {
+        let line = format!(
+            "ulimit {limits}; exec {SECURE_SERVER} --listen 127.0.0.1:0 --certs {} {more}",
+            text(&dir)
+        );
+        Program::spawn(Command::new("sh").args(["-c", &line]))
+    };
+    let needed = ["need 2688 file descriptors", "800 are allowed", "ulimit -Hn 2688", "--max-clients 80"];
+    run("-n 800", "").end().failed(1, &needed);
+    run("-n 800", "--max-clients 80").says("listening on ");
+    run("-n 500", "").end().failed(1, &["fewer --max-handshakes"]);
+    let server = run("-Sn 256", "");
+    server.says("listening on ");
+    let [soft, hard] = descriptor_limits(&server);
+    assert!(soft == hard && soft != Some(256), "{soft:?}, {hard:?}");
+}
+
+#[test]
+fn a_server_that_is_to_close_lets_nobody_in_by_rules_that_are_out_of_date() {
+    let state = site(&["good"]);
+    allow(&state, &[("good", ALL)]);
+    let (crl, path) = (state.path().join("crl.pem"), list(&state));
+    let rules = ["--crl", text(&crl), "--allow", text(&path), "--on-reload-failure", "close"];
+    let server = Server::start_in(state, "127.0.0.1:0", &rules);
+    let mut good = member(&server, "good", &[]);
+    goes_on(&mut good, "before");
+    // A link to nothing.
+    let target = server.state.path().join("target.toml");
+    fs::rename(&path, &target).unwrap();
+    std::os::unix::fs::symlink(server.state.path().join("nothing"), &path).unwrap();
+    server.program.says("NOT reloaded (files have changed), open sessions go on, nobody else is let in");
+    hello(&server, "good").failed(1, &["lets no new client in", "--on-reload-failure close"]);
+    goes_on(&mut good, "as before");
+    fs::rename(&target, server.state.path().join("nothing")).unwrap();
+    server.program.says(" certificates and what is asked of clients; sessions ended: 0");
+    hello(&server, "good").succeeded();
+    good.end().succeeded();
+}
+
+#[test]
+fn a_session_ends_with_its_clients_certificate_or_when_it_is_old_enough() {
+    use secure_rdma::certs::{Kind, Store, Timestamp, Validity};
+    let state = site(&["good", "short"]);
+    allow(&state, &[("good", ALL), ("short", ALL)]);
+    let store = Store::open(state.path()).unwrap();
+    let server = start(state);
+    let now = Timestamp::now();
+    let hour = std::time::Duration::from_secs(3600);
+    let end = now.plus(std::time::Duration::from_secs(6));
+    let validity = Validity { not_before: now.minus(hour), not_after: end };
+    store.issue("short", &["short.example".parse().unwrap()], Kind::Client, validity).unwrap();
+    let (mut good, mut short) = (member(&server, "good", &[]), member(&server, "short", &[]));
+    goes_on(&mut good, "before");
+    goes_on(&mut short, "before");
+    short
+        .ends()
+        .failed(1, &["ended by the server's rules as they are now", "the client's certificate ended on"]);
+    assert!(Timestamp::now() >= end);
+    goes_on(&mut good, "after");
+    drop((good, server));
+
+    let state = site(&["good"]);
+    allow(&state, &[("good", ALL)]);
+    let (crl, path) = (state.path().join("crl.pem"), list(&state));
+    let rules = ["--crl", text(&crl), "--allow", text(&path), "--max-session-age", "2"];
+    let server = Server::start_in(state, "127.0.0.1:0", &rules);
+    let mut good = member(&server, "good", &[]);
+    goes_on(&mut good, "before");
+    good.ends().failed(1, &["sessions here last for 2s at most (--max-session-age)"]);
+    hello(&server, "good").succeeded();
+}
+
+#[test]
+fn an_older_revocation_list_lets_nobody_back_in_also_after_a_restart() {
+    let (server, revoked) = with_session();
+    let crl = server.state.path().join("crl.pem");
+    let old = fs::read(&crl).unwrap();
+    certs(&server.state, "revoke", &["revoked"]);
+    revoked.ends().failed(1, &["has been revoked"]);
+    let new = fs::read(&crl).unwrap();
+    fs::write(&crl, &old).unwrap();
+    server.program.says("is older (number 01");
+    hello(&server, "revoked").failed(1, &["has been revoked"]);
+    let Server { program, state, .. } = server;
+    drop(program);
+    let dir = state.path();
+    let list = list(&state);
+    let arguments =
+        ["--listen", "127.0.0.1:0", "--certs", text(&dir), "--crl", text(&crl), "--allow", text(&list)];
+    Program::start(SECURE_SERVER, &arguments).end().failed(1, &["is older (number 01", "revocations-seen"]);
+    fs::write(&crl, &new).unwrap();
+    hello(&start(state), "good").succeeded();
+}
+
 #[test]
 fn a_server_proves_itself_with_a_new_certificate_without_a_restart() {
     let server = Server::start(&[]);
@@ -223,7 +409,7 @@ fn a_server_proves_itself_with_a_new_certificate_without_a_restart() {
     let (place, dir) = (server.address.to_string(), server.state.path());
     let client = || {
         let arguments = [&place, "new.example", "--certs", text(&dir), "--exec", "send hello"];
-        Program::start(crate::harness::SECURE_CLIENT, &arguments).end()
+        Program::start(SECURE_CLIENT, &arguments).end()
     };
     client().failed(1, &["not for new.example"]);
     certs(&server.state, "init", &["new.example"]);

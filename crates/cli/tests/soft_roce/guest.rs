@@ -77,9 +77,9 @@ impl Server {
         Self { process, certs }
     }
 
-    /// Makes a client trust it.
+    /// Makes a client trust it, and be trusted.
     pub(crate) fn trusted<'a>(&self, command: &'a mut Command) -> &'a mut Command {
-        command.arg("--ca").arg(self.certs.path().join("ca.pem"))
+        command.arg("--certs").arg(self.certs.path())
     }
 
     /// Runs `secure_client` to its end.

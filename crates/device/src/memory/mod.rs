@@ -13,8 +13,10 @@
 //! | [`remote`] | what a peer reaches by a key |
 //! | [`table`] | the regions and windows of a protection domain |
 //! | [`fault`] | why an access was refused |
+//! | `process_mark` | a word that the kernel wipes in the child of a fork |
 //!
-//! Lower modules know nothing of higher ones. `unsafe` stands in `mapping`, `foreign` and `copy` only.
+//! Lower modules know nothing of higher ones. `unsafe` stands in `mapping`, `foreign`, `copy` and `process_mark`
+//! only.
 //!
 //! Locks are taken in one order: a window's state, a table's entries, a window's revocation, a region's revocation.
 
@@ -26,6 +28,7 @@ pub mod fault;
 pub mod foreign;
 pub mod key;
 pub mod mapping;
+mod process_mark;
 pub mod region;
 pub mod remote;
 pub mod table;
@@ -38,6 +41,7 @@ pub use fault::Fault;
 pub use foreign::{Foreign, ForeignError};
 pub use key::{KeyError, KeyLimits, KeySpace};
 pub use mapping::{Mapping, MappingError, OutOfBounds};
+pub use process_mark::ProcessMark;
 pub use region::Region;
 pub use remote::RemoteMemory;
 pub use table::{Base, ChangeError, DeregisterError, Invalidation, KeyTable, RegisterError, Registration};

@@ -37,16 +37,28 @@ pub enum CertsError {
         limit: u64,
     },
     /// A directory that someone else could put other certificates into.
-    #[error("{path} can be written by others (mode {mode:03o}), who could replace the certificates in it: \
-        chmod go-w {path}", path = path.display())]
+    #[error("{path} can be written by others (mode {mode:03o}), who could replace what is in it, and with it \
+        the certificates: chmod go-w {path}", path = path.display())]
     DirectoryOpen {
         /// Which one.
         path: PathBuf,
         /// Its permission bits.
         mode: u32,
     },
+    /// What should be a file is something else.
+    #[error("{path} is not a file", path = path.display())]
+    NotAFile {
+        /// Which one.
+        path: PathBuf,
+    },
+    /// A symbolic link in the state directory.
+    #[error("{path} is a symbolic link: the files of this directory have to be in it", path = path.display())]
+    Link {
+        /// Which one.
+        path: PathBuf,
+    },
     /// A directory that belongs to someone else.
-    #[error("{path} belongs to user {owner}, who could replace the certificates in it: use a directory of \
+    #[error("{path} belongs to user {owner}, who could replace the certificates there: use a directory of \
         your own", path = path.display())]
     DirectoryForeign {
         /// Which one.
@@ -59,6 +71,14 @@ pub enum CertsError {
     NotADirectory {
         /// Which one.
         path: PathBuf,
+    },
+    /// A private key that somebody else has made.
+    #[error("{path} belongs to user {owner}, who knows the private key in it: issue another", path = path.display())]
+    KeyForeign {
+        /// Which one.
+        path: PathBuf,
+        /// Its owner.
+        owner: u32,
     },
     /// A private key that others can read.
     #[error("{path} can be used by others (mode {mode:03o}): a private key must not be. If nobody has \
@@ -122,6 +142,51 @@ pub enum CertsError {
         issuer: String,
         /// When it ended.
         next_update: Timestamp,
+    },
+    /// A revocation list that is older than one of the same CA that was used before.
+    #[error("the revocation list of {issuer} in {path} is older ({found}) than one that was used \
+        before ({used}): who was revoked since would be let in again. Get the newest; if the CA itself has \
+        begun anew, remove {remembered}", path = path.display(), remembered = remembered.display())]
+    RevocationsRolledBack {
+        /// The file.
+        path: PathBuf,
+        /// Whose list it is.
+        issuer: String,
+        /// Its number and date.
+        found: String,
+        /// The newest number and date that were used.
+        used: String,
+        /// Where these are remembered.
+        remembered: PathBuf,
+    },
+    /// A file that remembers revocation lists, and can't be understood.
+    #[error("{path} should say which revocation lists were used, and its line {line} doesn't: \
+        if nobody has tampered with it, remove it", path = path.display())]
+    Editions {
+        /// Which one.
+        path: PathBuf,
+        /// Its first line that is wrong.
+        line: usize,
+    },
+    /// A record of what was issued that can't be understood.
+    #[error("{path} should say what was issued, and its line {line} doesn't: {reason}", path = path.display())]
+    Index {
+        /// Which one.
+        path: PathBuf,
+        /// Its first line that is wrong.
+        line: usize,
+        /// What is wrong.
+        reason: String,
+    },
+    /// No certificate that could be revoked has that name.
+    #[error("no certificate that is called {name} or has that name, and hasn't ended, is known in {dir}: \
+        secure-rdma certs show lists them; one that isn't listed is revoked by its file or its \
+        serial number", dir = dir.display())]
+    NothingToRevoke {
+        /// The name.
+        name: String,
+        /// The CA's directory.
+        dir: PathBuf,
     },
     /// A revocation list that the CA whose name it gives hasn't signed.
     #[error("the revocation list of {issuer} in {path} is not signed by that CA's key: it is another CA's \
@@ -201,7 +266,7 @@ pub enum CertsError {
     /// A name that no file of the store may have.
     #[error(
         "{0:?} can't name a certificate's files: use letters, digits, '-', '_' and '.', not first a '.', \
-         not last \"-key\", and none of \"ca\", \"server\" and \"crl\""
+         not last \"-key\", and none of \"ca\", \"server\", \"account\" and \"crl\""
     )]
     FileName(String),
     /// The server's certificate is good for none of its names, or not now.

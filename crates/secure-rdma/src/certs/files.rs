@@ -1,19 +1,21 @@
 //! Files that hold certificates and keys: what may be read, and how they are replaced.
 
 use core::time::Duration;
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
-use std::io::{self, Read, Write};
+use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, TryLockError};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::thread;
 use std::time::Instant;
 
+use rustix::fs::OFlags;
+use rustix::io::Errno;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use x509_parser::prelude::{FromDer, X509Certificate};
 use zeroize::Zeroizing;
 
-use super::{CertsError, Timestamp, info};
+use super::{CertsError, Timestamp, info, way};
 use crate::text::printable;
 
 /// Far more than any certificate chain or bundle of CAs takes.
@@ -38,41 +40,60 @@ impl Secrecy {
     }
 }
 
-/// Whether `dir` exists; an error if someone else could write to it.
-pub(super) fn check_directory(dir: &Path) -> Result<bool, CertsError> {
-    let found = match fs::metadata(dir) {
-        Ok(found) => found,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-        Err(source) => return Err(CertsError::Read { path: dir.into(), source }),
-    };
-    if !found.is_dir() {
-        return Err(CertsError::NotADirectory { path: dir.into() });
-    }
-    let owner = found.uid();
-    if owner != 0 && owner != rustix::process::geteuid().as_raw() {
-        return Err(CertsError::DirectoryForeign { path: dir.into(), owner });
-    }
-    match found.mode() & 0o7777 {
-        mode if mode & 0o022 != 0 => Err(CertsError::DirectoryOpen { path: dir.into(), mode }),
-        _ => Ok(true),
-    }
+/// Who names a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Named {
+    /// The state directory: its files are there themselves, and no links.
+    Here,
+    /// The user, who may name a link, as secrets are mounted in containers.
+    ByUser,
 }
 
 /// Makes `dir`, for its owner alone, if it doesn't exist.
 pub(super) fn create_directory(dir: &Path) -> Result<(), CertsError> {
-    if !check_directory(dir)? {
-        let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
-        made.map_err(|source| CertsError::Write { path: dir.into(), source })?;
+    if way::is_there(dir)? {
+        return Ok(());
     }
-    Ok(())
+    let write_error = |source| CertsError::Write { path: dir.into(), source };
+    DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(write_error)?;
+    // Somebody else may have been faster, with a directory of his own.
+    match way::is_there(dir)? {
+        true => Ok(()),
+        false => Err(write_error(io::ErrorKind::NotFound.into())),
+    }
+}
+
+/// Opens a regular file. What has another kind isn't waited for: to open a FIFO takes until somebody writes to it.
+fn open(
+    path: &Path,
+    options: &mut OpenOptions,
+    named: Named,
+) -> Result<Option<(File, Metadata)>, CertsError> {
+    let flags = match named {
+        Named::Here => OFlags::NONBLOCK | OFlags::NOFOLLOW,
+        Named::ByUser => OFlags::NONBLOCK,
+    };
+    let read_error = |source| CertsError::Read { path: path.into(), source };
+    let file = match options.custom_flags(flags.bits().cast_signed()).open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if named == Named::Here && error.raw_os_error() == Some(Errno::LOOP.raw_os_error()) => {
+            return Err(CertsError::Link { path: path.into() });
+        }
+        Err(source) => return Err(read_error(source)),
+    };
+    // Of the file that was opened, not of whatever has its name by now.
+    let found = file.metadata().map_err(read_error)?;
+    if found.is_file() { Ok(Some((file, found))) } else { Err(CertsError::NotAFile { path: path.into() }) }
 }
 
 /// Keeps other processes (and other threads of this one) from changing `dir` until the file is dropped.
 pub(super) fn lock(dir: &Path) -> Result<File, CertsError> {
     let path = dir.join(".lock");
     let write_error = |source| CertsError::Write { path: path.clone(), source };
-    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
-    let file = file.map_err(write_error)?;
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(false).mode(0o600);
+    let (file, _) = open(&path, &mut options, Named::Here)?.ok_or_else(|| CertsError::missing(&path))?;
     let give_up = Instant::now() + LOCK_LIMIT;
     loop {
         match file.try_lock() {
@@ -84,6 +105,33 @@ pub(super) fn lock(dir: &Path) -> Result<File, CertsError> {
             Err(TryLockError::WouldBlock) => return Err(CertsError::Busy { path }),
         }
     }
+}
+
+/// The most bytes that a line of a record has.
+const LINE: u64 = 64 << 10;
+
+/// Puts a line at the end of the record `dir/name`, made if it isn't there, so that it stays also after a power
+/// failure. What is behind the last whole line is what is left of a process that ended in the middle. Only under
+/// the lock.
+pub(super) fn append_line(dir: &Path, name: &str, line: &str) -> Result<(), CertsError> {
+    let path = dir.join(name);
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).mode(0o600);
+    let (mut file, found) =
+        open(&path, &mut options, Named::Here)?.ok_or_else(|| CertsError::missing(&path))?;
+    let mut append = || {
+        let from = found.len().saturating_sub(LINE);
+        file.seek(SeekFrom::Start(from))?;
+        let mut tail = Vec::new();
+        (&mut file).take(LINE).read_to_end(&mut tail)?;
+        let whole = tail.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at as u64 + 1);
+        file.set_len(from + whole)?;
+        file.seek(SeekFrom::Start(from + whole))?;
+        file.write_all(format!("{line}\n").as_bytes())?;
+        file.sync_all()?;
+        File::open(dir)?.sync_all()
+    };
+    append().map_err(|source| CertsError::Write { path: path.clone(), source })
 }
 
 /// Puts `bytes` into `dir/name`, so that whoever looks, at whatever moment, even after a power failure, finds
@@ -107,33 +155,31 @@ pub(super) fn replace(dir: &Path, name: &str, bytes: &[u8], secrecy: Secrecy) ->
     write().map_err(|source| CertsError::Write { path: path.clone(), source })
 }
 
-/// The bytes of a file, unless it is far too long or, for a secret one, open to others. `None` if there is no
-/// such file.
-pub(super) fn read(path: &Path, secrecy: Secrecy) -> Result<Option<Zeroizing<Vec<u8>>>, CertsError> {
-    read_limited(path, secrecy, MAX_FILE)
+/// The bytes of a file, unless it is far too long or, for a secret one, somebody else's or open to others. `None`
+/// if there is no such file.
+pub(super) fn read(
+    path: &Path,
+    secrecy: Secrecy,
+    named: Named,
+) -> Result<Option<Zeroizing<Vec<u8>>>, CertsError> {
+    read_limited(path, secrecy, named, MAX_FILE)
 }
 
 /// The same with a limit of the caller's.
 pub(super) fn read_limited(
     path: &Path,
     secrecy: Secrecy,
+    named: Named,
     limit: u64,
 ) -> Result<Option<Zeroizing<Vec<u8>>>, CertsError> {
-    let read_error = |source| CertsError::Read { path: path.into(), source };
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(source) => return Err(read_error(source)),
-    };
-    // Of the file that was opened, not of whatever has its name by now.
-    let found = file.metadata().map_err(read_error)?;
-    let mode = found.mode() & 0o7777;
-    if secrecy == Secrecy::Secret && mode & 0o077 != 0 {
-        return Err(CertsError::KeyOpen { path: path.into(), mode });
+    let Some((file, found)) = open(path, OpenOptions::new().read(true), named)? else { return Ok(None) };
+    if secrecy == Secrecy::Secret {
+        check_secret(path, &found)?;
     }
     // Room for all of it at once, so that a secret isn't moved and left behind.
     let room = usize::try_from(found.len().min(limit)).unwrap_or_default() + 1;
     let mut bytes = Zeroizing::new(Vec::with_capacity(room));
+    let read_error = |source| CertsError::Read { path: path.into(), source };
     file.take(limit + 1).read_to_end(&mut bytes).map_err(read_error)?;
     if bytes.len() as u64 > limit {
         return Err(CertsError::TooLong { path: path.into(), limit });
@@ -141,9 +187,25 @@ pub(super) fn read_limited(
     Ok(Some(bytes))
 }
 
+/// Refuses a key that others can read, or that somebody else has put there: he knows it.
+fn check_secret(path: &Path, found: &Metadata) -> Result<(), CertsError> {
+    let (owner, mode) = (found.uid(), found.mode() & 0o7777);
+    if owner != 0 && owner != rustix::process::geteuid().as_raw() {
+        return Err(CertsError::KeyForeign { path: path.into(), owner });
+    }
+    if mode & 0o077 != 0 {
+        return Err(CertsError::KeyOpen { path: path.into(), mode });
+    }
+    Ok(())
+}
+
 /// The same, if the file has to be there.
-pub(crate) fn read_existing(path: &Path, secrecy: Secrecy) -> Result<Zeroizing<Vec<u8>>, CertsError> {
-    read(path, secrecy)?.ok_or_else(|| CertsError::missing(path))
+pub(crate) fn read_existing(
+    path: &Path,
+    secrecy: Secrecy,
+    named: Named,
+) -> Result<Zeroizing<Vec<u8>>, CertsError> {
+    read(path, secrecy, named)?.ok_or_else(|| CertsError::missing(path))
 }
 
 /// The certificates that a PEM file holds, one at least; each of them parses.
@@ -177,7 +239,7 @@ pub(super) fn parse<'a>(der: &'a CertificateDer<'_>) -> Result<X509Certificate<'
 /// What becomes a trust anchor is trusted without a look at its dates and at whether it may vouch for others,
 /// so that is looked at here.
 pub(crate) fn read_authorities(path: &Path) -> Result<Vec<CertificateDer<'static>>, CertsError> {
-    let pem = read_existing(path, Secrecy::Public)?;
+    let pem = read_existing(path, Secrecy::Public, Named::ByUser)?;
     let authorities = parse_certificates(path, &pem)?;
     for authority in &authorities {
         check_authority(path, authority)?;

@@ -10,12 +10,49 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use zeroize::Zeroizing;
 
-use super::files::{self, Secrecy};
+use super::files::{self, Named, Secrecy};
 use super::{CertsError, Fingerprint};
 
 /// A certificate, those behind it up to the CA's, and its private key, which never leaves the cryptographic library.
 #[derive(Clone)]
-pub struct Identity(Arc<CertifiedKey>);
+pub struct Identity {
+    certified: Arc<CertifiedKey>,
+    /// The name (DER) of the CA without whose mention it isn't shown.
+    only_for: Option<Arc<[u8]>>,
+}
+
+/// An identity, and whom it trusts: all that a client needs, from one file.
+#[derive(Debug, Clone)]
+pub struct Bundle {
+    /// Who it is.
+    pub identity: Identity,
+    /// The CAs whose servers it trusts.
+    pub authorities: Vec<CertificateDer<'static>>,
+}
+
+impl Bundle {
+    /// What the PEM file `path` holds: a certificate with its CA's behind it, and its key, in whatever order.
+    ///
+    /// # Errors
+    /// As [`Identity::load`], and if there is no CA's certificate that is good now.
+    pub fn load(path: &Path) -> Result<Self, CertsError> {
+        let pem = files::read_existing(path, Secrecy::Secret, Named::ByUser)?;
+        let is_authority = |der: &CertificateDer<'_>| files::parse(der).is_ok_and(|parsed| parsed.is_ca());
+        let (authorities, own): (Vec<_>, Vec<_>) =
+            files::parse_certificates(path, &pem)?.into_iter().partition(is_authority);
+        let Some(first) = authorities.first() else {
+            let reason = "it has no CA's certificate beside the own one".into();
+            return Err(CertsError::NotACertificate { path: path.into(), reason });
+        };
+        files::check_authority(path, first)?;
+        if own.is_empty() {
+            let reason = "it has no certificate but CAs'".into();
+            return Err(CertsError::NotACertificate { path: path.into(), reason });
+        }
+        let chain = [own, authorities.clone()].concat();
+        Ok(Self { identity: Identity::new(chain, path, path, &pem)?, authorities })
+    }
+}
 
 impl Identity {
     /// The identity in two PEM files: the certificate first in its own, with the rest of its chain behind it,
@@ -25,8 +62,12 @@ impl Identity {
     /// If one can't be read or isn't what it should be, if others can read the key, or if the two don't
     /// belong together.
     pub fn load(certificate: &Path, key: &Path) -> Result<Self, CertsError> {
-        let chain = files::read_existing(certificate, Secrecy::Public)?;
-        let secret = files::read_existing(key, Secrecy::Secret)?;
+        Self::read(certificate, key, Named::ByUser)
+    }
+
+    pub(super) fn read(certificate: &Path, key: &Path, named: Named) -> Result<Self, CertsError> {
+        let chain = files::read_existing(certificate, Secrecy::Public, named)?;
+        let secret = files::read_existing(key, Secrecy::Secret, named)?;
         Self::parse(certificate, &chain, key, &secret)
     }
 
@@ -37,7 +78,16 @@ impl Identity {
         key: &Path,
         secret: &[u8],
     ) -> Result<Self, CertsError> {
-        let chain = files::parse_certificates(certificate, chain)?;
+        Self::new(files::parse_certificates(certificate, chain)?, certificate, key, secret)
+    }
+
+    /// From a chain that isn't empty.
+    fn new(
+        chain: Vec<CertificateDer<'static>>,
+        certificate: &Path,
+        key: &Path,
+        secret: &[u8],
+    ) -> Result<Self, CertsError> {
         let not_a_key = |reason: String| CertsError::NotAKey { path: key.into(), reason };
         let secret = PrivateKeyDer::from_pem_slice(secret).map_err(|error| not_a_key(error.to_string()))?;
         let secret = Zeroizing::new(secret);
@@ -47,13 +97,13 @@ impl Identity {
         certified
             .keys_match()
             .map_err(|_| CertsError::KeyMismatch { certificate: certificate.into(), key: key.into() })?;
-        Ok(Self(Arc::new(certified)))
+        Ok(Self { certified: Arc::new(certified), only_for: None })
     }
 
     /// The certificate and those behind it.
     #[must_use]
     pub fn chain(&self) -> &[CertificateDer<'static>] {
-        &self.0.cert
+        &self.certified.cert
     }
 
     /// The fingerprint of the certificate itself, not of its CA's.
@@ -63,13 +113,25 @@ impl Identity {
     }
 
     pub(super) fn certificate(&self) -> &CertificateDer<'static> {
-        // `parse` took no empty chain.
-        &self.0.cert[0]
+        // `new` got no empty chain.
+        &self.certified.cert[0]
+    }
+
+    /// The same, to be shown only to servers that ask for certificates of its own CA: others learn nothing of it.
+    #[must_use]
+    pub fn only_for_its_authority(self) -> Self {
+        let issuer = files::parse(self.certificate()).map(|parsed| parsed.issuer().as_raw().into());
+        Self { only_for: Some(issuer.unwrap_or_else(|_| Arc::from([]))), ..self }
+    }
+
+    /// Whether it may be shown to a server that asks for certificates of the CAs with these names.
+    pub(crate) fn is_for(&self, authorities: &[&[u8]]) -> bool {
+        self.only_for.as_ref().is_none_or(|only| authorities.contains(&&**only))
     }
 
     /// The same as rustls has it.
     pub(crate) fn certified_key(&self) -> Arc<CertifiedKey> {
-        Arc::clone(&self.0)
+        Arc::clone(&self.certified)
     }
 }
 

@@ -90,6 +90,11 @@ fn show(name: &GeneralName<'_>) -> Option<String> {
     }
 }
 
+/// When the certificate `der` ends, if it is one.
+pub(crate) fn end_of(der: &CertificateDer<'_>) -> Option<Timestamp> {
+    files::parse(der).ok().map(|certificate| moment(certificate.validity().not_after))
+}
+
 /// A certificate's date; the beginning of 1970 for whatever is earlier.
 pub(super) fn moment(time: ASN1Time) -> Timestamp {
     Timestamp::from_unix(u64::try_from(time.timestamp()).unwrap_or_default())

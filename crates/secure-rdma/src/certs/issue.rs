@@ -12,7 +12,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use zeroize::Zeroizing;
 
-use super::files::{self, Secrecy};
+use super::files::{self, Named, Secrecy};
 use super::{CertsError, Fingerprint, Identity, Name, Timestamp, info};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -106,10 +106,10 @@ pub(super) struct Authority {
 impl Authority {
     /// The CA in two PEM files; `None` if its key isn't there.
     pub(super) fn load(certificate: &Path, key: &Path) -> Result<Option<Self>, CertsError> {
-        let Some(secret) = files::read(key, Secrecy::Secret)? else {
+        let Some(secret) = files::read(key, Secrecy::Secret, Named::Here)? else {
             return Ok(None);
         };
-        let pem = files::read_existing(certificate, Secrecy::Public)?;
+        let pem = files::read_existing(certificate, Secrecy::Public, Named::Here)?;
         // Parses both, and refuses a key of another certificate.
         let identity = Identity::parse(certificate, &pem, key, &secret)?;
         files::check_authority(certificate, identity.certificate())?;

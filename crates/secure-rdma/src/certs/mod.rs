@@ -8,15 +8,21 @@
 //! | `ca-key.pem` | the CA's key (mode 0600). Only issuing needs it: it may be kept elsewhere |
 //! | `server.pem`, `server-key.pem` | the server's certificate, with the CA's behind it, and its key (0600) |
 //! | `NAME.pem`, `NAME-key.pem` | the same for whatever else was issued |
+//! | `account.pem`, `account-key.pem` | a client's, which the clients of this account show |
 //! | `crl.pem` | the CA's revocation list: who isn't to be trusted any more |
+//! | `issued.jsonl` | what was issued, a line each: an [`IssueRecord`] |
+//! | `revocations-seen` | the newest revocation lists that a server here has gone by |
 //!
-//! Keys are ECDSA P-256. Files are replaced whole, never written in place, by one process at a time. A key
-//! that others can read, or a directory that others can write to, is refused rather than used.
+//! Keys are ECDSA P-256. Files are replaced whole, never written in place (`issued.jsonl` grows), by one process at
+//! a time. A key that others can read or have made, a directory that others could write to or exchange, links and
+//! what is no file are refused rather than used.
 
+mod editions;
 mod error;
 mod files;
 mod fingerprint;
 mod identity;
+mod index;
 mod info;
 mod issue;
 mod name;
@@ -24,10 +30,12 @@ mod revocation;
 mod store;
 mod subject;
 mod timestamp;
+mod way;
 
 pub use error::CertsError;
 pub use fingerprint::{Fingerprint, ParseFingerprintError};
-pub use identity::Identity;
+pub use identity::{Bundle, Identity};
+pub use index::{IssueRecord, Issues};
 pub use info::CertificateInfo;
 pub use issue::{Kind, Validity};
 pub use name::{MAX_NAMES, Name, ParseNameError, host_names};
@@ -36,5 +44,7 @@ pub use store::{Issued, Store};
 pub use subject::{ParseSubjectNameError, SubjectName, SubjectNames};
 pub use timestamp::Timestamp;
 
-pub(crate) use files::{Secrecy, read_authorities, read_existing};
-pub(crate) use revocation::Revocations;
+pub(crate) use editions::Editions;
+pub(crate) use files::{Named, Secrecy, read_authorities, read_existing};
+pub(crate) use info::end_of;
+pub(crate) use revocation::{Revocations, Used};

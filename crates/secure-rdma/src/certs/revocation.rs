@@ -6,7 +6,7 @@
 
 use core::fmt;
 use core::str::FromStr;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use rcgen::{CertificateRevocationListParams, KeyIdMethod, RevocationReason, RevokedCertParams};
@@ -16,7 +16,8 @@ use x509_parser::extensions::ParsedExtension;
 use x509_parser::prelude::{FromDer, X509Certificate};
 use x509_parser::revocation_list::{CertificateRevocationList, RevokedCertificate};
 
-use super::files::{self, Secrecy};
+use super::editions::{Edition, Editions};
+use super::files::{self, Named, Secrecy};
 use super::issue::Authority;
 use super::{CertsError, Timestamp, info};
 use crate::text::printable;
@@ -91,6 +92,8 @@ pub enum Revoke {
     File(PathBuf),
     /// The certificate with this number, whose file isn't there any more.
     Serial(Serial),
+    /// All that were issued under this name or for it, and haven't ended; and the one in the file of this name.
+    Name(String),
 }
 
 /// What [`Store::revoke`](super::Store::revoke) made.
@@ -100,6 +103,8 @@ pub struct RevocationInfo {
     pub file: PathBuf,
     /// Who is not to be trusted any more, all of them.
     pub revoked: Vec<Serial>,
+    /// Those of them that weren't on the list before.
+    pub added: Vec<Serial>,
     /// When the list was made.
     pub this_update: Timestamp,
     /// When it ends: there has to be another one before.
@@ -112,14 +117,29 @@ pub(crate) struct Revocations {
     lists: Vec<CertificateRevocationListDer<'static>>,
     /// When the first of them ends.
     pub(crate) next_update: Option<Timestamp>,
+    /// Which of the authorities' lists they are.
+    pub(crate) editions: Editions,
+}
+
+/// The lists that were used before.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Used {
+    /// Which.
+    pub(crate) editions: Editions,
+    /// Where they are remembered.
+    pub(crate) remembered: PathBuf,
 }
 
 impl Revocations {
     /// The lists in the file `path`: PEM or DER, one or several. For each of `authorities`, which are all
-    /// whose certificates are to be checked, there has to be one, signed by it.
-    pub(crate) fn load(path: &Path, authorities: &[CertificateDer<'_>]) -> Result<Self, CertsError> {
-        let bytes =
-            files::read_limited(path, Secrecy::Public, MAX_FILE)?.ok_or_else(|| CertsError::missing(path))?;
+    /// whose certificates are to be checked, there has to be one, signed by it, and none older than was `used`.
+    pub(crate) fn load(
+        path: &Path,
+        authorities: &[CertificateDer<'_>],
+        used: &Used,
+    ) -> Result<Self, CertsError> {
+        let bytes = files::read_limited(path, Secrecy::Public, Named::ByUser, MAX_FILE)?
+            .ok_or_else(|| CertsError::missing(path))?;
         let lists = split(path, &bytes)?;
         let now = Timestamp::now();
         // Of several by one CA the newest is the one that is looked at.
@@ -142,10 +162,11 @@ impl Revocations {
                 }
             }
             next_update = Some(next_update.map_or(ends, |earlier| earlier.min(ends)));
-            dated.push((info::moment(parsed.last_update()), list));
+            dated.push((Edition::of(&parsed), list));
         }
-        dated.sort_by_key(|(made, _)| core::cmp::Reverse(*made));
+        dated.sort_by(|(one, _), (other, _)| other.order(one));
         let lists: Vec<_> = dated.into_iter().map(|(_, list)| list).collect();
+        let editions = editions(path, &lists, authorities, used)?;
         for authority in authorities {
             let authority = certificate(path, authority)?;
             let subject = || printable(&authority.subject().to_string(), MAX_SHOWN);
@@ -160,7 +181,7 @@ impl Revocations {
                 return Err(CertsError::RevocationsMissing { path: path.into(), authority: subject() });
             }
         }
-        Ok(Self { lists, next_update })
+        Ok(Self { lists, next_update, editions })
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -195,6 +216,56 @@ fn split(path: &Path, bytes: &[u8]) -> Result<Vec<CertificateRevocationListDer<'
     Ok(lists)
 }
 
+/// Which lists of the authorities these are, the newest first, whose signatures were verified; an error if one is
+/// older than what was used. What others have signed isn't remembered: nobody has vouched for it yet.
+fn editions(
+    path: &Path,
+    lists: &[CertificateRevocationListDer<'_>],
+    authorities: &[CertificateDer<'_>],
+    used: &Used,
+) -> Result<Editions, CertsError> {
+    let mut found: BTreeMap<String, Edition> = BTreeMap::new();
+    for authority in authorities {
+        let authority = certificate(path, authority)?;
+        for list in lists {
+            let list = parse(path, list)?;
+            if list.issuer().as_raw() != authority.subject().as_raw() {
+                continue;
+            }
+            let (key, edition) = (Editions::key(&authority, &list), Edition::of(&list));
+            if found.contains_key(&key) {
+                // Of several by one CA the newest is the one that is looked at.
+                continue;
+            }
+            if let Some(newer) = used.editions.newer_than(&key, &edition) {
+                return Err(CertsError::RevocationsRolledBack {
+                    path: path.into(),
+                    issuer: printable(&list.issuer().to_string(), MAX_SHOWN),
+                    found: edition.to_string(),
+                    used: newer.to_string(),
+                    remembered: used.remembered.clone(),
+                });
+            }
+            found.insert(key, edition);
+        }
+    }
+    let mut editions = Editions::default();
+    found.into_iter().for_each(|(key, edition)| editions.note(key, edition));
+    Ok(editions)
+}
+
+/// Whether a list in `bytes` has that number on it; not if they are no lists.
+pub(super) fn revokes(bytes: &[u8], serial: &Serial) -> bool {
+    let path = Path::new("");
+    split(path, bytes).is_ok_and(|lists| {
+        lists.iter().any(|list| {
+            parse(path, list).is_ok_and(|list| {
+                list.iter_revoked_certificates().any(|entry| Serial::new(entry.raw_serial()) == *serial)
+            })
+        })
+    })
+}
+
 fn parse<'a>(path: &Path, der: &'a [u8]) -> Result<CertificateRevocationList<'a>, CertsError> {
     let refuse = |reason: String| CertsError::NotRevocations { path: path.into(), reason };
     match CertificateRevocationList::from_der(der) {
@@ -215,14 +286,24 @@ fn ending(path: &Path, list: &CertificateRevocationList<'_>) -> Result<Timestamp
     list.next_update().map(info::moment).ok_or_else(refuse)
 }
 
-/// The list that follows what is in `old`, the file's bytes if there are any, with `revoke` added; in PEM form.
+/// A list that was made to follow another.
+pub(super) struct NextList {
+    /// In PEM form.
+    pub(super) pem: Vec<u8>,
+    /// Who is on it.
+    pub(super) revoked: Vec<Serial>,
+    /// Who of them wasn't on the other.
+    pub(super) added: Vec<Serial>,
+}
+
+/// The list that follows what is in `old`, the file's bytes if there are any, with `revoke` added.
 pub(super) fn next_list(
     authority: &Authority,
     path: &Path,
     old: Option<&[u8]>,
     revoke: &BTreeSet<Serial>,
     [this_update, next_update]: [Timestamp; 2],
-) -> Result<(Vec<u8>, Vec<Serial>), CertsError> {
+) -> Result<NextList, CertsError> {
     let date = |moment: Timestamp| moment.to_date().ok_or(CertsError::Make("no such date".into()));
     let issuer = certificate(path, authority.certificate())?;
     let usage = issuer.key_usage().ok().flatten();
@@ -251,7 +332,8 @@ pub(super) fn next_list(
     }
     let known: BTreeSet<Serial> =
         revoked_certs.iter().map(|entry| Serial::new(entry.serial_number.as_ref())).collect();
-    for serial in revoke.difference(&known) {
+    let added: Vec<Serial> = revoke.difference(&known).cloned().collect();
+    for serial in &added {
         revoked_certs.push(RevokedCertParams {
             serial_number: serial.0.clone().into(),
             revocation_time: date(this_update)?,
@@ -272,7 +354,7 @@ pub(super) fn next_list(
         revoked_certs,
         key_identifier_method: key_id.map_or(KeyIdMethod::Sha256, KeyIdMethod::PreSpecified),
     };
-    Ok((authority.sign_revocations(&list)?, revoked))
+    Ok(NextList { pem: authority.sign_revocations(&list)?, revoked, added })
 }
 
 fn carry_over(

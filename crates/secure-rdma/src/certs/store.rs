@@ -1,9 +1,11 @@
 //! The state directory.
 
 use core::time::Duration;
+use std::collections::BTreeSet;
 use std::env;
 use std::ffi::OsString;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,26 +13,30 @@ use rustls::RootCertStore;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::pki_types::CertificateDer;
+use rustls::server::WebPkiClientVerifier;
 use tracing::{info, warn};
 use zeroize::Zeroizing;
 
-use super::files::{self, Secrecy};
+use super::files::{self, Named, Secrecy};
 use super::issue::{self, Authority};
+use super::revocation::NextList;
 use super::{
-    CertificateInfo, CertsError, Fingerprint, Identity, Kind, Name, RevocationInfo, Revoke, Serial,
-    Timestamp, Validity, revocation,
+    CertificateInfo, CertsError, Fingerprint, Identity, IssueRecord, Issues, Kind, Name, RevocationInfo,
+    Revoke, Serial, Timestamp, Validity, index, revocation, way,
 };
 use crate::crypto;
 
-/// How long a server's certificate lasts.
-const SERVER_DAYS: u32 = 365;
+/// How long the server's and the account's certificates last.
+const OWN_DAYS: u32 = 365;
 
-/// How long before its end a server's certificate is replaced.
+/// How long before their ends they are replaced.
 const RENEW_BEFORE: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 const SERVER: &str = "server";
+const ACCOUNT: &str = "account";
 const AUTHORITY: &str = "ca";
 const REVOCATIONS: &str = "crl";
+const REVOCATIONS_SEEN: &str = "revocations-seen";
 
 /// A directory of certificates and keys. See the [module](super) for its files.
 ///
@@ -48,6 +54,8 @@ pub struct Issued {
     pub certificate: CertificateInfo,
     /// The file that its key is in.
     pub key: PathBuf,
+    /// What was issued under the same name before and is good still, as far as it is known.
+    pub earlier: Vec<IssueRecord>,
 }
 
 impl Store {
@@ -63,10 +71,11 @@ impl Store {
     /// The store in `dir`, which need not exist yet.
     ///
     /// # Errors
-    /// If it exists and isn't a directory, or is one that others could put certificates into.
+    /// If it exists and isn't a directory, or if somebody else could put certificates into it, or another
+    /// directory in its place.
     pub fn open(dir: impl Into<PathBuf>) -> Result<Self, CertsError> {
         let dir = dir.into();
-        files::check_directory(&dir)?;
+        way::is_there(&dir)?;
         Ok(Self { dir })
     }
 
@@ -82,7 +91,7 @@ impl Store {
     /// [`CertsError::NoAuthority`] if there is none yet; others if it can't be read, isn't a CA's or has ended.
     pub fn authority(&self) -> Result<CertificateDer<'static>, CertsError> {
         let path = self.certificate_path(AUTHORITY);
-        let pem = files::read(&path, Secrecy::Public)?
+        let pem = files::read(&path, Secrecy::Public, Named::Here)?
             .ok_or_else(|| CertsError::NoAuthority { dir: self.dir.clone() })?;
         let authority = files::parse_certificates(&path, &pem)?.swap_remove(0);
         files::check_authority(&path, &authority)?;
@@ -138,10 +147,10 @@ impl Store {
         match (Authority::load(&self.certificate_path(AUTHORITY), &key)?, usable) {
             (Some(issuer), _) => {
                 info!(%reason, "issuing a server certificate");
-                let mut validity = Validity::days(SERVER_DAYS);
+                let mut validity = Validity::days(OWN_DAYS);
                 validity.not_after = validity.not_after.min(issuer.not_after());
                 self.write(&issuer, SERVER, names, Kind::Server, validity)?;
-                Identity::load(&self.certificate_path(SERVER), &self.key_path(SERVER))
+                self.identity(SERVER)
             }
             (None, Some(identity)) => {
                 warn!(%reason, key = %key.display(), "the server certificate should be replaced, but the \
@@ -151,6 +160,71 @@ impl Store {
             (None, None) => {
                 Err(CertsError::NoAuthorityKey { certificate: self.certificate_path(SERVER), reason, key })
             }
+        }
+    }
+
+    /// The identity that clients of this account show to its own servers, issued by the private CA where there is
+    /// none that is good for 30 days more. `None` without one and without the CA's key to issue it with.
+    ///
+    /// # Errors
+    /// As [`ensure_server`](Self::ensure_server).
+    pub fn ensure_account(&self, names: &[Name]) -> Result<Option<Identity>, CertsError> {
+        let authority = self.ensure_authority()?;
+        if let Some(identity) = self.account(&authority, RENEW_BEFORE)? {
+            return Ok(Some(identity));
+        }
+        let Some(issuer) = Authority::load(&self.certificate_path(AUTHORITY), &self.key_path(AUTHORITY))?
+        else {
+            return self.account(&authority, Duration::ZERO);
+        };
+        let _lock = self.lock()?;
+        if let Some(identity) = self.account(&authority, RENEW_BEFORE)? {
+            return Ok(Some(identity));
+        }
+        let mut validity = Validity::days(OWN_DAYS);
+        validity.not_after = validity.not_after.min(issuer.not_after());
+        self.write(&issuer, ACCOUNT, names, Kind::Client, validity)?;
+        self.identity(ACCOUNT).map(Some)
+    }
+
+    /// The identity that clients of this account show to its own servers, if there is one.
+    ///
+    /// # Errors
+    /// If its files are there and can't be used.
+    pub fn account_identity(&self) -> Result<Option<Identity>, CertsError> {
+        if !self.certificate_path(ACCOUNT).exists() || !self.key_path(ACCOUNT).exists() {
+            return Ok(None);
+        }
+        self.identity(ACCOUNT).map(|identity| Some(identity.only_for_its_authority()))
+    }
+
+    /// The same, if it is good for so long.
+    fn account(
+        &self,
+        authority: &CertificateDer<'_>,
+        time: Duration,
+    ) -> Result<Option<Identity>, CertsError> {
+        let Ok(Some(identity)) = self.account_identity() else { return Ok(None) };
+        let mut roots = RootCertStore::empty();
+        let failed = |error: &dyn ToString| CertsError::Make(error.to_string());
+        roots.add(authority.clone().into_owned()).map_err(|error| failed(&error))?;
+        let verifier =
+            WebPkiClientVerifier::builder_with_provider(Arc::new(roots), crypto::provider()).build();
+        let verifier = verifier.map_err(|error| failed(&error))?;
+        let accepts = |moment: Timestamp| {
+            verifier.verify_client_cert(identity.certificate(), &[], moment.to_unix_time()).is_ok()
+        };
+        let now = Timestamp::now();
+        let good = accepts(now) && accepts(now.plus(time)) && !self.has_revoked(identity.certificate());
+        Ok(good.then_some(identity))
+    }
+
+    /// Whether this CA has revoked a certificate of its own.
+    fn has_revoked(&self, certificate: &CertificateDer<'_>) -> bool {
+        let list = files::read(&self.certificate_path(REVOCATIONS), Secrecy::Public, Named::Here);
+        match (list, files::parse(certificate)) {
+            (Ok(Some(list)), Ok(parsed)) => revocation::revokes(&list, &Serial::new(parsed.raw_serial())),
+            _ => false,
         }
     }
 
@@ -169,10 +243,47 @@ impl Store {
     ) -> Result<Issued, CertsError> {
         check_file_name(file)?;
         let _lock = self.lock()?;
+        let (issuer, earlier) = self.issuer(file, validity)?;
+        self.write(&issuer, file, names, kind, validity)?;
+        let identity = self.identity(file)?;
+        let certificate = CertificateInfo::read(self.certificate_path(file), identity.certificate())?;
+        Ok(Issued { certificate, key: self.key_path(file), earlier })
+    }
+
+    /// Issues a client's certificate and a new key into one file, `bundle`, with the CA's certificate: a
+    /// [`Bundle`](super::Bundle). Nothing but that file has the key; this directory remembers what was issued,
+    /// under the name `file`.
+    ///
+    /// # Errors
+    /// As [`issue`](Self::issue).
+    pub fn issue_bundle(
+        &self,
+        file: &str,
+        names: &[Name],
+        validity: Validity,
+        bundle: &Path,
+    ) -> Result<Issued, CertsError> {
+        check_file_name(file)?;
+        let _lock = self.lock()?;
+        let (issuer, earlier) = self.issuer(file, validity)?;
+        let key = issue::new_key()?;
+        let pem = issuer.issue(&key, names, Kind::Client, validity)?;
+        let info = self.enter(file, Kind::Client, bundle, &pem)?;
+        let secret = Zeroizing::new(key.serialize_pem());
+        let all = Zeroizing::new([&pem, secret.as_bytes()].concat());
+        let no_name = || CertsError::NotAFile { path: bundle.into() };
+        let name = bundle.file_name().and_then(|name| name.to_str()).ok_or_else(no_name)?;
+        let dir = bundle.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        files::replace(dir, name, &all, Secrecy::Secret)?;
+        Ok(Issued { certificate: info, key: bundle.into(), earlier })
+    }
+
+    /// The CA, to issue with, and what it has issued under that name that is good still. Only under the lock.
+    fn issuer(&self, file: &str, validity: Validity) -> Result<(Authority, Vec<IssueRecord>), CertsError> {
         self.make_authority()?;
         let key = self.key_path(AUTHORITY);
-        let certificate = self.certificate_path(file);
         let Some(issuer) = Authority::load(&self.certificate_path(AUTHORITY), &key)? else {
+            let certificate = self.certificate_path(file);
             return Err(CertsError::NoAuthorityKey { certificate, reason: "it was asked for".into(), key });
         };
         if validity.not_after > issuer.not_after() {
@@ -182,10 +293,35 @@ impl Store {
                 reason: format!("the CA itself ends on {}", issuer.not_after()),
             });
         }
-        self.write(&issuer, file, names, kind, validity)?;
-        let identity = self.identity(file)?;
-        let certificate = CertificateInfo::read(certificate, identity.certificate())?;
-        Ok(Issued { certificate, key: self.key_path(file) })
+        let now = Timestamp::now();
+        let mut earlier = self.issues()?.records;
+        earlier.retain(|record| record.file == file && record.not_after > now);
+        Ok((issuer, earlier))
+    }
+
+    /// What this CA has issued, as far as it is known.
+    ///
+    /// # Errors
+    /// If there is no CA, or the record can't be read.
+    pub fn issues(&self) -> Result<Issues, CertsError> {
+        index::read(&self.dir, &self.authority_fingerprint()?)
+    }
+
+    /// The numbers on the CA's own revocation list.
+    ///
+    /// # Errors
+    /// If it can't be read.
+    pub fn revoked(&self, serials: &[Serial]) -> Result<Vec<bool>, CertsError> {
+        let list = files::read(&self.certificate_path(REVOCATIONS), Secrecy::Public, Named::Here)?;
+        let is_on_it = |serial| list.as_ref().is_some_and(|list| revocation::revokes(list, serial));
+        Ok(serials.iter().map(is_on_it).collect())
+    }
+
+    /// Where it is remembered which revocation lists a server or client here has gone by: for
+    /// [`ClientTrust::remembered`](crate::tls::ClientTrust::remembered).
+    #[must_use]
+    pub fn revocations_seen(&self) -> PathBuf {
+        self.dir.join(REVOCATIONS_SEEN)
     }
 
     /// The server's identity as it is in its files, where it is still good for one of `names` at least.
@@ -225,26 +361,56 @@ impl Store {
         let Some(issuer) = Authority::load(&self.certificate_path(AUTHORITY), &key)? else {
             return Err(CertsError::NoRevocationKey { key });
         };
-        let serials = revoke.iter().map(|what| match what {
-            Revoke::Serial(serial) => Ok(serial.clone()),
-            Revoke::File(path) => self.serial_of_issued(&issuer, path),
-        });
-        let serials = serials.collect::<Result<_, _>>()?;
+        let mut serials = BTreeSet::new();
+        for what in revoke {
+            match what {
+                Revoke::Serial(serial) => {
+                    serials.insert(serial.clone());
+                }
+                Revoke::File(path) => {
+                    serials.insert(self.serial_of_issued(&issuer, path)?);
+                }
+                Revoke::Name(name) => serials.extend(self.serials_of_name(&issuer, name)?),
+            }
+        }
         let file = self.certificate_path(REVOCATIONS);
-        let old = files::read(&file, Secrecy::Public)?;
+        let old = files::read(&file, Secrecy::Public, Named::Here)?;
         let Validity { not_before: this_update, not_after: next_update } =
             Validity::days(validity_days.max(1));
         let dates = [this_update, next_update];
-        let (pem, revoked) =
+        let NextList { pem, revoked, added } =
             revocation::next_list(&issuer, &file, old.as_ref().map(|old| &old[..]), &serials, dates)?;
         self.put(&format!("{REVOCATIONS}.pem"), &pem, Secrecy::Public)?;
         info!(file = %file.display(), count = revoked.len(), "made a revocation list");
-        Ok(RevocationInfo { file, revoked, this_update, next_update })
+        Ok(RevocationInfo { file, revoked, added, this_update, next_update })
+    }
+
+    /// The numbers of all certificates that were issued under the name `name`, or for it, and haven't ended, and of
+    /// the one in that file.
+    fn serials_of_name(&self, issuer: &Authority, name: &str) -> Result<Vec<Serial>, CertsError> {
+        let now = Timestamp::now();
+        let mut records = self.issues()?.records;
+        records.retain(|record| {
+            record.kind != Kind::Authority && record.not_after > now && record.is_called(name)
+        });
+        let mut serials: Vec<Serial> = records.into_iter().map(|record| record.serial).collect();
+        let file = self.certificate_path(name);
+        if check_file_name(name).is_ok() || [SERVER, ACCOUNT].contains(&name) {
+            match self.serial_of_issued(issuer, &file) {
+                Ok(serial) => serials.push(serial),
+                Err(CertsError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        if serials.is_empty() {
+            return Err(CertsError::NothingToRevoke { name: name.into(), dir: self.dir.clone() });
+        }
+        Ok(serials)
     }
 
     /// The number of the certificate in the file `path`, if `issuer` has issued it.
     fn serial_of_issued(&self, issuer: &Authority, path: &Path) -> Result<Serial, CertsError> {
-        let pem = files::read_existing(path, Secrecy::Public)?;
+        let pem = files::read_existing(path, Secrecy::Public, Named::ByUser)?;
         let certificate = files::parse_certificates(path, &pem)?.swap_remove(0);
         let refuse = |reason| CertsError::NotACertificate { path: path.into(), reason };
         let parsed = files::parse(&certificate).map_err(refuse)?;
@@ -266,7 +432,7 @@ impl Store {
     /// # Errors
     /// As [`Identity::load`].
     pub fn identity(&self, file: &str) -> Result<Identity, CertsError> {
-        Identity::load(&self.certificate_path(file), &self.key_path(file))
+        Identity::read(&self.certificate_path(file), &self.key_path(file), Named::Here)
     }
 
     /// What each certificate in the directory says, by the order of their files' names.
@@ -290,7 +456,7 @@ impl Store {
         paths.sort();
         let mut found = Vec::with_capacity(paths.len());
         for path in paths {
-            let pem = files::read_existing(&path, Secrecy::Public)?;
+            let pem = files::read_existing(&path, Secrecy::Public, Named::Here)?;
             let certificate = files::parse_certificates(&path, &pem)?.swap_remove(0);
             found.push(CertificateInfo::read(path, &certificate)?);
         }
@@ -306,11 +472,17 @@ impl Store {
         // A key without a certificate is what is left when the process ended between the two. No client knows
         // it yet, unless someone took the certificate away: to use it again is right either way.
         let path = self.key_path(AUTHORITY);
-        let key = match files::read(&path, Secrecy::Secret)? {
+        let key = match files::read(&path, Secrecy::Secret, Named::Here)? {
             Some(pem) => issue::parse_key(&path, &pem)?,
             None => self.make_key(AUTHORITY)?,
         };
         let certificate = issue::authority(&key)?;
+        self.enter(
+            AUTHORITY,
+            Kind::Authority,
+            &self.certificate_path(AUTHORITY),
+            certificate.pem().as_bytes(),
+        )?;
         self.put(&format!("{AUTHORITY}.pem"), certificate.pem().as_bytes(), Secrecy::Public)?;
         info!(fingerprint = %Fingerprint::of(certificate.der()), dir = %self.dir.display(), "made a private CA");
         self.authority()
@@ -328,8 +500,18 @@ impl Store {
         let key = issue::new_key()?;
         // First all that can fail without a trace.
         let pem = issuer.issue(&key, names, kind, validity)?;
+        self.enter(file, kind, &self.certificate_path(file), &pem)?;
         self.put_key(file, &key)?;
         self.put(&format!("{file}.pem"), &pem, Secrecy::Public)
+    }
+
+    /// Enters the first certificate in `pem`, which will be in the file `path`, in the record of what was issued,
+    /// before anybody can have it. Only under the lock.
+    fn enter(&self, file: &str, kind: Kind, path: &Path, pem: &[u8]) -> Result<CertificateInfo, CertsError> {
+        let certificate = files::parse_certificates(path, pem)?.swap_remove(0);
+        let info = CertificateInfo::read(path.into(), &certificate)?;
+        index::append(&self.dir, &IssueRecord::new(file, kind, &info))?;
+        Ok(info)
     }
 
     fn make_key(&self, file: &str) -> Result<issue::SecretKey, CertsError> {
@@ -354,7 +536,7 @@ impl Store {
         if !certificate.exists() || !key.exists() {
             return stale("there is none yet", None);
         }
-        let identity = match Identity::load(&certificate, &key) {
+        let identity = match self.identity(SERVER) {
             Err(CertsError::KeyMismatch { .. }) => return stale("it doesn't fit its key", None),
             identity => identity?,
         };
@@ -365,6 +547,9 @@ impl Store {
             || names.iter().any(|name| judge.accepts(&identity, name, now).is_ok()).then(|| identity.clone());
         if !identity.chain().contains(&authority) {
             return stale("the CA's certificate is not behind it", usable());
+        }
+        if self.has_revoked(identity.certificate()) {
+            return stale("it was revoked", usable());
         }
         for name in names {
             for moment in [now, now.plus(RENEW_BEFORE)] {
@@ -435,7 +620,10 @@ fn check_file_name(file: &str) -> Result<(), CertsError> {
     let fits = (1..=100).contains(&file.len()) && file.chars().all(allowed) && !file.starts_with(['.', '-']);
     // In whatever case: not every file system tells them apart.
     let lower = file.to_ascii_lowercase();
-    if fits && !lower.ends_with("-key") && ![AUTHORITY, SERVER, REVOCATIONS].contains(&lower.as_str()) {
+    if fits
+        && !lower.ends_with("-key")
+        && ![AUTHORITY, SERVER, ACCOUNT, REVOCATIONS].contains(&lower.as_str())
+    {
         Ok(())
     } else {
         Err(CertsError::FileName(file.into()))

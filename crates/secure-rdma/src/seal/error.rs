@@ -57,6 +57,12 @@ pub enum SealError {
     /// More was sealed than the counters count. The session has to end.
     #[error("this session's sealing counters are used up: open a new session")]
     Exhausted,
+    /// The process is a copy of the one that the session was made in.
+    #[error(
+        "this process is a child of the one that opened the session (fork): both would seal under the same \
+         numbers; open a session of its own in the child"
+    )]
+    Forked,
     /// The caller's buffer doesn't have the size that it must have.
     #[error("a buffer of {found} bytes where sealing needs {expected}")]
     Size {

@@ -3,6 +3,7 @@
 use super::SealError;
 use super::secret::Secret;
 use aws_lc_rs::aead::{Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use rdma_verbs::ProcessMark;
 use zeroize::Zeroizing;
 
 /// Bytes of every AEAD's tag.
@@ -26,6 +27,8 @@ pub(super) enum Use {
 /// A key with its IV. The library keeps the key at one place on its heap and wipes it when it frees it.
 pub(super) struct Key {
     key: LessSafeKey,
+    /// Where the numbers under which it seals are counted. A copy of the process has the same ones.
+    process: ProcessMark,
     iv: Zeroizing<[u8; NONCE_LEN]>,
 }
 
@@ -39,7 +42,7 @@ impl Key {
         let key = LessSafeKey::new(UnboundKey::new(algorithm, bytes)?);
         let mut iv = Zeroizing::new([0; NONCE_LEN]);
         secret.expand(b"iv", b"", &mut *iv)?;
-        Ok(Self { key, iv })
+        Ok(Self { key, process: ProcessMark::new(), iv })
     }
 
     /// RFC 8446, section 5.3: the number, padded on the left, XOR the IV. Who seals never uses a number twice
@@ -52,6 +55,11 @@ impl Key {
         Nonce::assume_unique_for_key(nonce)
     }
 
+    /// The same to seal with: in no other process than the key's own, which would use the same numbers.
+    fn nonce_to_seal(&self, number: u64) -> Result<Nonce, SealError> {
+        if self.process.holds() { Ok(self.nonce(number)) } else { Err(SealError::Forked) }
+    }
+
     /// Seals `plaintext` into `ciphertext`, which is as long, and `tag`.
     pub(super) fn seal(
         &self,
@@ -61,7 +69,7 @@ impl Key {
         ciphertext: &mut [u8],
         tag: &mut [u8],
     ) -> Result<(), SealError> {
-        let nonce = self.nonce(number);
+        let nonce = self.nonce_to_seal(number)?;
         Ok(self.key.seal_out_of_place_scatter(nonce, Aad::from(aad), plaintext, ciphertext, &[], tag)?)
     }
 
@@ -73,7 +81,8 @@ impl Key {
         text: &mut [u8],
         tag: &mut [u8],
     ) -> Result<(), SealError> {
-        Ok(self.key.seal_in_place_scatter(self.nonce(number), Aad::from(aad), text, &[], tag)?)
+        let nonce = self.nonce_to_seal(number)?;
+        Ok(self.key.seal_in_place_scatter(nonce, Aad::from(aad), text, &[], tag)?)
     }
 
     /// Opens `ciphertext` into `plaintext`, which is as long; whether it is authentic. If not, `plaintext`
@@ -106,5 +115,31 @@ impl Key {
             text.fill(0);
         }
         authentic
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Suite, secret::Secret};
+    use super::*;
+
+    #[test]
+    fn a_key_seals_nothing_in_a_copy_of_its_process() {
+        let fill = |bytes: &mut [u8]| {
+            bytes.fill(7);
+            Ok::<_, SealError>(())
+        };
+        let secret = Secret::new(Suite::Aes256Gcm, fill).unwrap();
+        let mut key = Key::of(&secret).unwrap();
+        let (mut text, mut tag) = ([1; 8], [0; TAG]);
+        key.seal_in_place(0, [0; AAD], &mut text, &mut tag).unwrap();
+        key.process = ProcessMark::of_none();
+        let (mut out, before) = ([0; 8], text);
+        let refused = [
+            key.seal_in_place(1, [0; AAD], &mut text, &mut tag),
+            key.seal(1, [0; AAD], &before, &mut out, &mut tag),
+        ];
+        assert_eq!(refused, [const { Err(SealError::Forked) }; 2]);
+        assert_eq!((text, out), (before, [0; 8]), "nothing was sealed");
     }
 }

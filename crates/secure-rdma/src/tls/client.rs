@@ -18,7 +18,7 @@ use super::error::{Attempt, Peer, TlsError};
 use super::negotiated::{Negotiated, Secured};
 use super::trust::{Anchors, Trust};
 use super::verifier::Verifier;
-use crate::certs::{Fingerprint, Identity, Name, Revocations};
+use crate::certs::{Editions, Fingerprint, Identity, Name, Revocations, Used};
 use crate::crypto;
 
 /// What a client needs for handshakes: whom it trusts and, if it has one, its own certificate.
@@ -42,12 +42,20 @@ impl ClientTls {
 
     /// Checks servers' certificates against the revocation lists in the file `path`, PEM or DER, too. There
     /// has to be one of each CA that is trusted, and none may have ended; a server whose certificate's state
-    /// isn't known from them is refused.
+    /// isn't known from them is refused. So is a list that is older than the newest of the same CA that the file
+    /// `remembered` knows of, if one is given; with a pin, whose CA isn't known yet, nothing is remembered.
     ///
     /// # Errors
     /// If the file can't be read or isn't that.
-    pub fn with_revocations(mut self, path: &Path) -> Result<Self, TlsError> {
-        self.revocations = Revocations::load(path, self.anchors.authorities())?;
+    pub fn with_revocations(mut self, path: &Path, remembered: Option<&Path>) -> Result<Self, TlsError> {
+        let editions = remembered.map(Editions::read).transpose()?.unwrap_or_default();
+        let used = Used { editions, remembered: remembered.unwrap_or(Path::new("")).into() };
+        self.revocations = Revocations::load(path, self.anchors.authorities(), &used)?;
+        if let Some(remembered) = remembered
+            && let Err(error) = self.revocations.editions.remember(remembered)
+        {
+            tracing::warn!("an older revocation list than this one would be taken the next time: {error}");
+        }
         Ok(self)
     }
 
@@ -111,13 +119,15 @@ impl ClientTls {
 /// depend on that, and rustls doesn't tell afterwards.
 #[derive(Debug)]
 struct OnRequest {
+    identity: Identity,
     certificate: Arc<CertifiedKey>,
     shown: AtomicBool,
 }
 
 impl OnRequest {
     fn new(identity: &Identity) -> Self {
-        Self { certificate: identity.certified_key(), shown: AtomicBool::new(false) }
+        let (identity, certificate) = (identity.clone(), identity.certified_key());
+        Self { identity, certificate, shown: AtomicBool::new(false) }
     }
 
     /// Its fingerprint, if it was shown.
@@ -130,7 +140,10 @@ impl OnRequest {
 impl ResolvesClientCert for OnRequest {
     /// rustls asks when the server requests a certificate, and shows what it gets if the key can sign as the
     /// server wants.
-    fn resolve(&self, _issuers: &[&[u8]], schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+    fn resolve(&self, issuers: &[&[u8]], schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        if !self.identity.is_for(issuers) {
+            return None;
+        }
         self.certificate.key.choose_scheme(schemes)?;
         self.shown.store(true, Ordering::Release);
         Some(Arc::clone(&self.certificate))

@@ -11,7 +11,7 @@ use rustls::server::danger::ClientCertVerifier;
 
 use super::error::{Peer, TlsError};
 use crate::allow::AllowList;
-use crate::certs::{self, Fingerprint, Revocations, SubjectNames, Timestamp};
+use crate::certs::{self, Editions, Fingerprint, Revocations, SubjectNames, Timestamp, Used};
 use crate::crypto;
 
 /// What a server asks of its clients.
@@ -36,12 +36,16 @@ pub struct ClientTrust {
     pub revocations: Option<PathBuf>,
     /// Who may come, and do what: an [`AllowList`]. Everybody with a good certificate without.
     pub allowed: Option<PathBuf>,
+    /// Where the newest revocation list of each CA is remembered, so that an older one isn't taken after a restart
+    /// either: [`Store::revocations_seen`](crate::certs::Store::revocations_seen). Without it that is known as long
+    /// as the server runs.
+    pub remembered: Option<PathBuf>,
 }
 
 impl From<PathBuf> for ClientTrust {
     /// All certificates by the CAs in that file are good.
     fn from(authorities: PathBuf) -> Self {
-        Self { authorities, revocations: None, allowed: None }
+        Self { authorities, revocations: None, allowed: None, remembered: None }
     }
 }
 
@@ -52,17 +56,40 @@ pub(crate) struct Vetting {
     pub(crate) allowed: Option<AllowList>,
     /// When the first of the revocation lists ends.
     pub(crate) next_update: Option<Timestamp>,
+    /// The newest revocation lists, those before included.
+    editions: Editions,
+    /// Where they are remembered.
+    remembered: Option<PathBuf>,
 }
 
 impl Vetting {
-    pub(super) fn load(clients: &ClientAuth) -> Result<Self, TlsError> {
+    /// Reads everything. No revocation list may be older than those of `before`.
+    pub(super) fn load(clients: &ClientAuth, before: &Editions) -> Result<Self, TlsError> {
         let (ClientAuth::Optional(trust) | ClientAuth::Required(trust)) = clients else {
             let verifier = WebPkiClientVerifier::no_client_auth();
-            return Ok(Self { verifier, required: false, allowed: None, next_update: None });
+            let (editions, remembered) = (before.clone(), None);
+            return Ok(Self {
+                verifier,
+                required: false,
+                allowed: None,
+                next_update: None,
+                editions,
+                remembered,
+            });
         };
         let authorities = certs::read_authorities(&trust.authorities)?;
+        let mut editions = before.clone();
         let revocations = match &trust.revocations {
-            Some(path) => Revocations::load(path, &authorities)?,
+            Some(path) => {
+                if let Some(remembered) = &trust.remembered {
+                    editions = editions.with(&Editions::read(remembered)?);
+                }
+                let remembered = trust.remembered.clone().unwrap_or_default();
+                let used = Used { editions, remembered };
+                let found = Revocations::load(path, &authorities, &used)?;
+                editions = used.editions.with(&found.editions);
+                found
+            }
             None => Revocations::default(),
         };
         let allowed = trust.allowed.as_deref().map(AllowList::load).transpose()?;
@@ -83,23 +110,37 @@ impl Vetting {
         let general =
             |error: &dyn ToString| TlsError::Configuration(rustls::Error::General(error.to_string()));
         let verifier = builder.build().map_err(|error| general(&error))?;
-        Ok(Self { verifier, required, allowed, next_update: revocations.next_update })
+        let remembered = trust.remembered.clone().filter(|_| !revocations.is_empty());
+        let next_update = revocations.next_update;
+        Ok(Self { verifier, required, allowed, next_update, editions, remembered })
+    }
+
+    /// The newest revocation lists that were gone by, for whoever reads the next ones.
+    pub(crate) const fn editions(&self) -> &Editions {
+        &self.editions
+    }
+
+    /// Remembers them beyond this process. Where that can't be, these rules are good all the same.
+    pub(crate) fn remember(&self) {
+        if let Some(path) = &self.remembered
+            && let Err(error) = self.editions.remember(path)
+        {
+            tracing::warn!("after a restart older revocation lists than now would be taken: {error}");
+        }
     }
 
     pub(super) fn verifier(&self) -> Arc<dyn ClientCertVerifier> {
         Arc::clone(&self.verifier)
     }
 
-    /// Whether a client would have been let in by these rules at the moment when it came. That its
-    /// certificate has ended since is no reason to end its session: that isn't looked at without new rules
-    /// either.
+    /// Whether a client would be let in by these rules now.
     pub(crate) fn check(&self, client: &Shown) -> Result<(), TlsError> {
         match client.chain.split_first() {
             None if self.required => Err(TlsError::NoClientCertificate),
             // Where nobody asks for certificates any more, none is wrong.
             Some((own, rest)) if self.verifier.offer_client_auth() => self
                 .verifier
-                .verify_client_cert(own, rest, client.at)
+                .verify_client_cert(own, rest, UnixTime::now())
                 .map(drop)
                 .map_err(|error| TlsError::of_rustls(error, Peer::Client, None)),
             _ => Ok(()),
@@ -122,8 +163,8 @@ impl fmt::Debug for Vetting {
 pub(crate) struct Shown {
     /// Its certificate and those behind it; nothing if it had none.
     chain: Vec<CertificateDer<'static>>,
-    /// When they were verified.
-    at: UnixTime,
+    /// When its certificate ends.
+    pub(crate) not_after: Option<Timestamp>,
     /// The names in the certificate.
     pub(crate) names: SubjectNames,
     /// The certificate's fingerprint.
@@ -135,7 +176,8 @@ impl Shown {
     pub(super) fn new(chain: Option<&[CertificateDer<'_>]>, names: SubjectNames) -> Self {
         let chain = chain.unwrap_or_default();
         let fingerprint = chain.first().map(|der| Fingerprint::of(der));
+        let not_after = chain.first().and_then(certs::end_of);
         let chain = chain.iter().map(|der| der.clone().into_owned()).collect();
-        Self { chain, at: UnixTime::now(), names, fingerprint }
+        Self { chain, not_after, names, fingerprint }
     }
 }

@@ -372,7 +372,8 @@ fn meaning(peer: Peer, alert: AlertDescription) -> String {
             "it has no TLS 1.3 cryptography in common with this side"
         }
         (Peer::Server, A::CertificateRequired) => {
-            "it requires a client certificate: have its CA issue one and connect with that"
+            "it requires a client certificate: have its CA issue one (secure-rdma certs issue NAME --client --bundle \
+             FILE) and connect with that (--identity FILE)"
         }
         (Peer::Server, A::UnknownCA | A::DecryptError) => {
             "it doesn't trust the CA of this client's certificate, or has no current revocation list of that CA"

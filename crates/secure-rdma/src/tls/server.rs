@@ -15,7 +15,7 @@ use super::ALPN;
 use super::clients::{ClientAuth, Shown, Vetting};
 use super::error::{Peer, TlsError};
 use super::negotiated::{Negotiated, Secured};
-use crate::certs::Identity;
+use crate::certs::{Editions, Identity};
 use crate::crypto;
 
 /// What a server needs for handshakes: its identity and what it asks of clients.
@@ -31,9 +31,13 @@ pub(crate) struct Rules {
 }
 
 impl Rules {
-    /// Reads everything that they need.
-    pub(crate) fn load(identity: &Identity, clients: &ClientAuth) -> Result<Self, TlsError> {
-        Self::new(identity, Arc::new(Vetting::load(clients)?))
+    /// Reads everything that they need. No revocation list may be older than those of `before`.
+    pub(crate) fn load(
+        identity: &Identity,
+        clients: &ClientAuth,
+        before: &Editions,
+    ) -> Result<Self, TlsError> {
+        Self::new(identity, Arc::new(Vetting::load(clients, before)?))
     }
 
     fn new(identity: &Identity, vetting: Arc<Vetting>) -> Result<Self, TlsError> {
@@ -48,10 +52,11 @@ impl ServerTls {
     /// # Errors
     /// If the CAs for clients, their revocation lists or the allow-list can't be read or used.
     pub fn new(identity: &Identity, clients: &ClientAuth) -> Result<Self, TlsError> {
-        Rules::load(identity, clients).map(Self::with)
+        Rules::load(identity, clients, &Editions::default()).map(Self::with)
     }
 
     pub(crate) fn with(rules: Rules) -> Self {
+        rules.vetting.remember();
         Self { rules: RwLock::new(Arc::new(rules)) }
     }
 
@@ -73,7 +78,8 @@ impl ServerTls {
     /// # Errors
     /// As [`new`](Self::new); everything then stays as it was.
     pub fn reload(&self, identity: &Identity, clients: &ClientAuth) -> Result<(), TlsError> {
-        self.install(Rules::load(identity, clients)?);
+        let rules = Rules::load(identity, clients, self.rules().vetting.editions())?;
+        self.install(rules);
         Ok(())
     }
 
@@ -83,6 +89,7 @@ impl ServerTls {
     }
 
     pub(crate) fn install(&self, rules: Rules) {
+        rules.vetting.remember();
         *self.rules.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(rules);
     }
 
@@ -171,7 +178,9 @@ mod tests {
         let dir = tempfile::TempDir::new().unwrap();
         let names: [Name; 1] = ["localhost".parse().unwrap()];
         let identity = Store::open(dir.path().join("state")).unwrap().ensure_server(&names).unwrap();
-        let config = config(&identity, Vetting::load(&ClientAuth::Off).unwrap().verifier()).unwrap();
+        let config =
+            config(&identity, Vetting::load(&ClientAuth::Off, &Editions::default()).unwrap().verifier())
+                .unwrap();
         assert!(!config.key_log.will_log("SERVER_TRAFFIC_SECRET_0"));
         assert_eq!((config.send_tls13_tickets, config.max_early_data_size), (0, 0));
         assert!(!config.session_storage.can_cache() && !config.ticketer.enabled());

@@ -8,7 +8,7 @@ use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 
 use super::TlsError;
-use crate::certs::{self, Fingerprint, Store};
+use crate::certs::{self, Bundle, Fingerprint, Store};
 
 /// Whom a client trusts to say who the server is.
 #[derive(Debug, Clone)]
@@ -17,6 +17,8 @@ pub enum Trust {
     State(PathBuf),
     /// The CAs in this PEM file.
     CaFile(PathBuf),
+    /// The CAs in this file of a client's, which has its certificate and key too: a [`Bundle`].
+    Bundle(PathBuf),
     /// The CA with this fingerprint, whose certificate the server has to send along.
     Pin(Fingerprint),
 }
@@ -25,7 +27,7 @@ impl fmt::Display for Trust {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::State(dir) => write!(f, "the private CA in {}", dir.display()),
-            Self::CaFile(path) => write!(f, "the CAs in {}", path.display()),
+            Self::CaFile(path) | Self::Bundle(path) => write!(f, "the CAs in {}", path.display()),
             Self::Pin(fingerprint) => write!(f, "the CA {fingerprint}"),
         }
     }
@@ -43,6 +45,7 @@ impl Anchors {
         let authorities = match trust {
             Trust::State(dir) => vec![Store::open(dir)?.authority()?],
             Trust::CaFile(path) => certs::read_authorities(path)?,
+            Trust::Bundle(path) => Bundle::load(path)?.authorities,
             Trust::Pin(fingerprint) => return Ok(Self::Pin(*fingerprint)),
         };
         let mut roots = RootCertStore::empty();

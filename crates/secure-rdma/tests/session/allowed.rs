@@ -368,10 +368,10 @@ async fn a_session_that_nobody_looks_at_ends_at_once_too() {
 }
 
 #[tokio::test]
-async fn a_certificate_that_has_ended_since_is_no_reason_to_end_a_session() {
+async fn a_session_ends_with_its_clients_certificate_without_new_rules_and_others_go_on() {
     use secure_rdma::certs::{Kind, Store, Timestamp, Validity};
     let club = Club::new();
-    club.allow(&[("brief", ALL, "")]);
+    club.allow(&[("brief", ALL, ""), ("long", ALL, "")]);
     let mut world = club.world().await;
     let now = Timestamp::now();
     let validity = Validity { not_before: now.minus(PATIENCE), not_after: now.plus(Duration::from_secs(3)) };
@@ -380,12 +380,39 @@ async fn a_certificate_that_has_ended_since_is_no_reason_to_end_a_session() {
     let identity = store.identity("brief").unwrap();
     world.client = crate::world::client(&world.dir, Some(identity), secure_rdma::SessionOptions::default());
     let (mut client, mut server) = world.session().await;
-    while Timestamp::now() <= validity.not_after {
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    assert_eq!(club.reload(&world).unwrap().ended, 0);
     goes_on(&mut client, &mut server).await;
-    assert!(world.connect().await.is_err(), "a new session is another matter");
+    let (mut other, mut others) = club.session(&mut world, "long", Off).await;
+    is_withdrawn(&mut client, &mut server, "the client's certificate ended on").await;
+    assert!(Timestamp::now() >= validity.not_after);
+    goes_on(&mut other, &mut others).await;
+}
+
+#[tokio::test]
+async fn a_server_that_lets_sessions_last_for_so_long_ends_those_that_do() {
+    let club = Club::new();
+    club.allow(&[("one", ALL, "")]);
+    let mut world = club.world().await;
+    world.server.limit_session_age(Duration::from_secs(2));
+    let (mut client, mut server) = club.session(&mut world, "one", Off).await;
+    goes_on(&mut client, &mut server).await;
+    let here = within(server.recv()).await.unwrap_err();
+    assert!(matches!(here, SessionError::Retired(_)), "{here}");
+    let there = within(client.ended()).await.expect("not an orderly end");
+    assert!(there.to_string().contains("sessions here last for 2s at most"), "{there}");
+}
+
+/// Neither is judged by what it couldn't read: the old rules are good for the sessions that are open.
+#[tokio::test]
+async fn a_server_that_turns_clients_away_says_why_until_it_has_new_rules() {
+    let club = Club::new();
+    club.allow(&[("one", ALL, "")]);
+    let mut world = club.world().await;
+    let (mut client, mut server) = club.session(&mut world, "one", Off).await;
+    world.server.turn_away();
+    is_refused(&mut world, "lets no new client in").await;
+    goes_on(&mut client, &mut server).await;
+    assert_eq!(club.reload(&world).unwrap().ended, 0);
+    world.session().await;
 }
 
 #[tokio::test]

@@ -63,6 +63,7 @@ impl Club {
             authorities: self.store.certificate_file("ca"),
             revocations: Some(self.store.certificate_file("crl")),
             allowed: Some(self.list()),
+            remembered: None,
         })
     }
 

@@ -41,7 +41,7 @@ const fn one(slot: u32, number: u64) -> Run {
 
 #[test]
 fn slots_that_were_written_one_after_the_other_are_one_entry() {
-    assert_eq!(told([]), []);
+    assert!(told([]).is_empty());
     assert_eq!(told([5]), entry(5, 1, 1));
     assert_eq!(told(2..10), entry(2, 8, 1));
     assert_eq!(told([3, 2]), [entry(3, 1, 1), entry(2, 1, 2)].concat());
@@ -64,7 +64,7 @@ fn what_was_told_is_told_once() {
     assert!(!pending.is_empty());
     assert_eq!(all(&mut pending), entry(1, 1, 1));
     assert!(pending.is_empty());
-    assert_eq!(all(&mut pending), []);
+    assert!(all(&mut pending).is_empty());
     pending.add(one(2, 2));
     assert_eq!(all(&mut pending), entry(2, 1, 2), "told anew, though it goes on with the one before");
 }
