@@ -321,7 +321,9 @@ impl<M: Memory> QueuePair<M> {
         let answers_first = self.turn.answers;
         for answer in [answers_first, !answers_first] {
             let transmit = if answer {
-                if self.ack_waits && self.responder.owes_only_an_ack() {
+                if self.responder.answers_waiting() == 0
+                    || (self.ack_waits && self.responder.owes_only_an_ack())
+                {
                     continue;
                 }
                 self.responder.poll_transmit(cx.memory, out, &mut self.events)
