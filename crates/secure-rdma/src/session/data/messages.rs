@@ -123,6 +123,11 @@ impl Partial {
         }
     }
 
+    /// Appends `text`.
+    pub(super) fn append(&mut self, text: &[u8]) {
+        self.text.extend_from_slice(text);
+    }
+
     /// Appends `len` zeros to be overwritten, and returns them.
     pub(super) fn grow(&mut self, len: usize) -> &mut [u8] {
         let start = self.text.len();

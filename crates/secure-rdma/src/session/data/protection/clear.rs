@@ -1,6 +1,6 @@
 //! No protection: messages and memory travel in clear.
 
-use super::{Arrived, Edges, Partial, Protection, Received, Units};
+use super::{Arrived, Edges, Partial, Protection, Received, Units, lent};
 use crate::SessionError;
 use crate::control::Fragments;
 use crate::seal::Attempts;
@@ -38,7 +38,7 @@ impl Protection for Clear {
             }
         };
         message.make_room(len, last);
-        buffer.read(0, message.grow(len))?;
+        message.append(lent(buffer, len)?);
         Ok(Arrived::Fragment { last })
     }
 

@@ -17,7 +17,7 @@ pub(super) use units::Units;
 use super::messages::Partial;
 use crate::SessionError;
 use crate::control::Fragments;
-use crate::seal::Attempts;
+use crate::seal::{Attempts, SealError};
 use rdma_verbs::{MemoryRegion, SendRequest, Slice};
 use zeroize::Zeroizing;
 
@@ -97,4 +97,11 @@ pub(super) trait Protection: Send + Sync {
 
     /// The first unit from `first` on whose last opened version is older than the peer's latest manifest.
     fn outdated(&self, first: u64) -> Option<u64>;
+}
+
+/// The first `len` bytes of a registered buffer.
+fn lent(buffer: &mut Slice, len: usize) -> Result<&mut [u8], SealError> {
+    let found = buffer.capacity() as usize;
+    let bytes = buffer.bytes_mut().and_then(|bytes| bytes.get_mut(..len));
+    bytes.ok_or(SealError::Size { expected: len, found })
 }

@@ -4,7 +4,7 @@
 //! from, and opened out of the buffers that they came in. A peer can reach this side's own region, so its slots are
 //! copied, and the copies opened.
 
-use super::{Arrived, Edges, Partial, Protection, Received, Units};
+use super::{Arrived, Edges, Partial, Protection, Received, Units, lent};
 use crate::SessionError;
 use crate::control::Fragments;
 use crate::seal::{
@@ -33,13 +33,6 @@ impl MessagesAndSlots {
     fn slots(&mut self) -> Result<&mut Slots, SessionError> {
         self.keys.slots.as_mut().ok_or(SessionError::NoRegion)
     }
-}
-
-/// The first `len` bytes of a registered buffer.
-fn lent(buffer: &mut Slice, len: usize) -> Result<&mut [u8], SealError> {
-    let found = buffer.capacity() as usize;
-    let bytes = buffer.bytes_mut().and_then(|bytes| bytes.get_mut(..len));
-    bytes.ok_or(SealError::Size { expected: len, found })
 }
 
 /// Opens `sealed`, the slot that `piece` is a part of, and copies the piece into `out`, which is as long.
