@@ -9,6 +9,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// A memory window (`ibv_alloc_mw(3)`): once [bound](crate::SendRequest::bind_window), a peer reaches a part of
 /// a region by the window's key.
+///
+/// Drop one of type 2 that is bound before the queue pair that bound it: Soft-RoCE (Linux 6.1) waits for the window
+/// for half a minute before it gives up the queue pair.
 pub struct MemoryWindow {
     provider: provider::MemoryWindow,
     /// The region that it was last bound to, and the one before, to which it is bound until that has been

@@ -129,7 +129,7 @@ impl<T: Connected> SendRequest<T> {
     /// nothing; of type 2, the old one must have been withdrawn before.
     #[must_use]
     pub fn bind_window(window: &Arc<MemoryWindow>, range: &WindowRange) -> Self {
-        let needs = Needs::Window(Arc::clone(window), range.clone());
+        let needs = Needs::Window(Box::new((Arc::clone(window), range.clone())));
         Self { needs, ..Self::new(SendOperation::BindWindow, Payload::Slices(Slices::new()), None) }
     }
 
@@ -229,7 +229,8 @@ impl<T: Transport> SendRequest<T> {
 
     /// What it becomes for a device, and what to keep until it completes; `len` as [`check`](Self::check) found it.
     pub(crate) fn split(self, len: u32, signal_all: bool) -> (Work, Kept) {
-        if let Needs::Window(window, range) = &self.needs {
+        if let Needs::Window(bound) = &self.needs {
+            let (window, range) = &**bound;
             window.keep(range);
         }
         let kind = self.operation.completion_kind();
@@ -329,8 +330,8 @@ pub(crate) enum Needs {
     Nothing,
     /// A datagram's way.
     Handle(Arc<AddressHandle>),
-    /// A window that is bound, and to what.
-    Window(Arc<MemoryWindow>, WindowRange),
+    /// A window that is bound, and to what; apart, since every request is as large as the largest.
+    Window(Box<(Arc<MemoryWindow>, WindowRange)>),
 }
 
 impl Needs {
@@ -339,7 +340,7 @@ impl Needs {
         match self {
             Self::Nothing => provider::Needs::Nothing,
             Self::Handle(handle) => provider::Needs::Handle(handle.provider()),
-            Self::Window(window, range) => provider::Needs::Window(window.provider(), range.provided()),
+            Self::Window(bound) => provider::Needs::Window(bound.0.provider(), bound.1.provided()),
         }
     }
 }

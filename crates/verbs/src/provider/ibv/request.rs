@@ -18,7 +18,7 @@ use std::io;
 use std::sync::Arc;
 
 /// A scatter/gather list.
-pub(super) type Elements = SmallVec<[ibv_sge; 4]>;
+pub(super) type Elements = SmallVec<[ibv_sge; 2]>;
 
 /// The elements as the library takes them, if they are of this domain's device.
 pub(super) fn list<'a>(
@@ -75,7 +75,8 @@ impl Send {
                 request.wr.ud =
                     ibv_send_wr_ud { ah: handle.as_ptr(), remote_qpn: to.qpn.get(), remote_qkey: to.qkey };
             }
-            (Needs::Window(window, bind_info), _) => {
+            (Needs::Window(bound), _) => {
+                let (window, bind_info) = &**bound;
                 let rkey = window.next_rkey().unwrap_or(0);
                 let bind_info = *bind_info;
                 request.extension.bind_mw =
@@ -90,7 +91,8 @@ impl Send {
 impl Send {
     /// The binding of a window of type 1, which has a call of its own.
     pub(super) fn bind_of_type_1(&self, number: u64) -> Option<(&Window, ibv_mw_bind)> {
-        let Needs::Window(window, bind_info) = &self.needs else { return None };
+        let Needs::Window(bound) = &self.needs else { return None };
+        let (window, bind_info) = &**bound;
         if window.next_rkey().is_some() {
             return None;
         }
@@ -101,7 +103,7 @@ impl Send {
     /// The window that it binds.
     pub(super) fn binding(&self) -> Option<Arc<Window>> {
         match &self.needs {
-            Needs::Window(window, _) => Some(Arc::clone(window)),
+            Needs::Window(bound) => Some(Arc::clone(&bound.0)),
             _ => None,
         }
     }
@@ -111,7 +113,8 @@ impl Send {
 pub(crate) enum Needs {
     Nothing,
     Handle(NonNull<ibv_ah>),
-    Window(Arc<Window>, ibv_mw_bind_info),
+    /// Apart, since every request is as large as the largest.
+    Window(Box<(Arc<Window>, ibv_mw_bind_info)>),
 }
 
 impl Needs {
@@ -126,7 +129,7 @@ impl Needs {
             provider::Needs::Window(window, range) => {
                 let window = window.ibv().map_err(|_| other)?;
                 let info = window::info(range, domain).filter(|_| window.is_of(domain));
-                Self::Window(Arc::clone(window), info.ok_or(other)?)
+                Self::Window(Box::new((Arc::clone(window), info.ok_or(other)?)))
             }
         })
     }
