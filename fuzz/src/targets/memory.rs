@@ -124,7 +124,7 @@ fn access(
     // Where it is in the region, if it may be done.
     let allowed = given.filter(|given| given.rights.contains(kind)).and_then(|given| {
         let at = usize::try_from(va.checked_sub(given.base)?).ok()?;
-        (at <= given.bytes.len() && len <= given.bytes.len() - at).then_some((given, given.bytes.start + at))
+        (at <= given.bytes.len() && len <= given.bytes.len() - at).then(|| (given, given.bytes.start + at))
     });
     let mine = |(given, _): &(&Given, usize)| given.queue_pair.is_none_or(|own| own == queue_pair);
     let checked = memory.check(queue_pairs[queue_pair], va, len as u64, kind).is_ok();
