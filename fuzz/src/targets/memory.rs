@@ -54,6 +54,8 @@ pub(super) fn run(bytes: &[u8]) {
     };
     // The other domain's region is given to nobody here.
     let mut given = vec![whole(0), whole(1)];
+    // As their owner holds them.
+    let mut windows = Vec::new();
     for (kind, bytes, rights) in [
         (WindowType::One, 64..128, Access::REMOTE_WRITE),
         (WindowType::Two, 100..200, Access::REMOTE_READ | Access::REMOTE_ATOMIC | Access::ZERO_BASED),
@@ -67,6 +69,7 @@ pub(super) fn run(bytes: &[u8]) {
         let base = if rights.contains(Access::ZERO_BASED) { 0 } else { va };
         let queue_pair = (kind == WindowType::Two).then_some(0);
         let rights = rights & Access::REMOTE;
+        windows.push(window);
         given.push(Given { key: bind.rkey(), base, bytes, region: 0, rights, queue_pair });
     }
     let known: Vec<u32> = given
@@ -124,7 +127,7 @@ fn access(
     // Where it is in the region, if it may be done.
     let allowed = given.filter(|given| given.rights.contains(kind)).and_then(|given| {
         let at = usize::try_from(va.checked_sub(given.base)?).ok()?;
-        (at <= given.bytes.len() && len <= given.bytes.len() - at).then_some((given, given.bytes.start + at))
+        (at <= given.bytes.len() && len <= given.bytes.len() - at).then(|| (given, given.bytes.start + at))
     });
     let mine = |(given, _): &(&Given, usize)| given.queue_pair.is_none_or(|own| own == queue_pair);
     let checked = memory.check(queue_pairs[queue_pair], va, len as u64, kind).is_ok();

@@ -128,8 +128,7 @@ impl KeyTable {
             _ if access.contains(Access::ZERO_BASED) => 0,
             Base::Address => address,
             Base::At(base) => base,
-            // The first page is left out: no program takes its addresses for valid.
-            Base::Random => (PAGE + keys.random % (RANDOM_END - PAGE)) / PAGE * PAGE + address % PAGE,
+            Base::Random => random_base(keys.random, address),
         };
         if base.checked_add(len as u64).is_none() {
             return Err(RegisterError::Wraps { len });
@@ -322,6 +321,12 @@ impl KeyTable {
     fn entries_mut(&self) -> RwLockWriteGuard<'_, Entries> {
         self.entries.write().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// An address made of random bits, for the byte at `address`, whose place in its page it keeps. It is in no page that
+/// programs take for invalid, the first one.
+fn random_base(random: u64, address: u64) -> u64 {
+    (PAGE + random % (RANDOM_END - PAGE)) / PAGE * PAGE + address % PAGE
 }
 
 impl Entries {

@@ -114,6 +114,16 @@ fn random_addresses_say_nothing_of_real_ones_but_keep_their_alignment() {
 }
 
 #[test]
+fn random_addresses_begin_behind_the_first_page() {
+    const ADDRESS: u64 = 0x7fff_1234_5678;
+    let span = RANDOM_END - PAGE;
+    assert_eq!(random_base(0, ADDRESS), 0x1678);
+    assert_eq!(random_base(span, ADDRESS), 0x1678, "and so around");
+    assert_eq!(random_base(span - 1, ADDRESS), RANDOM_END - PAGE + 0x678);
+    assert!((PAGE..RANDOM_END).contains(&random_base(u64::MAX, ADDRESS)));
+}
+
+#[test]
 fn a_region_may_be_empty_and_then_gives_nothing() {
     let table = KeyTable::new(space());
     let backing = Backing::Own(Arc::new(Mapping::new(0).unwrap()));
