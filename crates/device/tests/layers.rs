@@ -38,7 +38,10 @@ fn visit(folder: &Path, each: &mut impl FnMut(&Path, &str)) {
         let path = entry.unwrap().path();
         if path.is_dir() {
             visit(&path, each);
-        } else if path.extension().is_some_and(|end| end == "rs") && !path.ends_with("tests.rs") {
+        } else if path.extension().is_some_and(|end| end == "rs")
+            && !path.ends_with("tests.rs")
+            && !path.ends_with("models.rs")
+        {
             each(&path, &fs::read_to_string(&path).unwrap());
         }
     }

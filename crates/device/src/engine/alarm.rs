@@ -4,9 +4,10 @@
 //! just done what the progress thread would have come for. Neither wakes that thread, nor switches to it.
 
 use super::Host;
+use super::sync::{AtomicU64, Mutex, fence, lock};
 use rocev2::Time;
-use std::sync::atomic::{AtomicU64, Ordering, fence};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// The alarm of one device.
 pub(crate) struct Alarm {
@@ -28,7 +29,7 @@ impl Alarm {
 
     /// The progress thread is awake: whatever is announced from now on, it looks at before it sleeps.
     pub(crate) fn awake(&self, now: Time) {
-        let mut set = crate::lock(&self.set);
+        let mut set = lock(&self.set);
         if *set <= now.as_nanos() {
             // The timer has done what it was set for.
             *set = NEVER;
@@ -43,7 +44,7 @@ impl Alarm {
         // there is to wait for, see what the caller has written.
         fence(Ordering::SeqCst);
         if at.as_nanos() < self.at.load(Ordering::Relaxed) {
-            let mut set = crate::lock(&self.set);
+            let mut set = lock(&self.set);
             if at.as_nanos() < self.at.load(Ordering::Relaxed) {
                 self.at.store(at.as_nanos(), Ordering::Relaxed);
                 self.set_timer(&mut set, at.as_nanos());
@@ -53,13 +54,13 @@ impl Alarm {
 
     /// The progress thread is about to sleep until what `next` says.
     pub(crate) fn sleep(&self, next: impl Fn() -> Option<Time>) {
-        let mut set = crate::lock(&self.set);
+        let mut set = lock(&self.set);
         self.sleep_until(&mut set, &next);
     }
 
     /// The same, said by another thread that has changed what `next` says, unless the progress thread is awake.
     pub(crate) fn postpone(&self, next: impl Fn() -> Option<Time>) {
-        let mut set = crate::lock(&self.set);
+        let mut set = lock(&self.set);
         if self.at.load(Ordering::Relaxed) != AWAKE {
             self.sleep_until(&mut set, &next);
         }

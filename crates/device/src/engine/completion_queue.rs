@@ -1,11 +1,12 @@
 //! Completion queues.
 
+use super::sync::{AtomicBool, AtomicU8, Mutex, lock};
 use super::{EventChannel, Port};
 use rocev2::Qpn;
 use rocev2::work::Completion;
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError, RwLock};
 
 /// A completion with the queue pair that it belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,7 +98,7 @@ impl CompletionQueue {
     /// Adds an entry. The channel, if it is armed for it, is rung by [`Self::ring`], which has to follow.
     pub(crate) fn push(&self, entry: WorkCompletion) -> Result<(), Overflow> {
         {
-            let mut ring = crate::lock(&self.entries);
+            let mut ring = lock(&self.entries);
             if ring.overflowed || ring.entries.len() >= self.capacity {
                 ring.overflowed = true;
                 drop(ring);
@@ -142,7 +143,7 @@ impl CompletionQueue {
 
     /// Moves up to `max` entries to the end of `out` and returns how many.
     pub(crate) fn take(&self, out: &mut Vec<WorkCompletion>, max: usize) -> Result<usize, Overflow> {
-        let mut ring = crate::lock(&self.entries);
+        let mut ring = lock(&self.entries);
         let count = ring.entries.len().min(max);
         if count == 0 {
             return if ring.overflowed && max > 0 {

@@ -1,10 +1,10 @@
 //! When queue pairs want to be woken.
 
+use super::sync::{AtomicU64, Mutex, lock};
 use rocev2::{Qpn, Time};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 /// Deadlines of all queue pairs. A queue pair announces one only when it has none that is earlier, so under
 /// steady traffic, where deadlines move into the future with each ACK, it comes here once a deadline and not
@@ -18,12 +18,12 @@ pub(crate) struct Deadlines {
 
 impl Deadlines {
     pub(crate) fn new() -> Self {
-        Self { heap: Mutex::default(), earliest: AtomicU64::new(u64::MAX) }
+        Self { heap: Mutex::new(BinaryHeap::new()), earliest: AtomicU64::new(u64::MAX) }
     }
 
     /// Adds a deadline; returns whether it is now the earliest.
     pub(crate) fn add(&self, at: Time, qpn: Qpn) -> bool {
-        let mut heap = crate::lock(&self.heap);
+        let mut heap = lock(&self.heap);
         heap.push(Reverse((at, qpn)));
         at.as_nanos() < self.earliest.fetch_min(at.as_nanos(), Ordering::SeqCst)
     }
@@ -41,7 +41,7 @@ impl Deadlines {
         if self.earliest().is_none_or(|earliest| earliest > now) {
             return None;
         }
-        let mut heap = crate::lock(&self.heap);
+        let mut heap = lock(&self.heap);
         let due = match heap.peek() {
             Some(&Reverse((at, _))) if at <= now => heap.pop().map(|Reverse(due)| due),
             _ => None,

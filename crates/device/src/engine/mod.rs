@@ -14,20 +14,25 @@
 //! | `progress`, `poll_mode` | what is done where nobody polls, step by step, and who takes what arrives |
 //! | `alarm`, `deadlines` | time |
 //! | `counters` | every refused packet by its reason |
+//! | `sync`, `models` | locks and atomics, and models of all that goes on without a lock (`.ci/loom`) |
 
 mod alarm;
 mod buffers;
 mod completion_queue;
 mod counters;
 mod deadlines;
+mod delayed_acks;
 mod event_channel;
 mod events;
 mod host;
+#[cfg(all(test, loom))]
+mod models;
 mod poll_mode;
 mod port;
 mod progress;
 mod queue_pair;
 mod queue_pair_table;
+mod sync;
 
 pub(crate) use buffers::DomainMemory;
 pub use buffers::{Buffers, Element};

@@ -4,9 +4,10 @@
 //! poll. Then the progress thread comes only where they have stayed away for [`LOOK_IN`]: while they poll they
 //! keep putting its alarm off, so that nothing interrupts them.
 
+use super::sync::{AtomicBool, AtomicU32, AtomicU64, fence};
 use core::time::Duration;
 use rocev2::Time;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
+use std::sync::atomic::Ordering;
 
 /// How long those who poll may stay away before the progress thread takes their place. Packets wait so long at most.
 pub(crate) const LOOK_IN: Duration = Duration::from_millis(1);
@@ -22,8 +23,8 @@ const MOST_RELUCTANT: u32 = 256;
 pub(crate) struct PollMode {
     /// Packets wake the progress thread.
     armed: AtomicBool,
-    /// How often somebody was about to wait for a completion channel.
-    waits: AtomicU32,
+    /// Somebody waits for a completion channel, or is about to, and nobody has polled since.
+    waiting: AtomicBool,
     /// When the progress thread comes to a port that isn't armed, in nanoseconds.
     look_in: AtomicU64,
     /// Somebody has gone on polling for a while since the port was left to them.
@@ -39,7 +40,7 @@ impl PollMode {
     pub(crate) fn new() -> Self {
         Self {
             armed: AtomicBool::new(true),
-            waits: AtomicU32::new(0),
+            waiting: AtomicBool::new(false),
             look_in: AtomicU64::new(0),
             kept_on: AtomicBool::new(false),
             idle: AtomicU32::new(0),
@@ -49,6 +50,10 @@ impl PollMode {
 
     /// Somebody polls, and will again. Returns whether the progress thread's alarm has to be put off.
     pub(crate) fn polled(&self, now: Time) -> bool {
+        // Read first: a poller shouldn't take the cache line from others every time.
+        if self.is_waited_for() {
+            self.waiting.store(false, Ordering::Relaxed);
+        }
         let soon = self.look_in().is_some_and(|at| at <= now + PUT_OFF);
         if soon {
             self.kept_on.store(true, Ordering::Relaxed);
@@ -59,21 +64,26 @@ impl PollMode {
 
     /// Whoever polled is about to wait for a completion channel. The port must be armed, if this returns true.
     pub(crate) fn waits(&self) -> bool {
-        self.waits.fetch_add(1, Ordering::Relaxed);
+        self.waiting.store(true, Ordering::Relaxed);
         // Either this sees that the port is no longer armed, or whoever disarms it sees that somebody waits.
-        fence(Ordering::SeqCst);
-        !self.is_armed()
+        !self.is_armed_now()
     }
 
-    /// How often somebody was about to wait.
-    pub(crate) fn waited(&self) -> u32 {
-        fence(Ordering::SeqCst);
-        self.waits.load(Ordering::Relaxed)
+    /// Whether somebody waits for a completion channel, and nobody polls.
+    pub(crate) fn is_waited_for(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed)
     }
 
     /// Whether packets wake the progress thread.
     pub(crate) fn is_armed(&self) -> bool {
         self.armed.load(Ordering::Relaxed)
+    }
+
+    /// The same, after all that this thread has written: either this sees that the port is armed, or whoever has
+    /// armed it sees that.
+    pub(crate) fn is_armed_now(&self) -> bool {
+        fence(Ordering::SeqCst);
+        self.is_armed()
     }
 
     /// Sets it; what its setter reads afterwards was written before another one sees it set, or is seen here.
@@ -96,7 +106,7 @@ impl PollMode {
     /// The progress thread was woken by packets, and `found` some or not: another thread had taken them, or was at
     /// it. Returns whether the port had better be left to that one.
     pub(crate) fn woken(&self, found: bool) -> bool {
-        let idle = if found { 0 } else { self.idle.load(Ordering::Relaxed) + 1 };
+        let idle = if found || self.is_waited_for() { 0 } else { self.idle.load(Ordering::Relaxed) + 1 };
         let leave = idle >= self.reluctance.load(Ordering::Relaxed);
         self.idle.store(if leave { 0 } else { idle }, Ordering::Relaxed);
         leave

@@ -1,6 +1,7 @@
 //! A port: one local address, what arrives there, and whose turn it is to send.
 
 use super::completion_queue::CompletionQueue;
+use super::delayed_acks::DelayedAcks;
 use super::poll_mode::PollMode;
 use super::queue_pair::QueuePair;
 use super::queue_pair_table::QueuePairTable;
@@ -16,7 +17,7 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, TryLockError, Weak};
 
 /// Partition membership is the top bit; the rest must be the default partition's (IBA 10.9.1).
@@ -45,17 +46,10 @@ pub(crate) struct Port {
     mode: PollMode,
     /// What of the link wakes the progress thread. Held while that changes.
     interest: Mutex<Interest>,
-    delayed_acks: DelayedAcks,
+    /// Weak, since a queue pair's completion queues hold this port, and nobody may come to flush.
+    delayed_acks: DelayedAcks<Weak<QueuePair>>,
     turns: Turns,
     shared: Arc<Shared>,
-}
-
-/// Queue pairs whose programs were given messages, and may answer them before they look for more.
-#[derive(Default)]
-struct DelayedAcks {
-    some: AtomicBool,
-    /// Weak, since a queue pair's completion queues hold this port, and nobody may come to flush.
-    queue_pairs: Mutex<Vec<Weak<QueuePair>>>,
 }
 
 /// Queue pairs that have more to send than they may at a time, or wait for room in the link.
@@ -104,7 +98,7 @@ impl Port {
             emptied: AtomicU64::new(0),
             mode: PollMode::new(),
             interest: Mutex::new(interest),
-            delayed_acks: DelayedAcks::default(),
+            delayed_acks: DelayedAcks::new(),
             turns: Turns::default(),
             shared,
         })
@@ -264,8 +258,7 @@ impl Port {
             }
         });
         // The progress thread may have armed the port in between, and have seen nothing to flush.
-        fence(Ordering::SeqCst);
-        if self.mode.is_armed() {
+        if self.mode.is_armed_now() {
             self.flush_delayed_acks();
         }
         self.give_turns(table);
@@ -339,23 +332,6 @@ impl Port {
 impl core::fmt::Debug for Port {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.debug_struct("Port").field("local", &self.local).finish_non_exhaustive()
-    }
-}
-
-impl DelayedAcks {
-    fn add(&self, queue_pairs: impl IntoIterator<Item = Weak<QueuePair>>) {
-        crate::lock(&self.queue_pairs).extend(queue_pairs);
-        self.some.store(true, Ordering::Relaxed);
-    }
-
-    /// Takes all of them.
-    fn take(&self) -> Option<Vec<Weak<QueuePair>>> {
-        if !self.some.load(Ordering::Relaxed) {
-            return None;
-        }
-        let mut queue_pairs = crate::lock(&self.queue_pairs);
-        self.some.store(false, Ordering::Relaxed);
-        Some(core::mem::take(&mut *queue_pairs))
     }
 }
 

@@ -103,7 +103,6 @@ impl Progress {
         if look_in.is_some_and(|at| at > now) {
             return false;
         }
-        let waited = mode.waited();
         port.arm(true);
         let found = engine.receive(port);
         if look_in.is_some() {
@@ -112,7 +111,7 @@ impl Progress {
             // Somebody else takes these packets: no need to be woken for them.
             mode.leave_alone(now);
             port.arm(false);
-            if mode.waited() == waited {
+            if !mode.is_waited_for() {
                 return false;
             }
             port.arm(true);

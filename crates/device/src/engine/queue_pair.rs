@@ -395,7 +395,10 @@ impl QueuePair {
     pub(crate) fn send_in_turn(&self, now: Time) {
         let mut state = self.lock();
         state.waits = false;
-        state.deficit += QUANTUM;
+        // Where the link had no room, the last turn goes on.
+        if state.unsent.is_none() {
+            state.deficit += QUANTUM;
+        }
         self.drive(&mut state, now);
     }
 
@@ -421,9 +424,10 @@ impl QueuePair {
         if state.waits {
             return;
         }
-        if !port.is_blocked() {
+        // Whoever has its turn has a deficit; the others don't overtake those that wait.
+        if !port.is_blocked() && (state.deficit > 0 || !port.is_contended()) {
             if state.deficit == 0 {
-                state.deficit = if port.is_contended() { QUANTUM } else { ALONE };
+                state.deficit = ALONE;
             }
             match self.transmit(state, now) {
                 Transmitted::All => {

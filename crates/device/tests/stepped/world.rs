@@ -1,0 +1,418 @@
+//! A network in memory, and devices on it.
+
+use rocev2::work::{
+    InitAttributes, PeerRights, ReceiveAttributes, RecvRequest, RemoteAddress, SendAttributes, SendOperation,
+    SendRequest, Status, Transition,
+};
+use rocev2::{Mtu, Psn, Time};
+use rocev2_device::host::{Interface, InterfacesError, Platform};
+use rocev2_device::link::{
+    BindError, Interest, Link, LinkCounters, Received, Reseal, RxBatch, Sent, TxBatch,
+};
+use rocev2_device::memory::Access;
+use rocev2_device::{
+    Buffers, CompletionQueue, Config, Device, Element, Engine, Host, MemoryRegion, PathAttributes, Pause,
+    Progress, QueuePair, Ready, WorkCompletion,
+};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+/// How long a step takes at least.
+const STEP: Duration = Duration::from_micros(1);
+
+/// Steps after which a test has failed.
+const STEPS: usize = 1_000_000;
+
+#[derive(Default)]
+struct State {
+    now: Time,
+    random: u64,
+    alarms: Vec<Option<Time>>,
+    links: BTreeMap<SocketAddr, LinkState>,
+    addresses: Vec<[u8; 4]>,
+}
+
+#[derive(Default)]
+struct LinkState {
+    platform: usize,
+    token: u64,
+    arrived: VecDeque<(SocketAddr, Vec<u8>)>,
+    interest: Interest,
+    lose: bool,
+}
+
+/// What limits a local address's links.
+#[derive(Clone, Copy, Debug, Default)]
+struct Limit {
+    /// Bytes that may leave, if they are limited.
+    room: Option<usize>,
+    /// How many more may leave with each step.
+    rate: Option<usize>,
+}
+
+struct Network {
+    state: Mutex<State>,
+    limits: Mutex<BTreeMap<IpAddr, Limit>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap()
+}
+
+/// The platform of one device.
+struct Machine {
+    network: Arc<Network>,
+    number: usize,
+}
+
+struct TestLink {
+    network: Arc<Network>,
+    local: SocketAddr,
+    counters: LinkCounters,
+}
+
+impl Host for Machine {
+    fn now(&self) -> Time {
+        lock(&self.network.state).now
+    }
+
+    fn random(&self, bytes: &mut [u8]) -> io::Result<()> {
+        let mut state = lock(&self.network.state);
+        for byte in bytes {
+            // Knuth's MMIX.
+            state.random =
+                state.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            *byte = state.random.to_be_bytes()[0];
+        }
+        Ok(())
+    }
+
+    fn set_alarm(&self, at: Option<Time>) {
+        lock(&self.network.state).alarms[self.number] = at;
+    }
+}
+
+impl Platform for Machine {
+    fn interfaces(&self) -> Result<Vec<Interface>, InterfacesError> {
+        let addresses = lock(&self.network.state).addresses.clone();
+        let interface = |address: [u8; 4]| Interface {
+            name: "test".into(),
+            index: 1,
+            address: address.into(),
+            mtu: 9000,
+        };
+        Ok(addresses.into_iter().map(interface).collect())
+    }
+
+    fn bind(&self, address: SocketAddr, token: u64) -> Result<Box<dyn Link>, BindError> {
+        let mut state = lock(&self.network.state);
+        let taken = |port| state.links.contains_key(&SocketAddr::new(address.ip(), port));
+        let port = match address.port() {
+            0 => (50_000..).find(|port| !taken(*port)).unwrap(),
+            port if taken(port) => return Err(BindError::InUse(address)),
+            port => port,
+        };
+        let local = SocketAddr::new(address.ip(), port);
+        state.links.insert(local, LinkState { platform: self.number, token, ..LinkState::default() });
+        Ok(Box::new(TestLink {
+            network: Arc::clone(&self.network),
+            local,
+            counters: LinkCounters::default(),
+        }))
+    }
+}
+
+impl Link for TestLink {
+    fn local_addr(&self) -> SocketAddr {
+        self.local
+    }
+
+    fn send(&self, batch: &mut TxBatch, reseal: &mut Reseal<'_>) -> Sent {
+        let mut state = lock(&self.network.state);
+        let mut limits = lock(&self.network.limits);
+        let mut room = limits.get_mut(&self.local.ip()).and_then(|limit| limit.room.as_mut());
+        batch.drain(|mut run| {
+            run.seal(false, reseal);
+            for (at, datagram) in run.bytes.chunks(run.segment).enumerate() {
+                if let Some(room) = &mut room {
+                    if **room < datagram.len() {
+                        return Some(at);
+                    }
+                    **room -= datagram.len();
+                }
+                let lost =
+                    state.links.get_mut(&self.local).is_some_and(|link| std::mem::take(&mut link.lose));
+                if let Some(link) = state.links.get_mut(&run.to).filter(|_| !lost) {
+                    link.arrived.push_back((self.local, datagram.to_vec()));
+                }
+            }
+            None
+        })
+    }
+
+    fn recv(&self, batch: &mut RxBatch) -> Received {
+        let mut state = lock(&self.network.state);
+        let Some(link) = state.links.get_mut(&self.local) else { return batch.fill_each(|_| None) };
+        batch.fill_each(|buffer| {
+            let (from, bytes) = link.arrived.pop_front()?;
+            buffer[..bytes.len()].copy_from_slice(&bytes);
+            Some((bytes.len(), from))
+        })
+    }
+
+    fn watch(&self, interest: Interest) -> io::Result<()> {
+        if let Some(link) = lock(&self.network.state).links.get_mut(&self.local) {
+            link.interest = interest;
+        }
+        Ok(())
+    }
+
+    fn counters(&self) -> &LinkCounters {
+        &self.counters
+    }
+}
+
+impl Drop for TestLink {
+    fn drop(&mut self) {
+        lock(&self.network.state).links.remove(&self.local);
+    }
+}
+
+/// An engine, what is remembered from step to step, its platform's number, and whether it wants to be stepped again.
+type Stepped = (Arc<Engine>, Progress, usize, bool);
+
+/// Devices on a network.
+pub(crate) struct World {
+    network: Arc<Network>,
+    engines: RefCell<Vec<Stepped>>,
+}
+
+impl World {
+    /// A network of these addresses, all of which each device has.
+    pub(crate) fn new(addresses: &[[u8; 4]]) -> Self {
+        let state = State { addresses: addresses.to_vec(), ..State::default() };
+        let network = Network { state: Mutex::new(state), limits: Mutex::default() };
+        Self { network: Arc::new(network), engines: RefCell::default() }
+    }
+
+    pub(crate) fn platform(&self) -> Arc<dyn Platform> {
+        let mut state = lock(&self.network.state);
+        state.alarms.push(Some(Time::ZERO));
+        Arc::new(Machine { network: Arc::clone(&self.network), number: state.alarms.len() - 1 })
+    }
+
+    pub(crate) fn device(&self) -> Arc<Device> {
+        let number = lock(&self.network.state).alarms.len();
+        let (device, engine) = Device::stepped(Config::default(), self.platform()).unwrap();
+        self.engines.borrow_mut().push((engine, Progress::default(), number, false));
+        Arc::new(device)
+    }
+
+    /// Two ends, each on a device of its own.
+    pub(crate) fn pair(&self, a: [u8; 4], b: [u8; 4], memory: u32) -> [End; 2] {
+        self.pair_on(&self.device(), a, b, memory)
+    }
+
+    /// An end on that device, and its peer on another.
+    pub(crate) fn pair_on(&self, device: &Arc<Device>, a: [u8; 4], b: [u8; 4], memory: u32) -> [End; 2] {
+        let ends = [End::new(device, a, memory), End::new(&self.device(), b, memory)];
+        let [a, b] = &ends;
+        a.connect(b);
+        b.connect(a);
+        ends
+    }
+
+    pub(crate) fn now(&self) -> Duration {
+        lock(&self.network.state).now.since(Time::ZERO)
+    }
+
+    pub(crate) fn advance(&self, span: Duration) {
+        let mut state = lock(&self.network.state);
+        state.now = state.now + span;
+    }
+
+    pub(crate) fn links(&self) -> usize {
+        lock(&self.network.state).links.len()
+    }
+
+    /// Loses the next packet that leaves from that address.
+    pub(crate) fn lose_next(&self, from: [u8; 4]) {
+        let mut state = lock(&self.network.state);
+        state.links.iter_mut().find(|(local, _)| local.ip() == IpAddr::from(from)).unwrap().1.lose = true;
+    }
+
+    /// So many bytes may leave from that address, or any number.
+    pub(crate) fn set_room(&self, from: [u8; 4], room: Option<usize>) {
+        lock(&self.network.limits).insert(from.into(), Limit { room, rate: None });
+    }
+
+    /// So many bytes may leave from that address with each step, or any number.
+    pub(crate) fn set_rate(&self, from: [u8; 4], rate: Option<usize>) {
+        lock(&self.network.limits).insert(from.into(), Limit { room: rate, rate });
+    }
+
+    /// Whether a device waits for room at that address.
+    pub(crate) fn is_waited_for(&self, address: [u8; 4]) -> bool {
+        let state = lock(&self.network.state);
+        state.links.iter().any(|(local, link)| local.ip() == IpAddr::from(address) && link.interest.writable)
+    }
+
+    /// Steps the devices until `done`.
+    pub(crate) fn run(&self, mut done: impl FnMut() -> bool) {
+        for _ in 0..STEPS {
+            if done() {
+                return;
+            }
+            self.step();
+        }
+        panic!("nothing more happens after {:?}", self.now());
+    }
+
+    fn step(&self) {
+        for limit in lock(&self.network.limits).values_mut() {
+            if limit.rate.is_some() {
+                limit.room = limit.rate;
+            }
+        }
+        let mut busy = false;
+        for (engine, progress, number, again) in self.engines.borrow_mut().iter_mut() {
+            let ready = self.ready(*number);
+            let due = {
+                let mut state = lock(&self.network.state);
+                let now = state.now;
+                // It rings once.
+                state.alarms[*number].take_if(|at| *at <= now).is_some()
+            };
+            if !ready.is_empty() || due || *again {
+                *again = progress.step(engine, &ready) != Pause::Sleep;
+                busy |= *again;
+            }
+        }
+        let platforms = lock(&self.network.state).alarms.len();
+        let nothing = !busy && (0..platforms).all(|it| self.ready(it).is_empty());
+        let mut state = lock(&self.network.state);
+        let next = state.alarms.iter().flatten().min().copied().filter(|_| nothing);
+        state.now = next.unwrap_or_default().max(state.now + STEP);
+    }
+
+    fn ready(&self, platform: usize) -> Vec<Ready> {
+        let state = lock(&self.network.state);
+        let limits = lock(&self.network.limits);
+        let ready = state.links.iter().filter(|(_, link)| link.platform == platform).map(|(local, link)| {
+            let limit = limits.get(&local.ip()).copied().unwrap_or_default();
+            Ready {
+                token: link.token,
+                readable: link.interest.readable && !link.arrived.is_empty(),
+                writable: link.interest.writable && limit.room.is_none_or(|room| room > 5000),
+            }
+        });
+        ready.filter(|ready| ready.readable || ready.writable).collect()
+    }
+}
+
+/// A queue pair, and memory for what it sends and receives.
+pub(crate) struct End {
+    device: Arc<Device>,
+    gid_index: usize,
+    queue: CompletionQueue,
+    queue_pair: QueuePair,
+    memory: MemoryRegion,
+    /// Requests that succeeded, and that failed.
+    ended: RefCell<[u64; 2]>,
+}
+
+impl End {
+    fn new(device: &Arc<Device>, address: [u8; 4], memory: u32) -> Self {
+        let gid_index = device.gid_index(address.into()).unwrap();
+        let queue = device.completion_queue(256, None).unwrap();
+        let domain = device.protection_domain();
+        let memory = domain.register(memory as usize, Access::LOCAL_WRITE | Access::REMOTE_WRITE).unwrap();
+        let queue_pair = domain.queue_pair(&queue, &queue, 64, 64).unwrap();
+        Self { device: Arc::clone(device), gid_index, queue, queue_pair, memory, ended: RefCell::default() }
+    }
+
+    fn connect(&self, peer: &Self) {
+        let rights = PeerRights { write: true, ..PeerRights::default() };
+        self.queue_pair.modify(Transition::Init(InitAttributes { rights })).unwrap();
+        let receive = ReceiveAttributes {
+            path_mtu: Mtu::B4096,
+            peer_qpn: peer.queue_pair.qpn(),
+            rq_psn: Psn::default(),
+            max_dest_rd_atomic: 1,
+            min_rnr_timer: 1,
+        };
+        let (peer_gid, peer_port) = peer.device.bind_gid(peer.gid_index).unwrap();
+        let path = PathAttributes { gid_index: self.gid_index, peer_gid, peer_port: Some(peer_port) };
+        self.queue_pair.ready_to_receive(receive, path).unwrap();
+        let send = SendAttributes {
+            sq_psn: Psn::default(),
+            timeout: 14,
+            retry_count: 7,
+            rnr_retry: 7,
+            max_rd_atomic: 1,
+        };
+        self.queue_pair.modify(Transition::ReadyToSend(send)).unwrap();
+    }
+
+    /// Its memory, for the peer.
+    pub(crate) fn memory(&self) -> RemoteAddress {
+        let region = self.memory.region();
+        RemoteAddress { va: region.addr(), rkey: region.rkey() }
+    }
+
+    fn buffers(&self, len: u32) -> Buffers {
+        let region = Arc::clone(self.memory.region());
+        let va = region.addr();
+        Buffers::List([Element::new(region, va, len)].into_iter().collect())
+    }
+
+    pub(crate) fn post(&self, operation: SendOperation, len: u32) {
+        let request = SendRequest {
+            id: 0,
+            operation,
+            destination: None,
+            buffers: self.buffers(len),
+            len,
+            signaled: true,
+            solicited: false,
+            fence: false,
+        };
+        self.queue_pair.post_send(request).unwrap();
+    }
+
+    pub(crate) fn post_recv(&self, len: u32) {
+        let request = RecvRequest { id: 0, buffers: self.buffers(len), len: len.into() };
+        self.queue_pair.post_recv(request).unwrap();
+    }
+
+    fn look(&self) -> [u64; 2] {
+        let mut out: Vec<WorkCompletion> = Vec::new();
+        self.queue.poll(&mut out, 64).unwrap();
+        let mut ended = self.ended.borrow_mut();
+        for it in out {
+            ended[usize::from(it.completion.status != Status::Success)] += 1;
+        }
+        assert!(ended[1] <= 1, "requests failed");
+        *ended
+    }
+
+    /// How many requests have succeeded.
+    pub(crate) fn done(&self) -> u64 {
+        let [done, failed] = self.look();
+        assert_eq!(failed, 0, "a request failed");
+        done
+    }
+
+    /// How many have failed.
+    pub(crate) fn failed(&self) -> u64 {
+        self.look()[1]
+    }
+
+    pub(crate) fn retransmitted(&self) -> u64 {
+        self.queue_pair.query().requester.retransmitted
+    }
+}
