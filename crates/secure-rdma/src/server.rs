@@ -323,8 +323,12 @@ impl Host {
                 }
             };
             if is_among_the_last(&stream) {
-                tracing::warn!("{peer}: closed, hardly any file descriptors are left");
+                if warned.is_none_or(|at| at.elapsed() >= ACCEPT_WARNING) {
+                    warned = Some(Instant::now());
+                    tracing::warn!("{peer}: closed, hardly any file descriptors are left");
+                }
                 drop(stream);
+                self.handshakes.shed();
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
