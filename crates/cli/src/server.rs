@@ -1,5 +1,6 @@
 //! `secure-rdma server`.
 
+mod metrics;
 pub(crate) mod refusals;
 
 use crate::args::{ClientAuthMode, SealMode, ServerArgs, Switch};
@@ -7,8 +8,10 @@ use crate::echo::{self, Echoed};
 use crate::failure::Failure;
 use crate::runtime::{self, Hangup, Interruption};
 use crate::{logging, output};
+use metrics::Metrics;
 use rdma_verbs::Device;
 use refusals::Refusals;
+use sd_notify::NotifyState;
 use secure_rdma::certs::{CertsError, Identity, Name, Store, Timestamp, host_names};
 use secure_rdma::control::Access;
 use secure_rdma::tls::{ClientAuth, ClientTrust};
@@ -20,6 +23,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
@@ -38,9 +42,12 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const ENDS_SOON: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 pub(crate) fn run(args: &ServerArgs) -> Result<(), Failure> {
-    logging::start(args.verbose);
+    logging::start_as(args.verbose, args.log_format);
     check(args)?;
-    output::detach()?;
+    if args.check {
+        return try_out(args);
+    }
+    output::detach(args.log_format)?;
     let mut names = host_names()?;
     names.extend(args.names.iter().cloned());
     let credentials = Credentials { store: args.certs.store()?, names };
@@ -56,15 +63,25 @@ pub(crate) fn run(args: &ServerArgs) -> Result<(), Failure> {
         take_ports(&device, config.listen.ip());
         // Before the lists are read: what changes from here on is read again.
         let watch = FileWatch::new(rules.files());
+        let metrics = Metrics::new(Arc::clone(&device));
         let server = Server::bind(device, &identity, config).await?;
-        output::line(format_args!(
-            "listening on {}, device {name}, for at most {} clients",
-            server.local_addr(),
-            args.max_clients
-        ))?;
-        output::line(format_args!("CA fingerprint: {fingerprint}"))?;
-        output::line(format_args!("data path: {}", promise(args)))?;
+        let (address, most) = (server.local_addr(), args.max_clients);
+        output::event(
+            "listening",
+            &[("address", address.to_string().into()), ("device", name.as_str().into())],
+            format_args!("listening on {address}, device {name}, for at most {most} clients"),
+        )?;
+        output::event("ca", &[], format_args!("CA fingerprint: {fingerprint}"))?;
+        output::event("data_path", &[], format_args!("data path: {}", promise(args)))?;
+        if let Some(address) = args.metrics {
+            let at = metrics::serve(address, Arc::clone(&metrics)).await?;
+            let address = [("address", at.to_string().into())];
+            output::event("metrics", &address, format_args!("metrics: http://{at}/metrics"))?;
+        }
+        tell_systemd(NotifyState::Ready);
         let mut hall = Hall {
+            metrics,
+            drain: Duration::from_secs(args.drain.into()),
             verbose: args.verbose,
             arrived: 0,
             guests: JoinSet::new(),
@@ -75,6 +92,32 @@ pub(crate) fn run(args: &ServerArgs) -> Result<(), Failure> {
     // A client that doesn't say goodbye in time isn't waited for.
     runtime.shutdown_background();
     result
+}
+
+/// Whether the files that the arguments name can be used. None is made.
+fn try_out(args: &ServerArgs) -> Result<(), Failure> {
+    let store = args.certs.store()?;
+    let mut names = host_names()?;
+    names.extend(args.names.iter().cloned());
+    let config = config(args, &store);
+    if store.server_files().iter().all(|file| file.exists()) {
+        let identity = store.current_server(&names)?;
+        Server::check(&identity, &config)?;
+        output::line(format_args!("options, certificates and lists are right"))
+    } else {
+        // The first start makes them; whoever has none yet has no clients' lists to check against them either.
+        output::line(format_args!(
+            "options are right; the first start will make certificates in {}",
+            store.dir().display()
+        ))
+    }
+}
+
+/// Tells the service manager that started this process, if one did and wants to know.
+fn tell_systemd(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::warn!("telling systemd how the server is: {error}");
+    }
 }
 
 /// What the arguments' own rules can't say.
@@ -255,6 +298,9 @@ struct Hall {
     arrived: u64,
     guests: JoinSet<Departure>,
     refusals: Refusals,
+    metrics: Arc<Metrics>,
+    /// How long clients may stay when the process is asked to end.
+    drain: Duration,
 }
 
 impl Hall {
@@ -277,7 +323,7 @@ impl Hall {
             tokio::select! {
                 () = interruption.arrived() => break,
                 arrival = server.next() => self.welcome(arrival, &closed)?,
-                Some(departure) = self.guests.join_next() => report(departure)?,
+                Some(departure) = self.guests.join_next() => self.report(departure)?,
                 () = hangup.arrived() => {
                     // What changes while they are read is read again.
                     watch = FileWatch::new(rules.files());
@@ -287,8 +333,10 @@ impl Hall {
                     tokio::task::block_in_place(|| rules.reload(&server, "files have changed"))?;
                 }
                 _ = second.tick() => {
-                    if let Some(summary) = self.refusals.summary(server.untold()) {
-                        output::line(format_args!("{summary}"))?;
+                    let untold = server.untold();
+                    self.metrics.untold(untold);
+                    if let Some(summary) = self.refusals.summary(untold) {
+                        output::event("refused_more", &[], format_args!("{summary}"))?;
                     }
                 }
                 _ = day.tick() => {
@@ -297,16 +345,24 @@ impl Hall {
                 }
             }
         }
+        tell_systemd(NotifyState::Stopping);
         drop(server);
-        output::line(format_args!("ending; {} clients are connected", self.guests.len()))?;
+        let connected = self.guests.len();
+        output::event(
+            "ending",
+            &[("clients", connected.into())],
+            format_args!("ending; {connected} clients are connected"),
+        )?;
+        self.wait_for_guests(&mut interruption).await?;
         drop(closing);
         let farewell = async {
             while let Some(departure) = self.guests.join_next().await {
-                report(departure)?;
+                self.report(departure)?;
             }
             Ok(())
         };
-        tokio::time::timeout(GOODBYE, farewell).await.unwrap_or_else(|_| {
+        let farewell = tokio::time::timeout(GOODBYE, farewell).await;
+        farewell.unwrap_or_else(|_| {
             output::note(format_args!(
                 "{} clients did not say goodbye within {GOODBYE:?}",
                 self.guests.len()
@@ -315,19 +371,52 @@ impl Hall {
         })
     }
 
+    /// Waits until all have left, or for as long as they may stay, or until the process is asked to end again.
+    async fn wait_for_guests(&mut self, interruption: &mut Interruption) -> Result<(), Failure> {
+        if self.drain.is_zero() {
+            return Ok(());
+        }
+        let over = tokio::time::sleep(self.drain);
+        tokio::pin!(over);
+        loop {
+            tokio::select! {
+                departure = self.guests.join_next() => match departure {
+                    Some(departure) => self.report(departure)?,
+                    None => return Ok(()),
+                },
+                () = &mut over => return Ok(()),
+                () = interruption.arrived() => return Ok(()),
+            }
+        }
+    }
+
     fn welcome(&mut self, arrival: Arrival, closed: &watch::Receiver<()>) -> Result<(), Failure> {
         match arrival {
             Arrival::Session(session) => {
                 self.arrived += 1;
                 let number = self.arrived;
-                output::line(format_args!("client {number}: {}", Welcome(session.info(), self.verbose)))?;
+                let info = session.info();
+                self.metrics.arrived(info.setup);
+                let fields = [
+                    ("client", number.into()),
+                    ("peer", canonical(info.peer).to_string().into()),
+                    (
+                        "identity",
+                        info.tls.peer_certificate_sha256.map(|_| info.tls.peer_names.to_string()).into(),
+                    ),
+                    ("sealed", info.sealed.into()),
+                ];
+                let welcome = Welcome(info, self.verbose);
+                output::event("arrived", &fields, format_args!("client {number}: {welcome}"))?;
                 self.guests.spawn(entertain(*session, number, closed.clone()));
                 Ok(())
             }
             Arrival::Refused { peer, error } => {
                 let peer = canonical(peer);
+                self.metrics.refused(&error);
                 if self.refusals.tells(peer.ip(), Instant::now()) {
-                    output::line(format_args!("refused {peer}: {error}"))?;
+                    let fields = [("peer", peer.to_string().into()), ("reason", error.to_string().into())];
+                    output::event("refused", &fields, format_args!("refused {peer}: {error}"))?;
                 }
                 Ok(())
             }
@@ -375,12 +464,41 @@ async fn entertain(mut session: Session, number: u64, mut closed: watch::Receive
     Departure { number, stayed: since.elapsed(), echoed, naks, end }
 }
 
-fn report(departure: Result<Departure, JoinError>) -> Result<(), Failure> {
-    match departure {
-        Ok(departure) => output::line(format_args!("{departure}")),
-        // A panic in a client's task has ended that task only; the panic itself was printed.
-        Err(error) => {
-            output::line(format_args!("a client's task ended: {error}; this is a bug in secure-rdma"))
+impl Hall {
+    fn report(&self, departure: Result<Departure, JoinError>) -> Result<(), Failure> {
+        match departure {
+            Ok(departure) => {
+                self.metrics.left(&departure);
+                let Departure { number, stayed, echoed, naks, end } = &departure;
+                let fields = [
+                    ("client", (*number).into()),
+                    ("outcome", end.outcome().into()),
+                    ("seconds", stayed.as_secs_f64().into()),
+                    ("messages", echoed.messages.into()),
+                    ("bytes", echoed.bytes.into()),
+                    ("requests_refused", (*naks).into()),
+                ];
+                output::event("left", &fields, format_args!("{departure}"))
+            }
+            // A panic in a client's task has ended that task only; the panic itself was printed.
+            Err(error) => output::event(
+                "bug",
+                &[],
+                format_args!("a client's task ended: {error}; this is a bug in secure-rdma"),
+            ),
+        }
+    }
+}
+
+impl End {
+    /// In a word, as logs and metrics have it.
+    fn outcome(&self) -> &'static str {
+        match self {
+            Self::Left => "left",
+            Self::Dismissed => "dismissed",
+            Self::Failed(SessionError::Withdrawn(_)) => "withdrawn",
+            Self::Failed(SessionError::Forged(_) | SessionError::Truncated { .. }) => "not_authentic",
+            Self::Failed(_) => "lost",
         }
     }
 }
