@@ -2,9 +2,11 @@
 
 pub(crate) mod bench;
 
+use crate::config;
+use crate::failure::Failure;
 use crate::place::Place;
 use crate::size::Size;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use rdma_verbs::DeviceSelector;
 use secure_rdma::certs::{Fingerprint, Name};
 use secure_rdma::control::SealPolicy;
@@ -228,9 +230,35 @@ pub(crate) struct ServerArgs {
     /// are. A session also ends with its client's certificate [default: no limit]
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) max_session_age: Option<u64>,
+    /// How long clients may stay after SIGTERM, in seconds: no more are let in, and those that are there go on
+    /// until they leave. A second SIGTERM, or SIGINT, ends it
+    #[arg(long, value_name = "SECONDS", default_value = "0", value_parser = clap::value_parser!(u32).range(..=86_400))]
+    pub(crate) drain: u32,
+    /// Answer Prometheus here, over HTTP: clients, handshakes by what became of them, what the device counts.
+    /// Whoever reaches the address can read it
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub(crate) metrics: Option<SocketAddr>,
+    /// How the server's lines and its log are written
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub(crate) log_format: LogFormat,
+    /// Take options from this file (TOML; its keys are these options, without --). One that is given here goes
+    /// before the file's; --name adds to them
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Say whether options and the files that they name are right, and end
+    #[arg(long)]
+    pub(crate) check: bool,
     /// Show the PSNs of each client, and log more
     #[arg(short, long)]
     pub(crate) verbose: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people
+    Text,
+    /// One JSON object a line
+    Json,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -390,10 +418,41 @@ pub(crate) struct CertsRevokeArgs {
     pub(crate) show: CertsShowArgs,
 }
 
+impl SecureRdma {
+    /// What the command line says, with what the file says that it names.
+    pub(crate) fn read() -> Result<Self, Failure> {
+        let args = Self::parse();
+        let Command::Server(ServerArgs { config: Some(file), .. }) = &args.command else { return Ok(args) };
+        let command = Self::command().mut_subcommand("server", |server| server.args_override_self(true));
+        let mut server = command.get_subcommands().find(|command| command.get_name() == "server").cloned();
+        let own = server.get_or_insert_default();
+        let words = with_config(config::arguments(file, own)?, 2);
+        Ok(Self::from_arg_matches(&command.get_matches_from(words)).unwrap_or_else(|error| error.exit()))
+    }
+}
+
+impl SecureServer {
+    /// The same.
+    pub(crate) fn read() -> Result<Self, Failure> {
+        let server = Self::parse();
+        let Some(file) = &server.args.config else { return Ok(server) };
+        let command = Self::command().args_override_self(true);
+        let words = with_config(config::arguments(file, &command)?, 1);
+        Ok(Self::from_arg_matches(&command.get_matches_from(words)).unwrap_or_else(|error| error.exit()))
+    }
+}
+
+/// The command line with `more` behind its first `own` words: what comes later goes before it.
+fn with_config(more: Vec<OsString>, own: usize) -> Vec<OsString> {
+    let mut words: Vec<_> = std::env::args_os().collect();
+    let at = own.min(words.len());
+    words.splice(at..at, more);
+    words
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_table_of_arguments_is_consistent() {

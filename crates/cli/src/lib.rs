@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `args` | every argument of every command |
 //! | `server`, `client`, `demo`, `bench`, `devices`, `certs`, `run` | the commands |
+//! | `config` | a server's options from a file |
 //! | `echo` | the service that servers offer |
 //! | `failure`, `output`, `text` | how results and errors are shown |
 //! | `logging`, `runtime`, `trust` | what several commands need |
@@ -16,6 +17,7 @@ mod args;
 mod bench;
 mod certs;
 mod client;
+mod config;
 mod demo;
 mod descriptors;
 mod devices;
@@ -40,7 +42,7 @@ use std::process::ExitCode;
 /// The program `secure-rdma`.
 #[must_use]
 pub fn secure_rdma() -> ExitCode {
-    finish(match SecureRdma::parse().command {
+    finish(SecureRdma::read().and_then(|args| match args.command {
         Command::Server(args) => server::run(&args),
         Command::Client(args) => client::run(args),
         Command::Demo(args) => demo::run(&args),
@@ -49,13 +51,13 @@ pub fn secure_rdma() -> ExitCode {
         Command::Certs(args) => certs::run(&args),
         Command::Run(args) => run::run(args),
         Command::Agent(args) => run::run_agent(&args),
-    })
+    }))
 }
 
 /// The program `secure_server`: `secure-rdma server`.
 #[must_use]
 pub fn secure_server() -> ExitCode {
-    finish(server::run(&SecureServer::parse().args))
+    finish(SecureServer::read().and_then(|server| server::run(&server.args)))
 }
 
 /// The program `secure_client`: `secure-rdma client`.

@@ -5,14 +5,18 @@
 //! serves it calls [`detach`], and from then on a thread of its own writes, and what nobody reads in time is
 //! left out and counted.
 
+use crate::args::LogFormat;
 use crate::failure::Failure;
 use serde::Serialize;
+use serde_json::{Map, Value};
 use std::fmt::Arguments;
 use std::io::{self, ErrorKind, Write};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, Instant};
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 
 /// Lines that wait for their reader.
 const WAITING: usize = 1024;
@@ -26,17 +30,20 @@ static DETACHED: OnceLock<Detached> = OnceLock::new();
 struct Detached {
     out: Lines,
     err: Lines,
+    format: LogFormat,
 }
 
-/// From now on nothing waits for whoever reads standard output and standard error.
+/// From now on nothing waits for whoever reads standard output and standard error. Events are written as
+/// `format` has it.
 ///
 /// # Errors
 /// No thread can be started.
-pub(crate) fn detach() -> Result<(), Failure> {
+pub(crate) fn detach(format: LogFormat) -> Result<(), Failure> {
     let start = |name, sink| Lines::start(name, sink).map_err(Failure::system("starting a thread"));
     let detached = Detached {
         out: start("standard output", Box::new(io::stdout()))?,
         err: start("standard error", Box::new(io::stderr()))?,
+        format,
     };
     // If it has been done before, those two threads end.
     let _ = DETACHED.set(detached);
@@ -45,7 +52,7 @@ pub(crate) fn detach() -> Result<(), Failure> {
 
 /// Waits until what was said has been written, if somebody reads it soon.
 pub(crate) fn finish() {
-    if let Some(Detached { out, err }) = DETACHED.get() {
+    if let Some(Detached { out, err, .. }) = DETACHED.get() {
         let deadline = Instant::now() + LAST_LINES;
         out.flush(deadline);
         err.flush(deadline);
@@ -60,6 +67,22 @@ pub(crate) fn line(text: Arguments<'_>) -> Result<(), Failure> {
     }
     let mut out = io::stdout().lock();
     written(writeln!(out, "{text}").and_then(|()| out.flush()))
+}
+
+/// Tells what has happened: as `text`, or as a JSON object with the time, the event's name, `fields` and the text.
+pub(crate) fn event(name: &str, fields: &[(&str, Value)], text: Arguments<'_>) -> Result<(), Failure> {
+    if DETACHED.get().is_none_or(|detached| detached.format == LogFormat::Text) {
+        return line(text);
+    }
+    let mut object = Map::new();
+    let mut time = String::new();
+    // Into a string nothing fails.
+    let _ = SystemTime.format_time(&mut Writer::new(&mut time));
+    object.insert("timestamp".into(), time.into());
+    object.insert("event".into(), name.into());
+    object.extend(fields.iter().map(|(key, value)| ((*key).to_owned(), value.clone())));
+    object.insert("message".into(), text.to_string().into());
+    line(format_args!("{}", Value::Object(object)))
 }
 
 /// Writes `document` to standard output as JSON.

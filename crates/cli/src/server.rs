@@ -1,5 +1,6 @@
 //! `secure-rdma server`.
 
+mod metrics;
 pub(crate) mod refusals;
 
 use crate::args::{ClientAuthMode, SealMode, ServerArgs, Switch};
@@ -8,8 +9,10 @@ use crate::failure::Failure;
 use crate::rules::{Credentials, Rules, warn_of_end};
 use crate::runtime::{self, Hangup, Interruption};
 use crate::{descriptors, logging, output};
+use metrics::Metrics;
 use rdma_verbs::Device;
 use refusals::Refusals;
+use sd_notify::NotifyState;
 use secure_rdma::certs::{Store, host_names};
 use secure_rdma::control::Access;
 use secure_rdma::{
@@ -18,6 +21,7 @@ use secure_rdma::{
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
@@ -43,9 +47,12 @@ const HANDSHAKE_DESCRIPTORS: u64 = 2;
 const CLIENT_DESCRIPTORS: u64 = 2;
 
 pub(crate) fn run(args: &ServerArgs) -> Result<(), Failure> {
-    logging::start(args.verbose);
+    logging::start_as(args.verbose, args.log_format);
     check(args)?;
-    output::detach()?;
+    if args.check {
+        return try_out(args);
+    }
+    output::detach(args.log_format)?;
     raise_descriptors(args)?;
     let mut names = host_names()?;
     names.extend(args.names.iter().cloned());
@@ -62,19 +69,29 @@ pub(crate) fn run(args: &ServerArgs) -> Result<(), Failure> {
         take_ports(&device, config.listen.ip());
         // Before the lists are read: what changes from here on is read again.
         rules.watch();
+        let metrics = Metrics::new(Arc::clone(&device));
         let server = Server::bind(device, &identity, config).await?;
         if let Some(age) = args.max_session_age {
             server.limit_session_age(Duration::from_secs(age));
         }
-        output::line(format_args!(
-            "listening on {}, device {name}, for at most {} clients",
-            server.local_addr(),
-            args.max_clients
-        ))?;
-        output::line(format_args!("CA fingerprint: {fingerprint}"))?;
-        output::line(format_args!("clients: {}", args.client_auth.promise()))?;
-        output::line(format_args!("data path: {}", promise(args)))?;
+        let (address, most) = (server.local_addr(), args.max_clients);
+        output::event(
+            "listening",
+            &[("address", address.to_string().into()), ("device", name.as_str().into())],
+            format_args!("listening on {address}, device {name}, for at most {most} clients"),
+        )?;
+        output::event("ca", &[], format_args!("CA fingerprint: {fingerprint}"))?;
+        output::event("clients", &[], format_args!("clients: {}", args.client_auth.promise()))?;
+        output::event("data_path", &[], format_args!("data path: {}", promise(args)))?;
+        if let Some(address) = args.metrics {
+            let at = metrics::serve(address, Arc::clone(&metrics)).await?;
+            let address = [("address", at.to_string().into())];
+            output::event("metrics", &address, format_args!("metrics: http://{at}/metrics"))?;
+        }
+        tell_systemd(NotifyState::Ready);
         let mut hall = Hall {
+            metrics,
+            drain: Duration::from_secs(args.drain.into()),
             verbose: args.verbose,
             arrived: 0,
             guests: JoinSet::new(),
@@ -85,6 +102,32 @@ pub(crate) fn run(args: &ServerArgs) -> Result<(), Failure> {
     // A client that doesn't say goodbye in time isn't waited for.
     runtime.shutdown_background();
     result
+}
+
+/// Whether the files that the arguments name can be used. None is made.
+fn try_out(args: &ServerArgs) -> Result<(), Failure> {
+    let store = args.certs.store()?;
+    let mut names = host_names()?;
+    names.extend(args.names.iter().cloned());
+    let config = config(args, &store);
+    if store.server_files().iter().all(|file| file.exists()) {
+        let identity = store.current_server(&names)?;
+        Server::check(&identity, &config)?;
+        output::line(format_args!("options, certificates and lists are right"))
+    } else {
+        // The first start makes them; whoever has none yet has no clients' lists to check against them either.
+        output::line(format_args!(
+            "options are right; the first start will make certificates in {}",
+            store.dir().display()
+        ))
+    }
+}
+
+/// Tells the service manager that started this process, if one did and wants to know.
+fn tell_systemd(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::warn!("telling systemd how the server is: {error}");
+    }
 }
 
 /// What the arguments' own rules can't say.
@@ -200,6 +243,9 @@ struct Hall {
     arrived: u64,
     guests: JoinSet<Departure>,
     refusals: Refusals,
+    metrics: Arc<Metrics>,
+    /// How long clients may stay when the process is asked to end.
+    drain: Duration,
 }
 
 impl Hall {
@@ -221,7 +267,7 @@ impl Hall {
             tokio::select! {
                 () = interruption.arrived() => break,
                 arrival = server.next() => self.welcome(arrival, &closed)?,
-                Some(departure) = self.guests.join_next() => report(departure)?,
+                Some(departure) = self.guests.join_next() => self.report(departure)?,
                 () = hangup.arrived() => {
                     tokio::task::block_in_place(|| rules.reload(&server, &"SIGHUP"))?;
                 }
@@ -229,8 +275,10 @@ impl Hall {
                     tokio::task::block_in_place(|| rules.reload(&server, &cause))?;
                 }
                 _ = second.tick() => {
-                    if let Some(summary) = self.refusals.summary(server.untold()) {
-                        output::line(format_args!("{summary}"))?;
+                    let untold = server.untold();
+                    self.metrics.untold(untold);
+                    if let Some(summary) = self.refusals.summary(untold) {
+                        output::event("refused_more", &[], format_args!("{summary}"))?;
                     }
                 }
                 _ = day.tick() => {
@@ -239,16 +287,24 @@ impl Hall {
                 }
             }
         }
+        tell_systemd(NotifyState::Stopping);
         drop(server);
-        output::line(format_args!("ending; {} clients are connected", self.guests.len()))?;
+        let connected = self.guests.len();
+        output::event(
+            "ending",
+            &[("clients", connected.into())],
+            format_args!("ending; {connected} clients are connected"),
+        )?;
+        self.wait_for_guests(&mut interruption).await?;
         drop(closing);
         let farewell = async {
             while let Some(departure) = self.guests.join_next().await {
-                report(departure)?;
+                self.report(departure)?;
             }
             Ok(())
         };
-        tokio::time::timeout(GOODBYE, farewell).await.unwrap_or_else(|_| {
+        let farewell = tokio::time::timeout(GOODBYE, farewell).await;
+        farewell.unwrap_or_else(|_| {
             output::note(format_args!(
                 "{} clients did not say goodbye within {GOODBYE:?}",
                 self.guests.len()
@@ -257,19 +313,52 @@ impl Hall {
         })
     }
 
+    /// Waits until all have left, or for as long as they may stay, or until the process is asked to end again.
+    async fn wait_for_guests(&mut self, interruption: &mut Interruption) -> Result<(), Failure> {
+        if self.drain.is_zero() {
+            return Ok(());
+        }
+        let over = tokio::time::sleep(self.drain);
+        tokio::pin!(over);
+        loop {
+            tokio::select! {
+                departure = self.guests.join_next() => match departure {
+                    Some(departure) => self.report(departure)?,
+                    None => return Ok(()),
+                },
+                () = &mut over => return Ok(()),
+                () = interruption.arrived() => return Ok(()),
+            }
+        }
+    }
+
     fn welcome(&mut self, arrival: Arrival, closed: &watch::Receiver<()>) -> Result<(), Failure> {
         match arrival {
             Arrival::Session(session) => {
                 self.arrived += 1;
                 let number = self.arrived;
-                output::line(format_args!("client {number}: {}", Welcome(session.info(), self.verbose)))?;
+                let info = session.info();
+                self.metrics.arrived(info.setup);
+                let fields = [
+                    ("client", number.into()),
+                    ("peer", canonical(info.peer).to_string().into()),
+                    (
+                        "identity",
+                        info.tls.peer_certificate_sha256.map(|_| info.tls.peer_names.to_string()).into(),
+                    ),
+                    ("sealed", info.sealed.into()),
+                ];
+                let welcome = Welcome(info, self.verbose);
+                output::event("arrived", &fields, format_args!("client {number}: {welcome}"))?;
                 self.guests.spawn(entertain(*session, number, closed.clone()));
                 Ok(())
             }
             Arrival::Refused { peer, error } => {
                 let peer = canonical(peer);
+                self.metrics.refused(&error);
                 if self.refusals.tells(peer.ip(), Instant::now()) {
-                    output::line(format_args!("refused {peer}: {error}"))?;
+                    let fields = [("peer", peer.to_string().into()), ("reason", error.to_string().into())];
+                    output::event("refused", &fields, format_args!("refused {peer}: {error}"))?;
                 }
                 Ok(())
             }
@@ -317,12 +406,41 @@ async fn entertain(mut session: Session, number: u64, mut closed: watch::Receive
     Departure { number, stayed: since.elapsed(), echoed, naks, end }
 }
 
-fn report(departure: Result<Departure, JoinError>) -> Result<(), Failure> {
-    match departure {
-        Ok(departure) => output::line(format_args!("{departure}")),
-        // A panic in a client's task has ended that task only; the panic itself was printed.
-        Err(error) => {
-            output::line(format_args!("a client's task ended: {error}; this is a bug in secure-rdma"))
+impl Hall {
+    fn report(&self, departure: Result<Departure, JoinError>) -> Result<(), Failure> {
+        match departure {
+            Ok(departure) => {
+                self.metrics.left(&departure);
+                let Departure { number, stayed, echoed, naks, end } = &departure;
+                let fields = [
+                    ("client", (*number).into()),
+                    ("outcome", end.outcome().into()),
+                    ("seconds", stayed.as_secs_f64().into()),
+                    ("messages", echoed.messages.into()),
+                    ("bytes", echoed.bytes.into()),
+                    ("requests_refused", (*naks).into()),
+                ];
+                output::event("left", &fields, format_args!("{departure}"))
+            }
+            // A panic in a client's task has ended that task only; the panic itself was printed.
+            Err(error) => output::event(
+                "bug",
+                &[],
+                format_args!("a client's task ended: {error}; this is a bug in secure-rdma"),
+            ),
+        }
+    }
+}
+
+impl End {
+    /// In a word, as logs and metrics have it.
+    fn outcome(&self) -> &'static str {
+        match self {
+            Self::Left => "left",
+            Self::Dismissed => "dismissed",
+            Self::Failed(SessionError::Withdrawn(_)) => "withdrawn",
+            Self::Failed(SessionError::Forged(_) | SessionError::Truncated { .. }) => "not_authentic",
+            Self::Failed(_) => "lost",
         }
     }
 }

@@ -200,8 +200,8 @@ pub enum SessionError {
     },
     /// The connection lost its place to another: there were too many unfinished handshakes.
     #[error(
-        "its handshake was dropped: there were more than --max-handshakes, or than one address may have of them, and it \
-         was the oldest of the most numerous address"
+        "its handshake was dropped: there were more than --max-handshakes, or than one address may have of them, \
+         and it was the oldest of the most numerous address"
     )]
     Crowded,
     /// Nothing at all came over the connection.

@@ -165,6 +165,14 @@ impl Server {
         Ok(Self { address, arrivals, accepting, keeping, host })
     }
 
+    /// Whether a server could start with these: their files are read and checked.
+    ///
+    /// # Errors
+    /// As [`bind`](Self::bind).
+    pub fn check(identity: &Identity, config: &ServerConfig) -> Result<(), SessionError> {
+        rules(identity, &config.client_auth, config.region_len, &Editions::default()).map(drop)
+    }
+
     /// Where it listens.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {

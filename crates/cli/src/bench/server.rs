@@ -5,6 +5,7 @@ use super::queue_pairs::{self, Connected, Prepared};
 use super::request::DEPTH;
 use super::run::Course;
 use super::task::{self, Operation, Plan, Rate, Reply, Task, Word};
+use crate::args::LogFormat;
 use crate::args::bench::BenchServerArgs;
 use crate::failure::Failure;
 use crate::runtime::{self, Interruption};
@@ -81,7 +82,7 @@ fn sessions(memory: u64, region: u64) -> usize {
 
 pub(super) fn run(args: &BenchServerArgs) -> Result<(), Failure> {
     logging::start(args.verbose);
-    output::detach()?;
+    output::detach(LogFormat::Text)?;
     let store = args.certs.store()?;
     let mut names = host_names()?;
     names.extend(args.names.iter().cloned());

@@ -11,6 +11,7 @@ mod harness;
 mod hostile;
 mod identity;
 mod killed;
+mod operator;
 mod run;
 mod sealing;
 mod sessions;

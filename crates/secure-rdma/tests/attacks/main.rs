@@ -3,7 +3,7 @@
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `injection`, `ending`, `memory`, `messages`, `control`, `exhaustion`, `blind` | the attacks |
+//! | `injection`, `ending`, `memory`, `messages`, `control`, `exhaustion`, `blind`, `busy` | the attacks |
 //! | `packets` | forged packets |
 //! | `network`, `middle`, `path` | sessions whose packets all go through the attacker's hands |
 //! | `proxy` | the same for the control channel |
@@ -12,6 +12,7 @@
 
 mod attack;
 mod blind;
+mod busy;
 mod control;
 mod ending;
 mod exhaustion;

@@ -2,6 +2,7 @@
 
 use crate::attack::Attack;
 use crate::blind;
+use crate::busy;
 use crate::lab::NOTES;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -48,6 +49,17 @@ delivered; a sealed one ends as with “a forged SEND” above.
 |---|---|---|---|---|
 ";
 
+const BUSY: &str = "
+## Blind answers
+
+The same attacker while a connection is busy. A requester believes an acknowledgement, or a refusal, of any
+request that is under way, so that its PSN need not be exact; only the QPN has to be right, and the address. The
+tests withhold so many requests and try PSNs around them.
+
+| forged | requests under way | PSNs that are taken | needed on average, the QPN known |
+|---|---|---|---|
+";
+
 /// A part of the page.
 pub(crate) struct Part {
     pub(crate) title: &'static str,
@@ -87,6 +99,14 @@ fn markdown(parts: &[Part], before: &str) -> String {
     page.push_str(BLIND);
     for line in blind::lines() {
         writeln!(page, "| {} |", line.cells.join(" | ")).expect("a string");
+    }
+    page.push_str(BUSY);
+    // Where it can't be played, the page has the last word.
+    match busy::line() {
+        Some(cells) => writeln!(page, "| {} |", cells.join(" | ")).expect("a string"),
+        None => page.extend(
+            before.lines().filter(|line| line.starts_with("| a NAK that is fatal")).map(|l| format!("{l}\n")),
+        ),
     }
     // Those of attacks that couldn't be played here are taken from the page, too.
     let mut notes: BTreeMap<_, _> =
