@@ -5,7 +5,7 @@ use crate::output::StandardError;
 use tracing_subscriber::EnvFilter;
 
 /// The crates whose logs are about this project.
-const OWN: [&str; 5] = ["secure_rdma_cli", "secure_rdma", "verbs", "device", "rocev2"];
+const OWN: [&str; 5] = ["secure_rdma_cli", "secure_rdma", "rdma_verbs", "rocev2_device", "rocev2"];
 
 /// Starts logging: warnings, and with `verbose` everything down to the debug level. The variable `RUST_LOG`
 /// overrides both.

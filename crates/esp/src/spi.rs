@@ -5,7 +5,7 @@
 //! | byte | plain: BTH | sealed: SPI |
 //! |---|---|---|
 //! | 0 | opcode: 0x00 to 0xbf are IBA's | 0xc0 to 0xff: opcodes that IBA 9.2.1 leaves to manufacturers |
-//! | 1 | the low half is the transport header version, 0 | the low half is not 0: no receiver of plain packets takes it |
+//! | 1 | the low half is the transport header version, 0 | the low half is not 0: no plain packet |
 //! | 2 | high byte of the partition key | which process the port's socket is steered to |
 //! | 3 | | random |
 

@@ -11,7 +11,7 @@
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | `library` (feature `load`), `data_path` | functions that the library exports, and those that C compiles into the caller |
+//! | `library` (feature `load`), `data_path` | functions that the library exports, and those compiled into the caller |
 //! | `device`, `port`, `gid` | devices, opened devices, ports, addresses |
 //! | `memory`, `address_handle` | protection domains, regions, windows; ways to peers |
 //! | `queue_pair`, `shared_receive_queue`, `completion`, `event` | queues, and what they tell |

@@ -39,7 +39,8 @@ struct SrqArgs {
     #[command(flatten)]
     game: Args,
     /// Connections
-    #[arg(short = 'q', long, value_name = "COUNT", default_value = "16", value_parser = clap::value_parser!(u16).range(1..=256))]
+    #[arg(short = 'q', long, value_name = "COUNT", default_value = "16")]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..=256))]
     num_qp: u16,
 }
 

@@ -14,7 +14,8 @@ const MAX_PROBE_INTERVAL: Duration = Duration::from_secs(1);
 /// crowd before a full queue most packets are lost; who asks seldom would be given up for dead.
 const LEAST_ATTEMPTS: u32 = 64;
 
-/// How much may be under way, as a controller has it. Amounts are bytes, with what each packet costs beside its payload.
+/// How much may be under way, as a controller has it. Amounts are bytes, with what each packet costs beside
+/// its payload.
 pub(super) trait Congestion {
     /// The bytes that may be under way.
     fn window(&self) -> u64;

@@ -4,10 +4,11 @@
 //! completed: of 2^24 numbers only those between what it has acknowledged and what was sent can be true, so that who
 //! forges an answer blindly has another number to guess.
 //!
-//! Nothing but this needs the MSN, and a peer that fills it otherwise must not lose its connection for that. rxe counts as
-//! IBA 9.7.5.1.3 says, from 0, but a READ again that it couldn't answer for want of memory (`execute`, `read_reply` in
-//! `rxe_resp.c`). So a peer first has to show that it counts, and there is some slack; and if nothing but untrue
-//! numbers comes in the time that a lost answer would take, the check ends for good.
+//! Nothing but this needs the MSN, and a peer that fills it otherwise must not lose its connection for that.
+//! rxe counts as IBA 9.7.5.1.3 says, from 0, but a READ again that it couldn't answer for want of memory
+//! (`execute`, `read_reply` in `rxe_resp.c`). So a peer first has to show that it counts, and there is some
+//! slack; and if nothing but untrue numbers comes in the time that a lost answer would take, the check ends
+//! for good.
 
 /// True numbers in a row that show that the peer counts.
 const SHOWN: u8 = 16;
