@@ -184,7 +184,8 @@ pub(crate) struct ServerArgs {
     #[arg(long, value_name = "N", default_value = "1024")]
     pub(crate) max_clients: NonZeroUsize,
     /// How many of these one identity may be, that is a client with a certificate; `sessions` in the list of
-    /// allowed clients goes before it [default: a quarter of --max-clients, 4 at least]
+    /// allowed clients goes before it [default: a quarter of --max-clients, 4 at least; all for the server's own
+    /// account]
     #[arg(long, value_name = "N")]
     pub(crate) max_clients_per_identity: Option<NonZeroUsize>,
     /// How many of these one address may be, without a certificate: an IPv4 address or an IPv6 /64, and twice

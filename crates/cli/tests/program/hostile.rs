@@ -92,7 +92,7 @@ fn endpoint() -> Endpoint {
         psn: Redacted::new(Psn::truncate(0x5678)),
         gid: Ipv4Addr::LOCALHOST.to_ipv6_mapped().octets(),
         // Discard (RFC 863): nobody is there.
-        udp_port: NonZeroU16::new(9).unwrap(),
+        udp_port: NonZeroU16::new(1024).unwrap(),
         mtu: Mtu::from_bytes(1024).unwrap(),
         max_rd_atomic: 1,
         recv_depth: 1,

@@ -314,9 +314,9 @@ fn a_server_has_as_many_descriptors_as_it_may_and_says_if_they_are_too_few() {
         );
         Program::spawn(Command::new("sh").args(["-c", &line]))
     };
-    let needed = ["need 2688 file descriptors", "800 are allowed", "ulimit -Hn 2688", "--max-clients 80"];
-    run("-n 800", "").end().failed(1, &needed);
-    run("-n 800", "--max-clients 80").says("listening on ");
+    let needed = ["need 3200 file descriptors", "1312 are allowed", "ulimit -Hn 3200", "--max-clients 80"];
+    run("-n 1312", "").end().failed(1, &needed);
+    run("-n 1312", "--max-clients 80").says("listening on ");
     run("-n 500", "").end().failed(1, &["fewer --max-handshakes"]);
     let server = run("-Sn 256", "");
     server.says("listening on ");

@@ -195,13 +195,12 @@ fn programs_outlive_the_agent_and_each_other() {
     std::thread::scope(|scope| {
         let lasts = scope.spawn(|| pair_in(&place, address, &lasting));
         let deadline = std::time::Instant::now() + PATIENCE;
-        let first = loop {
-            if let Some(first) = agent(&place) {
-                break first;
-            }
+        while agent(&place).is_none() {
             assert!(std::time::Instant::now() < deadline, "no agent is started");
-        };
+        }
         pair_in(&place, address, &others);
+        // Not before: of several that are started at once, one stays.
+        let first = agent(&place).expect("an agent serves");
         rustix::process::kill_process(first, rustix::process::Signal::KILL).unwrap();
         pair_in(&place, address, &others);
         assert_ne!(agent(&place), Some(first), "another agent serves");

@@ -11,7 +11,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SessionQuota {
     /// Of one identity: a client with a certificate, unless its entry in the allow-list has `sessions`. A
-    /// quarter of all without, four at least.
+    /// quarter of all without, four at least; the server's own account, whose certificate names only the server's
+    /// host, may then have all.
     pub per_identity: Option<usize>,
     /// Of one address without a certificate: an IPv4 address, or an IPv6 /64; a /48 may have twice as many. A
     /// quarter of all without, sixteen at least; loopback addresses may then have all.

@@ -16,6 +16,7 @@ use tokio_rustls::TlsConnector;
 use super::ALPN;
 use super::error::{Attempt, Peer, TlsError};
 use super::negotiated::{Negotiated, Secured};
+use super::scrub::scrubbed;
 use super::trust::{Anchors, Trust};
 use super::verifier::Verifier;
 use crate::certs::{Editions, Fingerprint, Identity, Name, Revocations, Used};
@@ -76,7 +77,7 @@ impl ClientTls {
         let shown = self.identity.as_ref().map(|identity| Arc::new(OnRequest::new(identity)));
         let config = Arc::new(self.config(Arc::clone(&verifier), shown.clone())?);
         let handshake = TlsConnector::from(config).connect(name.as_server_name().clone(), io);
-        let stream = match timeout(limit, handshake).await {
+        let stream = match timeout(limit, scrubbed(handshake)).await {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => {
                 let attempt = Attempt { name, trust: &self.trust, presented: verifier.presented() };

@@ -20,6 +20,7 @@ mod client;
 mod clients;
 mod error;
 mod negotiated;
+mod scrub;
 mod server;
 mod trust;
 mod verifier;

@@ -15,7 +15,8 @@ use super::ALPN;
 use super::clients::{ClientAuth, Shown, Vetting};
 use super::error::{Peer, TlsError};
 use super::negotiated::{Negotiated, Secured};
-use crate::certs::{Editions, Identity};
+use super::scrub::scrubbed;
+use crate::certs::{Editions, Identity, SubjectNames};
 use crate::crypto;
 
 /// What a server needs for handshakes: its identity and what it asks of clients.
@@ -28,6 +29,8 @@ pub struct ServerTls {
 pub(crate) struct Rules {
     config: Arc<ServerConfig>,
     pub(crate) vetting: Arc<Vetting>,
+    /// The names in the server's own certificate.
+    own: SubjectNames,
 }
 
 impl Rules {
@@ -42,7 +45,13 @@ impl Rules {
 
     fn new(identity: &Identity, vetting: Arc<Vetting>) -> Result<Self, TlsError> {
         let config = Arc::new(config(identity, vetting.verifier())?);
-        Ok(Self { config, vetting })
+        let own = identity.chain().first().map(SubjectNames::of).unwrap_or_default();
+        Ok(Self { config, vetting, own })
+    }
+
+    /// Whether a client's certificate names nobody but this server's own host, as that of its account does.
+    pub(crate) fn is_own_account(&self, client: &SubjectNames) -> bool {
+        !client.names().is_empty() && client.names().iter().all(|name| self.own.names().contains(name))
     }
 }
 
@@ -107,7 +116,7 @@ impl ServerTls {
     ) -> Result<Secured<T>, TlsError> {
         let rules = self.rules();
         let handshake = TlsAcceptor::from(Arc::clone(&rules.config)).accept(io).into_fallible();
-        match timeout(limit, handshake).await {
+        match timeout(limit, scrubbed(handshake)).await {
             Ok(Ok(stream)) => {
                 let connection = stream.get_ref().1;
                 let negotiated = Negotiated::read(connection, Peer::Client)?;

@@ -427,6 +427,7 @@ async fn an_entry_says_how_many_sessions_its_client_may_have() {
     assert!(matches!(error, SessionError::Quota { max: 1, .. }), "{error}");
     let _two = [club.session(&mut world, "two", Required).await, world.session().await];
     assert!(world.connect().await.unwrap_err().to_string().contains("has 2 sessions"));
+    let Arrival::Refused { .. } = world.server.next().await else { panic!() };
     // Another certificate with the same name is the same client.
     drop((one, one_here));
     let _again = club.session(&mut world, "one", Required).await;

@@ -4,7 +4,7 @@ mod sealed {
     pub trait Sealed {}
 }
 
-/// The states that a [`QueuePair`]'s type may say.
+/// The states that a [`QueuePair`](super::QueuePair)'s type may say.
 pub trait QueuePairState: sealed::Sealed {}
 
 /// A state that takes receive requests.
