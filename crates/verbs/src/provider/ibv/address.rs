@@ -111,7 +111,7 @@ pub(super) fn vector(context: &Context, own: &GidEntry, peer: &Place) -> Result<
 fn check_udp(own: &GidEntry, peer: &Place) -> Result<(), String> {
     let (address, gid_port) = peer.gid.endpoint().map_err(|error| error.to_string())?;
     if own.address.is_some_and(|own| own.is_ipv4() != address.is_ipv4()) {
-        return Err("one is IPv4, the other IPv6".into());
+        return Err("one is IPv4, the other IPv6; choose GIDs of the same family".into());
     }
     let port = peer.udp_port.unwrap_or(gid_port);
     if port != UDP_PORT {
