@@ -133,7 +133,7 @@ fn access(
     let checked = memory.check(queue_pairs[queue_pair], va, len as u64, kind).is_ok();
     assert_eq!(checked, allowed.as_ref().is_some_and(mine));
     // Lengths that a RETH may have, and no memory.
-    let huge = u64::from(input.u32()) + SIZE as u64;
+    let huge = u64::from(input.u32()) + SIZE as u64 + 1;
     assert!(memory.check(queue_pairs[queue_pair], va, huge, kind).is_err());
     let mut written = input.bytes(len).to_vec();
     written.resize(len, 0x5a);
