@@ -14,8 +14,9 @@ use std::sync::Arc;
 /// thread costs its sender more than the packet.
 const LINGER: Duration = Duration::from_micros(50);
 
-/// If it takes so long until this thread has its turn again, another one needs the core.
-const CROWDED: Duration = Duration::from_micros(15);
+/// If it takes so long until this thread has its turn again, another one needs the core and doesn't sleep: it looks at
+/// its memory until its time slice is over. A program that is woken on this core and answers takes less.
+const CROWDED: Duration = Duration::from_micros(300);
 
 /// For how long then not to look for further packets, the first time and at most: it doubles each time on end.
 const MODEST: [Duration; 2] = [Duration::from_millis(20), Duration::from_secs(1)];
