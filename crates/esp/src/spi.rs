@@ -25,8 +25,8 @@ impl Spi {
         if number > 255 { Some(Self(number)) } else { None }
     }
 
-    /// An SPI for a port that takes plain RoCEv2 too, made of `random` bits, of which 17 remain. `steering` is what
-    /// a socket filter sees in byte 2.
+    /// An SPI for a port that takes plain RoCEv2 too, made of `random` bits, of which almost 22 remain. `steering`
+    /// is what a socket filter sees in byte 2.
     #[must_use]
     pub const fn for_shared_port(random: u32, steering: u8) -> Self {
         let [kind, version, _, low] = random.to_be_bytes();
