@@ -11,7 +11,7 @@
 //! | `queue_pair`, `queue_pair_table` | queue pairs, by random number |
 //! | `completion_queue`, `event_channel`, `events` | what programs wait for |
 //! | `buffers` | the buffers of work requests, and memory as the protocol asks for it |
-//! | `progress`, `poll_mode` | what is done where nobody polls, step by step, and who takes what arrives |
+//! | `progress`, `linger`, `poll_mode` | what is done where nobody polls, step by step, and who takes what arrives |
 //! | `alarm`, `deadlines` | time |
 //! | `counters` | every refused packet by its reason |
 //! | `sync`, `models` | locks and atomics, and models of all that goes on without a lock (`.ci/loom`) |
@@ -25,6 +25,7 @@ mod delayed_acks;
 mod event_channel;
 mod events;
 mod host;
+mod linger;
 #[cfg(all(test, loom))]
 mod models;
 mod poll_mode;
@@ -154,10 +155,17 @@ impl Engine {
         let polls = !queue.is_armed();
         queue.each_port(|port| {
             port.poll(queue, &self.table);
-            if polls && port.mode().polled(self.now()) {
+            let now = self.now();
+            port.mode().note_poll(now);
+            if polls && port.mode().polled(now) {
                 self.put_off();
             }
         });
+    }
+
+    /// When somebody polled last.
+    fn last_poll(&self) -> Option<Time> {
+        self.ports().iter().map(|port| port.mode().last_poll()).max()
     }
 
     /// Whoever polled `queue` is about to wait for its channel.

@@ -15,6 +15,9 @@ pub(crate) const LOOK_IN: Duration = Duration::from_millis(1);
 /// A thread that polls puts the alarm off when no more than this is left.
 const PUT_OFF: Duration = Duration::from_micros(500);
 
+/// How exactly it is known when somebody polled: a poller shouldn't take the cache line from others every time.
+const POLL_STEP: Duration = Duration::from_micros(50);
+
 /// How often, at most, the progress thread has to be woken for nothing before a port is left to those who poll.
 const MOST_RELUCTANT: u32 = 256;
 
@@ -25,6 +28,8 @@ pub(crate) struct PollMode {
     armed: AtomicBool,
     /// Somebody waits for a completion channel, or is about to, and nobody has polled since.
     waiting: AtomicBool,
+    /// When somebody polled last, in nanoseconds; what comes within [`POLL_STEP`] of it isn't noted.
+    last_poll: AtomicU64,
     /// When the progress thread comes to a port that isn't armed, in nanoseconds.
     look_in: AtomicU64,
     /// Somebody has gone on polling for a while since the port was left to them.
@@ -41,11 +46,24 @@ impl PollMode {
         Self {
             armed: AtomicBool::new(true),
             waiting: AtomicBool::new(false),
+            last_poll: AtomicU64::new(0),
             look_in: AtomicU64::new(0),
             kept_on: AtomicBool::new(false),
             idle: AtomicU32::new(0),
             reluctance: AtomicU32::new(1),
         }
+    }
+
+    /// Somebody polls, who may be about to wait.
+    pub(crate) fn note_poll(&self, now: Time) {
+        if now.since(self.last_poll()) > POLL_STEP {
+            self.last_poll.store(now.as_nanos(), Ordering::Relaxed);
+        }
+    }
+
+    /// When somebody polled last, to within [`POLL_STEP`].
+    pub(crate) fn last_poll(&self) -> Time {
+        Time::from_nanos(self.last_poll.load(Ordering::Relaxed))
     }
 
     /// Somebody polls, and will again. Returns whether the progress thread's alarm has to be put off.

@@ -4,22 +4,12 @@
 //! and asks for nothing but the time, so that whole devices can be stepped in virtual time.
 
 use super::Engine;
+use super::linger::{LINGER, Linger};
 use super::poll_mode::LOOK_IN;
 use super::port::{BUSY, CatchUp, Port};
 use core::time::Duration;
 use rocev2::{Qpn, Time};
 use std::sync::Arc;
-
-/// How long to look for further packets before sleeping. A stream of them comes at shorter intervals, and waking a
-/// thread costs its sender more than the packet.
-const LINGER: Duration = Duration::from_micros(50);
-
-/// If it takes so long until this thread has its turn again, another one needs the core and doesn't sleep: it looks at
-/// its memory until its time slice is over. A program that is woken on this core and answers takes less.
-const CROWDED: Duration = Duration::from_micros(300);
-
-/// For how long then not to look for further packets, the first time and at most: it doubles each time on end.
-const MODEST: [Duration; 2] = [Duration::from_millis(20), Duration::from_secs(1)];
 
 /// What to do until the next step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,12 +37,7 @@ pub struct Ready {
 /// What is remembered from step to step.
 #[derive(Debug, Default)]
 pub struct Progress {
-    /// When packets came last.
-    arrived: Option<Time>,
-    /// When the last step ended with [`Pause::Yield`].
-    yielded: Option<Time>,
-    /// Until when not to, and for how long that was.
-    modest: (Time, Duration),
+    linger: Linger,
     /// Queue pairs whose deadlines have passed, and the ports where what they wait for may be.
     due: Vec<Qpn>,
     catching_up: Vec<CatchUp>,
@@ -63,14 +48,7 @@ impl Progress {
     pub fn step(&mut self, engine: &Engine, ready: &[Ready]) -> Pause {
         let now = engine.now();
         engine.wake(now);
-        if let Some(yielded) = self.yielded.take() {
-            let span = if now.since(yielded) > CROWDED {
-                (self.modest.1 * 2).clamp(MODEST[0], MODEST[1])
-            } else {
-                Duration::ZERO
-            };
-            self.modest = (now + span, span);
-        }
+        self.linger.resume(now, engine.last_poll());
         let (mut busy, mut more) = (false, false);
         for port in engine.ports().iter() {
             let ready = ready.iter().find(|ready| ready.token == port.token());
@@ -85,9 +63,7 @@ impl Progress {
         if more {
             return Pause::Yield;
         }
-        let now = engine.now();
-        if self.arrived.is_some_and(|arrived| now.since(arrived) < LINGER) && now >= self.modest.0 {
-            self.yielded = Some(now);
+        if self.linger.look_again(engine.now()) {
             return Pause::Yield;
         }
         if busy {
@@ -118,7 +94,7 @@ impl Progress {
             port.arm(true);
         }
         if found == Some(true) {
-            self.arrived = Some(engine.now());
+            self.linger.arrived(engine.now());
         }
         port.flush_overdue_acks();
         found.is_none()
