@@ -25,7 +25,7 @@ struct Held {
     address: IpAddr,
     slot: u8,
     /// All of the group's sockets: with them, the group outlives who made it.
-    group: Vec<OwnedFd>,
+    group: Arc<[OwnedFd]>,
 }
 
 /// There is no slot to be had.
@@ -87,7 +87,7 @@ impl Lease {
         let Some((message, group)) = receive(&agent).map_err(failed)? else { return Err(LeaseError::Answer) };
         match message {
             Message::Slot(slot) if group.len() == SLOTS => {
-                let held = Arc::new(Held { place: place.into(), address, slot, group });
+                let held = Arc::new(Held { place: place.into(), address, slot, group: group.into() });
                 Ok(Self { agent, held })
             }
             Message::Full => Err(LeaseError::Full),
@@ -103,7 +103,8 @@ impl Lease {
     /// The process has no descriptor left.
     pub fn share(&self) -> io::Result<Share> {
         let socket = self.held.group[usize::from(self.held.slot)].try_clone()?;
-        Ok(Share { socket: UdpSocket::from(socket), slot: self.held.slot })
+        let group = Arc::clone(&self.held.group);
+        Ok(Share { socket: UdpSocket::from(socket), slot: self.held.slot, group })
     }
 
     /// Keeps the slot: waits, on the calling thread, until the agent has died, gives the group to the next one, and so

@@ -8,6 +8,7 @@
 //! `cargo run --release -p rocev2-device --example round_trip -- [SECONDS]`
 #![allow(clippy::unwrap_used, reason = "whoever measures sees the panic")]
 
+use rocev2::wire::Transport;
 use rocev2::work::{
     InitAttributes, PeerRights, ReceiveAttributes, RecvRequest, RemoteAddress, SendAttributes, SendOperation,
     SendRequest, Status, Transition,
@@ -16,7 +17,7 @@ use rocev2::{Mtu, Psn, Qpn};
 use rocev2_device::memory::Access;
 use rocev2_device::{
     Buffers, CompletionQueue, Config, Device, Element, Gid, MemoryRegion, PathAttributes, QueuePair,
-    WorkCompletion,
+    QueuePairOptions, WorkCompletion,
 };
 use rustix::thread::{CpuSet, sched_setaffinity};
 use std::sync::Arc;
@@ -58,7 +59,12 @@ impl End {
         let queue = device.completion_queue(1 << 16, None).unwrap();
         let domain = device.protection_domain();
         let memory = domain.register(4096, Access::LOCAL_WRITE | Access::REMOTE_WRITE).unwrap();
-        let queue_pair = domain.queue_pair(&queue, &queue, 1024, 64).unwrap();
+        let queue_pair = domain
+            .queue_pair(QueuePairOptions {
+                max_recv_requests: 64,
+                ..QueuePairOptions::new(Transport::Rc, &queue, 1024)
+            })
+            .unwrap();
         let (gid, port) = device.bind_gid(0).unwrap();
         let region = memory.region();
         to.send((queue_pair.qpn(), gid, port, RemoteAddress { va: region.addr(), rkey: region.rkey() }))
@@ -73,7 +79,7 @@ impl End {
             max_dest_rd_atomic: 1,
             min_rnr_timer: 1,
         };
-        let path = PathAttributes { gid_index: 0, peer_gid, peer_port: Some(peer_port) };
+        let path = PathAttributes { peer_port: Some(peer_port), ..PathAttributes::new(0, peer_gid) };
         queue_pair.ready_to_receive(receive, path).unwrap();
         let send = SendAttributes {
             sq_psn: Psn::default(),

@@ -25,6 +25,8 @@
 //! | the GID table | which address has which port |
 //! | a port's receive path (only ever tried) | one thread at a time takes from the link |
 //! | a queue pair | the protocol's state, what is on its way out, in order |
+//! | a shared receive queue | requests that queue pairs take |
+//! | the table of address handles | taken for a look-up |
 //! | a shared table of keys, a region's revocation | memory and the right to it |
 //! | the table of queue pairs, lists of ports | taken for a look-up, and left before anything else is locked |
 //! | a port's delayed ACKs, its queue of turns | taken for one look or one change |
@@ -44,8 +46,9 @@ pub mod link;
 pub mod memory;
 
 pub use api::{
-    ATTRIBUTES, Attributes, CompletionChannel, CompletionQueue, Config, Device, DeviceError, GidEntry,
-    MemoryRegion, MemoryWindow, PathAttributes, ProtectionDomain, QueuePair,
+    ATTRIBUTES, AddressHandle, Attributes, CompletionChannel, CompletionQueue, Config, Device, DeviceError,
+    GidEntry, MemoryRegion, MemoryWindow, PathAttributes, ProtectionDomain, QueuePair, QueuePairOptions,
+    SharedReceiveQueue,
 };
 #[cfg(target_os = "linux")]
 pub use api::{ForeignRegion, Reregistration};

@@ -4,6 +4,7 @@
 use crate::settings;
 use libc::{EBUSY, EFAULT, EINVAL, EIO, ENODEV, ENOMEM, c_int};
 use rocev2::transport::Snapshot;
+use rocev2::wire::Transport;
 use rocev2::work::{self, Transition};
 use rocev2_agent::Lease;
 use rocev2_device as device;
@@ -266,7 +267,15 @@ pub(crate) fn queue_pair(
     max_send: usize,
     max_recv: usize,
 ) -> Result<QueuePair, c_int> {
-    domain.queue_pair(send, recv, max_send, max_recv).map_err(|error| number(&error))
+    let options = device::QueuePairOptions {
+        transport: Transport::Rc,
+        send_queue: send,
+        recv_queue: recv,
+        shared: None,
+        max_send_requests: max_send,
+        max_recv_requests: max_recv,
+    };
+    domain.queue_pair(options).map_err(|error| number(&error))
 }
 
 /// A change of a queue pair's state.
@@ -287,7 +296,7 @@ pub(crate) fn change(queue_pair: &QueuePair, change: Change) -> Result<(), c_int
         Change::Reset => Transition::Reset,
         Change::Init(attributes) => Transition::Init(attributes),
         Change::ReadyToReceive(attributes, gid) => {
-            let path = device::PathAttributes { gid_index: 0, peer_gid: Gid::from(gid), peer_port: None };
+            let path = device::PathAttributes::new(0, Gid::from(gid));
             return queue_pair.ready_to_receive(attributes, path).map_err(|error| number(&error));
         }
         Change::ReadyToSend(attributes) => Transition::ReadyToSend(attributes),

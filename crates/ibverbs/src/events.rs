@@ -7,8 +7,9 @@ use crate::context::Context;
 use crate::queue_pair::Qp;
 use libc::c_int;
 use rdma_verbs_sys::{
-    IBV_EVENT_COMM_EST, IBV_EVENT_CQ_ERR, IBV_EVENT_QP_ACCESS_ERR, IBV_EVENT_QP_FATAL, IBV_EVENT_QP_REQ_ERR,
-    IBV_EVENT_SQ_DRAINED, ibv_async_event, ibv_async_event_element, ibv_context, ibv_event_type,
+    IBV_EVENT_COMM_EST, IBV_EVENT_CQ_ERR, IBV_EVENT_QP_ACCESS_ERR, IBV_EVENT_QP_FATAL,
+    IBV_EVENT_QP_LAST_WQE_REACHED, IBV_EVENT_QP_REQ_ERR, IBV_EVENT_SQ_DRAINED, ibv_async_event,
+    ibv_async_event_element, ibv_context, ibv_event_type,
 };
 use rustix::event::{EventfdFlags, eventfd};
 use std::collections::{HashMap, VecDeque};
@@ -76,6 +77,8 @@ pub(crate) fn start(backend: Arc<Backend>) -> io::Result<()> {
 fn deliver(event: DeviceEvent) {
     let (name, kind) = match event {
         DeviceEvent::CompletionQueueOverflow(number) => (Name::Queue(number), IBV_EVENT_CQ_ERR),
+        // Programs can't make shared receive queues yet.
+        DeviceEvent::SharedReceiveQueueLimit(_) => return,
         DeviceEvent::QueuePair(qpn, event) => {
             let kind = match event {
                 AsyncEvent::CommunicationEstablished => IBV_EVENT_COMM_EST,
@@ -83,8 +86,7 @@ fn deliver(event: DeviceEvent) {
                 AsyncEvent::AccessError => IBV_EVENT_QP_ACCESS_ERR,
                 AsyncEvent::RequestError => IBV_EVENT_QP_REQ_ERR,
                 AsyncEvent::Fatal => IBV_EVENT_QP_FATAL,
-                #[allow(unreachable_patterns, reason = "what can't be made here has no events here")]
-                _ => return,
+                AsyncEvent::LastWorkRequestReached => IBV_EVENT_QP_LAST_WQE_REACHED,
             };
             (Name::Qpn(qpn.get()), kind)
         }

@@ -1,6 +1,7 @@
 //! Completion queues.
 
-use super::device::DeviceState;
+use super::DeviceError;
+use super::device::{ATTRIBUTES, DeviceState, within};
 use crate::engine::{self, Arm, Overflow, WorkCompletion};
 use std::sync::Arc;
 
@@ -33,6 +34,16 @@ impl CompletionQueue {
     #[must_use]
     pub fn capacity(&self) -> usize {
         self.queue.capacity()
+    }
+
+    /// Makes room for `capacity` entries instead.
+    ///
+    /// # Errors
+    /// The device has no queue of that size, or it holds more entries.
+    pub fn resize(&self, capacity: usize) -> Result<(), DeviceError> {
+        within("completion queue entries", capacity, ATTRIBUTES.max_cqe)?;
+        let capacity = capacity.max(1);
+        self.queue.resize(capacity).map_err(|outstanding| DeviceError::Holds { capacity, outstanding })
     }
 
     /// Moves up to `max` completions to the end of `out` and returns how many; looks at the network if there

@@ -5,7 +5,7 @@ use super::{CompletionChannel, CompletionQueue, DeviceError, ProtectionDomain};
 use crate::engine::{self, DeviceEvent, Engine, Host, MAX_QUEUE_PAIRS, Port};
 use crate::gid::Gid;
 use crate::host::group::Share;
-use crate::host::{Notifier, Os, Platform, ProgressThread};
+use crate::host::{Interface, Notifier, Os, Platform, ProgressThread};
 use crate::memory::{KeyLimits, KeySpace, KeyTable};
 use rocev2::Mtu;
 use rocev2::work;
@@ -40,6 +40,10 @@ pub struct Attributes {
     pub max_mr: usize,
     /// Memory windows at a time.
     pub max_mw: usize,
+    /// Address handles at a time.
+    pub max_ah: usize,
+    /// Requests outstanding in one shared receive queue.
+    pub max_srq_wr: usize,
     /// Bytes of a message.
     pub max_message: u32,
     /// Reads and atomics of one queue pair under way at a time, in each direction.
@@ -55,6 +59,8 @@ pub const ATTRIBUTES: Attributes = Attributes {
     max_cqe: 1 << 22,
     max_mr: 1 << 20,
     max_mw: 1 << 20,
+    max_ah: 1 << 20,
+    max_srq_wr: 1 << 15,
     max_message: work::MAX_MESSAGE,
     max_rd_atomic: work::MAX_RD_ATOMIC,
 };
@@ -82,6 +88,7 @@ pub(crate) struct DeviceState {
     keys: Arc<KeySpace>,
     events: Arc<Notifier>,
     next_queue: AtomicU64,
+    next_shared_queue: AtomicU64,
 }
 
 impl DeviceState {
@@ -106,11 +113,23 @@ impl DeviceState {
             })),
             events,
             next_queue: AtomicU64::new(0),
+            next_shared_queue: AtomicU64::new(0),
         })
     }
 
     pub(crate) fn engine(&self) -> &Arc<Engine> {
         &self.engine
+    }
+
+    /// A number that no other shared receive queue has.
+    pub(crate) fn shared_queue_number(&self) -> u64 {
+        self.next_shared_queue.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Whether an address is this host's.
+    pub(crate) fn is_here(&self, address: IpAddr) -> Result<bool, DeviceError> {
+        let own = |interface: &Interface| interface.address == address;
+        Ok(address.is_loopback() || self.platform.interfaces()?.iter().any(own))
     }
 
     /// The port of the address at `index`, bound now if it wasn't yet.

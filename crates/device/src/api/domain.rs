@@ -1,13 +1,18 @@
 //! Protection domains.
 
 use super::device::{ATTRIBUTES, DeviceState, within};
-use super::{CompletionQueue, DeviceError, MemoryRegion, MemoryWindow, QueuePair};
-use crate::engine::{self, DomainMemory, Element};
+use super::{
+    AddressHandle, CompletionQueue, DeviceError, MemoryRegion, MemoryWindow, PathAttributes, QueuePair,
+    QueuePairOptions, SharedReceiveQueue,
+};
+use crate::engine::{self, DomainMemory, Element, Receives};
 use crate::memory::{Access, Backing, Base, KeyTable, Mapping, Registration, WindowType};
 #[cfg(target_os = "linux")]
 use crate::{ForeignRegion, memory::Foreign};
-use rocev2::transport::{Limits, QueuePair as Protocol, rc};
+use rocev2::transport::{Limits, QueuePair as Protocol, rc, uc, ud};
+use rocev2::wire::Transport;
 use rocev2::work::ReceiveQueue;
+use rocev2::{Mtu, Qpn};
 use std::sync::Arc;
 
 /// Bytes that one queue pair may have in flight at most. The window finds by itself what the sockets on the
@@ -79,30 +84,31 @@ impl ProtectionDomain {
         Element::by_lkey(&self.keys, lkey, va, len)
     }
 
-    /// A queue pair of a reliable connection, in the RESET state.
+    /// A queue pair in the RESET state.
     ///
     /// # Errors
-    /// The limits are more than the device has, or a completion queue is another device's.
-    pub fn queue_pair(
-        &self,
-        send_queue: &CompletionQueue,
-        recv_queue: &CompletionQueue,
-        max_send_requests: usize,
-        max_recv_requests: usize,
-    ) -> Result<QueuePair, DeviceError> {
-        if !send_queue.is_of(&self.device) || !recv_queue.is_of(&self.device) {
+    /// The limits are more than the device has, or a queue is another device's.
+    pub fn queue_pair(&self, options: QueuePairOptions<'_>) -> Result<QueuePair, DeviceError> {
+        let QueuePairOptions { transport, send_queue, recv_queue, shared, .. } = options;
+        let QueuePairOptions { max_send_requests, max_recv_requests, .. } = options;
+        let own = |queue: &CompletionQueue| queue.is_of(&self.device);
+        if !own(send_queue) || !own(recv_queue) || !shared.is_none_or(|queue| queue.is_of(&self.device)) {
             return Err(DeviceError::OtherDevice);
         }
         within("send requests", max_send_requests, ATTRIBUTES.max_qp_wr)?;
         within("receive requests", max_recv_requests, ATTRIBUTES.max_qp_wr)?;
         let limits = Limits { max_send_requests, window: WINDOW };
+        let receives = match shared {
+            Some(queue) => Receives::Shared(Arc::clone(queue.engine())),
+            None => Receives::Own(ReceiveQueue::new(max_recv_requests)),
+        };
         let engine = self.device.engine();
         let queue_pair = engine
             .add_queue_pair(|qpn| {
                 engine::QueuePair::new(
                     qpn,
-                    Protocol::Rc(rc::QueuePair::new(limits)),
-                    ReceiveQueue::new(max_recv_requests),
+                    protocol(transport, limits, qpn),
+                    receives,
                     DomainMemory::new(Arc::clone(&self.keys)),
                     [send_queue.engine(), recv_queue.engine()],
                     engine.shared(),
@@ -110,6 +116,39 @@ impl ProtectionDomain {
             })
             .map_err(DeviceError::system("drawing a queue pair number"))?;
         Ok(QueuePair::new(queue_pair, Arc::clone(&self.device)))
+    }
+
+    /// A shared receive queue for `capacity` requests.
+    ///
+    /// # Errors
+    /// The device has no queue of that size.
+    pub fn shared_receive_queue(&self, capacity: usize) -> Result<SharedReceiveQueue, DeviceError> {
+        within("requests of a shared receive queue", capacity, ATTRIBUTES.max_srq_wr)?;
+        let number = self.device.shared_queue_number();
+        let queue = engine::SharedReceiveQueue::new(number, capacity, self.device.engine().shared());
+        Ok(SharedReceiveQueue::new(Arc::new(queue), Arc::clone(&self.device)))
+    }
+
+    /// An address handle. The local address is in use from now on.
+    ///
+    /// # Errors
+    /// The path isn't possible, or there are too many.
+    pub fn address_handle(&self, path: PathAttributes) -> Result<AddressHandle, DeviceError> {
+        let path = path.resolve(&self.device, Transport::Ud)?;
+        let limit = ATTRIBUTES.max_ah;
+        let id = self.device.engine().shared().addresses.add(path, &self.keys, limit);
+        let id = id.ok_or(DeviceError::Limit { what: "address handles", asked: limit + 1, limit })?;
+        Ok(AddressHandle::new(id, Arc::clone(&self.device)))
+    }
+}
+
+/// The protocol's side of a new queue pair.
+fn protocol(transport: Transport, limits: Limits, qpn: Qpn) -> Protocol<DomainMemory> {
+    match transport {
+        Transport::Rc => Protocol::Rc(rc::QueuePair::new(limits)),
+        Transport::Uc => Protocol::Uc(uc::QueuePair::new(limits)),
+        // What fits is known with the address handle.
+        Transport::Ud => Protocol::Ud(ud::QueuePair::new(limits, qpn, Mtu::B4096)),
     }
 }
 

@@ -65,9 +65,23 @@ pub enum DeviceError {
         /// The limit.
         limit: usize,
     },
-    /// A completion queue of another device.
-    #[error("a completion queue belongs to another device: what is used together must be made by one device")]
+    /// A queue of another device.
+    #[error("a queue belongs to another device: what is used together must be made by one device")]
     OtherDevice,
+    /// A queue holds more than it is to have room for.
+    #[error("a queue can't be made for {capacity} entries: it holds {outstanding}")]
+    Holds {
+        /// What was asked for.
+        capacity: usize,
+        /// What it holds.
+        outstanding: usize,
+    },
+    /// There is one port.
+    #[error("the device has no port {0}: its only one is port 1")]
+    Port(u8),
+    /// There is one partition.
+    #[error("the port has no partition key at index {0}: its only one is at index 0")]
+    PartitionKey(u16),
     /// Both ends of a path need the same IP version.
     #[error(
         "there is no path from {local} to {peer}: one is IPv4, the other IPv6; choose a GID of the same family"

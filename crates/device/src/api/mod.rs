@@ -1,5 +1,6 @@
 //! What programs see of the device.
 
+mod address_handle;
 mod channel;
 mod completion_queue;
 mod device;
@@ -8,8 +9,11 @@ mod error;
 mod gid_table;
 mod memory_region;
 mod memory_window;
+mod path;
 mod queue_pair;
+mod shared_receive_queue;
 
+pub use address_handle::AddressHandle;
 pub use channel::CompletionChannel;
 pub use completion_queue::CompletionQueue;
 pub use device::{ATTRIBUTES, Attributes, Config, Device, GidEntry};
@@ -19,4 +23,6 @@ pub use memory_region::MemoryRegion;
 #[cfg(target_os = "linux")]
 pub use memory_region::{ForeignRegion, Reregistration};
 pub use memory_window::MemoryWindow;
-pub use queue_pair::{PathAttributes, QueuePair};
+pub use path::PathAttributes;
+pub use queue_pair::{QueuePair, QueuePairOptions};
+pub use shared_receive_queue::SharedReceiveQueue;

@@ -1,28 +1,47 @@
 //! Queue pairs.
 
-use super::DeviceError;
 use super::device::DeviceState;
-use crate::engine::{self, Buffers, Path, Segmentation};
-use crate::gid::Gid;
+use super::{CompletionQueue, DeviceError, PathAttributes, SharedReceiveQueue};
+use crate::engine::{self, Buffers};
 use rocev2::Qpn;
-use rocev2::icrc::PseudoHeader;
 use rocev2::transport::Snapshot;
-use rocev2::work::{PostError, ReceiveAttributes, RecvRequest, SendRequest, Transition};
-use std::net::SocketAddr;
+use rocev2::wire::Transport;
+use rocev2::work::{Attributes, PostError, ReceiveAttributes, RecvRequest, SendRequest, State, Transition};
 use std::sync::Arc;
 
-/// Where a queue pair's packets go (the address vector).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PathAttributes {
-    /// The local address, as an index of the GID table.
-    pub gid_index: usize,
-    /// The peer's GID.
-    pub peer_gid: Gid,
-    /// The peer's UDP port where its GID doesn't tell it (IPv6 on another port than 4791).
-    pub peer_port: Option<u16>,
+/// What a queue pair is made with.
+#[derive(Clone, Copy, Debug)]
+pub struct QueuePairOptions<'a> {
+    /// Its transport.
+    pub transport: Transport,
+    /// Where its send requests complete.
+    pub send_queue: &'a CompletionQueue,
+    /// Where its receive requests complete.
+    pub recv_queue: &'a CompletionQueue,
+    /// Where it takes receive requests from; otherwise it has a queue of its own.
+    pub shared: Option<&'a SharedReceiveQueue>,
+    /// Send requests that may be outstanding.
+    pub max_send_requests: usize,
+    /// Receive requests that may be outstanding in a queue of its own.
+    pub max_recv_requests: usize,
 }
 
-/// A queue pair of a reliable connection.
+impl<'a> QueuePairOptions<'a> {
+    /// All requests complete in `queue`; in each direction there may be `max_requests`.
+    #[must_use]
+    pub fn new(transport: Transport, queue: &'a CompletionQueue, max_requests: usize) -> Self {
+        Self {
+            transport,
+            send_queue: queue,
+            recv_queue: queue,
+            shared: None,
+            max_send_requests: max_requests,
+            max_recv_requests: max_requests,
+        }
+    }
+}
+
+/// A queue pair.
 pub struct QueuePair {
     queue_pair: Arc<engine::QueuePair>,
     device: Arc<DeviceState>,
@@ -39,21 +58,27 @@ impl QueuePair {
         self.queue_pair.qpn()
     }
 
+    /// Its transport.
+    #[must_use]
+    pub fn transport(&self) -> Transport {
+        self.queue_pair.transport()
+    }
+
     /// Everything a query tells.
     #[must_use]
     pub fn query(&self) -> Snapshot {
         self.queue_pair.snapshot()
     }
 
-    /// Makes a transition other than the one to RTR.
+    /// Makes a transition that needs neither a path nor a queue key.
     ///
     /// # Errors
     /// It isn't possible from this state, or an attribute is out of range.
     pub fn modify(&self, transition: Transition) -> Result<(), DeviceError> {
-        Ok(self.queue_pair.modify(self.device.engine().now(), transition, None)?)
+        Ok(self.queue_pair.modify(self.device.engine().now(), transition)?)
     }
 
-    /// INIT → RTR, on that path.
+    /// INIT → RTR of a connection, on that path.
     ///
     /// # Errors
     /// The path isn't possible, or the transition isn't.
@@ -62,22 +87,41 @@ impl QueuePair {
         attributes: ReceiveAttributes,
         path: PathAttributes,
     ) -> Result<(), DeviceError> {
-        let port = self.device.port(path.gid_index)?;
-        let (address, gid_port) =
-            path.peer_gid.endpoint().map_err(|_| DeviceError::Gid(path.peer_gid.to_string()))?;
-        let (local, peer) = (port.local(), SocketAddr::new(address, path.peer_port.unwrap_or(gid_port)));
-        let pseudo_header = PseudoHeader::new(local, peer)
-            .map_err(|_| DeviceError::Family { local: local.ip(), peer: peer.ip() })?;
-        if attributes.path_mtu > port.mtu() {
-            let (asked, limit, address) = (attributes.path_mtu, port.mtu(), port.address());
+        self.set_attributes(Transition::ReadyToReceive(attributes).into(), Some(path))
+    }
+
+    /// Sets attributes, and with them the state, as `ibv_modify_qp(3)` does: [`rules`](rocev2::work::rules) says
+    /// which of them each transition of each transport needs and allows. The path is one of them.
+    ///
+    /// # Errors
+    /// There is no such transition, an attribute is missing, not allowed or out of range, or the path isn't possible;
+    /// nothing has changed then.
+    pub fn set_attributes(
+        &self,
+        attributes: Attributes,
+        path: Option<PathAttributes>,
+    ) -> Result<(), DeviceError> {
+        if let Some(port) = attributes.port.filter(|port| *port != 1) {
+            return Err(DeviceError::Port(port));
+        }
+        if let Some(index) = attributes.pkey_index.filter(|index| *index != 0) {
+            return Err(DeviceError::PartitionKey(index));
+        }
+        let engine = self.device.engine();
+        let transport = self.queue_pair.transport();
+        let path = path.map(|path| path.resolve(&self.device, transport)).transpose()?;
+        if let Some(path) = &path
+            && let Some(asked) = attributes.path_mtu.or(self.query().attributes.path_mtu)
+            && asked > path.port.mtu()
+        {
+            let (limit, address) = (path.port.mtu(), path.port.address());
             return Err(DeviceError::PathMtu { asked, limit, address });
         }
-        let path = Path { port, peer, pseudo_header, segmentation: Segmentation::new(peer.ip()) };
-        Ok(self.queue_pair.modify(
-            self.device.engine().now(),
-            Transition::ReadyToReceive(attributes),
-            Some(path),
-        )?)
+        if transport == Transport::Ud && attributes.state == Some(State::ReadyToReceive) {
+            // Datagrams arrive at every address that is in use.
+            engine.ports().iter().for_each(|port| self.queue_pair.use_port(port));
+        }
+        Ok(self.queue_pair.set_attributes(engine.now(), attributes, path)?)
     }
 
     /// Queues a send request and sends what may be sent, on this thread.
@@ -102,7 +146,7 @@ impl QueuePair {
     /// Queues a receive request.
     ///
     /// # Errors
-    /// The request wasn't taken.
+    /// The request wasn't taken; where the queue pair shares a receive queue, it takes none.
     pub fn post_recv(&self, request: RecvRequest<Buffers>) -> Result<(), PostError> {
         self.queue_pair.post_recv(request)
     }

@@ -112,6 +112,11 @@ impl DomainMemory {
     pub(crate) fn new(keys: Arc<KeyTable>) -> Self {
         Self { keys, queue_pair: QueuePairId::new() }
     }
+
+    /// What tells the protection domain from others.
+    pub(crate) fn domain(&self) -> &Arc<KeyTable> {
+        &self.keys
+    }
 }
 
 impl Memory for DomainMemory {

@@ -42,6 +42,7 @@ pub struct Overflow {
 }
 
 struct Entries {
+    capacity: usize,
     entries: VecDeque<WorkCompletion>,
     overflowed: bool,
 }
@@ -49,7 +50,6 @@ struct Entries {
 /// A completion queue.
 pub(crate) struct CompletionQueue {
     number: u64,
-    capacity: usize,
     entries: Mutex<Entries>,
     /// 0, or what an [`Arm`] says.
     armed: AtomicU8,
@@ -62,10 +62,9 @@ pub(crate) struct CompletionQueue {
 
 impl CompletionQueue {
     pub(crate) fn new(number: u64, capacity: usize, channel: Option<Arc<EventChannel>>) -> Self {
-        let entries = Entries { entries: VecDeque::with_capacity(capacity), overflowed: false };
+        let entries = Entries { capacity, entries: VecDeque::with_capacity(capacity), overflowed: false };
         Self {
             number,
-            capacity,
             entries: Mutex::new(entries),
             armed: AtomicU8::new(0),
             due: AtomicBool::new(false),
@@ -75,7 +74,19 @@ impl CompletionQueue {
     }
 
     pub(crate) fn capacity(&self) -> usize {
-        self.capacity
+        lock(&self.entries).capacity
+    }
+
+    /// Makes room for `capacity` entries instead, unless it holds more than that: then it says how many.
+    pub(crate) fn resize(&self, capacity: usize) -> Result<(), usize> {
+        let mut ring = lock(&self.entries);
+        if ring.entries.len() > capacity {
+            return Err(ring.entries.len());
+        }
+        let more = capacity - ring.entries.len();
+        ring.entries.reserve(more);
+        ring.capacity = capacity;
+        Ok(())
     }
 
     pub(crate) fn number(&self) -> u64 {
@@ -99,11 +110,12 @@ impl CompletionQueue {
     pub(crate) fn push(&self, entry: WorkCompletion) -> Result<(), Overflow> {
         {
             let mut ring = lock(&self.entries);
-            if ring.overflowed || ring.entries.len() >= self.capacity {
+            let capacity = ring.capacity;
+            if ring.overflowed || ring.entries.len() >= capacity {
                 ring.overflowed = true;
                 drop(ring);
                 self.notice(true);
-                return Err(Overflow { capacity: self.capacity });
+                return Err(Overflow { capacity });
             }
             ring.entries.push_back(entry);
         }
@@ -147,7 +159,7 @@ impl CompletionQueue {
         let count = ring.entries.len().min(max);
         if count == 0 {
             return if ring.overflowed && max > 0 {
-                Err(Overflow { capacity: self.capacity })
+                Err(Overflow { capacity: ring.capacity })
             } else {
                 Ok(0)
             };
@@ -181,6 +193,22 @@ mod tests {
         assert_eq!(out.iter().map(|entry| entry.completion.id).collect::<Vec<_>>(), [1, 2]);
         assert_eq!(queue.take(&mut out, 10), Err(Overflow { capacity: 2 }));
         assert!(queue.push(entry(4, false)).is_err(), "an overflowed queue stays so");
+    }
+
+    #[test]
+    fn a_resized_queue_keeps_its_entries_and_never_has_room_for_fewer() {
+        let queue = CompletionQueue::new(0, 2, None);
+        queue.push(entry(1, false)).unwrap();
+        queue.push(entry(2, false)).unwrap();
+        assert_eq!(queue.resize(1), Err(2));
+        assert_eq!(queue.capacity(), 2);
+        assert_eq!(queue.resize(3), Ok(()));
+        assert_eq!(queue.capacity(), 3);
+        queue.push(entry(3, false)).unwrap();
+        assert_eq!(queue.push(entry(4, false)), Err(Overflow { capacity: 3 }));
+        let mut out = Vec::new();
+        assert_eq!(queue.take(&mut out, 10), Ok(3));
+        assert_eq!(out.iter().map(|entry| entry.completion.id).collect::<Vec<_>>(), [1, 2, 3]);
     }
 
     /// Counts how often it was raised.

@@ -13,6 +13,8 @@ pub enum DeviceEvent {
     QueuePair(Qpn, AsyncEvent),
     /// The completion queue with this number overflowed.
     CompletionQueueOverflow(u64),
+    /// The shared receive queue with this number has fewer requests waiting than its limit.
+    SharedReceiveQueueLimit(u64),
 }
 
 /// Events that nobody has read are kept up to this number; then the oldest goes.

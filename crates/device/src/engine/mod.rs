@@ -9,6 +9,8 @@
 //! | `host` | what it needs of the system |
 //! | `port` | one local address: from datagram to queue pair, and whose turn it is to send |
 //! | `queue_pair`, `queue_pair_table` | queue pairs, by random number |
+//! | `shared_receive_queue` | where receive requests wait |
+//! | `address_table` | address handles |
 //! | `completion_queue`, `event_channel`, `events` | what programs wait for |
 //! | `buffers` | the buffers of work requests, and memory as the protocol asks for it |
 //! | `progress`, `linger`, `poll_mode` | what is done where nobody polls, step by step, and who takes what arrives |
@@ -16,6 +18,7 @@
 //! | `counters` | every refused packet by its reason |
 //! | `sync`, `models` | locks and atomics, and models of all that goes on without a lock (`.ci/loom`) |
 
+mod address_table;
 mod alarm;
 mod buffers;
 mod completion_queue;
@@ -33,6 +36,7 @@ mod port;
 mod progress;
 mod queue_pair;
 mod queue_pair_table;
+mod shared_receive_queue;
 mod sync;
 
 pub(crate) use buffers::DomainMemory;
@@ -45,11 +49,13 @@ pub use events::DeviceEvent;
 pub use host::{Host, Signal};
 pub(crate) use port::Port;
 pub use progress::{Pause, Progress, Ready};
-pub(crate) use queue_pair::{Path, QueuePair, Segmentation};
+pub(crate) use queue_pair::{Path, QueuePair};
 pub use queue_pair_table::SLOTS;
 pub(crate) use queue_pair_table::{MAX_QUEUE_PAIRS, SLOT_BITS};
+pub(crate) use shared_receive_queue::{Receives, SharedReceiveQueue};
 
 use crate::link::Link;
+use address_table::AddressTable;
 use alarm::Alarm;
 use deadlines::Deadlines;
 use events::EventQueue;
@@ -76,6 +82,7 @@ pub(crate) struct Shared {
     host: Arc<dyn Host>,
     pub(crate) counters: Counters,
     pub(crate) events: EventQueue,
+    pub(crate) addresses: AddressTable,
     deadlines: Deadlines,
     alarm: Alarm,
 }
@@ -101,6 +108,7 @@ impl Engine {
             host,
             counters: Counters::default(),
             events: EventQueue::new(events),
+            addresses: AddressTable::default(),
             deadlines: Deadlines::new(),
         };
         Self { ports: RwLock::new(Arc::new([])), table: QueuePairTable::default(), shared: Arc::new(shared) }

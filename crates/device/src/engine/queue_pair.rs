@@ -1,23 +1,27 @@
 //! Queue pairs: the protocol's, with the path to its peer, its turn to send, and where its completions go.
 
 mod delayed_ack;
+mod pacing;
+mod path;
 mod segmentation;
+mod transmit;
 
 use self::delayed_ack::DelayedAck;
-pub(crate) use self::segmentation::Segmentation;
+use self::pacing::Pacing;
+pub(crate) use self::path::Path;
+use self::transmit::Transmitted;
 use super::completion_queue::{CompletionQueue, Overflow, WorkCompletion};
+use super::shared_receive_queue::Receives;
 use super::{Buffers, DeviceEvent, DomainMemory, Port, Shared};
 use crate::link::tx::Unsent;
-use crate::link::{Sent, TxBatch};
 use core::ops::{Deref, DerefMut};
 use core::time::Duration;
-use rocev2::icrc::PseudoHeader;
-use rocev2::transport::{self, Context, DropReason, PacketKind, Snapshot, Source};
-use rocev2::wire::{Headers, Packet};
-use rocev2::work::{Event, ModifyError, PostError, ReceiveQueue, RecvRequest, SendRequest, Transition};
-use rocev2::{Mtu, Qpn, Time};
-use std::cell::RefCell;
-use std::net::SocketAddr;
+use rocev2::transport::{self, Context, Destination, DropReason, Snapshot, Source};
+use rocev2::wire::{Packet, Transport};
+use rocev2::work::{
+    AddressId, Attributes, Event, ModifyError, PostError, RecvRequest, SendRequest, Transition,
+};
+use rocev2::{Qpn, Time};
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 
 /// Bytes that one queue pair sends before others get their turn, while none waits. A READ of 2 GiB is half a
@@ -30,36 +34,14 @@ const QUANTUM: usize = 128 << 10;
 /// When to look at a deadline again that passed while the queue pair was state.
 const LATER: Duration = Duration::from_micros(100);
 
-/// Room for the longest packet: headers, payload, pad. The batch has room for the ICRC beside it.
-const LONGEST: usize = Headers::MAX_LEN + Mtu::B4096.bytes() as usize + 3;
-
-/// What became of a queue pair's packets.
-enum Transmitted {
-    /// There are no more now.
-    All,
-    /// There may be more than it may send in its turn.
-    Part,
-    /// The link has no room for these.
-    Blocked(Option<Unsent>),
-}
-
-thread_local! {
-    /// The packets that this thread is about to send.
-    static OUTGOING: RefCell<TxBatch> = RefCell::new(TxBatch::new());
-}
-
-/// The way to the peer.
-pub(crate) struct Path {
-    pub(crate) port: Arc<Port>,
-    pub(crate) peer: SocketAddr,
-    pub(crate) pseudo_header: PseudoHeader,
-    pub(crate) segmentation: Segmentation,
-}
-
 struct State {
     protocol: transport::QueuePair<DomainMemory>,
-    receives: ReceiveQueue<Buffers>,
+    receives: Receives,
+    /// The way to the peer, or the one that the last datagram took.
     path: Option<Path>,
+    /// The address handle that the path is.
+    address: Option<AddressId>,
+    pacing: Pacing,
     delayed_ack: DelayedAck,
     /// The deadline that was announced last, unless it has passed.
     announced: Option<Time>,
@@ -75,6 +57,7 @@ struct State {
 /// its completions go.
 pub(crate) struct QueuePair {
     qpn: Qpn,
+    transport: Transport,
     memory: DomainMemory,
     send_queue: Arc<CompletionQueue>,
     recv_queue: Arc<CompletionQueue>,
@@ -132,7 +115,7 @@ impl RxGuard<'_> {
             return;
         }
         let State { protocol, receives, .. } = &mut *self.state;
-        let mut cx = Context { memory: &self.queue_pair.memory, receives };
+        let mut cx = Context { memory: &self.queue_pair.memory, receives: &mut receives.enter() };
         if let Err(reason) = protocol.handle_packet(now, self.from, packet, &mut cx) {
             counters.dropped(reason);
         }
@@ -141,7 +124,12 @@ impl RxGuard<'_> {
 
 impl State {
     fn modify(&mut self, transition: Transition) -> Result<(), ModifyError> {
-        self.protocol.modify(transition, &mut self.receives)
+        self.protocol.modify(transition, &mut self.receives.enter())
+    }
+
+    /// When to be looked at again.
+    fn poll_timeout(&self) -> Option<Time> {
+        self.protocol.poll_timeout().into_iter().chain(self.pacing.wake()).min()
     }
 
     /// A program that polls received a message that its peer wants acknowledged.
@@ -168,7 +156,7 @@ impl QueuePair {
     pub(crate) fn new(
         qpn: Qpn,
         protocol: transport::QueuePair<DomainMemory>,
-        receives: ReceiveQueue<Buffers>,
+        receives: Receives,
         memory: DomainMemory,
         [send_queue, recv_queue]: [&Arc<CompletionQueue>; 2],
         shared: &Arc<Shared>,
@@ -177,6 +165,8 @@ impl QueuePair {
             protocol,
             receives,
             path: None,
+            address: None,
+            pacing: Pacing::default(),
             delayed_ack: DelayedAck::default(),
             announced: None,
             waits: false,
@@ -185,6 +175,7 @@ impl QueuePair {
         };
         Self {
             qpn,
+            transport: state.protocol.transport(),
             memory,
             send_queue: Arc::clone(send_queue),
             recv_queue: Arc::clone(recv_queue),
@@ -215,21 +206,48 @@ impl QueuePair {
         crate::lock(&self.state).path.as_ref().is_none_or(|path| path.segmentation.is_on_trial())
     }
 
-    /// Makes a transition; `path` goes with the one to RTR.
-    pub(crate) fn modify(
+    /// Which transport it belongs to.
+    pub(crate) fn transport(&self) -> Transport {
+        self.transport
+    }
+
+    /// Whoever polls for its completions looks there for packets.
+    pub(crate) fn use_port(&self, port: &Arc<Port>) {
+        self.send_queue.add_port(port);
+        self.recv_queue.add_port(port);
+    }
+
+    /// Makes a transition that needs no path.
+    pub(crate) fn modify(&self, now: Time, transition: Transition) -> Result<(), ModifyError> {
+        self.change(now, None, |state| state.modify(transition))
+    }
+
+    /// Sets attributes, and with them the state; `path` is one of them.
+    pub(crate) fn set_attributes(
         &self,
         now: Time,
-        transition: Transition,
+        attributes: Attributes,
         path: Option<Path>,
     ) -> Result<(), ModifyError> {
-        // A port too many does no harm, should the transition be refused.
+        let attributes = Attributes { path: path.is_some(), ..attributes };
+        self.change(now, path, |state| {
+            state.protocol.set_attributes(&attributes, &mut state.receives.enter())
+        })
+    }
+
+    fn change(
+        &self,
+        now: Time,
+        path: Option<Path>,
+        change: impl FnOnce(&mut State) -> Result<(), ModifyError>,
+    ) -> Result<(), ModifyError> {
+        // A port too many does no harm, should the change be refused.
         if let Some(path) = &path {
-            self.send_queue.add_port(&path.port);
-            self.recv_queue.add_port(&path.port);
+            self.use_port(&path.port);
         }
         let mut state = self.lock();
         self.send_delayed_ack(&mut state, now);
-        state.modify(transition)?;
+        change(&mut state)?;
         if path.is_some() {
             state.path = path;
         }
@@ -237,7 +255,21 @@ impl QueuePair {
         Ok(())
     }
 
+    /// Looks at where a datagram is to go: to a handle of this domain, and it fits what carries it.
+    fn check_destination(&self, request: &SendRequest<Buffers>) -> Result<(), PostError> {
+        let Some(to) = request.destination else { return Ok(()) };
+        let path = self.address(to.address).ok_or(PostError::Destination)?;
+        let (len, mtu) = (request.len, path.port.mtu().bytes());
+        if len > mtu { Err(PostError::Datagram { len, mtu }) } else { Ok(()) }
+    }
+
+    /// The way that an address handle of this domain leads.
+    fn address(&self, id: AddressId) -> Option<Arc<Path>> {
+        self.shared.addresses.get(id, self.memory.domain())
+    }
+
     pub(crate) fn post_send(&self, now: Time, request: SendRequest<Buffers>) -> Result<(), PostError> {
+        self.check_destination(&request)?;
         let mut state = self.lock();
         state.protocol.post_send(request)?;
         state.answered(now);
@@ -254,7 +286,7 @@ impl QueuePair {
         let mut state = self.lock();
         let mut result = Ok(());
         for request in requests {
-            result = state.protocol.post_send(request);
+            result = self.check_destination(&request).and_then(|()| state.protocol.post_send(request));
             if result.is_err() {
                 break;
             }
@@ -267,7 +299,7 @@ impl QueuePair {
     pub(crate) fn post_recv(&self, request: RecvRequest<Buffers>) -> Result<(), PostError> {
         let mut state = self.lock();
         let State { protocol, receives, .. } = &mut *state;
-        protocol.post_recv(request, receives)?;
+        protocol.post_recv(request, &mut receives.enter())?;
         // There is nothing to send for it; in the error state it has completed already.
         self.deliver(&mut state);
         Ok(())
@@ -277,10 +309,11 @@ impl QueuePair {
     pub(crate) fn lock_rx<'a>(&'a self, from: &'a Source) -> RxGuard<'a> {
         let state = crate::lock(&self.state);
         // The source port may differ: senders vary it for the sake of multipath routing (IBA A17.9.5.2).
-        let known = state
-            .path
-            .as_ref()
-            .is_some_and(|path| path.peer.ip() == from.source && path.port.address() == from.destination);
+        let known = self.transport == Transport::Ud
+            || state
+                .path
+                .as_ref()
+                .is_some_and(|path| path.peer.ip() == from.source && path.port.address() == from.destination);
         RxGuard { queue_pair: self, state, from, known }
     }
 
@@ -344,7 +377,7 @@ impl QueuePair {
         if state.announced.is_some_and(|announced| announced <= deadline) {
             state.announced = None;
         }
-        let due = state.protocol.poll_timeout().is_some_and(|at| at <= now);
+        let due = state.poll_timeout().is_some_and(|at| at <= now);
         if !due {
             self.drive(&mut state, now);
         }
@@ -355,7 +388,7 @@ impl QueuePair {
     pub(crate) fn announce_again(&self, deadline: Time) {
         let next = match self.state.try_lock() {
             Ok(mut state) if state.announced.is_none_or(|announced| announced <= deadline) => {
-                state.announced = state.protocol.poll_timeout();
+                state.announced = state.poll_timeout();
                 state.announced
             }
             // It has announced an earlier one since.
@@ -372,7 +405,7 @@ impl QueuePair {
         let mut state = self.lock();
         let State { protocol, receives, .. } = &mut *state;
         let due = protocol.poll_timeout().is_some_and(|at| at <= now);
-        protocol.handle_timeout(now, receives);
+        protocol.handle_timeout(now, &mut receives.enter());
         if due {
             // What is sent again doesn't have to leave twice.
             state.unsent = None;
@@ -388,7 +421,9 @@ impl QueuePair {
         // RESET is allowed from every state.
         let _ = state.modify(Transition::Reset);
         state.path = None;
+        state.address = None;
         state.unsent = None;
+        state.pacing.forget();
     }
 
     /// Goes on to send: it's this queue pair's turn.
@@ -404,12 +439,15 @@ impl QueuePair {
 
     /// Sends what is to be sent, hands out what has completed, and announces when to be looked at again.
     fn drive(&self, state: &mut State, now: Time) {
+        if self.transport == Transport::Ud {
+            self.find_path(state);
+        }
         if let Some(path) = &mut state.path {
             path.segmentation.acknowledged(state.protocol.unacknowledged());
             self.send(state, now);
         }
         self.deliver(state);
-        if let Some(at) = state.protocol.poll_timeout()
+        if let Some(at) = state.poll_timeout()
             && state.announced.is_none_or(|announced| at < announced)
         {
             state.announced = Some(at);
@@ -420,7 +458,7 @@ impl QueuePair {
     /// Sends what may be sent, if it isn't others' turn.
     fn send(&self, state: &mut State, now: Time) {
         let Some(path) = &state.path else { return };
-        let port = Arc::clone(&path.port);
+        let mut port = Arc::clone(&path.port);
         if state.waits {
             return;
         }
@@ -435,7 +473,15 @@ impl QueuePair {
                     return;
                 }
                 Transmitted::Part => {}
+                Transmitted::Paced => {
+                    state.deficit = 0;
+                    return;
+                }
                 Transmitted::Blocked(unsent) => {
+                    // Datagrams may have been on their way from another one.
+                    if let Some(path) = &state.path {
+                        port = Arc::clone(&path.port);
+                    }
                     // Otherwise they are lost, as on the way.
                     if port.block(self.qpn) {
                         state.unsent = unsent;
@@ -449,60 +495,26 @@ impl QueuePair {
         port.take_turn(self.qpn);
     }
 
-    /// Sends up to `deficit` bytes, and takes them from it.
-    ///
-    /// Packets leave while the queue pair is locked: two threads can't overtake each other. Nobody waits.
-    fn transmit(&self, state: &mut State, now: Time) -> Transmitted {
-        let State { protocol, receives, path: Some(path), deficit, unsent, .. } = state else {
-            return Transmitted::All;
+    /// Chooses the first path of a datagram queue pair, by what it is to send.
+    fn find_path(&self, state: &mut State) {
+        if state.path.is_none()
+            && let Some((Destination::Address(id), _)) = state.protocol.next_destination()
+        {
+            self.take_address(state, id);
+        }
+    }
+
+    /// Goes on with the path of an address handle. Where the program has destroyed it though a request names it,
+    /// nothing more can be sent.
+    fn take_address(&self, state: &mut State, id: AddressId) {
+        let Some(path) = self.address(id) else {
+            let _ = state.modify(Transition::Error);
+            return;
         };
-        let mut cx = Context { memory: &self.memory, receives };
-        OUTGOING.with_borrow_mut(|outgoing| {
-            let (port, pseudo_header) = (&path.port, &path.pseudo_header);
-            let icrc = |packet: &[u8], id| pseudo_header.icrc(id, packet);
-            let flush = |outgoing: &mut TxBatch| {
-                port.link().send(outgoing, &mut |packet, _, id| icrc(packet, id)) == Sent::All
-            };
-            if let Some(unsent) = unsent.take() {
-                outgoing.restore(unsent);
-                if !flush(outgoing) {
-                    return Transmitted::Blocked(outgoing.take_unsent());
-                }
-            }
-            while *deficit > 0 {
-                if outgoing.is_full() && !flush(outgoing) {
-                    return Transmitted::Blocked(outgoing.take_unsent());
-                }
-                let Some(transmit) = protocol.poll_transmit(now, &mut cx, &mut outgoing.reserve()[..LONGEST])
-                else {
-                    return if flush(outgoing) {
-                        Transmitted::All
-                    } else {
-                        Transmitted::Blocked(outgoing.take_unsent())
-                    };
-                };
-                // A packet that its queue pair protects is sealed here, in place, before its ICRC is computed.
-                let len = transmit.len;
-                *deficit = deficit.saturating_sub(len);
-                // Segmentation offload costs more than a second system call, measured, where there is a single packet
-                // to go with an ACK.
-                let lone = transmit.kind == PacketKind::Acknowledge && !outgoing.ends_with_run();
-                if lone || path.segmentation == Segmentation::Fails {
-                    outgoing.commit_alone(len, path.peer, icrc);
-                    continue;
-                }
-                let place = outgoing.commit(len, path.peer, icrc);
-                if path.segmentation.is_on_trial()
-                    && transmit.kind == PacketKind::Request
-                    && path.segmentation.sent(transmit.psn, place, protocol.losses())
-                {
-                    self.shared.counters.gso_distrusted();
-                    tracing::info!(peer = %path.peer, "packets sent by segmentation offload don't arrive; \
-                        sending them one by one");
-                }
-            }
-            if flush(outgoing) { Transmitted::Part } else { Transmitted::Blocked(outgoing.take_unsent()) }
-        })
+        self.use_port(&path.port);
+        state.pacing.forget();
+        state.path = Some(Path::clone(&path));
+        state.address = Some(id);
     }
 
     /// Hands out what has completed; returns whether a message was received.

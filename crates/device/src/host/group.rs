@@ -15,6 +15,8 @@ use crate::link::udp::{bind_to, options, sys};
 use rocev2::UDP_PORT;
 use socket2::{Domain, Protocol, Type};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 pub use crate::engine::SLOTS;
 
@@ -25,6 +27,8 @@ pub struct Share {
     pub socket: UdpSocket,
     /// The slot, 1 to [`SLOTS`] - 1.
     pub slot: u8,
+    /// All of the group's sockets, by slot: how full they are is looked at before much is sent there.
+    pub group: Arc<[OwnedFd]>,
 }
 
 /// A group at UDP port 4791 of that address.

@@ -7,9 +7,9 @@ use crate::engine::{Engine, Host};
 use crate::link::{
     BindError, Interest, Link, LinkCounters, Received, Reseal, RxBatch, Sent, Socket, TxBatch,
 };
-use rocev2::Time;
+use rocev2::{Qpn, Time};
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
@@ -18,14 +18,14 @@ use std::thread::JoinHandle;
 pub(crate) struct Os {
     reactor: Arc<Reactor>,
     slot: Option<u8>,
-    /// The socket of a group that the device gets instead of one of its own, until it has it.
-    shared: Mutex<Option<UdpSocket>>,
+    /// The part of a group that the device gets instead of a socket of its own, until it has it.
+    shared: Mutex<Option<Share>>,
 }
 
 impl Os {
     pub(crate) fn new(share: Option<Share>) -> io::Result<Self> {
-        let (slot, shared) = share.map_or((None, None), |share| (Some(share.slot), Some(share.socket)));
-        Ok(Self { reactor: Arc::new(Reactor::new()?), slot, shared: Mutex::new(shared) })
+        let slot = share.as_ref().map(|share| share.slot);
+        Ok(Self { reactor: Arc::new(Reactor::new()?), slot, shared: Mutex::new(share) })
     }
 
     /// Starts the thread that makes the steps of `engine`.
@@ -81,7 +81,7 @@ impl Platform for Os {
     fn bind(&self, address: SocketAddr, token: u64) -> Result<Box<dyn Link>, BindError> {
         let shared = crate::lock(&self.shared).take();
         let socket = match shared {
-            Some(shared) => Socket::adopt(shared, address)?,
+            Some(Share { socket, group, .. }) => Socket::adopt(socket, address, group)?,
             None => Socket::bind(address)?,
         };
         Ok(Box::new(UdpLink { socket, reactor: Arc::clone(&self.reactor), token, watched: Mutex::default() }))
@@ -116,6 +116,10 @@ impl Link for UdpLink {
             *watched = interest;
         }
         Ok(())
+    }
+
+    fn room(&self, to: SocketAddr, receiver: Qpn) -> Option<usize> {
+        self.socket.room(to, receiver)
     }
 
     fn counters(&self) -> &LinkCounters {

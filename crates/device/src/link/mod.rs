@@ -17,9 +17,10 @@ pub mod udp;
 
 pub use counters::{LinkCounters, SendFailure};
 pub use rx::{Datagram, Received, RxBatch};
-pub use tx::{Reseal, TxBatch};
+pub use tx::{Marking, Reseal, TxBatch};
 pub use udp::{BindError, Socket};
 
+use rocev2::Qpn;
 use std::io;
 use std::net::SocketAddr;
 
@@ -62,6 +63,13 @@ pub trait Link: Send + Sync {
     /// # Errors
     /// The system has no memory for it.
     fn watch(&self, interest: Interest) -> io::Result<()>;
+
+    /// How many bytes of its buffer the socket at `to` that receives for that queue pair has to spare, on this host:
+    /// what is sent beyond them may be dropped there. `None` where nobody knows.
+    fn room(&self, to: SocketAddr, receiver: Qpn) -> Option<usize> {
+        let _ = (to, receiver);
+        None
+    }
 
     /// What it has sent and received.
     fn counters(&self) -> &LinkCounters;

@@ -1,6 +1,7 @@
 //! Sending: packets collected, then handed to the system in as few calls as possible.
 
 use core::fmt;
+use core::num::NonZeroU8;
 use std::net::SocketAddr;
 
 use super::Sent;
@@ -23,11 +24,21 @@ const FULL: usize = 128 << 10;
 /// The most bytes in one system call: what fits an IPv4 or IPv6 packet of 65,535 bytes.
 const MAX_RUN: usize = 65_535 - 40 - 8;
 
+/// The fields of the IP header that whoever sends may choose. The ICRC doesn't cover them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Marking {
+    /// The traffic class (IPv6) or type of service (IPv4).
+    pub traffic_class: u8,
+    /// The hop limit (IPv6) or time to live (IPv4); the system's own if there is none.
+    pub hop_limit: Option<NonZeroU8>,
+}
+
 /// Datagrams for one destination that one system call may send: all of `segment` bytes but the last, which
 /// may be shorter.
 #[derive(Debug)]
 struct Run {
     to: SocketAddr,
+    marking: Marking,
     start: usize,
     end: usize,
     segment: usize,
@@ -42,6 +53,8 @@ struct Run {
 pub struct Outgoing<'a> {
     /// Where they go.
     pub to: SocketAddr,
+    /// What their IP headers say.
+    pub marking: Marking,
     /// The length of each but the last, ICRC included.
     pub segment: usize,
     /// The datagrams.
@@ -86,6 +99,8 @@ pub struct TxBatch {
     /// Where the next packet goes.
     end: usize,
     runs: Vec<Run>,
+    /// Of the packets that are committed from now on.
+    marking: Marking,
 }
 
 impl TxBatch {
@@ -95,7 +110,17 @@ impl TxBatch {
     /// An empty batch. It allocates here, and no more as long as it is flushed when it is full.
     #[must_use]
     pub fn new() -> Self {
-        Self { bytes: vec![0; FULL + 2 * SLOT], end: 0, runs: Vec::with_capacity(MAX_SEGMENTS) }
+        Self {
+            bytes: vec![0; FULL + 2 * SLOT],
+            end: 0,
+            runs: Vec::with_capacity(MAX_SEGMENTS),
+            marking: Marking::default(),
+        }
+    }
+
+    /// Says what the IP headers of the packets that are committed from now on say.
+    pub fn mark(&mut self, marking: Marking) {
+        self.marking = marking;
     }
 
     /// Whether nothing is to be sent.
@@ -128,12 +153,13 @@ impl TxBatch {
         let len = len.min(Self::MAX_PACKET) + ICRC;
         let (start, end) = (self.end, self.end + len);
         let place = match self.runs.last_mut() {
-            Some(run) if run.takes(len, to) => {
+            Some(run) if run.marking == self.marking && run.takes(len, to) => {
                 run.end = end;
                 (start - run.start) / run.segment
             }
             _ => {
-                self.runs.push(Run { to, start, end, segment: len, gone: 0, closed: false });
+                let marking = self.marking;
+                self.runs.push(Run { to, marking, start, end, segment: len, gone: 0, closed: false });
                 0
             }
         };
@@ -172,7 +198,8 @@ impl TxBatch {
         let mut gone = 0;
         for run in &mut self.runs {
             let bytes = &mut self.bytes[run.start..run.end];
-            let outgoing = Outgoing { to: run.to, segment: run.segment, bytes, first_id: run.gone };
+            let Run { to, marking, segment, gone: first_id, .. } = *run;
+            let outgoing = Outgoing { to, marking, segment, bytes, first_id };
             if let Some(count) = send(outgoing) {
                 run.start += count * run.segment;
                 run.gone += count;

@@ -1,12 +1,14 @@
 //! Two devices that are connected.
 
+use rocev2::wire::Transport;
 use rocev2::work::{
     InitAttributes, PeerRights, ReceiveAttributes, RecvRequest, SendAttributes, SendOperation, SendRequest,
     Status, Transition,
 };
 use rocev2::{Mtu, Psn};
 use rocev2_device::{
-    Buffers, CompletionQueue, Config, Device, PathAttributes, ProtectionDomain, QueuePair, WorkCompletion,
+    Buffers, CompletionQueue, Config, Device, PathAttributes, ProtectionDomain, QueuePair, QueuePairOptions,
+    WorkCompletion,
 };
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -40,7 +42,7 @@ impl End {
     /// On a device and in a protection domain that may have others.
     pub(crate) fn on(device: &Arc<Device>, gid_index: usize, domain: &Arc<ProtectionDomain>) -> Self {
         let queue = device.completion_queue(64, None).unwrap();
-        let queue_pair = domain.queue_pair(&queue, &queue, 8, 8).unwrap();
+        let queue_pair = domain.queue_pair(QueuePairOptions::new(Transport::Rc, &queue, 8)).unwrap();
         Self { device: Arc::clone(device), gid_index, queue, domain: Arc::clone(domain), queue_pair }
     }
 
@@ -59,7 +61,8 @@ impl End {
         let rights = PeerRights { write: true, read: true, atomic: true };
         self.queue_pair.modify(Transition::Init(InitAttributes { rights })).unwrap();
         let (peer_gid, peer_port) = peer.device.bind_gid(peer.gid_index).unwrap();
-        let path = PathAttributes { gid_index: self.gid_index, peer_gid, peer_port: Some(peer_port) };
+        let path =
+            PathAttributes { peer_port: Some(peer_port), ..PathAttributes::new(self.gid_index, peer_gid) };
         let receive = ReceiveAttributes {
             path_mtu: Mtu::B4096,
             peer_qpn: peer.queue_pair.qpn(),

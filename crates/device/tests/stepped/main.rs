@@ -92,6 +92,18 @@ fn queue_pairs_of_a_port_take_turns_by_bytes() {
 }
 
 #[test]
+fn datagrams_wait_for_room_at_a_receiver_of_their_host() {
+    const DATAGRAMS: u64 = 2000;
+    let world = World::new(&[A, B]);
+    let ([a, b], way) = world.datagram_pair([A, B], 8192);
+    (0..DATAGRAMS).for_each(|_| b.post_recv(4096 + 40));
+    // Twice as many as a link keeps, before the receiver makes its first step.
+    (0..DATAGRAMS).for_each(|_| a.send_to(&b, &way, 4096));
+    assert!(a.done() < DATAGRAMS);
+    world.run(|| a.done() == DATAGRAMS && b.done() == DATAGRAMS);
+}
+
+#[test]
 fn loopback_addresses_that_peers_choose_are_limited_and_closed_when_idle() {
     let world = World::new(&[[127, 0, 0, 1]]);
     let device = world.device();

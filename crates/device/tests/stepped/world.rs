@@ -1,18 +1,19 @@
 //! A network in memory, and devices on it.
 
+use rocev2::wire::Transport;
 use rocev2::work::{
-    InitAttributes, PeerRights, ReceiveAttributes, RecvRequest, RemoteAddress, SendAttributes, SendOperation,
-    SendRequest, Status, Transition,
+    Attributes, Datagram, InitAttributes, PeerRights, ReceiveAttributes, RecvRequest, RemoteAddress,
+    SendAttributes, SendOperation, SendRequest, State as QpState, Status, Transition,
 };
-use rocev2::{Mtu, Psn, Time};
+use rocev2::{Mtu, Psn, Qpn, Time};
 use rocev2_device::host::{Interface, InterfacesError, Platform};
 use rocev2_device::link::{
     BindError, Interest, Link, LinkCounters, Received, Reseal, RxBatch, Sent, TxBatch,
 };
 use rocev2_device::memory::Access;
 use rocev2_device::{
-    Buffers, CompletionQueue, Config, Device, Element, Engine, Host, MemoryRegion, PathAttributes, Pause,
-    Progress, QueuePair, Ready, WorkCompletion,
+    AddressHandle, Buffers, CompletionQueue, Config, Device, Element, Engine, Host, MemoryRegion,
+    PathAttributes, Pause, Progress, ProtectionDomain, QueuePair, QueuePairOptions, Ready, WorkCompletion,
 };
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
@@ -23,6 +24,9 @@ use std::time::Duration;
 
 /// How long a step takes at least.
 const STEP: Duration = Duration::from_micros(1);
+
+/// Bytes that a link keeps for its device.
+const BUFFER: usize = 4 << 20;
 
 /// Steps after which a test has failed.
 const STEPS: usize = 1_000_000;
@@ -146,7 +150,10 @@ impl Link for TestLink {
                 }
                 let lost =
                     state.links.get_mut(&self.local).is_some_and(|link| std::mem::take(&mut link.lose));
-                if let Some(link) = state.links.get_mut(&run.to).filter(|_| !lost) {
+                let full = |link: &LinkState| {
+                    link.arrived.iter().map(|(_, bytes)| bytes.len()).sum::<usize>() > BUFFER
+                };
+                if let Some(link) = state.links.get_mut(&run.to).filter(|link| !lost && !full(link)) {
                     link.arrived.push_back((self.local, datagram.to_vec()));
                 }
             }
@@ -162,6 +169,12 @@ impl Link for TestLink {
             buffer[..bytes.len()].copy_from_slice(&bytes);
             Some((bytes.len(), from))
         })
+    }
+
+    fn room(&self, to: SocketAddr, _receiver: Qpn) -> Option<usize> {
+        let state = lock(&self.network.state);
+        let filled: usize = state.links.get(&to)?.arrived.iter().map(|(_, bytes)| bytes.len()).sum();
+        Some((BUFFER / 2).saturating_sub(filled))
     }
 
     fn watch(&self, interest: Interest) -> io::Result<()> {
@@ -224,6 +237,22 @@ impl World {
         a.connect(b);
         b.connect(a);
         ends
+    }
+
+    /// Two ends for datagrams, each on a device of its own, and the way from the first to the second.
+    pub(crate) fn datagram_pair(&self, addresses: [[u8; 4]; 2], memory: u32) -> ([End; 2], AddressHandle) {
+        let ends = addresses.map(|address| End::with(Transport::Ud, &self.device(), address, memory));
+        for end in &ends {
+            let to = |state| Attributes { state: Some(state), ..Attributes::default() };
+            let init = Attributes { pkey_index: Some(0), port: Some(1), qkey: Some(0), ..to(QpState::Init) };
+            let send = Attributes { sq_psn: Some(Psn::default()), ..to(QpState::ReadyToSend) };
+            for attributes in [init, to(QpState::ReadyToReceive), send] {
+                end.queue_pair.set_attributes(attributes, None).unwrap();
+            }
+        }
+        let path = ends[0].path(&ends[1]);
+        let handle = ends[0].domain.address_handle(path).unwrap();
+        (ends, handle)
     }
 
     pub(crate) fn now(&self) -> Duration {
@@ -318,6 +347,7 @@ impl World {
 pub(crate) struct End {
     device: Arc<Device>,
     gid_index: usize,
+    domain: ProtectionDomain,
     queue: CompletionQueue,
     queue_pair: QueuePair,
     memory: MemoryRegion,
@@ -327,12 +357,24 @@ pub(crate) struct End {
 
 impl End {
     fn new(device: &Arc<Device>, address: [u8; 4], memory: u32) -> Self {
+        Self::with(Transport::Rc, device, address, memory)
+    }
+
+    fn with(transport: Transport, device: &Arc<Device>, address: [u8; 4], memory: u32) -> Self {
         let gid_index = device.gid_index(address.into()).unwrap();
-        let queue = device.completion_queue(256, None).unwrap();
+        let queue = device.completion_queue(4096, None).unwrap();
         let domain = device.protection_domain();
         let memory = domain.register(memory as usize, Access::LOCAL_WRITE | Access::REMOTE_WRITE).unwrap();
-        let queue_pair = domain.queue_pair(&queue, &queue, 64, 64).unwrap();
-        Self { device: Arc::clone(device), gid_index, queue, queue_pair, memory, ended: RefCell::default() }
+        let queue_pair = domain.queue_pair(QueuePairOptions::new(transport, &queue, 2048)).unwrap();
+        Self {
+            device: Arc::clone(device),
+            gid_index,
+            domain,
+            queue,
+            queue_pair,
+            memory,
+            ended: RefCell::default(),
+        }
     }
 
     fn connect(&self, peer: &Self) {
@@ -345,9 +387,7 @@ impl End {
             max_dest_rd_atomic: 1,
             min_rnr_timer: 1,
         };
-        let (peer_gid, peer_port) = peer.device.bind_gid(peer.gid_index).unwrap();
-        let path = PathAttributes { gid_index: self.gid_index, peer_gid, peer_port: Some(peer_port) };
-        self.queue_pair.ready_to_receive(receive, path).unwrap();
+        self.queue_pair.ready_to_receive(receive, self.path(peer)).unwrap();
         let send = SendAttributes {
             sq_psn: Psn::default(),
             timeout: 14,
@@ -356,6 +396,11 @@ impl End {
             max_rd_atomic: 1,
         };
         self.queue_pair.modify(Transition::ReadyToSend(send)).unwrap();
+    }
+
+    fn path(&self, peer: &Self) -> PathAttributes {
+        let (peer_gid, peer_port) = peer.device.bind_gid(peer.gid_index).unwrap();
+        PathAttributes { peer_port: Some(peer_port), ..PathAttributes::new(self.gid_index, peer_gid) }
     }
 
     /// Its memory, for the peer.
@@ -371,10 +416,21 @@ impl End {
     }
 
     pub(crate) fn post(&self, operation: SendOperation, len: u32) {
+        self.post_to(operation, len, None);
+    }
+
+    /// Sends a datagram to `peer`.
+    pub(crate) fn send_to(&self, peer: &Self, way: &AddressHandle, len: u32) {
+        let remote_qpn = peer.queue_pair.qpn();
+        let to = Datagram { address: way.id(), remote_qpn, remote_qkey: 0 };
+        self.post_to(SendOperation::Send, len, Some(to));
+    }
+
+    fn post_to(&self, operation: SendOperation, len: u32, destination: Option<Datagram>) {
         let request = SendRequest {
             id: 0,
             operation,
-            destination: None,
+            destination,
             buffers: self.buffers(len),
             len,
             signaled: true,
@@ -391,7 +447,7 @@ impl End {
 
     fn look(&self) -> [u64; 2] {
         let mut out: Vec<WorkCompletion> = Vec::new();
-        self.queue.poll(&mut out, 64).unwrap();
+        self.queue.poll(&mut out, 4096).unwrap();
         let mut ended = self.ended.borrow_mut();
         for it in out {
             ended[usize::from(it.completion.status != Status::Success)] += 1;

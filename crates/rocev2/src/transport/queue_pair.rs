@@ -1,13 +1,13 @@
 //! A queue pair of any transport.
 
 use super::rc::{self, RequesterCounters, ResponderCounters};
-use super::{Context, DropReason, Source, Transmit, uc, ud};
+use super::{Context, Destination, DropReason, Source, Transmit, uc, ud};
 use crate::wire::{Packet, Transport};
 use crate::work::{
     Attributes, Event, Memory, ModifyError, PeerRights, PostError, ReceiveAttributes, ReceiveQueue,
     RecvRequest, SendAttributes, SendRequest, State, Transition,
 };
-use crate::{Psn, Time};
+use crate::{Psn, Qpn, Time};
 use core::fmt;
 
 /// What a queue pair was made for.
@@ -234,6 +234,19 @@ impl<M: Memory> QueuePair<M> {
         match self {
             Self::Rc(rc) => rc.owes_only_an_ack(),
             Self::Uc(_) | Self::Ud(_) => false,
+        }
+    }
+
+    /// Where the next packet goes, and to which queue pair there, on an unreliable transport: whoever sends chooses
+    /// the local address by it, and may wait where the receiver has no room. A reliable connection knows by itself
+    /// when to wait, and has one path.
+    #[inline]
+    #[must_use]
+    pub fn next_destination(&self) -> Option<(Destination, Qpn)> {
+        match self {
+            Self::Rc(_) => None,
+            Self::Uc(uc) => uc.next_destination(),
+            Self::Ud(ud) => ud.next_destination(),
         }
     }
 

@@ -96,6 +96,10 @@ impl<M: Memory> QueuePair<M> {
         self.common.events.pop_front()
     }
 
+    pub(super) fn next_destination(&self) -> Option<(Destination, Qpn)> {
+        self.common.front().map(|_| (Destination::Path, self.peer))
+    }
+
     pub(super) fn poll_transmit(&mut self, cx: &mut Context<'_, M>, out: &mut [u8]) -> Option<Transmit> {
         let (mtu, peer, memory) = (self.mtu, self.peer, cx.memory);
         self.common.poll_transmit(memory, |Part { request, offset, psn }| {

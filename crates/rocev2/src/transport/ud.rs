@@ -75,6 +75,11 @@ impl<M: Memory> QueuePair<M> {
         self.common.events.pop_front()
     }
 
+    pub(super) fn next_destination(&self) -> Option<(Destination, Qpn)> {
+        let to = self.common.front()?.destination?;
+        Some((Destination::Address(to.address), to.remote_qpn))
+    }
+
     pub(super) fn poll_transmit(&mut self, cx: &mut Context<'_, M>, out: &mut [u8]) -> Option<Transmit> {
         let own_qkey = self.common.attributes().qkey.unwrap_or(0);
         let (own, memory) = (self.own, cx.memory);

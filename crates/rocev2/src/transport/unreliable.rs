@@ -150,6 +150,11 @@ impl<M: Memory> Unreliable<M> {
         }
     }
 
+    /// The request whose packet is the next to leave.
+    pub(super) fn front(&self) -> Option<&SendRequest<M::Buffers>> {
+        self.sends.front().filter(|_| self.state == State::ReadyToSend || self.begun.is_some())
+    }
+
     /// Has `write` write the next packet. It returns what it wrote and how much of the message has left then, or
     /// how the request ends.
     pub(super) fn poll_transmit(

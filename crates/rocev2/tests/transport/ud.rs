@@ -212,7 +212,9 @@ fn a_datagram_is_one_send_with_a_destination_and_fits_a_packet() {
     assert_eq!(alone.qp.post_send(write), Err(PostError::Operation));
     let nowhere = SendRequest { destination: None, ..alone.request(SendOperation::Send, 4, 0) };
     assert_eq!(alone.qp.post_send(nowhere), Err(PostError::Destination));
+    assert_eq!(alone.qp.next_destination(), Some((Destination::Address(ADDRESS), SENDER)));
     assert_eq!(alone.sent().len(), 1);
+    assert_eq!(alone.qp.next_destination(), None);
 }
 
 #[test]

@@ -7,10 +7,11 @@ use crate::gid::{GidEntry, GidKind};
 use crate::options::{self, Peer, QueuePairCounters, ReceiveOptions, Snapshot, TransportKind};
 use crate::{Error, PostReason};
 use rocev2::transport;
+use rocev2::wire::Transport;
 use rocev2::work::{self, InitAttributes, PeerRights, ReceiveAttributes, SendAttributes, Transition};
 use rocev2::{Psn, Qpn};
 use rocev2_device::memory::{Access, Bind, Mapping, WindowRange, WindowType};
-use rocev2_device::{Arm, Buffers, DeviceError, DeviceEvent, Gid, WorkCompletion};
+use rocev2_device::{Arm, Buffers, DeviceError, DeviceEvent, Gid, PathAttributes, WorkCompletion};
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -28,6 +29,8 @@ const ATTRIBUTES: Attributes = {
         max_cqe,
         max_mr,
         max_mw: _,
+        max_ah: _,
+        max_srq_wr: _,
         max_message,
         max_rd_atomic,
     } = rocev2_device::ATTRIBUTES;
@@ -142,8 +145,14 @@ impl ProtectionDomain {
         within("elements of a scatter/gather list", limits.max_sge, ATTRIBUTES.max_sge)?;
         within("bytes of an inline request", limits.max_inline, ATTRIBUTES.max_inline.unwrap_or(0))?;
         let [send_queue, recv_queue] = queues.map(|queue| &queue.queue);
-        let (sends, receives) = (limits.max_send_requests, limits.max_recv_requests);
-        Ok(QueuePair(self.0.queue_pair(send_queue, recv_queue, sends, receives)?))
+        Ok(QueuePair(self.0.queue_pair(rocev2_device::QueuePairOptions {
+            transport: Transport::Rc,
+            send_queue,
+            recv_queue,
+            shared: None,
+            max_send_requests: limits.max_send_requests,
+            max_recv_requests: limits.max_recv_requests,
+        })?))
     }
 }
 
@@ -240,11 +249,8 @@ impl QueuePair {
             max_dest_rd_atomic: options.max_dest_rd_atomic,
             min_rnr_timer: options.min_rnr_timer,
         };
-        let path = rocev2_device::PathAttributes {
-            gid_index: options.gid_index,
-            peer_gid: peer.gid,
-            peer_port: peer.udp_port,
-        };
+        let path =
+            PathAttributes { peer_port: peer.udp_port, ..PathAttributes::new(options.gid_index, peer.gid) };
         Ok(self.0.ready_to_receive(attributes, path)?)
     }
 
@@ -373,6 +379,7 @@ fn event(event: DeviceEvent) -> Event {
     match event {
         DeviceEvent::QueuePair(qpn, what) => Event::QueuePair(qpn, what),
         DeviceEvent::CompletionQueueOverflow(number) => Event::CompletionQueueOverflow(number),
+        DeviceEvent::SharedReceiveQueueLimit(number) => Event::SharedReceiveQueueLimit(number),
     }
 }
 

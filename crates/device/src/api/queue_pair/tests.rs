@@ -2,8 +2,9 @@ use crate::link::testing::in_namespace;
 use crate::memory::Access;
 use crate::{
     Arm, Buffers, CompletionQueue, Config, Device, Element, MemoryRegion, PathAttributes, QueuePair,
-    WorkCompletion,
+    QueuePairOptions, WorkCompletion,
 };
+use rocev2::wire::Transport;
 use rocev2::work::{self, PeerRights, ReceiveAttributes, SendAttributes, SendOperation, Status, Transition};
 use rocev2::{Mtu, Psn};
 use smallvec::smallvec;
@@ -38,7 +39,7 @@ impl End {
         let gid_index = device.gid_index(address.parse().unwrap()).unwrap();
         let queue = device.completion_queue(16, None).unwrap();
         let domain = device.protection_domain();
-        let qp = domain.queue_pair(&queue, &queue, REQUESTS, REQUESTS).unwrap();
+        let qp = domain.queue_pair(QueuePairOptions::new(Transport::Rc, &queue, REQUESTS)).unwrap();
         let access = Access::LOCAL_WRITE | Access::REMOTE_WRITE;
         let memory = domain.register(LEN as usize, access).unwrap();
         Self { device, gid_index, queue, qp, memory }
@@ -55,7 +56,8 @@ impl End {
             min_rnr_timer: 1,
         };
         let (peer_gid, peer_port) = peer.device.bind_gid(peer.gid_index).unwrap();
-        let path = PathAttributes { gid_index: self.gid_index, peer_gid, peer_port: Some(peer_port) };
+        let path =
+            PathAttributes { peer_port: Some(peer_port), ..PathAttributes::new(self.gid_index, peer_gid) };
         self.qp.ready_to_receive(receive, path).unwrap();
         let send = SendAttributes {
             sq_psn: Psn::default(),

@@ -1,4 +1,7 @@
-use crate::{Buffers, CompletionQueue, Config, Device, PathAttributes, QueuePair, WorkCompletion};
+use crate::{
+    Buffers, CompletionQueue, Config, Device, PathAttributes, QueuePair, QueuePairOptions, WorkCompletion,
+};
+use rocev2::wire::Transport;
 use rocev2::work::{
     InitAttributes, PeerRights, ReceiveAttributes, RecvRequest, SendAttributes, SendOperation, SendRequest,
     Status, Transition,
@@ -22,7 +25,8 @@ impl End {
         let device = Device::open(Config { address: Some(Ipv4Addr::LOCALHOST.into()), port: None }).unwrap();
         let gid_index = device.gid_index(IpAddr::V4(Ipv4Addr::LOCALHOST)).unwrap();
         let queue = device.completion_queue(16, None).unwrap();
-        let queue_pair = device.protection_domain().queue_pair(&queue, &queue, 4, 4).unwrap();
+        let queue_pair =
+            device.protection_domain().queue_pair(QueuePairOptions::new(Transport::Rc, &queue, 4)).unwrap();
         Self { device, gid_index, queue, queue_pair }
     }
 
@@ -38,7 +42,8 @@ impl End {
             max_dest_rd_atomic: 1,
             min_rnr_timer: 1,
         };
-        let path = PathAttributes { gid_index: self.gid_index, peer_gid, peer_port: Some(peer_port) };
+        let path =
+            PathAttributes { peer_port: Some(peer_port), ..PathAttributes::new(self.gid_index, peer_gid) };
         self.queue_pair.ready_to_receive(receive, path).unwrap();
         let send = SendAttributes {
             sq_psn: Psn::truncate(7),

@@ -3,20 +3,24 @@
 use core::sync::atomic::{AtomicBool, Ordering};
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
 use quinn_udp::{RecvMeta, Transmit, UdpSocketState};
-use rocev2::UDP_PORT;
+use rocev2::{Qpn, UDP_PORT};
 use rustix::net::sockopt;
 use socket2::{Domain, Protocol, Type};
 
+use self::receivers::Receivers;
 use self::sys::SocketOption;
 use super::Sent;
 use super::counters::{LinkCounters, SendFailure, add};
 use super::rx::{BATCHES, Batch, Received, RxBatch};
-use super::tx::{Outgoing, Reseal, TxBatch};
+use super::tx::{Marking, Outgoing, Reseal, TxBatch};
 use crate::gid::is_unicast;
 
+mod diagnosis;
+mod receivers;
 pub(crate) mod sys;
 
 /// What the send and receive buffers should hold, in bytes: the system gives what its limits allow
@@ -40,6 +44,7 @@ pub struct Socket {
     can_gso: bool,
     gso: AtomicBool,
     counters: LinkCounters,
+    receivers: Receivers,
 }
 
 /// A socket couldn't be had.
@@ -94,14 +99,26 @@ impl Socket {
             .map_err(failed("opening a UDP socket"))?;
         options(&socket, address)?;
         bind_to(&socket, address)?;
-        Self::adopt(socket.into(), address)
+        Self::set_up(socket.into(), address, None)
     }
 
-    /// A socket of a [group](crate::host::group), which is bound already.
+    /// A socket of a [group](crate::host::group), which is bound already; all of the group's, by slot.
     ///
     /// # Errors
     /// It can't be set up.
-    pub(crate) fn adopt(socket: UdpSocket, address: SocketAddr) -> Result<Self, BindError> {
+    pub(crate) fn adopt(
+        socket: UdpSocket,
+        address: SocketAddr,
+        group: Arc<[OwnedFd]>,
+    ) -> Result<Self, BindError> {
+        Self::set_up(socket, address, Some(group))
+    }
+
+    fn set_up(
+        socket: UdpSocket,
+        address: SocketAddr,
+        group: Option<Arc<[OwnedFd]>>,
+    ) -> Result<Self, BindError> {
         let failed = |what| move |source| BindError::System { what, address, source };
         let local = socket.local_addr().map_err(failed("reading the UDP socket's address"))?;
         // Non-blocking, IP_MTU_DISCOVER at PROBE, no IPv6 fragments, GRO.
@@ -119,6 +136,7 @@ impl Socket {
             can_gso,
             gso: AtomicBool::new(can_gso),
             counters: LinkCounters::default(),
+            receivers: Receivers::new(group),
         })
     }
 
@@ -159,6 +177,13 @@ impl Socket {
     /// What the system says.
     pub fn buffer_sizes(&self) -> io::Result<(usize, usize)> {
         Ok((sockopt::socket_send_buffer_size(&self.socket)?, sockopt::socket_recv_buffer_size(&self.socket)?))
+    }
+
+    /// How many bytes of its buffer the socket at `to` that receives for that queue pair has to spare, on this host;
+    /// `None` if there is none, or the system doesn't tell.
+    #[must_use]
+    pub fn room(&self, to: SocketAddr, receiver: Qpn) -> Option<usize> {
+        self.receivers.room(&self.socket, self.local, to, receiver)
     }
 
     /// Whether datagrams are handed to the system in runs.
@@ -238,8 +263,7 @@ impl Socket {
     fn send_each(&self, run: &mut Outgoing<'_>, refused: bool, reseal: &mut Reseal<'_>) -> Option<usize> {
         run.seal(false, reseal);
         for (at, datagram) in run.bytes.chunks(run.segment).enumerate() {
-            // Without quinn-udp's control message, which costs 0.2 µs, measured.
-            match uninterrupted(|| self.socket.send_to(datagram, run.to).map(|_| ())) {
+            match uninterrupted(|| self.send_one(run, datagram)) {
                 Ok(()) => {
                     self.sent(datagram.len(), 1);
                     // Where a full-sized datagram can't be sent by itself either, segmentation wasn't the reason.
@@ -257,17 +281,32 @@ impl Socket {
         None
     }
 
+    fn send_one(&self, run: &Outgoing<'_>, datagram: &[u8]) -> io::Result<()> {
+        if run.marking == Marking::default() {
+            // Without quinn-udp's control message, which costs 0.2 µs, measured.
+            self.socket.send_to(datagram, run.to).map(|_| ())
+        } else {
+            sys::send_marked(&self.socket, datagram, run.to, None, run.marking)
+        }
+    }
+
     /// Sends several datagrams by segmentation offload.
     fn send_run(&self, run: &Outgoing<'_>) -> Called {
-        let transmit = Transmit {
-            destination: run.to,
-            ecn: None,
-            contents: run.bytes,
-            segment_size: Some(run.segment),
-            src_ip: None,
+        let send = || {
+            if run.marking != Marking::default() {
+                return sys::send_marked(&self.socket, run.bytes, run.to, Some(run.segment), run.marking);
+            }
+            let transmit = Transmit {
+                destination: run.to,
+                ecn: None,
+                contents: run.bytes,
+                segment_size: Some(run.segment),
+                src_ip: None,
+            };
+            self.state.try_send((&self.socket).into(), &transmit)
         };
         let count = run.bytes.len().div_ceil(run.segment) as u64;
-        match uninterrupted(|| self.state.try_send((&self.socket).into(), &transmit)) {
+        match uninterrupted(send) {
             Ok(()) => {
                 add(&self.counters.gso_runs, 1);
                 self.sent(run.bytes.len(), count);

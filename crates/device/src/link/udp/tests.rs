@@ -1,3 +1,4 @@
+use core::num::NonZeroU8;
 use core::ops::Range;
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -164,5 +165,32 @@ fn on_the_wire_df_is_set_and_the_identification_is_the_place_in_the_system_call(
     a.set_gso(false);
     for _ in 0..2 {
         assert_eq!(send(&[1000; 20]), [0; 20]);
+    }
+}
+
+#[test]
+fn what_the_ip_header_says_is_chosen_with_each_run() {
+    for address in loopbacks() {
+        let (ours, receiver) = (socket_at(address), UdpSocket::bind((address, 0)).unwrap());
+        let options = match address {
+            IpAddr::V4(_) => [SocketOption::RECV_TOS, SocketOption::RECV_TTL],
+            IpAddr::V6(_) => [SocketOption::RECV_TCLASS6, SocketOption::RECV_HOP_LIMIT6],
+        };
+        options.iter().for_each(|option| option.set(&receiver, true).unwrap());
+        receiver.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        let mut batch = TxBatch::new();
+        let hop_limit = NonZeroU8::new(9);
+        for marking in [Marking::default(), Marking { traffic_class: 0xb8, hop_limit }] {
+            batch.mark(marking);
+            // A run of two, and one that is alone.
+            for len in [8, 8, 20] {
+                batch.commit(len, receiver.local_addr().unwrap(), |_, _| 0);
+            }
+        }
+        ours.send(&mut batch, &mut |_, _, _| 0);
+        let mut seen: Vec<_> = (0..6).map(|_| sys::receive_marks(&receiver).unwrap()).collect();
+        seen.iter_mut().for_each(|marks| marks.sort_unstable());
+        assert_eq!(seen[..3], [[0, 64], [0, 64], [0, 64]], "{address}");
+        assert_eq!(seen[3..], [[9, 0xb8], [9, 0xb8], [9, 0xb8]], "{address}");
     }
 }

@@ -1,0 +1,99 @@
+//! Pacing of what nobody acknowledges.
+//!
+//! Between two sockets of one host nothing holds a sender up: the system drops what the receiver's buffer has no
+//! room for. Programs that use unreliable transports on a lossless network don't expect that. So before a queue pair
+//! sends much to this host, it looks at how full the receiver's buffer is, and waits for a moment where it is half
+//! full. To other hosts nothing is known; there the local buffer alone holds senders up.
+
+use core::time::Duration;
+use rocev2::Time;
+
+/// When to look again at a buffer that had no room.
+const LOOK_AGAIN: Duration = Duration::from_micros(50);
+
+/// A receiver that takes nothing for so long is stopped or gone: what is sent to it may be lost.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+/// What may be sent then.
+const REGARDLESS: usize = 64 << 10;
+
+/// What the system takes of a receive buffer for a datagram, beside twice its bytes.
+const BOOKKEEPING: usize = 1024;
+
+/// How much a queue pair may send to this host.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Pacing {
+    /// Bytes of the receiver's buffer that may be filled before it is looked at again.
+    allowance: usize,
+    /// Since when the receiver has had no room.
+    full: Option<Time>,
+    /// When to look again.
+    wake: Option<Time>,
+}
+
+impl Pacing {
+    /// Whether a datagram may leave without another look at the receiver's buffer.
+    pub(super) fn has_allowance(&self) -> bool {
+        self.allowance > 0
+    }
+
+    /// The receiver's buffer has so much room, `None` if nobody knows. Returns whether a datagram may leave.
+    pub(super) fn look(&mut self, now: Time, room: Option<usize>) -> bool {
+        let stopped = self.full.is_some_and(|since| now.since(since) >= PATIENCE);
+        let allowance = room.filter(|room| *room > 0 || !stopped).unwrap_or(REGARDLESS);
+        if allowance > 0 {
+            *self = Self { allowance, ..Self::default() };
+            return true;
+        }
+        self.full.get_or_insert(now);
+        self.wake = Some(now + LOOK_AGAIN);
+        false
+    }
+
+    /// A datagram of so many bytes leaves.
+    pub(super) fn sent(&mut self, len: usize) {
+        self.allowance = self.allowance.saturating_sub(2 * len + BOOKKEEPING);
+    }
+
+    /// Another receiver comes next.
+    pub(super) fn forget(&mut self) {
+        *self = Self::default();
+    }
+
+    /// When to go on.
+    pub(super) fn wake(&self) -> Option<Time> {
+        self.wake
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Time = Time::from_nanos(1_000_000_000);
+
+    #[test]
+    fn a_receiver_is_looked_at_once_for_as_much_as_it_has_room_for() {
+        let mut pacing = Pacing::default();
+        assert!(!pacing.has_allowance());
+        assert!(pacing.look(NOW, Some(6000)));
+        pacing.sent(1000);
+        assert!(pacing.has_allowance());
+        pacing.sent(1000);
+        assert!(!pacing.has_allowance());
+        assert!(!pacing.look(NOW, Some(0)));
+        assert_eq!(pacing.wake(), Some(NOW + LOOK_AGAIN));
+        assert!(pacing.look(NOW + LOOK_AGAIN, Some(1)));
+        assert_eq!(pacing.wake(), None);
+    }
+
+    #[test]
+    fn a_receiver_that_takes_nothing_does_not_hold_a_sender_up_for_ever() {
+        let mut pacing = Pacing::default();
+        assert!(!pacing.look(NOW, Some(0)));
+        assert!(!pacing.look(NOW + PATIENCE / 2, Some(0)));
+        assert!(pacing.look(NOW + PATIENCE, Some(0)));
+        pacing.sent(REGARDLESS);
+        assert!(!pacing.look(NOW + PATIENCE, Some(0)), "it is waited for anew");
+    }
+}

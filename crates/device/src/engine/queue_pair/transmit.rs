@@ -1,0 +1,138 @@
+//! From the protocol's packets to the link.
+
+use super::segmentation::Segmentation;
+use super::{Path, QueuePair, State};
+use crate::link::tx::Unsent;
+use crate::link::{Sent, TxBatch};
+use rocev2::transport::{Context, Destination, PacketKind};
+use rocev2::wire::{Headers, Transport};
+use rocev2::{Mtu, Time};
+use std::cell::RefCell;
+use std::sync::Arc;
+
+/// Room for the longest packet: headers, payload, pad. The batch has room for the ICRC beside it.
+const LONGEST: usize = Headers::MAX_LEN + Mtu::B4096.bytes() as usize + 3;
+
+thread_local! {
+    /// The packets that this thread is about to send.
+    static OUTGOING: RefCell<TxBatch> = RefCell::new(TxBatch::new());
+}
+
+/// What became of a queue pair's packets.
+pub(super) enum Transmitted {
+    /// There are no more now.
+    All,
+    /// There may be more than it may send in its turn.
+    Part,
+    /// The link has no room for these.
+    Blocked(Option<Unsent>),
+    /// The receiver has no room, on this host.
+    Paced,
+}
+
+/// Whether the next packet may be written.
+enum Next {
+    Write,
+    Not(Transmitted),
+}
+
+impl QueuePair {
+    /// Sends up to `deficit` bytes, and takes them from it.
+    ///
+    /// Packets leave while the queue pair is locked: two threads can't overtake each other. Nobody waits.
+    pub(super) fn transmit(&self, state: &mut State, now: Time) -> Transmitted {
+        OUTGOING.with_borrow_mut(|outgoing| {
+            let transmitted = self.fill(state, now, outgoing);
+            let blocked = matches!(transmitted, Transmitted::Blocked(_));
+            if blocked || !state.path.as_ref().is_none_or(|path| flush(path, outgoing)) {
+                return Transmitted::Blocked(outgoing.take_unsent());
+            }
+            transmitted
+        })
+    }
+
+    /// Fills the batch, and sends it whenever it is full. What is in it afterwards has to leave yet, unless the link
+    /// has no room.
+    fn fill(&self, state: &mut State, now: Time, outgoing: &mut TxBatch) -> Transmitted {
+        let Some(path) = &state.path else { return Transmitted::All };
+        outgoing.mark(path.marking);
+        if let Some(unsent) = state.unsent.take() {
+            outgoing.restore(unsent);
+            if !flush(path, outgoing) {
+                return Transmitted::Blocked(None);
+            }
+        }
+        while state.deficit > 0 {
+            if outgoing.is_full() && !state.path.as_ref().is_some_and(|path| flush(path, outgoing)) {
+                return Transmitted::Blocked(None);
+            }
+            if self.transport != Transport::Rc
+                && let Next::Not(transmitted) = self.prepare(state, now, outgoing)
+            {
+                return transmitted;
+            }
+            let State { protocol, receives, path: Some(path), deficit, pacing, .. } = &mut *state else {
+                return Transmitted::All;
+            };
+            let mut cx = Context { memory: &self.memory, receives: &mut receives.enter() };
+            let room = &mut outgoing.reserve()[..LONGEST];
+            let Some(transmit) = protocol.poll_transmit(now, &mut cx, room) else { return Transmitted::All };
+            // A packet that its queue pair protects is sealed here, in place, before its ICRC is computed.
+            let len = transmit.len;
+            *deficit = deficit.saturating_sub(len);
+            if path.is_here {
+                pacing.sent(len);
+            }
+            let icrc = |packet: &[u8], id| path.pseudo_header.icrc(id, packet);
+            // Segmentation offload costs more than a second system call, measured, where there is a single packet
+            // to go with an ACK.
+            let lone = transmit.kind == PacketKind::Acknowledge && !outgoing.ends_with_run();
+            if lone || path.segmentation == Segmentation::Fails {
+                outgoing.commit_alone(len, path.peer, icrc);
+                continue;
+            }
+            let place = outgoing.commit(len, path.peer, icrc);
+            if path.segmentation.is_on_trial()
+                && transmit.kind == PacketKind::Request
+                && path.segmentation.sent(transmit.psn, place, protocol.losses())
+            {
+                self.shared.counters.gso_distrusted();
+                tracing::info!(peer = %path.peer, "packets sent by segmentation offload don't arrive; \
+                    sending them one by one");
+            }
+        }
+        Transmitted::Part
+    }
+
+    /// Sees to it that an unreliable transport's next packet has its path, and that its receiver has room.
+    fn prepare(&self, state: &mut State, now: Time, outgoing: &mut TxBatch) -> Next {
+        let Some((to, receiver)) = state.protocol.next_destination() else { return Next::Write };
+        if let Destination::Address(id) = to
+            && state.address != Some(id)
+        {
+            let before = state.path.clone();
+            self.take_address(state, id);
+            let (Some(before), Some(path)) = (before, &state.path) else { return Next::Write };
+            outgoing.mark(path.marking);
+            if !Arc::ptr_eq(&before.port, &path.port) && !outgoing.is_empty() && !flush(&before, outgoing) {
+                (state.path, state.address) = (Some(before), None);
+                return Next::Not(Transmitted::Blocked(None));
+            }
+        }
+        let State { path: Some(path), pacing, .. } = state else { return Next::Write };
+        if !path.is_here || pacing.has_allowance() {
+            return Next::Write;
+        }
+        // What is in the batch fills the receiver's buffer, too.
+        if !outgoing.is_empty() && !flush(path, outgoing) {
+            return Next::Not(Transmitted::Blocked(None));
+        }
+        let room = path.port.link().room(path.peer, receiver);
+        if pacing.look(now, room) { Next::Write } else { Next::Not(Transmitted::Paced) }
+    }
+}
+
+/// Sends what the batch holds; whether the link had room for all of it.
+fn flush(path: &Path, outgoing: &mut TxBatch) -> bool {
+    path.port.link().send(outgoing, &mut |packet, to, id| path.icrc(id, packet, to)) == Sent::All
+}
