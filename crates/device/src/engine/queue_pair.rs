@@ -28,8 +28,9 @@ use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 /// million packets.
 const ALONE: usize = 480 << 10;
 
-/// The same while others wait: two runs of the longest packets.
-const QUANTUM: usize = 128 << 10;
+/// The same while others wait: two whole runs of the longest packets. A part of a run costs a system call like a whole
+/// one.
+const QUANTUM: usize = 120 << 10;
 
 /// When to look at a deadline again that passed while the queue pair was state.
 const LATER: Duration = Duration::from_micros(100);
@@ -432,7 +433,8 @@ impl QueuePair {
         state.waits = false;
         // Where the link had no room, the last turn goes on.
         if state.unsent.is_none() {
-            state.deficit += QUANTUM;
+            let contended = state.path.as_ref().is_some_and(|path| path.port.is_contended());
+            state.deficit += if contended { QUANTUM } else { ALONE };
         }
         self.drive(&mut state, now);
     }
