@@ -182,7 +182,9 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let space = Arc::new(KeySpace::new(KeyLimits { regions: 1000, windows: 1000 }));
+        let space = Arc::new(KeySpace::new(KeyLimits { regions: 1000, windows: 1000 }, |bytes| {
+            Ok(getrandom::fill(bytes)?)
+        }));
         let tables = [KeyTable::new(Arc::clone(&space)), KeyTable::new(space)];
         let queue_pairs = [(); 2].map(|()| [(); 2].map(|()| QueuePairId::new()));
         let keys = vec![0, 1, u32::MAX];

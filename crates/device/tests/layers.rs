@@ -59,6 +59,14 @@ fn the_engine_has_no_socket_thread_clock_or_randomness_of_its_own() {
 }
 
 #[test]
+fn memory_draws_its_keys_from_the_host_alone() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/memory");
+    visit(&folder, &mut |path, code| {
+        assert!(!foreign(code).contains(&"getrandom"), "{} has randomness of its own", path.display());
+    });
+}
+
+#[test]
 fn each_of_them_would_be_found() {
     for (name, example) in FOREIGN {
         assert!(foreign(&format!("fn it() {{\n    {example}\n}}\n")).contains(&name), "{example}");

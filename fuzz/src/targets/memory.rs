@@ -5,6 +5,7 @@ use rocev2_device::memory::{
     Access, Backing, Base, Bind, Invalidation, KeyLimits, KeySpace, KeyTable, Mapping, QueuePairId, Region,
     Registration, RemoteMemory, WindowRange, WindowType,
 };
+use std::io;
 use std::sync::Arc;
 
 /// Bytes of each region.
@@ -38,7 +39,9 @@ fn register(keys: &KeyTable, base: Base, access: Access) -> Known {
 
 pub(super) fn run(bytes: &[u8]) {
     let mut input = Input::new(bytes);
-    let space = Arc::new(KeySpace::new(KeyLimits { regions: 3, windows: 2 }));
+    let random =
+        |bytes: &mut [u8]| aws_lc_rs::rand::fill(bytes).map_err(|_| io::Error::other("no randomness"));
+    let space = Arc::new(KeySpace::new(KeyLimits { regions: 3, windows: 2 }, random));
     let (keys, others) = (KeyTable::new(Arc::clone(&space)), KeyTable::new(space));
     let queue_pairs = [QueuePairId::new(), QueuePairId::new()];
     let open = Access::LOCAL_WRITE | Access::REMOTE | Access::MW_BIND;

@@ -101,16 +101,14 @@ impl DeviceState {
         let events = Notifier::new(false).map_err(DeviceError::system("making an event descriptor"))?;
         let events = Arc::new(events);
         let host: Arc<dyn Host> = Arc::<dyn Platform>::clone(&platform);
-        let engine = Arc::new(Engine::new(host, Arc::<Notifier>::clone(&events)));
+        let engine = Arc::new(Engine::new(Arc::clone(&host), Arc::<Notifier>::clone(&events)));
+        let limits = KeyLimits { regions: ATTRIBUTES.max_mr, windows: ATTRIBUTES.max_mw };
         Ok(Self {
             _thread: start(&engine)?,
             engine,
             platform,
             gids,
-            keys: Arc::new(KeySpace::new(KeyLimits {
-                regions: ATTRIBUTES.max_mr,
-                windows: ATTRIBUTES.max_mw,
-            })),
+            keys: Arc::new(KeySpace::new(limits, move |bytes| host.random(bytes))),
             events,
             next_queue: AtomicU64::new(0),
             next_shared_queue: AtomicU64::new(0),

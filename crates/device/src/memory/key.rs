@@ -3,6 +3,7 @@
 use core::fmt;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use std::collections::HashSet;
+use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Bits of a key below its index (IBA 10.6.3.4: the part that the consumer owns).
@@ -14,8 +15,8 @@ const MAX_INDICES: usize = 1 << (u32::BITS - VARIANT_BITS - 1);
 /// The keys in use on one device. No two of its regions and windows share an index, whatever their protection
 /// domains, so that a window's owner may choose any variant.
 ///
-/// A key is `index << 8 | variant`, and never 0. What of it is drawn by the operating system's random generator,
-/// so that keys that an attacker has seen say nothing about it:
+/// A key is `index << 8 | variant`, and never 0. What of it is drawn from the host's random generator, so that keys
+/// that an attacker has seen say nothing about it:
 ///
 /// | key | random bits | |
 /// |---|---|---|
@@ -29,7 +30,11 @@ pub struct KeySpace {
     max_used: usize,
     regions: Quota,
     windows: Quota,
+    random: Box<Random>,
 }
+
+/// Fills bytes with what nobody can foresee.
+type Random = dyn Fn(&mut [u8]) -> io::Result<()> + Send + Sync;
 
 /// How many regions and windows a device may have.
 #[derive(Debug, Clone, Copy)]
@@ -51,9 +56,9 @@ pub enum KeyError {
         /// The limit.
         limit: usize,
     },
-    /// The operating system gave no random bytes.
-    #[error("the operating system gives no random numbers for memory keys: {0}")]
-    Random(getrandom::Error),
+    /// The host gave no random bytes.
+    #[error("the host gives no random numbers for memory keys: {0}")]
+    Random(io::Error),
 }
 
 struct Quota {
@@ -86,23 +91,28 @@ pub(super) struct RegionKeys {
 }
 
 impl KeySpace {
-    /// A key space without keys.
+    /// A key space without keys. Those that it will have are drawn from `random`, which fills bytes with what nobody
+    /// can foresee.
     #[must_use]
-    pub fn new(limits: KeyLimits) -> Self {
+    pub fn new(
+        limits: KeyLimits,
+        random: impl Fn(&mut [u8]) -> io::Result<()> + Send + Sync + 'static,
+    ) -> Self {
         let quota = |what, limit| Quota { what, used: AtomicUsize::new(0), limit };
         Self {
             used: Mutex::default(),
             max_used: MAX_INDICES,
             regions: quota("memory regions", limits.regions),
             windows: quota("memory windows", limits.windows),
+            random: Box::new(random),
         }
     }
 
     /// What a new region needs.
     pub(super) fn region(self: &Arc<Self>) -> Result<RegionKeys, KeyError> {
         let place = self.place(|space| &space.regions)?;
-        // All in one call of the operating system: that costs most of what a key does.
-        let [lkey, rkey, high, low] = random()?;
+        // All in one call of the host: that costs most of what a key does.
+        let [lkey, rkey, high, low] = self.draw()?;
         let random = u64::from(high) << u32::BITS | u64::from(low);
         Ok(RegionKeys { lkey: self.take(lkey)?, rkey: self.take(rkey)?, random, _place: place })
     }
@@ -115,7 +125,7 @@ impl KeySpace {
 
     /// A new key.
     pub(super) fn key(self: &Arc<Self>) -> Result<Key, KeyError> {
-        let [drawn] = random()?;
+        let [drawn] = self.draw()?;
         self.take(drawn)
     }
 
@@ -131,7 +141,7 @@ impl KeySpace {
                 let [.., variant] = drawn.to_be_bytes();
                 return Ok(Key { index, variant, space: Arc::clone(self) });
             }
-            [drawn] = random()?;
+            [drawn] = self.draw()?;
         }
     }
 
@@ -140,6 +150,13 @@ impl KeySpace {
         used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| (used < *limit).then_some(used + 1))
             .map(|_| Place { space: Arc::clone(self), quota })
             .map_err(|_| KeyError::TooMany { what, limit: *limit })
+    }
+
+    /// Random numbers of the host.
+    fn draw<const COUNT: usize>(&self) -> Result<[u32; COUNT], KeyError> {
+        let mut bytes = [[0; 4]; COUNT];
+        (self.random)(bytes.as_flattened_mut()).map_err(KeyError::Random)?;
+        Ok(bytes.map(u32::from_ne_bytes))
     }
 
     fn used(&self) -> MutexGuard<'_, HashSet<u32>> {
@@ -184,13 +201,6 @@ impl Drop for Place {
     fn drop(&mut self) {
         (self.quota)(&self.space).used.fetch_sub(1, Ordering::Relaxed);
     }
-}
-
-/// Random numbers of the operating system.
-fn random<const COUNT: usize>() -> Result<[u32; COUNT], KeyError> {
-    let mut bytes = [[0; 4]; COUNT];
-    getrandom::fill(bytes.as_flattened_mut()).map_err(KeyError::Random)?;
-    Ok(bytes.map(u32::from_ne_bytes))
 }
 
 impl fmt::Debug for KeySpace {

@@ -132,6 +132,15 @@ fn loopback_addresses_that_peers_choose_are_limited_and_closed_when_idle() {
 }
 
 #[test]
+fn numbers_keys_and_addresses_come_from_the_platform_alone() {
+    let draw = || {
+        let world = World::new(&[A, B]);
+        world.pair(A, B, 64).map(|end| (end.qpn(), end.memory()))
+    };
+    assert_eq!(draw(), draw());
+}
+
+#[test]
 fn a_device_without_addresses_cannot_be_opened() {
     let world = World::new(&[]);
     let opened = Device::stepped(Config::default(), world.platform());

@@ -403,6 +403,10 @@ impl End {
         PathAttributes { peer_port: Some(peer_port), ..PathAttributes::new(self.gid_index, peer_gid) }
     }
 
+    pub(crate) fn qpn(&self) -> Qpn {
+        self.queue_pair.qpn()
+    }
+
     /// Its memory, for the peer.
     pub(crate) fn memory(&self) -> RemoteAddress {
         let region = self.memory.region();

@@ -16,7 +16,10 @@ struct Stage {
 
 impl Stage {
     fn new(access: Access, kind: WindowType) -> Self {
-        let keys = Arc::new(KeyTable::new(Arc::new(KeySpace::new(KeyLimits { regions: 2, windows: 1 }))));
+        let keys =
+            Arc::new(KeyTable::new(Arc::new(KeySpace::new(KeyLimits { regions: 2, windows: 1 }, |bytes| {
+                Ok(getrandom::fill(bytes)?)
+            }))));
         let region = region(&keys, access | Access::MW_BIND);
         let (memory, window) = (DomainMemory::new(Arc::clone(&keys)), keys.window(kind).unwrap());
         Self { keys, memory, region, window }

@@ -1,7 +1,7 @@
 use super::*;
 
 fn space(regions: usize, windows: usize) -> Arc<KeySpace> {
-    Arc::new(KeySpace::new(KeyLimits { regions, windows }))
+    Arc::new(KeySpace::new(KeyLimits { regions, windows }, |bytes| Ok(getrandom::fill(bytes)?)))
 }
 
 const MANY: usize = if cfg!(miri) { 20 } else { 1000 };
@@ -84,8 +84,15 @@ fn there_are_as_many_regions_and_windows_as_the_device_may_have_and_each_is_free
 
 #[test]
 fn only_so_many_indices_are_used_that_a_free_one_is_soon_found() {
-    assert_eq!(KeySpace::new(KeyLimits { regions: 1, windows: 1 }).max_used, 0x80_0000, "half of them");
-    let space = Arc::new(KeySpace { max_used: 2, ..KeySpace::new(KeyLimits { regions: 1, windows: 1 }) });
+    assert_eq!(
+        KeySpace::new(KeyLimits { regions: 1, windows: 1 }, |bytes| Ok(getrandom::fill(bytes)?)).max_used,
+        0x80_0000,
+        "half of them"
+    );
+    let space = Arc::new(KeySpace {
+        max_used: 2,
+        ..KeySpace::new(KeyLimits { regions: 1, windows: 1 }, |bytes| Ok(getrandom::fill(bytes)?))
+    });
     let held = [space.key().unwrap(), space.key().unwrap()];
     let error = space.key().map(|_| ()).unwrap_err();
     assert!(matches!(error, KeyError::TooMany { what: "memory keys", limit: 2 }), "{error}");

@@ -8,7 +8,9 @@ use super::*;
 const LEN: usize = 50;
 
 fn table() -> KeyTable {
-    KeyTable::new(Arc::new(KeySpace::new(KeyLimits { regions: 8, windows: 0 })))
+    KeyTable::new(Arc::new(KeySpace::new(KeyLimits { regions: 8, windows: 0 }, |bytes| {
+        Ok(getrandom::fill(bytes)?)
+    })))
 }
 
 fn mapping(region: &Region) -> &Mapping {

@@ -17,7 +17,9 @@ struct Stage {
 impl Stage {
     /// With that base and those rights of each key.
     fn new(base: Base, access: Access) -> Self {
-        let table = KeyTable::new(Arc::new(KeySpace::new(KeyLimits { regions: 1, windows: 2 })));
+        let table = KeyTable::new(Arc::new(KeySpace::new(KeyLimits { regions: 1, windows: 2 }, |bytes| {
+            Ok(getrandom::fill(bytes)?)
+        })));
         let backing = Backing::Own(Arc::new(Mapping::new(LEN).unwrap()));
         let access = access | Access::MW_BIND | Access::LOCAL_WRITE;
         let region = table.register(Registration { backing, base, access }).unwrap();

@@ -2,7 +2,7 @@ use super::*;
 use crate::memory::{KeyLimits, Mapping};
 
 fn space() -> Arc<KeySpace> {
-    Arc::new(KeySpace::new(KeyLimits { regions: 10, windows: 10 }))
+    Arc::new(KeySpace::new(KeyLimits { regions: 10, windows: 10 }, |bytes| Ok(getrandom::fill(bytes)?)))
 }
 
 fn request(access: Access) -> Registration {
@@ -45,7 +45,8 @@ fn a_key_of_another_protection_domain_is_unknown() {
 
 #[test]
 fn keys_are_free_again_when_nobody_holds_the_region_any_more() {
-    let space = Arc::new(KeySpace::new(KeyLimits { regions: 1, windows: 0 }));
+    let space =
+        Arc::new(KeySpace::new(KeyLimits { regions: 1, windows: 0 }, |bytes| Ok(getrandom::fill(bytes)?)));
     let table = KeyTable::new(space);
     let region = table.register(request(Access::empty())).unwrap();
     let full = table.register(request(Access::empty())).unwrap_err();
@@ -98,7 +99,8 @@ fn a_region_is_named_as_its_owner_chooses_and_never_beyond_the_last_address() {
 
 #[test]
 fn random_addresses_say_nothing_of_real_ones_but_keep_their_alignment() {
-    let space = Arc::new(KeySpace::new(KeyLimits { regions: 1000, windows: 0 }));
+    let space =
+        Arc::new(KeySpace::new(KeyLimits { regions: 1000, windows: 0 }, |bytes| Ok(getrandom::fill(bytes)?)));
     let table = KeyTable::new(space);
     let registration = Registration { base: Base::Random, ..request(Access::empty()) };
     let (mut ones, mut zeros) = (0, 0);

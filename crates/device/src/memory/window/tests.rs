@@ -13,7 +13,9 @@ const LEN: u64 = 64;
 const ALL: Access = Access::LOCAL_WRITE.union(Access::MW_BIND);
 
 fn table() -> KeyTable {
-    KeyTable::new(Arc::new(KeySpace::new(KeyLimits { regions: 2, windows: 2 })))
+    KeyTable::new(Arc::new(KeySpace::new(KeyLimits { regions: 2, windows: 2 }, |bytes| {
+        Ok(getrandom::fill(bytes)?)
+    })))
 }
 
 fn region(table: &KeyTable, access: Access) -> Arc<Region> {

@@ -1,0 +1,268 @@
+//! The network between the machines: a seeded link for each direction, sockets with buffers of limited size.
+
+use crate::rng::Rng;
+use crate::tally::Fault;
+use crate::trace::Trace;
+use netem::{LinkConfig, Loss};
+use rocev2_device::link::Interest;
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+/// A packet on its way: from where, and to where.
+type Flying = ((SocketAddr, SocketAddr), Vec<u8>);
+
+/// What all machines share.
+#[derive(Debug)]
+pub(crate) struct Network {
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) now: u64,
+    /// Packets sent.
+    pub(crate) packets: u64,
+    pub(crate) trace: Trace,
+    /// By sender and receiver.
+    links: BTreeMap<(usize, usize), Wire>,
+    pub(crate) sockets: BTreeMap<SocketAddr, Socket>,
+    pub(crate) machines: Vec<MachineState>,
+}
+
+/// One direction between two machines.
+#[derive(Debug)]
+struct Wire {
+    link: netem::Link<Flying>,
+    config: LinkConfig,
+    cut: bool,
+}
+
+/// What the network knows of a machine.
+#[derive(Debug)]
+pub(crate) struct MachineState {
+    pub(crate) random: Rng,
+    /// Added to the network's time to get the machine's.
+    pub(crate) clock_offset: u64,
+    pub(crate) alarm: Option<u64>,
+    /// How many of the next changes of what is watched the system refuses, for want of memory.
+    pub(crate) refuse_watches: u32,
+    /// Datagrams that its device has taken.
+    pub(crate) taken: Arc<AtomicU64>,
+    pub(crate) egress: Egress,
+    /// Bytes that a receive buffer holds.
+    pub(crate) receive_buffer: usize,
+    /// Datagrams for which it had no room.
+    pub(crate) overflowed: u64,
+    /// Times that the send buffer had no room.
+    pub(crate) blocked: u64,
+    pub(crate) watches_refused: u64,
+}
+
+/// A machine's send buffer: what it holds, and how fast it drains.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Egress {
+    /// Bytes; `None` without a limit.
+    pub(crate) capacity: Option<u64>,
+    /// Nanoseconds a byte.
+    pub(crate) ns_per_byte: u64,
+    /// When everything in it has left, in the network's time.
+    pub(crate) empty_at: u64,
+    /// Nothing leaves until then.
+    pub(crate) shut_until: u64,
+}
+
+impl Egress {
+    fn held(&self, now: u64) -> u64 {
+        self.empty_at.saturating_sub(now) / self.ns_per_byte.max(1)
+    }
+
+    /// Takes a datagram, if there is room.
+    fn take(&mut self, now: u64, len: u64) -> bool {
+        if self.shut_until > now {
+            return false;
+        }
+        let Some(capacity) = self.capacity else { return true };
+        let held = self.held(now);
+        if held > 0 && held + len > capacity {
+            return false;
+        }
+        self.empty_at = self.empty_at.max(now) + len * self.ns_per_byte;
+        true
+    }
+
+    /// When there is room again; as a socket says so when half of the buffer is free.
+    pub(crate) fn writable_at(&self, now: u64) -> u64 {
+        let half = self.capacity.map_or(u64::MAX, |capacity| capacity / 2 * self.ns_per_byte);
+        self.shut_until.max(self.empty_at.saturating_sub(half)).max(now)
+    }
+}
+
+/// A socket of a machine.
+#[derive(Debug)]
+pub(crate) struct Socket {
+    pub(crate) machine: usize,
+    pub(crate) token: u64,
+    pub(crate) interest: Interest,
+    pub(crate) arrived: VecDeque<(SocketAddr, Vec<u8>)>,
+    /// Bytes of what has arrived.
+    held: usize,
+}
+
+impl Network {
+    pub(crate) fn new(trace: Trace) -> Self {
+        let (links, sockets, machines) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
+        Self { state: Mutex::new(State { now: 0, packets: 0, trace, links, sockets, machines }) }
+    }
+
+    /// Only one thread is ever here.
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+impl State {
+    pub(crate) fn record(&mut self, what: &'static str, values: &[(&'static str, u64)]) {
+        self.trace.record(self.now, what, values);
+    }
+
+    pub(crate) fn connect(&mut self, from: usize, to: usize, config: LinkConfig, seed: u64) {
+        let wire = Wire { link: netem::Link::new(config, seed), config, cut: false };
+        self.links.insert((from, to), wire);
+    }
+
+    /// Cuts the link in one direction, or heals it.
+    pub(crate) fn cut(&mut self, from: usize, to: usize, cut: bool) {
+        if let Some(wire) = self.links.get_mut(&(from, to)) {
+            wire.cut = cut;
+            let lost = LinkConfig { loss: Loss::Bernoulli(1.0), ..wire.config };
+            wire.link.set_config(if cut { lost } else { wire.config });
+        }
+    }
+
+    pub(crate) fn bind(&mut self, local: SocketAddr, machine: usize, token: u64) {
+        let socket =
+            Socket { machine, token, interest: Interest::default(), arrived: VecDeque::new(), held: 0 };
+        self.sockets.insert(local, socket);
+    }
+
+    /// Sends a datagram; whether there was room for it.
+    pub(crate) fn send(&mut self, from: SocketAddr, to: SocketAddr, datagram: &[u8]) -> bool {
+        let now = self.now;
+        let Some(machine) = self.sockets.get(&from).map(|socket| socket.machine) else { return true };
+        if !self.machines[machine].egress.take(now, datagram.len() as u64) {
+            self.machines[machine].blocked += 1;
+            self.record("blocked", &[("machine", machine as u64)]);
+            return false;
+        }
+        let Some(peer) = self.sockets.get(&to).map(|socket| socket.machine) else { return true };
+        self.packets += 1;
+        // The last bytes are a checksum of all of them.
+        let check = datagram.last_chunk().map_or(0, |bytes| u32::from_be_bytes(*bytes));
+        let values = [
+            ("from", machine as u64),
+            ("to", peer as u64),
+            ("bytes", datagram.len() as u64),
+            ("icrc", check.into()),
+        ];
+        self.record("send", &values);
+        if self.trace.is_printed() {
+            let text = describe(datagram);
+            self.trace.comment(&text);
+        }
+        if let Some(wire) = self.links.get_mut(&(machine, peer)) {
+            wire.link.send(now, ((from, to), datagram.to_vec()));
+        }
+        true
+    }
+
+    /// Puts what has arrived by now into the sockets' buffers.
+    pub(crate) fn deliver(&mut self) {
+        let Self { now, trace, links, sockets, machines, .. } = self;
+        for (&(_, peer), wire) in links {
+            while let Some(((from, to), bytes)) = wire.link.recv(*now) {
+                let Some(socket) = sockets.get_mut(&to) else { continue };
+                let machine = &mut machines[peer];
+                if socket.held + bytes.len() > machine.receive_buffer {
+                    machine.overflowed += 1;
+                    trace.record(*now, "overflow", &[("machine", peer as u64)]);
+                    continue;
+                }
+                trace.record(*now, "arrive", &[("machine", peer as u64), ("bytes", bytes.len() as u64)]);
+                socket.held += bytes.len();
+                socket.arrived.push_back((from, bytes));
+            }
+        }
+    }
+
+    /// Takes what has arrived first at a socket.
+    pub(crate) fn take(&mut self, local: SocketAddr, into: &mut [u8]) -> Option<(usize, SocketAddr)> {
+        let socket = self.sockets.get_mut(&local)?;
+        let (from, bytes) = socket.arrived.pop_front()?;
+        socket.held -= bytes.len();
+        self.machines[socket.machine].taken.fetch_add(1, Ordering::Relaxed);
+        into[..bytes.len()].copy_from_slice(&bytes);
+        Some((bytes.len(), from))
+    }
+
+    /// When the next datagram arrives at a machine.
+    pub(crate) fn next_arrival(&self, machine: usize) -> Option<u64> {
+        let to = self.links.iter().filter(|((_, to), _)| *to == machine);
+        to.filter_map(|(_, wire)| wire.link.next_delivery()).min()
+    }
+
+    /// Datagrams on their way.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.links.values().map(|wire| wire.link.in_flight()).sum()
+    }
+
+    /// What the links and sockets have done to packets.
+    pub(crate) fn faults(&self) -> Vec<(Fault, u64)> {
+        let mut sum = netem::Counters::default();
+        for wire in self.links.values() {
+            let counters = wire.link.counters();
+            sum.lost += counters.lost;
+            sum.reordered += counters.reordered;
+            sum.duplicated += counters.duplicated;
+            sum.corrupted += counters.corrupted;
+            sum.dropped_by_queue += counters.dropped_by_queue;
+        }
+        let of = |count: fn(&MachineState) -> u64| self.machines.iter().map(count).sum();
+        vec![
+            (Fault::Lost, sum.lost),
+            (Fault::Reordered, sum.reordered),
+            (Fault::Duplicated, sum.duplicated),
+            (Fault::Corrupted, sum.corrupted),
+            (Fault::QueueFull, sum.dropped_by_queue),
+            (Fault::ReceiveBufferFull, of(|machine| machine.overflowed)),
+            (Fault::SendBufferFull, of(|machine| machine.blocked)),
+            (Fault::WatchRefused, of(|machine| machine.watches_refused)),
+        ]
+    }
+}
+
+/// The headers of a packet, for a trace.
+fn describe(datagram: &[u8]) -> String {
+    let end = datagram.len().saturating_sub(4);
+    match rocev2::wire::Packet::parse(&datagram[..end]) {
+        Ok(packet) => {
+            let headers = &packet.headers;
+            let mut text = format!(
+                "{:?} qp={:#x} psn={}{}",
+                headers.bth.opcode,
+                headers.bth.dest_qp.get(),
+                headers.bth.psn.get(),
+                if headers.bth.ack_req { " ack_req" } else { "" }
+            );
+            if let Some(aeth) = headers.aeth {
+                text += &format!(" {:?} msn={}", aeth.syndrome, aeth.msn);
+            }
+            if let Some(reth) = headers.reth {
+                text += &format!(" va={:#x} len={}", reth.va, reth.len);
+            }
+            text
+        }
+        Err(error) => format!("{error}"),
+    }
+}
