@@ -117,14 +117,6 @@ pub enum Error {
         /// The limit.
         limit: u64,
     },
-    /// The device can't do that at all.
-    #[error("{device} has no {what}")]
-    Unsupported {
-        /// The device.
-        device: String,
-        /// What was asked for.
-        what: &'static str,
-    },
     /// A call of libibverbs failed.
     #[error("{device}: {call} failed: {reason}{advice}")]
     Verbs {
@@ -222,9 +214,6 @@ pub enum PostReason {
     /// A slice of another device's region.
     #[error("a slice belongs to a region of another device")]
     OtherDevice,
-    /// The device can't do that at all.
-    #[error("the device has no requests of this kind")]
-    Unsupported,
     /// libibverbs refused; the number is the system's.
     #[error("the device refused the request: {}", io::Error::from_raw_os_error(*.0))]
     Refused(i32),

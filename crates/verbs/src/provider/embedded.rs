@@ -1,14 +1,17 @@
 //! The embedded device's objects, as [`provider`](super) wants them.
 
-use super::{Element, Ended, Needs, QueuePairOptions, Work};
+use super::{Element, Ended, Needs, QueuePairOptions, Source, Work};
 use crate::attributes::Attributes;
+use crate::endpoint::Endpoint;
 use crate::event::Event;
 use crate::gid::{GidEntry, GidKind};
-use crate::options::{self, Peer, QueuePairCounters, ReceiveOptions, Snapshot, TransportKind};
+use crate::options::{
+    self, Peer, QueuePairCounters, ReceiveOptions, SharedReceiveQueueLimits, Snapshot, TransportKind,
+};
 use crate::{Error, PostReason};
 use rocev2::transport;
 use rocev2::wire::Transport;
-use rocev2::work::{self, InitAttributes, PeerRights, ReceiveAttributes, SendAttributes, Transition};
+use rocev2::work::{self, AsyncEvent, Datagram, PeerRights, SendAttributes, State, Transition};
 use rocev2::{Psn, Qpn};
 use rocev2_device::memory::{Access, Bind, Mapping, WindowRange, WindowType};
 use rocev2_device::{Arm, Buffers, DeviceError, DeviceEvent, Gid, PathAttributes, WorkCompletion};
@@ -127,34 +130,72 @@ impl ProtectionDomain {
         })?))
     }
 
+    pub(super) fn shared_receive_queue(
+        &self,
+        limits: &SharedReceiveQueueLimits,
+    ) -> Result<SharedReceiveQueue, Error> {
+        within("elements of a scatter/gather list", limits.max_sge, ATTRIBUTES.max_sge)?;
+        Ok(SharedReceiveQueue(self.0.shared_receive_queue(limits.max_requests)?))
+    }
+
+    pub(super) fn address_handle(&self, own: &GidEntry, peer: &Endpoint) -> Result<AddressHandle, Error> {
+        let path = path(own.index, peer.gid, peer.udp_port, peer.lid)?;
+        Ok(AddressHandle(self.0.address_handle(path)?))
+    }
+
     pub(super) fn queue_pair(
         &self,
         queues: [&CompletionQueue; 2],
         options: &QueuePairOptions<'_>,
     ) -> Result<QueuePair, Error> {
-        match options.transport {
-            TransportKind::Rc => {}
-            TransportKind::Uc => return Err(unsupported("unreliable connections")),
-            TransportKind::Ud => return Err(unsupported("unreliable datagrams")),
-        }
         let limits = &options.limits;
-        let within = |what, asked: usize, limit: usize| match asked <= limit {
-            true => Ok(()),
-            false => Err(Error::Embedded(DeviceError::Limit { what, asked, limit })),
-        };
         within("elements of a scatter/gather list", limits.max_sge, ATTRIBUTES.max_sge)?;
         within("bytes of an inline request", limits.max_inline, ATTRIBUTES.max_inline.unwrap_or(0))?;
         let [send_queue, recv_queue] = queues.map(|queue| &queue.queue);
+        let shared = options.shared.map(super::SharedReceiveQueue::embedded).transpose()?.map(|it| &it.0);
         Ok(QueuePair(self.0.queue_pair(rocev2_device::QueuePairOptions {
-            transport: Transport::Rc,
+            transport: match options.transport {
+                TransportKind::Rc => Transport::Rc,
+                TransportKind::Uc => Transport::Uc,
+                TransportKind::Ud => Transport::Ud,
+            },
             send_queue,
             recv_queue,
-            shared: None,
+            shared,
             max_send_requests: limits.max_send_requests,
             max_recv_requests: limits.max_recv_requests,
         })?))
     }
 }
+
+fn within(what: &'static str, asked: usize, limit: usize) -> Result<(), Error> {
+    if asked <= limit { Ok(()) } else { Err(Error::Embedded(DeviceError::Limit { what, asked, limit })) }
+}
+
+pub(crate) struct SharedReceiveQueue(rocev2_device::SharedReceiveQueue);
+
+impl SharedReceiveQueue {
+    pub(super) fn number(&self) -> u64 {
+        self.0.number()
+    }
+
+    pub(super) fn arm_limit(&self, limit: u32) -> Result<(), Error> {
+        Ok(self.0.set_limit(limit as usize)?)
+    }
+
+    pub(super) fn prepare_recv<'a>(
+        &self,
+        elements: impl Iterator<Item = Element<'a>>,
+    ) -> Result<RecvRequest, PostReason> {
+        recv_request(elements)
+    }
+
+    pub(super) fn post_recv(&self, number: u64, request: RecvRequest) -> Result<(), PostReason> {
+        Ok(self.0.post_recv(RecvRequest { id: number, ..request })?)
+    }
+}
+
+pub(crate) struct AddressHandle(rocev2_device::AddressHandle);
 
 pub(crate) struct MemoryRegion(rocev2_device::MemoryRegion);
 
@@ -230,36 +271,49 @@ impl QueuePair {
         self.0.qpn()
     }
 
-    pub(super) fn init(&self, rights: PeerRights, _qkey: u32) -> Result<(), Error> {
-        Ok(self.0.modify(Transition::Init(InitAttributes { rights }))?)
+    pub(super) fn init(&self, rights: PeerRights, qkey: u32) -> Result<(), Error> {
+        let datagrams = self.0.transport() == Transport::Ud;
+        let attributes = work::Attributes {
+            rights: (!datagrams).then_some(rights),
+            qkey: datagrams.then_some(qkey),
+            pkey_index: Some(0),
+            port: Some(1),
+            ..to(State::Init)
+        };
+        Ok(self.0.set_attributes(attributes, None)?)
     }
 
     pub(super) fn ready_to_receive(&self, peer: &Peer, options: &ReceiveOptions) -> Result<(), Error> {
-        if peer.lid.is_some() {
-            return Err(Error::Unreachable {
-                own: "of the embedded device".into(),
-                peer: peer.gid,
-                reason: "the peer's is on InfiniBand, which the embedded device doesn't speak".into(),
-            });
-        }
-        let attributes = ReceiveAttributes {
-            path_mtu: options.path_mtu,
-            peer_qpn: peer.qpn,
-            rq_psn: peer.psn.get(),
-            max_dest_rd_atomic: options.max_dest_rd_atomic,
-            min_rnr_timer: options.min_rnr_timer,
+        let reliable = self.0.transport() == Transport::Rc;
+        let attributes = work::Attributes {
+            path_mtu: Some(options.path_mtu),
+            peer_qpn: Some(peer.qpn),
+            rq_psn: Some(peer.psn.get()),
+            max_dest_rd_atomic: reliable.then_some(options.max_dest_rd_atomic),
+            min_rnr_timer: reliable.then_some(options.min_rnr_timer),
+            ..to(State::ReadyToReceive)
         };
-        let path =
-            PathAttributes { peer_port: peer.udp_port, ..PathAttributes::new(options.gid_index, peer.gid) };
-        Ok(self.0.ready_to_receive(attributes, path)?)
+        let path = path(options.gid_index, peer.gid, peer.udp_port, peer.lid)?;
+        Ok(self.0.set_attributes(attributes, Some(path))?)
     }
 
-    pub(super) fn ready_for_datagrams(&self, _psn: Psn) -> Result<(), Error> {
-        Err(unsupported("unreliable datagrams"))
+    pub(super) fn ready_for_datagrams(&self, psn: Psn) -> Result<(), Error> {
+        self.0.set_attributes(to(State::ReadyToReceive), None)?;
+        let send = work::Attributes { sq_psn: Some(psn), ..to(State::ReadyToSend) };
+        Ok(self.0.set_attributes(send, None)?)
     }
 
     pub(super) fn ready_to_send(&self, send: &SendAttributes) -> Result<(), Error> {
-        Ok(self.0.modify(Transition::ReadyToSend(*send))?)
+        let reliable = self.0.transport() == Transport::Rc;
+        let attributes = work::Attributes {
+            sq_psn: Some(send.sq_psn),
+            timeout: reliable.then_some(send.timeout),
+            retry_count: reliable.then_some(send.retry_count),
+            rnr_retry: reliable.then_some(send.rnr_retry),
+            max_rd_atomic: reliable.then_some(send.max_rd_atomic),
+            ..to(State::ReadyToSend)
+        };
+        Ok(self.0.set_attributes(attributes, None)?)
     }
 
     pub(super) fn drain(&self) -> Result<(), Error> {
@@ -289,9 +343,15 @@ impl QueuePair {
     ) -> Result<SendRequest, PostReason> {
         let buffers = match (work.inline, needs) {
             (_, Needs::Window(window, range)) => Buffers::Bind(Box::new(bind(window, range)?)),
-            (_, Needs::Handle(_)) => return Err(PostReason::Unsupported),
-            (Some(bytes), Needs::Nothing) => Buffers::Inline(bytes),
-            (None, Needs::Nothing) => list(elements)?,
+            (Some(bytes), _) => Buffers::Inline(bytes),
+            (None, _) => list(elements)?,
+        };
+        let destination = match (work.destination, needs) {
+            (Some(to), Needs::Handle(handle)) => {
+                let handle = handle.embedded().map_err(|_| PostReason::OtherDevice)?;
+                Some(Datagram { address: handle.0.id(), remote_qpn: to.qpn, remote_qkey: to.qkey })
+            }
+            _ => None,
         };
         Ok(SendRequest {
             id: 0,
@@ -301,7 +361,7 @@ impl QueuePair {
             signaled: work.signaled,
             solicited: work.solicited,
             fence: work.fence,
-            destination: None,
+            destination,
         })
     }
 
@@ -310,9 +370,7 @@ impl QueuePair {
         &self,
         elements: impl Iterator<Item = Element<'a>>,
     ) -> Result<RecvRequest, PostReason> {
-        let buffers = list(elements)?;
-        let len = buffers.len();
-        Ok(RecvRequest { id: 0, buffers, len })
+        recv_request(elements)
     }
 
     #[inline]
@@ -344,9 +402,32 @@ fn bind(window: &super::MemoryWindow, range: &super::WindowRange<'_>) -> Result<
     window.0.bind(None, Some(range)).map_err(|_| PostReason::Refused(libc::EAGAIN))
 }
 
-/// What the embedded device hasn't.
-pub(super) fn unsupported(what: &'static str) -> Error {
-    Error::Unsupported { device: "the embedded device".into(), what }
+/// Attributes that lead to `state`.
+fn to(state: State) -> work::Attributes {
+    work::Attributes { state: Some(state), ..work::Attributes::default() }
+}
+
+/// The way from the address at `gid_index` to a peer.
+fn path(
+    gid_index: usize,
+    peer: Gid,
+    peer_port: Option<u16>,
+    lid: Option<u16>,
+) -> Result<PathAttributes, Error> {
+    if lid.is_some() {
+        return Err(Error::Unreachable {
+            own: "of the embedded device".into(),
+            peer,
+            reason: "the peer's is on InfiniBand, which the embedded device doesn't speak".into(),
+        });
+    }
+    Ok(PathAttributes { peer_port, ..PathAttributes::new(gid_index, peer) })
+}
+
+fn recv_request<'a>(elements: impl Iterator<Item = Element<'a>>) -> Result<RecvRequest, PostReason> {
+    let buffers = list(elements)?;
+    let len = buffers.len();
+    Ok(RecvRequest { id: 0, buffers, len })
 }
 
 fn list<'a>(elements: impl Iterator<Item = Element<'a>>) -> Result<Buffers, PostReason> {
@@ -371,12 +452,13 @@ fn ended(entry: WorkCompletion) -> Ended {
         len: if recv { done.len } else { 0 },
         immediate: done.immediate,
         invalidated: done.invalidated,
-        source: None,
+        source: done.source_qp.map(|qpn| Source { qpn, grh: done.grh }),
     }
 }
 
 fn event(event: DeviceEvent) -> Event {
     match event {
+        DeviceEvent::QueuePair(qpn, AsyncEvent::LastWorkRequestReached) => Event::LastReceiveTaken(qpn),
         DeviceEvent::QueuePair(qpn, what) => Event::QueuePair(qpn, what),
         DeviceEvent::CompletionQueueOverflow(number) => Event::CompletionQueueOverflow(number),
         DeviceEvent::SharedReceiveQueueLimit(number) => Event::SharedReceiveQueueLimit(number),

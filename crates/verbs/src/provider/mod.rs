@@ -22,7 +22,6 @@ use crate::options::{
 };
 use crate::status::Status;
 use crate::{Error, PostReason};
-use core::convert::Infallible;
 use rocev2::work::{CompletionKind, PeerRights, SendAttributes, SendOperation};
 use rocev2::{Psn, Qpn};
 use rocev2_device::Arm;
@@ -202,7 +201,7 @@ impl ProtectionDomain {
         kept: Arc<dyn Any + Send + Sync>,
     ) -> Result<SharedReceiveQueue, Error> {
         Ok(match self {
-            Self::Embedded(_) => return Err(embedded::unsupported("shared receive queues")),
+            Self::Embedded(own) => SharedReceiveQueue::Embedded(own.shared_receive_queue(limits)?),
             Self::Ibv(own) => {
                 let queue = ibv::shared_receive_queue::Queue::new(own, limits, kept)?;
                 SharedReceiveQueue::Ibv(Arc::new(queue))
@@ -221,7 +220,7 @@ impl ProtectionDomain {
     /// The way from this device's `own` address to `peer`.
     pub(crate) fn address_handle(&self, own: &GidEntry, peer: &Endpoint) -> Result<AddressHandle, Error> {
         Ok(match self {
-            Self::Embedded(_) => return Err(embedded::unsupported("address handles")),
+            Self::Embedded(domain) => AddressHandle::Embedded(domain.address_handle(own, peer)?),
             Self::Ibv(domain) => AddressHandle::Ibv(ibv::address::Handle::new(domain, own, peer)?),
         })
     }
@@ -272,52 +271,40 @@ provided! {
 
 provided! {
     /// A shared receive queue. It is destroyed when it is dropped.
-    #[allow(dead_code, reason = "the embedded device has none")]
-    SharedReceiveQueue(Infallible, Arc<ibv::shared_receive_queue::Queue>), "the shared receive queue";
+    SharedReceiveQueue(embedded::SharedReceiveQueue, Arc<ibv::shared_receive_queue::Queue>),
+    "the shared receive queue";
+
+    /// Its number among those of its device.
+    fn number(&self) -> u64;
+    /// Asks for one event when fewer than `limit` requests are left.
+    fn arm_limit(&self, limit: u32) -> Result<(), Error>;
 }
 
 impl SharedReceiveQueue {
-    /// Its number among those of its device.
-    pub(crate) fn number(&self) -> u64 {
-        match self {
-            Self::Embedded(never) => match *never {},
-            Self::Ibv(own) => own.number(),
-        }
-    }
-
-    /// Asks for one event when fewer than `limit` requests are left.
-    pub(crate) fn arm_limit(&self, limit: u32) -> Result<(), Error> {
-        match self {
-            Self::Embedded(never) => match *never {},
-            Self::Ibv(own) => own.arm_limit(limit),
-        }
-    }
-
     /// The request as the device takes it.
     pub(crate) fn prepare_recv<'a>(
         &self,
         elements: impl Iterator<Item = Element<'a>>,
     ) -> Result<PreparedRecv, PostReason> {
-        match self {
-            Self::Embedded(never) => match *never {},
-            Self::Ibv(own) => Ok(PreparedRecv::Ibv(own.prepare_recv(elements)?)),
-        }
+        Ok(match self {
+            Self::Embedded(own) => PreparedRecv::Embedded(own.prepare_recv(elements)?),
+            Self::Ibv(own) => PreparedRecv::Ibv(own.prepare_recv(elements)?),
+        })
     }
 
     /// Queues a receive request, as `number`.
     pub(crate) fn post_recv(&self, number: u64, request: PreparedRecv) -> Result<(), PostReason> {
         match (self, request) {
-            (Self::Embedded(never), _) => match *never {},
+            (Self::Embedded(own), PreparedRecv::Embedded(request)) => own.post_recv(number, request),
             (Self::Ibv(own), PreparedRecv::Ibv(request)) => own.post_recv(number, request),
-            (Self::Ibv(_), PreparedRecv::Embedded(_)) => Err(PostReason::OtherDevice),
+            _ => Err(PostReason::OtherDevice),
         }
     }
 }
 
 provided! {
     /// The way to a peer's port. It is destroyed when it is dropped.
-    #[allow(dead_code, reason = "the embedded device has none")]
-    AddressHandle(Infallible, ibv::address::Handle), "the address handle";
+    AddressHandle(embedded::AddressHandle, ibv::address::Handle), "the address handle";
 }
 
 provided! {
