@@ -14,26 +14,28 @@ use input::Lines;
 use rdma_verbs::Device;
 use secure_rdma::certs::Name;
 use secure_rdma::control::Access;
-use secure_rdma::{Client, ClientConfig, Session, SessionError, SessionInfo, SessionOptions};
+use secure_rdma::{Client, Session, SessionError, SessionInfo, SessionOptions};
 use std::io::{self, IsTerminal};
 use talk::{Talk, Turn};
 
 pub(crate) fn run(args: ClientArgs) -> Result<(), Failure> {
     logging::start(args.verbose);
     let name = server_name(args.server_name.as_ref(), &args.place)?;
-    let config = ClientConfig {
-        trust: args.trust.trust()?,
-        identity: args.trust.own()?,
-        options: SessionOptions { seal: args.seal.policy(), ..SessionOptions::default() },
-    };
+    let mut client =
+        Client::builder(args.trust.trust()?).options(SessionOptions::default().seal(args.seal.policy()));
+    if let Some(identity) = args.trust.own()? {
+        client = client.identity(identity);
+    }
+    if let Some(lists) = &args.crl {
+        client = client.revocations(lists.as_path());
+        if let Some(path) = args.trust.revocations_seen() {
+            client = client.remember_revocations(path);
+        }
+    }
     let runtime = runtime::start()?;
     let result = runtime.block_on(async {
         let mut interruption = Interruption::watch()?;
-        let device = Device::open(&args.device.device)?;
-        let mut client = Client::new(device, config)?;
-        if let Some(lists) = &args.crl {
-            client = client.with_revocations(lists, args.trust.revocations_seen().as_deref())?;
-        }
+        let client = client.device(Device::open(&args.device.device)?).build()?;
         let session = tokio::select! {
             session = client.connect(&args.place.host, args.place.port, &name) => session?,
             () = interruption.arrived() => return Err(interrupted()),

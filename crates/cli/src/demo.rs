@@ -71,7 +71,7 @@ async fn perform(args: &DemoArgs) -> Result<Report, Failure> {
     let begin = Instant::now();
     let device = Device::open(&args.device.device)?;
     let name = device.name().to_string();
-    let options = SessionOptions { seal: args.seal.policy(), ..SessionOptions::default() };
+    let options = SessionOptions::default().seal(args.seal.policy());
     // Certificates of a CA that nobody else will ever trust, gone when this returns.
     let state = tempfile::tempdir().map_err(Failure::system("making a temporary directory"))?;
     let (host, stage) = match &args.connect {
@@ -93,7 +93,7 @@ async fn perform(args: &DemoArgs) -> Result<Report, Failure> {
             let identity = store.ensure_server(&names)?;
             let account = store.ensure_account(&names)?;
             let auth = ClientAuth::Required(store.certificate_file("ca").into());
-            let host = Host::start(device, &identity, auth, address, args.clients, options).await?;
+            let host = Host::start(device, identity, auth, address, args.clients, options).await?;
             let [server_name] = names;
             let stage = Stage {
                 server: host.place(),

@@ -1,8 +1,10 @@
 //! Why a command failed, and the exit code that says so.
 
+use crate::advice;
 use rdma_verbs::Error;
-use secure_rdma::SessionError;
 use secure_rdma::certs::CertsError;
+use secure_rdma::{Report, SessionError};
+use std::borrow::Cow;
 use std::io;
 use std::process::ExitCode;
 
@@ -13,9 +15,9 @@ pub(crate) enum Failure {
     Session(#[from] SessionError),
     #[error(transparent)]
     Certificates(#[from] CertsError),
-    #[error("RDMA device: {0}")]
+    #[error("RDMA device")]
     Device(#[from] Error),
-    #[error("{what}: {source}")]
+    #[error("{what}")]
     System { what: &'static str, source: io::Error },
     /// The user asked for what can't be.
     #[error("{0}")]
@@ -39,29 +41,12 @@ impl Failure {
         move |source| Self::System { what, source }
     }
 
-    /// What the user can do, by this program's options, which the libraries don't know.
-    fn advice(&self) -> Option<&'static str> {
-        let error = match self {
-            Self::Device(error) => error,
-            Self::Session(SessionError::Device(error)) => error,
-            _ => return None,
-        };
-        match error {
-            Error::NoLibrary { .. } => Some("or use --device embedded, which needs no library"),
-            Error::NoDevices { .. } => {
-                Some("or use --device embedded, which needs neither hardware nor a kernel module")
-            }
-            Error::NoSuchDevice { .. } => {
-                Some("`secure-rdma devices` shows them all; or use --device embedded")
-            }
-            Error::NoGid { .. } => Some(
-                "let the peer connect by one of these addresses, or choose a GID yourself: --device \
-                 NAME:PORT:GID_INDEX",
-            ),
-            Error::Unreachable { .. } => Some(
-                "choose devices and GIDs that can reach each other: --device NAME:PORT:GID_INDEX, --device \
-                 embedded:ADDR",
-            ),
+    /// What the user can do.
+    fn advice(&self) -> Option<Cow<'static, str>> {
+        match self {
+            Self::Device(error) => advice::device(error),
+            Self::Session(error) => advice::session(error),
+            Self::Certificates(error) => advice::certificates(error),
             _ => None,
         }
     }
@@ -86,8 +71,9 @@ pub(crate) fn finish(result: Result<(), Failure>) -> ExitCode {
 
 /// Writes a failure to standard error, with what to do about it. If nobody reads that, nobody can be told.
 pub(crate) fn tell(failure: &Failure) {
+    let report = Report::new(failure);
     match failure.advice() {
-        Some(advice) => crate::output::note(format_args!("error: {failure}; {advice}")),
-        None => crate::output::note(format_args!("error: {failure}")),
+        Some(advice) => crate::output::note(format_args!("error: {report}; {advice}")),
+        None => crate::output::note(format_args!("error: {report}")),
     }
 }

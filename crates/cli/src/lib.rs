@@ -6,6 +6,7 @@
 //! | module | what it holds |
 //! |---|---|
 //! | `args` | every argument of every command |
+//! | `advice` | what a user can do about an error |
 //! | `server`, `client`, `demo`, `bench`, `devices`, `certs`, `run` | the commands |
 //! | `config` | a server's options from a file |
 //! | `echo` | the service that servers offer |
@@ -13,6 +14,7 @@
 //! | `logging`, `runtime`, `trust` | what several commands need |
 #![forbid(unsafe_code)]
 
+mod advice;
 mod args;
 mod bench;
 mod certs;

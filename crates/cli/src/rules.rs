@@ -6,8 +6,8 @@ use crate::failure::Failure;
 use crate::output;
 use crate::trust::ensure_own;
 use secure_rdma::certs::{CertsError, Identity, Name, Store, Timestamp};
-use secure_rdma::tls::{ClientAuth, ClientTrust};
-use secure_rdma::{FilesChanging, ReloadCause, ReloadSchedule, Reloaded, Server, SessionError};
+use secure_rdma::tls::ClientAuth;
+use secure_rdma::{FilesChanging, ReloadCause, ReloadSchedule, Reloaded, Report, Server, SessionError};
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -36,13 +36,13 @@ struct Unusable(String);
 
 impl From<CertsError> for Unusable {
     fn from(error: CertsError) -> Self {
-        Self(error.to_string())
+        Self(Report::new(&error).to_string())
     }
 }
 
 impl From<SessionError> for Unusable {
     fn from(error: SessionError) -> Self {
-        Self(error.to_string())
+        Self(Report::new(&error).to_string())
     }
 }
 
@@ -113,8 +113,8 @@ impl Rules {
     pub(crate) async fn renew(&self, server: &Server) {
         let credentials = self.credentials.clone();
         let renewed = match tokio::task::spawn_blocking(move || credentials.identity()).await {
-            Ok(Ok(identity)) => server.renew(&identity).map_err(|error| error.to_string()),
-            Ok(Err(error)) => Err(error.to_string()),
+            Ok(Ok(identity)) => server.renew(&identity).map_err(|error| Report::new(&error).to_string()),
+            Ok(Err(error)) => Err(Report::new(&error).to_string()),
             Err(error) => Err(error.to_string()),
         };
         if let Err(error) = renewed {
@@ -126,11 +126,7 @@ impl Rules {
 /// The files that say what a server is and what it asks of its clients.
 fn files(credentials: &Credentials, clients: &ClientAuth) -> Vec<PathBuf> {
     let mut files = credentials.store.server_files().to_vec();
-    if let ClientAuth::Optional(trust) | ClientAuth::Required(trust) = clients {
-        let ClientTrust { authorities, revocations, allowed, .. } = trust;
-        files.push(authorities.clone());
-        files.extend(revocations.iter().chain(allowed).cloned());
-    }
+    files.extend(clients.files());
     files
 }
 

@@ -3,6 +3,7 @@
 mod metrics;
 pub(crate) mod refusals;
 
+use crate::advice::Told;
 use crate::args::{ClientAuthMode, SealMode, ServerArgs, Switch};
 use crate::echo::{self, Echoed};
 use crate::failure::Failure;
@@ -13,10 +14,12 @@ use metrics::Metrics;
 use rdma_verbs::Device;
 use refusals::Refusals;
 use sd_notify::NotifyState;
-use secure_rdma::certs::{Store, host_names};
+use secure_rdma::certs::{Identity, Store, host_names};
 use secure_rdma::control::Access;
+use secure_rdma::tls::ClientAuth;
 use secure_rdma::{
-    Arrival, Server, ServerConfig, Session, SessionError, SessionInfo, SessionOptions, SessionQuota,
+    Arrival, Server, ServerBuilder, ServerOptions, Session, SessionError, SessionInfo, SessionOptions,
+    SessionQuota,
 };
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
@@ -59,21 +62,20 @@ pub(crate) fn run(args: &ServerArgs) -> Result<(), Failure> {
     let credentials = Credentials { store: args.certs.store()?, names };
     let identity = credentials.identity()?;
     let fingerprint = credentials.store.authority_fingerprint()?;
-    let config = config(args, &credentials.store);
-    let mut rules = Rules::new(credentials, config.client_auth.clone(), args.on_reload_failure);
+    let clients = client_auth(args, &credentials.store);
+    let mut rules = Rules::new(credentials, clients.clone(), args.on_reload_failure);
+    let server = builder(args, identity, clients);
+    let listen = args.listen.unwrap_or_else(default_listen);
     let runtime = runtime::start()?;
     let result = runtime.block_on(async {
         let (interruption, hangup) = (Interruption::watch()?, Hangup::watch()?);
         let device = Device::open(&args.device.device)?;
         let name = device.name().to_string();
-        take_ports(&device, config.listen.ip());
+        take_ports(&device, listen.ip());
         // Before the lists are read: what changes from here on is read again.
         rules.watch();
         let metrics = Metrics::new(Arc::clone(&device));
-        let server = Server::bind(device, &identity, config).await?;
-        if let Some(age) = args.max_session_age {
-            server.limit_session_age(Duration::from_secs(age));
-        }
+        let server = server.device(device).bind(listen).await?;
         let (address, most) = (server.local_addr(), args.max_clients);
         output::event(
             "listening",
@@ -109,10 +111,9 @@ fn try_out(args: &ServerArgs) -> Result<(), Failure> {
     let store = args.certs.store()?;
     let mut names = host_names()?;
     names.extend(args.names.iter().cloned());
-    let config = config(args, &store);
     if store.server_files().iter().all(|file| file.exists()) {
         let identity = store.current_server(&names)?;
-        Server::check(&identity, &config)?;
+        builder(args, identity, client_auth(args, &store)).check()?;
         output::line(format_args!("options, certificates and lists are right"))
     } else {
         // The first start makes them; whoever has none yet has no clients' lists to check against them either.
@@ -185,24 +186,26 @@ fn promise(args: &ServerArgs) -> String {
     }
 }
 
-fn config(args: &ServerArgs, store: &Store) -> ServerConfig {
-    ServerConfig {
-        listen: args.listen.unwrap_or_else(default_listen),
-        max_clients: args.max_clients.get(),
-        quota: SessionQuota {
+/// What the arguments make of a server with that `identity`.
+fn builder(args: &ServerArgs, identity: Identity, client_auth: ClientAuth) -> ServerBuilder {
+    let session = SessionOptions::default().max_message(args.max_message.0).seal(args.seal.policy());
+    let mut options = ServerOptions::default()
+        .max_clients(args.max_clients.get())
+        .quota(SessionQuota {
             per_identity: args.max_clients_per_identity.map(NonZeroUsize::get),
             per_address: args.max_clients_per_address.map(NonZeroUsize::get),
-        },
-        max_handshakes: args.max_handshakes.get(),
-        region_len: args.region.0,
-        counters: args.counters == Switch::On,
-        client_auth: args.client_auth.client_auth(store, args.crl.as_ref(), args.allow.as_ref()),
-        options: SessionOptions {
-            max_message: args.max_message.0,
-            seal: args.seal.policy(),
-            ..SessionOptions::default()
-        },
-    }
+        })
+        .max_handshakes(args.max_handshakes.get())
+        .region_len(args.region.0)
+        .counters(args.counters == Switch::On)
+        .session(session);
+    options.max_session_age = args.max_session_age.map(Duration::from_secs);
+    Server::builder(identity, client_auth).options(options)
+}
+
+/// What the arguments ask of clients.
+fn client_auth(args: &ServerArgs, store: &Store) -> ClientAuth {
+    args.client_auth.client_auth(store, args.crl.as_ref(), args.allow.as_ref())
 }
 
 /// Every address: the IPv6 wildcard takes IPv4 connections too. Where there is no IPv6, or it is kept apart,
@@ -252,7 +255,7 @@ impl Hall {
     /// Serves clients until the process is asked to end.
     async fn keep(
         &mut self,
-        mut server: Server,
+        server: Server,
         rules: &mut Rules,
         mut interruption: Interruption,
         mut hangup: Hangup,
@@ -357,8 +360,9 @@ impl Hall {
                 let peer = canonical(peer);
                 self.metrics.refused(&error);
                 if self.refusals.tells(peer.ip(), Instant::now()) {
-                    let fields = [("peer", peer.to_string().into()), ("reason", error.to_string().into())];
-                    output::event("refused", &fields, format_args!("refused {peer}: {error}"))?;
+                    let told = Told(&error);
+                    let fields = [("peer", peer.to_string().into()), ("reason", told.to_string().into())];
+                    output::event("refused", &fields, format_args!("refused {peer}: {told}"))?;
                 }
                 Ok(())
             }
@@ -452,7 +456,7 @@ impl fmt::Display for Departure {
         match end {
             End::Left => f.write_str("left"),
             End::Dismissed => f.write_str("dismissed"),
-            End::Failed(error) => write!(f, "lost: {error}"),
+            End::Failed(error) => write!(f, "lost: {}", Told(error)),
         }?;
         write!(f, "; after {:.1} s, messages echoed: {messages}, {bytes} bytes", stayed.as_secs_f64())?;
         match naks {

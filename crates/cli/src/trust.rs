@@ -4,6 +4,7 @@ use crate::args::{CertsDir, ClientAuthArgs, ClientAuthMode, TrustArgs};
 use crate::failure::Failure;
 use crate::output;
 use crate::place::Place;
+use secure_rdma::Report;
 use secure_rdma::certs::{Bundle, CertsError, Identity, Name, Store};
 use secure_rdma::tls::{ClientAuth, ClientTrust, Trust};
 use std::path::PathBuf;
@@ -33,7 +34,7 @@ impl TrustArgs {
     /// Whom a client trusts.
     pub(crate) fn trust(&self) -> Result<Trust, CertsError> {
         Ok(match (&self.ca, self.pin, &self.identity) {
-            (Some(file), _, _) => Trust::CaFile(file.clone()),
+            (Some(file), _, _) => Trust::from(file.clone()),
             (None, Some(pin), _) => Trust::Pin(pin),
             (None, None, Some(bundle)) => Trust::Bundle(bundle.clone()),
             (None, None, None) => Trust::State(self.certs.path()?),
@@ -52,7 +53,7 @@ impl TrustArgs {
         match account {
             // Who trusts others than this account's CA may have no use for its certificate.
             Err(error) if self.ca.is_some() || self.pin.is_some() => {
-                tracing::debug!("this account's certificate isn't shown: {error}");
+                tracing::debug!("this account's certificate isn't shown: {}", Report::new(&error));
                 Ok(None)
             }
             account => account,
@@ -74,11 +75,12 @@ impl ClientAuthArgs {
         crl: Option<&PathBuf>,
         allow: Option<&PathBuf>,
     ) -> ClientAuth {
-        let trust = || ClientTrust {
-            authorities: self.client_ca.clone().unwrap_or_else(|| store.certificate_file("ca")),
-            revocations: crl.cloned(),
-            allowed: allow.cloned(),
-            remembered: Some(store.revocations_seen()),
+        let trust = || {
+            let authorities = self.client_ca.clone().unwrap_or_else(|| store.certificate_file("ca"));
+            let mut trust = ClientTrust::new(authorities).remembered(store.revocations_seen());
+            trust.revocations = crl.cloned().map(Into::into);
+            trust.allowed = allow.cloned().map(Into::into);
+            trust
         };
         match self.mode {
             ClientAuthMode::Off => ClientAuth::Off,

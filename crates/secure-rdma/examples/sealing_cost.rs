@@ -13,11 +13,8 @@ use rdma_verbs::{Device, DeviceSelector};
 use secure_rdma::certs::{Name, Store};
 use secure_rdma::control::SealPolicy;
 use secure_rdma::tls::{ClientAuth, Trust};
-use secure_rdma::{
-    Arrival, Client, ClientConfig, Server, ServerConfig, Session, SessionOptions, SessionQuota,
-};
+use secure_rdma::{Client, Server, ServerOptions, Session, SessionOptions};
 use std::error::Error;
-use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 /// How often each is measured.
@@ -49,7 +46,7 @@ enum What {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let pair = |seal, busy_poll| Pair::new(SessionOptions { seal, busy_poll, ..SessionOptions::default() });
+    let pair = |seal, busy_poll| Pair::new(SessionOptions::default().seal(seal).busy_poll(busy_poll));
     let mut open = pair(SealPolicy::Off, Duration::ZERO).await?;
     let mut sealed = pair(SealPolicy::Required, Duration::ZERO).await?;
     let mut busy_open = pair(SealPolicy::Off, BUSY_POLL).await?;
@@ -116,29 +113,22 @@ impl Pair {
         let dir = state.path().join("state");
         let name: Name = "localhost".parse()?;
         let identity = Store::open(&dir)?.ensure_server(std::slice::from_ref(&name))?;
-        let config = ServerConfig {
-            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
-            max_clients: 1,
-            quota: SessionQuota::UNLIMITED,
-            max_handshakes: 1,
-            region_len: 1 << 20,
-            counters: false,
-            client_auth: ClientAuth::Off,
-            options,
-        };
         let device = || Device::open(&"embedded".parse::<DeviceSelector>()?).map_err(Box::<dyn Error>::from);
-        let mut server = Server::bind(device()?, &identity, config).await?;
+        let server = Server::builder(identity, ClientAuth::Off)
+            .device(device()?)
+            .options(ServerOptions::default().session(options))
+            .bind("127.0.0.1:0")
+            .await?;
         let address = server.local_addr();
         tokio::spawn(async move {
-            let Arrival::Session(mut session) = server.next().await else { return };
+            let mut session = server.accept().await;
             while let Ok(Some(message)) = session.recv().await {
                 if message.len() <= SMALL && session.post_send(&message).await.is_err() {
                     return;
                 }
             }
         });
-        let client =
-            Client::new(device()?, ClientConfig { trust: Trust::State(dir), identity: None, options })?;
+        let client = Client::builder(Trust::State(dir)).device(device()?).options(options);
         let client = client.connect("127.0.0.1", address.port(), &name).await?;
         Ok(Self { client, _state: state })
     }

@@ -1,29 +1,20 @@
 //! Connecting to servers.
 
 use crate::SessionError;
-use crate::certs::{Identity, Name};
+use crate::certs::{Identity, Name, RevocationLists};
 use crate::control::ControlChannel;
-use crate::session::{Local, STEP_LIMIT, Session, SessionOptions, as_client};
+use crate::session::{Local, Session, SessionOptions, as_client};
 use crate::tls::{ClientTls, Trust};
-use rdma_verbs::Device;
+use rdma_verbs::{Device, DeviceSelector};
+use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::{Instant, timeout};
 
-/// Whom a client trusts, who it is, and what it wants of its sessions.
-#[derive(Clone, Debug)]
-pub struct ClientConfig {
-    /// Who says who the server is.
-    pub trust: Trust,
-    /// This client's own certificate, for servers that ask for one.
-    pub identity: Option<Identity>,
-    /// What it wants of its sessions.
-    pub options: SessionOptions,
-}
-
-/// A client: it opens sessions over one device.
+/// A client: it opens sessions over one device, as many as one likes.
 #[derive(Debug)]
 pub struct Client {
     device: Arc<Device>,
@@ -31,24 +22,89 @@ pub struct Client {
     options: SessionOptions,
 }
 
-impl Client {
-    /// A client that uses `device`.
-    ///
-    /// # Errors
-    /// What is to be trusted can't be read.
-    pub fn new(device: Arc<Device>, config: ClientConfig) -> Result<Self, SessionError> {
-        let tls = ClientTls::new(config.trust, config.identity).map_err(Arc::new)?;
-        Ok(Self { device, tls, options: config.options })
+/// A client that isn't made yet: [`Client::builder`].
+#[derive(Clone, Debug)]
+#[must_use = "a client is made by `build`, or by `connect` for one session"]
+pub struct ClientBuilder {
+    trust: Trust,
+    identity: Option<Identity>,
+    revocations: Option<(RevocationLists, Option<PathBuf>)>,
+    device: Option<Arc<Device>>,
+    options: SessionOptions,
+}
+
+impl ClientBuilder {
+    /// Shows this certificate to servers that ask for one.
+    pub fn identity(mut self, identity: Identity) -> Self {
+        self.identity = Some(identity);
+        self
     }
 
-    /// Checks servers' certificates against the revocation lists in the file `path` too, as
-    /// [`ClientTls::with_revocations`] says.
+    /// Checks servers' certificates against these revocation lists too: there has to be one of each CA that is
+    /// trusted, and none may have ended.
+    pub fn revocations(mut self, lists: impl Into<RevocationLists>) -> Self {
+        let remembered = self.revocations.and_then(|(_, remembered)| remembered);
+        self.revocations = Some((lists.into(), remembered));
+        self
+    }
+
+    /// Remembers in the file `path` which revocation lists were gone by, so that no older one is taken the next time
+    /// either. Without revocation lists it does nothing.
+    pub fn remember_revocations(mut self, path: impl Into<PathBuf>) -> Self {
+        if let Some((_, remembered)) = &mut self.revocations {
+            *remembered = Some(path.into());
+        }
+        self
+    }
+
+    /// Uses this device. Without, `libibverbs`' first device that may be used, or else the embedded one.
+    pub fn device(mut self, device: Arc<Device>) -> Self {
+        self.device = Some(device);
+        self
+    }
+
+    /// Wants this of its sessions.
+    pub fn options(mut self, options: SessionOptions) -> Self {
+        self.options = options;
+        self
+    }
+
+    /// The client. What is to be trusted is read now: a client that is to go by what files say later is made anew.
     ///
     /// # Errors
-    /// If the file can't be read or isn't that.
-    pub fn with_revocations(mut self, path: &Path, remembered: Option<&Path>) -> Result<Self, SessionError> {
-        self.tls = self.tls.with_revocations(path, remembered).map_err(Arc::new)?;
-        Ok(self)
+    /// What is to be trusted can't be read, or there is no device.
+    pub fn build(self) -> Result<Client, SessionError> {
+        let Self { trust, identity, revocations, device, options } = self;
+        let mut tls = ClientTls::new(trust, identity).map_err(Arc::new)?;
+        if let Some((lists, remembered)) = revocations {
+            tls = tls.with_revocations(lists, remembered.as_deref()).map_err(Arc::new)?;
+        }
+        let device = match device {
+            Some(device) => device,
+            None => Device::open(&DeviceSelector::Auto)?,
+        };
+        Ok(Client { device, tls, options })
+    }
+
+    /// One session: [`build`](Self::build), and then [`Client::connect`].
+    ///
+    /// # Errors
+    /// As theirs.
+    pub async fn connect(self, host: &str, port: u16, server_name: &Name) -> Result<Session, SessionError> {
+        self.build()?.connect(host, port, server_name).await
+    }
+}
+
+impl Client {
+    /// A client that trusts `trust` to say who a server is.
+    pub fn builder(trust: impl Into<Trust>) -> ClientBuilder {
+        ClientBuilder {
+            trust: trust.into(),
+            identity: None,
+            revocations: None,
+            device: None,
+            options: SessionOptions::default(),
+        }
     }
 
     /// The device that it uses.
@@ -57,7 +113,8 @@ impl Client {
         &self.device
     }
 
-    /// Opens a session with the server `server_name` at `host` and TCP port `port`.
+    /// Opens a session with the server at `host` and TCP port `port`, whose certificate has to have the name
+    /// `server_name`. Cancelling is safe; the server is left to notice.
     ///
     /// # Errors
     /// It can't be reached, isn't who it should be, or refuses.
@@ -68,12 +125,13 @@ impl Client {
 
     async fn meet(&self, host: &str, port: u16, server_name: &Name) -> Result<Session, SessionError> {
         let since = Instant::now();
-        let (stream, peer) = reach(host, port).await?;
+        let timeouts = self.options.timeouts;
+        let (stream, peer) = reach(host, port, timeouts.connect).await?;
         let address =
             stream.local_addr().map_err(SessionError::system("reading the connection's own address"))?;
         // Records are small and each is waited for.
         stream.set_nodelay(true).map_err(SessionError::system("setting TCP_NODELAY"))?;
-        let secured = self.tls.connect(stream, server_name, STEP_LIMIT).await.map_err(Arc::new)?;
+        let secured = self.tls.connect(stream, server_name, timeouts.step).await.map_err(Arc::new)?;
         let local = Local {
             device: &self.device,
             options: self.options,
@@ -87,22 +145,19 @@ impl Client {
     }
 }
 
-/// A TCP connection to the first of the host's addresses that answers.
-async fn reach(host: &str, port: u16) -> Result<(TcpStream, SocketAddr), SessionError> {
-    let unknown = |reason: String| SessionError::Resolve { host: host.to_owned(), reason };
-    let addresses = match timeout(STEP_LIMIT, lookup_host((host, port))).await {
-        Ok(Ok(addresses)) => addresses,
-        Ok(Err(error)) => return Err(unknown(error.to_string())),
-        Err(_) => return Err(unknown(format!("no answer within {STEP_LIMIT:?}"))),
-    };
-    let mut last = unknown("it has no address".into());
+/// A TCP connection to the first of the host's addresses that answers, each within `limit`.
+async fn reach(host: &str, port: u16, limit: Duration) -> Result<(TcpStream, SocketAddr), SessionError> {
+    let unknown = |source| SessionError::Resolve { host: host.to_owned(), source: Arc::new(source) };
+    let late = || io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {limit:?}"));
+    let found = timeout(limit, lookup_host((host, port))).await;
+    let addresses = found.unwrap_or_else(|_| Err(late())).map_err(unknown)?;
+    let mut last = unknown(io::Error::new(io::ErrorKind::NotFound, "it has no address"));
     for address in addresses {
-        let reason = match timeout(STEP_LIMIT, TcpStream::connect(address)).await {
-            Ok(Ok(stream)) => return Ok((stream, address)),
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => format!("no answer within {STEP_LIMIT:?}"),
-        };
-        last = SessionError::Connect { address, reason };
+        let connected = timeout(limit, TcpStream::connect(address)).await;
+        match connected.unwrap_or_else(|_| Err(late())) {
+            Ok(stream) => return Ok((stream, address)),
+            Err(source) => last = SessionError::Connect { address, source: Arc::new(source) },
+        }
     }
     Err(last)
 }

@@ -2,45 +2,56 @@
 
 use crate::certs::{Fingerprint, SubjectNames};
 use crate::control::{ControlError, ErrorCode, ErrorKind, Invalid, SealPolicy, Text};
+use crate::report::Report;
 use crate::seal::SealError;
 use crate::tls::TlsError;
 use rdma_verbs::Status;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Why a session didn't come to be, or came to an end.
+///
+/// Each says what failed, and leaves the rest to its [`source`](std::error::Error::source): [`Report`] shows both.
+/// Causes that can't be cloned are in an [`Arc`].
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum SessionError {
     /// The host's name means no address.
-    #[error("{host}: no such host ({reason}); check the name, or give an IP address")]
+    #[error("{host}: no such host")]
     Resolve {
         /// What was asked for.
         host: String,
         /// What the resolver said.
-        reason: String,
+        source: Arc<io::Error>,
     },
     /// Nobody could be reached there.
-    #[error(
-        "can't connect to {address}: {reason}; is the server running there, and does the network let TCP through?"
-    )]
+    #[error("can't connect to {address}")]
     Connect {
         /// What was tried.
         address: SocketAddr,
         /// What the system said.
-        reason: String,
+        source: Arc<io::Error>,
+    },
+    /// The server can't have its address.
+    #[error("can't listen at {address}")]
+    Listen {
+        /// What was tried.
+        address: SocketAddr,
+        /// What the system said.
+        source: Arc<io::Error>,
     },
     /// The TLS handshake failed.
     #[error(transparent)]
-    Tls(#[from] std::sync::Arc<TlsError>),
+    Tls(#[from] Arc<TlsError>),
     /// The control channel failed.
-    #[error("{step}: {reason}")]
+    #[error("{step}")]
     Control {
         /// What was being done.
         step: &'static str,
         /// What happened.
-        reason: std::sync::Arc<ControlError>,
+        source: Arc<ControlError>,
     },
     /// The peer sent another record than the protocol has there.
     #[error("{step}: the peer sent a {found} record; it speaks another protocol, or is broken")]
@@ -69,8 +80,8 @@ pub enum SessionError {
         peer: SealPolicy,
     },
     /// What came over the sealed data path isn't what the peer sealed.
-    #[error("{0}; the data path is under attack, or broken")]
-    Forged(SealError),
+    #[error("the data path is under attack, or broken")]
+    Forged(#[source] SealError),
     /// The end of what one side sealed hasn't arrived, although the network said so.
     #[error(
         "{who} sealed {sealed} fragments of messages and manifests, but {opened} arrived: the last ones were \
@@ -85,13 +96,12 @@ pub enum SessionError {
         opened: u64,
     },
     /// The data path can't be sealed, or not any more.
-    #[error("sealing the data path: {0}")]
-    Sealing(SealError),
+    #[error("sealing the data path")]
+    Sealing(#[source] SealError),
     /// The peer wants RDMA packets sent to an address that isn't its own.
     #[error(
         "the peer is connected from {connected} but names {named} as its RDMA address: packets are only \
-         sent to the host that was authenticated; connect by the address that the RDMA device has (on the \
-         peer: --device embedded:{connected}, or NAME:PORT:GID_INDEX with the GID of {connected})"
+         sent to the host that was authenticated; connect by the address that the RDMA device has"
     )]
     ForeignAddress {
         /// Where the control connection comes from.
@@ -152,10 +162,10 @@ pub enum SessionError {
     },
     /// The server has ended the session, because by its rules the client isn't let in any more, or not to
     /// do as much.
-    #[error("ended by the server's rules as they are now: {0}")]
-    Withdrawn(std::sync::Arc<Self>),
+    #[error("ended by the server's rules as they are now")]
+    Withdrawn(#[source] Arc<Self>),
     /// The session has lasted for as long as the server lets sessions last.
-    #[error("sessions here last for {0:?} at most (--max-session-age): the client may connect again")]
+    #[error("sessions here last for {0:?} at most: the client may connect again")]
     Retired(Duration),
     /// The client may do less than it could when it came.
     #[error("the client may do less now: it came with {had}, and is allowed {now}; it may connect again")]
@@ -167,8 +177,8 @@ pub enum SessionError {
     },
     /// The server lets nobody in until it can read its files.
     #[error(
-        "the server lets no new client in: its certificates or lists have changed and can't be read, and it was \
-         started with --on-reload-failure close; its log says what is wrong with them"
+        "the server lets no new client in: its certificates or lists have changed and can't be read; its log says \
+         what is wrong with them"
     )]
     Stale,
     /// The peer ended the session and said why.
@@ -180,18 +190,13 @@ pub enum SessionError {
         text: Text<512>,
     },
     /// The server has no room.
-    #[error(
-        "the server is full: it serves {max} clients at most; try again later or raise its --max-clients"
-    )]
+    #[error("the server is full: it serves {max} clients at most; try again later")]
     Full {
         /// Its limit.
         max: usize,
     },
     /// This client has all the sessions that one may have.
-    #[error(
-        "{client} has {max} sessions, all that one client may have; close one of them, or raise `sessions` in its \
-         entry of the list of allowed clients, or the server's --max-clients-per-identity or --max-clients-per-address"
-    )]
+    #[error("{client} has {max} sessions, all that one client may have; close one of them")]
     Quota {
         /// Who: an identity or an address.
         client: String,
@@ -200,8 +205,8 @@ pub enum SessionError {
     },
     /// The connection lost its place to another: there were too many unfinished handshakes.
     #[error(
-        "its handshake was dropped: there were more than --max-handshakes, or than one address may have of them, \
-         and it was the oldest of the most numerous address"
+        "its handshake was dropped: there were more than the server does at a time, or than one address may have \
+         of them, and it was the oldest of the most numerous address"
     )]
     Crowded,
     /// Nothing at all came over the connection.
@@ -255,11 +260,7 @@ pub enum SessionError {
     #[error("the peer has no region for one-sided operations")]
     NoRegion,
     /// The server withholds counters.
-    #[error(
-        "the server gives this client no counters for atomic operations (they can't be sealed): start it \
-         with --counters on if they may travel in clear, and allow this client \"atomic\" if it has a list \
-         of allowed clients"
-    )]
+    #[error("the server gives this client no counters for atomic operations, which can't be sealed")]
     NoCounters,
     /// An RDMA operation failed.
     #[error("{operation} failed with {status}: {}", meaning(*.status))]
@@ -270,30 +271,146 @@ pub enum SessionError {
         status: Status,
     },
     /// The device refused.
-    #[error("RDMA device: {0}")]
-    Device(std::sync::Arc<rdma_verbs::Error>),
+    #[error("RDMA device")]
+    Device(#[source] Arc<rdma_verbs::Error>),
+    /// The device took no work request.
+    #[error("posting a work request")]
+    Post(#[source] Arc<rdma_verbs::PostError>),
+    /// What this side is can't be told in the protocol's records.
+    #[error("describing this side to the peer")]
+    Describe(#[source] Invalid),
     /// The system refused.
-    #[error("{what}: {reason}")]
+    #[error("{what}")]
     System {
         /// What was tried.
         what: &'static str,
         /// What it said.
-        reason: String,
+        source: Arc<io::Error>,
     },
 }
 
+/// What kind of failure it is: what a program goes by that wants to try again, or to tell its own user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum SessionErrorKind {
+    /// Nobody answers there: no such host, no connection.
+    Unreachable,
+    /// It took too long, or nothing was heard for too long.
+    TimedOut,
+    /// One side doesn't let the other in, or not any more, or not to do that: it isn't who it should be, isn't
+    /// allowed, or there is no room for it.
+    Refused,
+    /// The session is over, or the connection under it.
+    Closed,
+    /// What came isn't what the peer sealed, or isn't all of it: somebody is at work on the path, or something is
+    /// broken. Nothing that was carried may be used any more.
+    NotAuthentic,
+    /// The two sides don't speak the same protocol, can't agree on what they need, or one breaks its rules.
+    Protocol,
+    /// The caller asked for what can't be; nothing was done.
+    InvalidInput,
+    /// The device or the system failed.
+    System,
+}
+
 impl SessionError {
+    /// Its kind.
+    #[must_use]
+    pub fn kind(&self) -> SessionErrorKind {
+        use SessionErrorKind as Kind;
+        match self {
+            Self::Connect { source, .. } | Self::Resolve { source, .. } if is_late(source) => Kind::TimedOut,
+            Self::Resolve { .. } | Self::Connect { .. } | Self::Path { .. } | Self::ForeignAddress { .. } => {
+                Kind::Unreachable
+            }
+            Self::Tls(error) => kind_of_tls(error),
+            Self::Control { source, .. } => kind_of_control(source),
+            Self::Forged(_) | Self::Truncated { .. } => Kind::NotAuthentic,
+            Self::TimedOut { .. } | Self::Silent(_) | Self::NoHello(_) => Kind::TimedOut,
+            Self::Operation { status: Status::RetryExceeded | Status::RnrRetryExceeded, .. } => {
+                Kind::TimedOut
+            }
+            Self::Operation { status: Status::Flushed, .. } | Self::Closed => Kind::Closed,
+            Self::NotListed { .. }
+            | Self::NotAllowed { .. }
+            | Self::Overstepped { .. }
+            | Self::Withdrawn(_)
+            | Self::Retired(_)
+            | Self::Curtailed { .. }
+            | Self::Stale
+            | Self::Full { .. }
+            | Self::Quota { .. }
+            | Self::Crowded
+            | Self::Operation { .. } => Kind::Refused,
+            Self::Peer { code, .. } => kind_of_peer(*code),
+            Self::Unexpected { .. }
+            | Self::Version { .. }
+            | Self::Seal { .. }
+            | Self::Protocol { .. }
+            | Self::Flooded { .. }
+            | Self::CutShort
+            | Self::Sealing(SealError::Manifest(_) | SealError::Overused { .. }) => Kind::Protocol,
+            Self::PartOfSlot
+            | Self::MessageTooLong { .. }
+            | Self::OutOfRegion { .. }
+            | Self::NoRegion
+            | Self::NoCounters => Kind::InvalidInput,
+            Self::Listen { .. }
+            | Self::Sealing(_)
+            | Self::Device(_)
+            | Self::Post(_)
+            | Self::Describe(_)
+            | Self::System { .. } => Kind::System,
+        }
+    }
+
+    /// Whether it took too long, or nothing was heard for too long. To try again may help.
+    #[must_use]
+    pub fn is_timeout(&self) -> bool {
+        self.kind() == SessionErrorKind::TimedOut
+    }
+
+    /// Whether the session, or the connection under it, has ended. To connect again may help.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.kind() == SessionErrorKind::Closed
+    }
+
+    /// Whether one side doesn't let the other in, or not to do that. To try again at once doesn't help.
+    #[must_use]
+    pub fn is_refused(&self) -> bool {
+        self.kind() == SessionErrorKind::Refused
+    }
+
+    /// Whether nobody answers there.
+    #[must_use]
+    pub fn is_unreachable(&self) -> bool {
+        self.kind() == SessionErrorKind::Unreachable
+    }
+
+    /// Whether what came isn't what the peer sealed: an attack, or something broken on the path.
+    #[must_use]
+    pub fn is_not_authentic(&self) -> bool {
+        self.kind() == SessionErrorKind::NotAuthentic
+    }
+
+    /// Whether the caller asked for what can't be. Nothing was done, and the session goes on.
+    #[must_use]
+    pub fn is_invalid_input(&self) -> bool {
+        self.kind() == SessionErrorKind::InvalidInput
+    }
+
     /// For `map_err`.
-    pub(crate) fn control(step: &'static str) -> impl FnOnce(ControlError) -> Self {
+    pub(crate) fn control(step: &'static str, limit: Duration) -> impl FnOnce(ControlError) -> Self {
         move |error| match error {
-            ControlError::TimedOut => Self::TimedOut { step, limit: crate::session::STEP_LIMIT },
-            error => Self::Control { step, reason: error.into() },
+            ControlError::TimedOut => Self::TimedOut { step, limit },
+            error => Self::Control { step, source: error.into() },
         }
     }
 
     /// For `map_err`.
     pub(crate) fn system(what: &'static str) -> impl FnOnce(io::Error) -> Self {
-        move |error| Self::System { what, reason: error.to_string() }
+        move |error| Self::System { what, source: error.into() }
     }
 
     /// Whether nothing that the data path carries may be used any more.
@@ -309,7 +426,7 @@ impl SessionError {
     /// What the peer is told of it: the code and the words of an error record. Nothing secret is in them.
     pub(crate) fn for_peer(&self) -> Option<(ErrorKind, Text<512>)> {
         let kind = match self {
-            Self::Control { reason, .. } => match **reason {
+            Self::Control { source, .. } => match **source {
                 ControlError::TooLong(_) | ControlError::Decode(_) | ControlError::Truncated { .. } => {
                     ErrorKind::Malformed
                 }
@@ -332,10 +449,55 @@ impl SessionError {
             Self::CutShort => ErrorKind::Internal,
             Self::Flooded { .. } | Self::MessageTooLong { .. } | Self::OutOfRegion { .. } => ErrorKind::Limit,
             Self::Operation { .. } => ErrorKind::QueuePair,
-            Self::Device(_) | Self::System { .. } | Self::Sealing(_) => ErrorKind::Internal,
+            Self::Device(_) | Self::Post(_) | Self::Describe(_) | Self::System { .. } | Self::Sealing(_) => {
+                ErrorKind::Internal
+            }
             _ => return None,
         };
-        Some((kind, Text::lossy(&self.to_string())))
+        Some((kind, Text::lossy(&Report::new(self).to_string())))
+    }
+}
+
+fn is_late(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::TimedOut
+}
+
+fn kind_of_tls(error: &TlsError) -> SessionErrorKind {
+    use SessionErrorKind as Kind;
+    match error {
+        TlsError::Certificates(_) | TlsError::AllowList(_) | TlsError::Configuration(_) => Kind::System,
+        TlsError::TimedOut { .. } => Kind::TimedOut,
+        TlsError::Closed { .. } | TlsError::Io { .. } => Kind::Closed,
+        TlsError::NotTls { .. }
+        | TlsError::Version { .. }
+        | TlsError::Protocol { .. }
+        | TlsError::Incompatible { .. }
+        | TlsError::Failed { .. } => Kind::Protocol,
+        _ => Kind::Refused,
+    }
+}
+
+fn kind_of_control(error: &ControlError) -> SessionErrorKind {
+    match error {
+        ControlError::Closed
+        | ControlError::BrokenOff
+        | ControlError::Io(_)
+        | ControlError::Truncated { .. } => SessionErrorKind::Closed,
+        ControlError::TimedOut | ControlError::Overdue(_) => SessionErrorKind::TimedOut,
+        _ => SessionErrorKind::Protocol,
+    }
+}
+
+/// What the peer's reason to end the session is to this side.
+fn kind_of_peer(code: ErrorCode) -> SessionErrorKind {
+    match code.kind() {
+        Some(ErrorKind::NotAllowed | ErrorKind::Full) => SessionErrorKind::Refused,
+        Some(ErrorKind::TimedOut) => SessionErrorKind::TimedOut,
+        Some(ErrorKind::Forged) => SessionErrorKind::NotAuthentic,
+        Some(ErrorKind::Internal | ErrorKind::QueuePair | ErrorKind::ShuttingDown) => {
+            SessionErrorKind::Closed
+        }
+        _ => SessionErrorKind::Protocol,
     }
 }
 
@@ -360,7 +522,7 @@ impl From<rdma_verbs::Error> for SessionError {
 
 impl From<rdma_verbs::PostError> for SessionError {
     fn from(error: rdma_verbs::PostError) -> Self {
-        Self::System { what: "posting a work request", reason: error.to_string() }
+        Self::Post(error.into())
     }
 }
 
@@ -372,20 +534,17 @@ impl From<rdma_verbs::SliceError> for SessionError {
 
 impl From<Invalid> for SessionError {
     fn from(error: Invalid) -> Self {
-        Self::System { what: "describing this side to the peer", reason: error.to_string() }
+        Self::Describe(error)
     }
 }
 
-/// Who wants what of the data path, and what to do.
+/// Who wants what of the data path.
 fn disagreement(own: SealPolicy) -> String {
     let (insists, refuses) = match own {
         SealPolicy::Off => ("the peer", "this side"),
         SealPolicy::Optional | SealPolicy::Required => ("this side", "the peer"),
     };
-    format!(
-        "{insists} requires it to be sealed, {refuses} has sealing off; start {refuses} without --seal off, \
-         or, if the data may travel in clear, {insists} with --seal optional"
-    )
+    format!("{insists} requires it to be sealed, {refuses} has sealing off")
 }
 
 /// Who a client is that isn't on the list, and how to put it there. What a certificate says is its holder's:

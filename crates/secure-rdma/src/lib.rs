@@ -25,6 +25,7 @@ mod crypto;
 mod error;
 mod guests;
 mod reload;
+mod report;
 mod server;
 mod session;
 mod size;
@@ -32,10 +33,22 @@ mod text;
 mod watch;
 
 pub use admission::SessionQuota;
-pub use client::{Client, ClientConfig};
-pub use error::SessionError;
+pub use allow::{AllowError, AllowList};
+pub use certs::{Authorities, Identity, Name, RevocationLists};
+pub use client::{Client, ClientBuilder};
+pub use control::{Access, SealPolicy};
+pub use error::{SessionError, SessionErrorKind};
 pub use reload::{ReloadCause, ReloadFailed, ReloadSchedule};
-pub use server::{Arrival, NewRules, Reloaded, Server, ServerConfig};
-pub use session::{Buffers, End, STEP_LIMIT, Session, SessionInfo, SessionOptions};
+pub use report::Report;
+pub use seal::Limits;
+pub use server::{Arrival, NewRules, Reloaded, Server, ServerBuilder, ServerOptions};
+pub use session::{Buffers, End, Session, SessionInfo, SessionOptions, Timeouts};
 pub use size::{ParseSizeError, Size};
+pub use tls::{Allowed, ClientAuth, ClientTrust, Trust};
 pub use watch::{FileWatch, FilesChanging};
+
+// What this crate's own items take and return of others.
+pub use rdma_verbs::{
+    Device, DeviceSelector, MemoryRegion, Mtu, OwnPsn, PeerPsn, Qpn, RemoteRegion, Snapshot, Status,
+};
+pub use rustls;

@@ -1,47 +1,30 @@
 //! Serving clients: accepting, limits, and one session for each.
 
+mod builder;
+mod options;
+
+pub use builder::ServerBuilder;
+pub use options::ServerOptions;
+
 use crate::SessionError;
-use crate::admission::{Dismissal, Place, Pool, SessionQuota, Sessions, Source};
+use crate::admission::{Dismissal, Place, Pool, Sessions, Source};
 use crate::certs::{Editions, Identity, Timestamp};
 use crate::control::{Access, ControlChannel};
 use crate::guests::{Grant, Guests};
-use crate::session::{Local, Offer, Session, SessionOptions, as_server};
+use crate::report::Report;
+use crate::session::{Local, Offer, Session, as_server};
 use crate::tls::{ClientAuth, Rules, Secured, ServerTls, Shown, TlsError};
 use core::fmt;
 use rdma_verbs::Device;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Mutex, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
-
-/// What a server offers, and its limits.
-#[derive(Clone, Debug)]
-pub struct ServerConfig {
-    /// Where to accept TCP connections.
-    pub listen: SocketAddr,
-    /// Clients at a time.
-    pub max_clients: usize,
-    /// How many of these one client may be.
-    pub quota: SessionQuota,
-    /// TLS handshakes at a time, and as many more connections that are past these and aren't sessions yet. One
-    /// address may have half of them. A newcomer always gets a place: where that makes too many, the oldest
-    /// of the most numerous address is closed.
-    pub max_handshakes: usize,
-    /// Bytes of the data area of each client's region, 1 or more; sealed, it is rounded up to whole slots.
-    pub region_len: u64,
-    /// Whether each client's region has eight counters for atomic operations. **Those travel in clear also
-    /// where the data path is sealed**: a network card that adds can't open what is sealed.
-    pub counters: bool,
-    /// What is asked of clients.
-    pub client_auth: ClientAuth,
-    /// What the server wants of its sessions.
-    pub options: SessionOptions,
-}
 
 /// Who came.
 #[derive(Debug)]
@@ -73,17 +56,14 @@ const SPARE_DESCRIPTORS: u64 = 64;
 /// Arrivals that wait to be taken.
 const ARRIVALS: usize = 64;
 
-/// A client's first byte has to be here so soon after its connection: it speaks first.
-const FIRST_BYTE_LIMIT: Duration = Duration::from_secs(2);
-
-/// And its TLS handshake has to be done.
-const TLS_LIMIT: Duration = Duration::from_secs(5);
-
-/// A server. Handshakes go on in the background, concurrently; [`next`](Self::next) hands out who came.
+/// A server. Handshakes go on in the background, concurrently; [`accept`](Self::accept) hands out the sessions that
+/// come of them.
+///
+/// It needs a tokio runtime, and can be shared by tasks. When it is dropped it stops listening; open sessions go on.
 #[derive(Debug)]
 pub struct Server {
     address: SocketAddr,
-    arrivals: mpsc::Receiver<Arrival>,
+    arrivals: Mutex<mpsc::Receiver<Arrival>>,
     accepting: JoinHandle<()>,
     keeping: JoinHandle<()>,
     host: Arc<Host>,
@@ -109,11 +89,9 @@ struct Host {
     guests: Arc<Guests>,
     /// Tells the handshakes under way that the rules have changed.
     changed: watch::Sender<()>,
-    /// How long sessions may last.
-    max_session_age: OnceLock<Duration>,
     /// Whether nobody is let in because the rules are older than their files.
     turning_away: AtomicBool,
-    config: ServerConfig,
+    options: ServerOptions,
     sessions: Arc<Sessions>,
     /// Connections whose TLS handshake isn't done: whoever reaches the port can have one.
     handshakes: Arc<Pool>,
@@ -125,52 +103,21 @@ struct Host {
 }
 
 impl Server {
-    /// Starts to listen.
-    ///
-    /// # Errors
-    /// The address can't be had, or what is asked of clients can't be set up.
-    pub async fn bind(
-        device: Arc<Device>,
-        identity: &Identity,
-        config: ServerConfig,
-    ) -> Result<Self, SessionError> {
-        let before = Editions::default();
-        let tls = ServerTls::with(rules(identity, &config.client_auth, config.region_len, &before)?);
-        let listener = TcpListener::bind(config.listen).await.map_err(|error| SessionError::System {
-            what: "listening for clients",
-            reason: format!(
-                "{}: {error}; is another server running there? choose another --listen",
-                config.listen
-            ),
-        })?;
-        let address =
-            listener.local_addr().map_err(SessionError::system("reading the server's own address"))?;
-        let (sender, arrivals) = mpsc::channel(ARRIVALS);
-        let host = Arc::new(Host {
-            device,
-            tls,
-            guests: Arc::default(),
-            changed: watch::Sender::new(()),
-            max_session_age: OnceLock::new(),
-            turning_away: AtomicBool::new(false),
-            sessions: Arc::new(Sessions::new(config.max_clients, config.quota)),
-            handshakes: Arc::new(Pool::new(config.max_handshakes)),
-            bootstraps: Arc::new(Pool::new(config.max_handshakes)),
-            config,
-            arrivals: sender,
-            untold: AtomicU64::new(0),
-        });
-        let accepting = tokio::spawn(Arc::clone(&host).accept(listener));
-        let keeping = tokio::spawn(Arc::clone(&host).keep_to_the_rules());
-        Ok(Self { address, arrivals, accepting, keeping, host })
+    /// A server that proves itself with `identity` and asks `client_auth` of its clients.
+    pub fn builder(identity: Identity, client_auth: ClientAuth) -> ServerBuilder {
+        ServerBuilder::new(identity, client_auth)
     }
 
-    /// Whether a server could start with these: their files are read and checked.
-    ///
-    /// # Errors
-    /// As [`bind`](Self::bind).
-    pub fn check(identity: &Identity, config: &ServerConfig) -> Result<(), SessionError> {
-        rules(identity, &config.client_auth, config.region_len, &Editions::default()).map(drop)
+    fn start(
+        listener: TcpListener,
+        (host, arrivals): (Host, mpsc::Receiver<Arrival>),
+    ) -> Result<Self, SessionError> {
+        let address =
+            listener.local_addr().map_err(SessionError::system("reading the server's own address"))?;
+        let host = Arc::new(host);
+        let accepting = tokio::spawn(Arc::clone(&host).accept(listener));
+        let keeping = tokio::spawn(Arc::clone(&host).keep_to_the_rules());
+        Ok(Self { address, arrivals: Mutex::new(arrivals), accepting, keeping, host })
     }
 
     /// Where it listens.
@@ -199,7 +146,7 @@ impl Server {
     /// It reads files: from asynchronous code, call it where blocking is allowed.
     ///
     /// # Errors
-    /// As [`bind`](Self::bind); everything then stays as it was.
+    /// As [`bind`](ServerBuilder::bind); everything then stays as it was.
     pub fn reload(&self, identity: &Identity, client_auth: &ClientAuth) -> Result<Reloaded, SessionError> {
         Ok(self.apply(self.read_rules(identity, client_auth)?))
     }
@@ -209,7 +156,7 @@ impl Server {
     /// read them again before [`apply`](Self::apply).
     ///
     /// # Errors
-    /// As [`bind`](Self::bind).
+    /// As [`bind`](ServerBuilder::bind).
     pub fn read_rules(
         &self,
         identity: &Identity,
@@ -217,7 +164,7 @@ impl Server {
     ) -> Result<NewRules, SessionError> {
         let before = self.host.tls.rules();
         let before = before.vetting.editions();
-        rules(identity, client_auth, self.host.config.region_len, before).map(NewRules)
+        rules(identity, client_auth, self.host.options.region_len, before).map(NewRules)
     }
 
     /// The second half of [`reload`](Self::reload): goes by these rules from now on, and lets new clients in if
@@ -241,12 +188,6 @@ impl Server {
         self.host.turning_away.store(true, Ordering::Release);
     }
 
-    /// Ends sessions that have lasted for `age` from now on; their clients may connect again, and have to show who
-    /// they are. Only the first call counts.
-    pub fn limit_session_age(&self, age: Duration) {
-        let _ = self.host.max_session_age.set(age);
-    }
-
     /// When the first of the revocation lists ends that clients are checked against, if there are any: from
     /// then on nobody is let in.
     #[must_use]
@@ -261,9 +202,22 @@ impl Server {
         self.host.untold.swap(0, Ordering::Relaxed)
     }
 
-    /// Who came next. Cancelling loses nobody.
-    pub async fn next(&mut self) -> Arrival {
-        match self.arrivals.recv().await {
+    /// The next client's session. Connections that are refused are no reason to stop, and no error here: anybody who
+    /// reaches the port can make one. They are logged; [`next`](Self::next) tells of them too.
+    ///
+    /// Several tasks may wait, each gets another session. Cancelling loses nobody.
+    pub async fn accept(&self) -> Session {
+        loop {
+            match self.next().await {
+                Arrival::Session(session) => return *session,
+                Arrival::Refused { peer, error } => tracing::info!("refused {peer}: {}", Report::new(&error)),
+            }
+        }
+    }
+
+    /// Who came next, be it let in or refused. Cancelling loses nobody.
+    pub async fn next(&self) -> Arrival {
+        match self.arrivals.lock().await.recv().await {
             Some(arrival) => arrival,
             // The accepting task holds the sender and never ends by itself.
             None => std::future::pending().await,
@@ -280,7 +234,7 @@ impl Drop for Server {
 
 impl fmt::Debug for Host {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Host").field("config", &self.config).finish_non_exhaustive()
+        f.debug_struct("Host").field("options", &self.options).finish_non_exhaustive()
     }
 }
 
@@ -307,11 +261,30 @@ fn is_among_the_last(stream: &TcpStream) -> bool {
 }
 
 impl Host {
+    /// What handshakes need, and where they hand out who came.
+    fn new(device: Arc<Device>, tls: ServerTls, options: ServerOptions) -> (Self, mpsc::Receiver<Arrival>) {
+        let (sender, arrivals) = mpsc::channel(ARRIVALS);
+        let host = Self {
+            device,
+            tls,
+            guests: Arc::default(),
+            changed: watch::Sender::new(()),
+            turning_away: AtomicBool::new(false),
+            sessions: Arc::new(Sessions::new(options.max_clients, options.quota)),
+            handshakes: Arc::new(Pool::new(options.max_handshakes)),
+            bootstraps: Arc::new(Pool::new(options.max_handshakes)),
+            options,
+            arrivals: sender,
+            untold: AtomicU64::new(0),
+        };
+        (host, arrivals)
+    }
+
     /// The most that a client may have.
     fn most(&self) -> Grant {
         let one_sided = Access::READ | Access::WRITE | Access::SEND;
-        let operations = if self.config.counters { Access::ALL } else { one_sided };
-        Grant { operations, region: self.config.region_len }
+        let operations = if self.options.counters { Access::ALL } else { one_sided };
+        Grant { operations, region: self.options.region_len }
     }
 
     async fn accept(self: Arc<Self>, listener: TcpListener) {
@@ -379,8 +352,8 @@ impl Host {
         loop {
             // The clock that certificates go by may be set at any time, so that it isn't computed how long to wait.
             tokio::time::sleep(LOOK_PERIOD).await;
-            if let Some(age) = self.max_session_age.get() {
-                self.guests.retire(*age);
+            if let Some(age) = self.options.max_session_age {
+                self.guests.retire(age);
             }
             let (now, rules) = (Timestamp::now(), self.tls.rules());
             let ended = rules.vetting.next_update.is_some_and(|end| end < now);
@@ -422,12 +395,12 @@ impl Host {
         let (place, mut dismissal) = held;
         let handshake = async {
             let mut first = [0];
-            match tokio::time::timeout(FIRST_BYTE_LIMIT, stream.peek(&mut first)).await {
-                Err(_) => return Err(SessionError::NoHello(FIRST_BYTE_LIMIT)),
+            match tokio::time::timeout(self.options.first_byte, stream.peek(&mut first)).await {
+                Err(_) => return Err(SessionError::NoHello(self.options.first_byte)),
                 // What is wrong with the connection, TLS says.
                 Ok(_) => place.spoken(),
             }
-            let left = TLS_LIMIT.saturating_sub(since.elapsed());
+            let left = self.options.handshake.saturating_sub(since.elapsed());
             Ok(self.tls.accept(stream, left).await.map_err(Arc::<TlsError>::new)?)
         };
         tokio::select! {
@@ -451,7 +424,7 @@ impl Host {
         let secured = self.secure(stream, since, held).await?;
         let local = Local {
             device: &self.device,
-            options: self.config.options,
+            options: self.options.session,
             address,
             peer,
             tls: secured.negotiated,
@@ -467,7 +440,7 @@ impl Host {
         };
         let (source, quota) = Grant::counted(&shown, &rules.vetting, peer.ip());
         // Unless something is said of it, whoever uses the server's own account may have all that it offers.
-        let own = self.config.quota.per_identity.is_none() && rules.is_own_account(&shown.names);
+        let own = self.options.quota.per_identity.is_none() && rules.is_own_account(&shown.names);
         let quota = quota.or_else(|| own.then_some(usize::MAX));
         let (place, mut dismissal) = self.bootstraps.enter(&source);
         let offer = granted.clone().map(|granted| Offer {

@@ -10,7 +10,7 @@ use rdma_verbs::Device;
 use secure_rdma::certs::{Identity, Name, Store};
 use secure_rdma::control::SealPolicy;
 use secure_rdma::tls::Trust;
-use secure_rdma::{Buffers, Client, ClientConfig, Session, SessionOptions};
+use secure_rdma::{Buffers, Client, Session, SessionOptions};
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
@@ -70,9 +70,12 @@ impl Pair {
     pub(crate) async fn open(&self, buffers: Buffers) -> Result<Session, Failure> {
         // What is told of queue pairs in clear is sealed too.
         let seal = SealPolicy::Required;
-        let options = SessionOptions { seal, max_message: LONGEST, buffers, ..SessionOptions::default() };
-        let config = ClientConfig { trust: self.trust.clone(), identity: self.identity.clone(), options };
-        let client = Client::new(Arc::clone(&self.device), config)?;
+        let options = SessionOptions::default().seal(seal).max_message(LONGEST).buffers(buffers);
+        let mut client =
+            Client::builder(self.trust.clone()).device(Arc::clone(&self.device)).options(options);
+        if let Some(identity) = self.identity.clone() {
+            client = client.identity(identity);
+        }
         Ok(client.connect(&self.place.host, self.place.port, &self.name).await?)
     }
 

@@ -5,6 +5,7 @@ use super::queue_pairs::{self, Connected, Prepared};
 use super::request::DEPTH;
 use super::run::Course;
 use super::task::{self, Operation, Plan, Rate, Reply, Task, Word};
+use crate::advice::Told;
 use crate::args::LogFormat;
 use crate::args::bench::BenchServerArgs;
 use crate::failure::Failure;
@@ -17,7 +18,7 @@ use core::time::Duration;
 use rdma_verbs::Device;
 use secure_rdma::certs::host_names;
 use secure_rdma::control::SealPolicy;
-use secure_rdma::{Arrival, Buffers, Server, ServerConfig, Session, SessionOptions, SessionQuota};
+use secure_rdma::{Arrival, Buffers, Server, ServerOptions, Session, SessionOptions, SessionQuota};
 use std::io;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -94,23 +95,19 @@ pub(super) fn run(args: &BenchServerArgs) -> Result<(), Failure> {
             std::process::exit(0);
         });
     }
-    let config = ServerConfig {
-        listen: args.listen,
-        max_clients: sessions(args.memory.0 / 2, args.region.0),
-        quota: SessionQuota::UNLIMITED,
-        max_handshakes: HANDSHAKES,
-        region_len: args.region.0,
-        counters: false,
-        client_auth: args.client_auth.client_auth(&store, None, None),
-        options: SessionOptions {
-            seal: SealPolicy::Required,
-            max_message: args.region.0.max(SHORTEST),
-            // Who sends more at a time than there are receive requests is told to wait, which is slower than
-            // sending less.
-            buffers: Buffers { receives: DEPTH, ..Buffers::DEFAULT },
-            ..SessionOptions::default()
-        },
-    };
+    let session = SessionOptions::default()
+        .seal(SealPolicy::Required)
+        .max_message(args.region.0.max(SHORTEST))
+        // Who sends more at a time than there are receive requests is told to wait, which is slower than
+        // sending less.
+        .buffers(Buffers { receives: DEPTH, ..Buffers::DEFAULT });
+    let options = ServerOptions::default()
+        .max_clients(sessions(args.memory.0 / 2, args.region.0))
+        .quota(SessionQuota::UNLIMITED)
+        .max_handshakes(HANDSHAKES)
+        .region_len(args.region.0)
+        .session(session);
+    let server = Server::builder(identity, args.client_auth.client_auth(&store, None, None)).options(options);
     let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
     let runs = args.max_runs.map_or(2 * processors, NonZeroUsize::get);
     let budget = Arc::new(Budget::new(args.memory.0 / 2, runs));
@@ -119,8 +116,8 @@ pub(super) fn run(args: &BenchServerArgs) -> Result<(), Failure> {
         let mut interruption = Interruption::watch()?;
         let device = Device::open(&args.device.device)?;
         let name = device.name().to_string();
-        take_ports(&device, config.listen.ip());
-        let mut server = Server::bind(Arc::clone(&device), &identity, config).await?;
+        take_ports(&device, args.listen.ip());
+        let server = server.device(Arc::clone(&device)).bind(args.listen).await?;
         output::line(format_args!("listening on {}, device {name}, for benchmarks", server.local_addr()))?;
         output::line(format_args!("CA fingerprint: {fingerprint}"))?;
         output::line(format_args!("clients: {}", args.client_auth.promise()))?;
@@ -138,7 +135,7 @@ pub(super) fn run(args: &BenchServerArgs) -> Result<(), Failure> {
                     Arrival::Refused { peer, error } => {
                         let peer = canonical(peer);
                         if refusals.tells(peer.ip(), Instant::now()) {
-                            output::line(format_args!("refused {peer}: {error}"))?;
+                            output::line(format_args!("refused {peer}: {}", Told(&error)))?;
                         }
                     }
                 },

@@ -6,7 +6,7 @@ use rdma_verbs::{Device, DeviceSelector, RemoteRegion, Status};
 use secure_rdma::certs::{Identity, Name};
 use secure_rdma::control::ErrorKind;
 use secure_rdma::tls::Trust;
-use secure_rdma::{Client, ClientConfig, Session, SessionError, SessionInfo, SessionOptions};
+use secure_rdma::{Client, Report, Session, SessionError, SessionInfo, SessionOptions};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -161,7 +161,7 @@ impl Participant {
             let found = session
                 .read(0, self.content.len())
                 .await
-                .map_err(|error| format!("reading back: {error}"))?;
+                .map_err(|error| format!("reading back: {}", Report::new(&error)))?;
             if found == self.content {
                 Ok(())
             } else {
@@ -172,7 +172,7 @@ impl Participant {
             self.outcomes.foreign_region = Err(reason);
         }
         if let Err(reason) =
-            patiently(async { session.close().await.map_err(|error| error.to_string()) }).await
+            patiently(async { session.close().await.map_err(|error| Report::new(&error).to_string()) }).await
         {
             self.outcomes.send = Err(format!("closing the session: {reason}"));
         }
@@ -198,14 +198,17 @@ async fn patiently<T, E: From<String>>(operation: impl Future<Output = Result<T,
 }
 
 async fn open(stage: &Stage) -> Result<(Client, Session), String> {
-    let text = |error: &dyn std::error::Error| error.to_string();
+    let text = |error: &(dyn std::error::Error + 'static)| Report::new(error).to_string();
     let device = match &stage.devices {
         Devices::Own(selector) => Device::open(selector).map_err(|error| text(&error))?,
         Devices::Shared(device) => Arc::clone(device),
     };
     let (trust, identity) = (stage.trust.clone(), stage.identity.clone());
-    let config = ClientConfig { trust, identity, options: stage.options };
-    let client = Client::new(device, config).map_err(|error| text(&error))?;
+    let mut client = Client::builder(trust).device(device).options(stage.options);
+    if let Some(identity) = identity {
+        client = client.identity(identity);
+    }
+    let client = client.build().map_err(|error| text(&error))?;
     let session = connect(&client, stage).await.map_err(|error| text(&error))?;
     Ok((client, session))
 }
@@ -233,12 +236,12 @@ async fn send(session: &mut Session) -> Outcome {
 
 async fn echo(session: &mut Session, message: &[u8]) -> Outcome {
     let len = message.len();
-    session.send(message).await.map_err(|error| format!("{len} bytes: {error}"))?;
+    session.send(message).await.map_err(|error| format!("{len} bytes: {}", Report::new(&error)))?;
     match session.recv().await {
         Ok(Some(echo)) if echo == message => Ok(()),
         Ok(Some(_)) => Err(format!("{len} bytes: the echo differs")),
         Ok(None) => Err(format!("{len} bytes: the server left")),
-        Err(error) => Err(format!("the echo of {len} bytes: {error}")),
+        Err(error) => Err(format!("the echo of {len} bytes: {}", Report::new(&error))),
     }
 }
 
@@ -265,11 +268,11 @@ async fn write_and_read(session: &mut Session) -> Result<Vec<u8>, Unequal> {
             session
                 .write(offset as u64, &bytes)
                 .await
-                .map_err(|error| Unequal::Write(format!("{place}: {error}")))?;
+                .map_err(|error| Unequal::Write(format!("{place}: {}", Report::new(&error))))?;
             let found = session
                 .read(offset as u64, len)
                 .await
-                .map_err(|error| Unequal::Read(format!("{place}: {error}")))?;
+                .map_err(|error| Unequal::Read(format!("{place}: {}", Report::new(&error))))?;
             if found != bytes {
                 return Err(Unequal::Read(format!("{place}: what was read differs from what was written")));
             }
@@ -284,7 +287,7 @@ async fn fetch_add(session: &mut Session) -> Outcome {
     let first = random_word()? | 1;
     let second = first.wrapping_neg().wrapping_add(7);
     for (add, expected) in [(first, 0), (second, first), (0, 7)] {
-        let before = session.fetch_add(0, add).await.map_err(|error| error.to_string())?;
+        let before = session.fetch_add(0, add).await.map_err(|error| Report::new(&error).to_string())?;
         if before != expected {
             return Err(format!("the counter held {before}, not {expected}"));
         }
@@ -296,7 +299,8 @@ async fn fetch_add(session: &mut Session) -> Outcome {
 async fn compare_swap(session: &mut Session) -> Outcome {
     let value = random_word()? | 1;
     for (compare, swap, expected) in [(0, value, 0), (0, 1, value), (value, 2, value), (2, 2, 2)] {
-        let before = session.compare_swap(1, compare, swap).await.map_err(|error| error.to_string())?;
+        let before =
+            session.compare_swap(1, compare, swap).await.map_err(|error| Report::new(&error).to_string())?;
         if before != expected {
             return Err(format!("the counter held {before}, not {expected}"));
         }
@@ -317,8 +321,9 @@ async fn attack(
     target: &RemoteRegion,
     attempt: Attempt,
 ) -> Result<Attack, String> {
-    let mut session =
-        connect(client, stage).await.map_err(|error| format!("the attacker's session: {error}"))?;
+    let mut session = connect(client, stage)
+        .await
+        .map_err(|error| format!("the attacker's session: {}", Report::new(&error)))?;
     let key = (session.info().own.address, session.info().own.qpn);
     // The session is good, whatever comes.
     echo(&mut session, b"attacker").await?;
@@ -329,9 +334,11 @@ async fn attack(
     match result {
         Ok(()) => Err(format!("a foreign region let a {} through", name(attempt))),
         Err(error) if is_refusal(&error) => Ok(Attack { key }),
-        Err(error) => {
-            Err(format!("the {} of a foreign region was not refused, but failed: {error}", name(attempt)))
-        }
+        Err(error) => Err(format!(
+            "the {} of a foreign region was not refused, but failed: {}",
+            name(attempt),
+            Report::new(&error)
+        )),
     }
 }
 

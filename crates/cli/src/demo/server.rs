@@ -7,7 +7,9 @@ use crate::place::Place;
 use rdma_verbs::{Device, Qpn};
 use secure_rdma::certs::Identity;
 use secure_rdma::tls::ClientAuth;
-use secure_rdma::{Arrival, Server, ServerConfig, Session, SessionInfo, SessionOptions, SessionQuota};
+use secure_rdma::{
+    Arrival, Report, Server, ServerOptions, Session, SessionInfo, SessionOptions, SessionQuota,
+};
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -44,28 +46,26 @@ impl Host {
     /// Starts a server for so many clients, at any free port.
     pub(super) async fn start(
         device: Arc<Device>,
-        identity: &Identity,
+        identity: Identity,
         client_auth: ClientAuth,
         address: IpAddr,
         clients: u32,
-        options: SessionOptions,
+        session: SessionOptions,
     ) -> Result<Self, Failure> {
         // Each client comes as itself and twice as an attacker; the server may notice late that the first
         // attacker has gone.
         let sessions = 3 * clients as usize;
-        let config = ServerConfig {
-            listen: SocketAddr::new(address, 0),
-            max_clients: sessions,
-            quota: SessionQuota::UNLIMITED,
+        let options = ServerOptions::default()
+            .max_clients(sessions)
+            .quota(SessionQuota::UNLIMITED)
             // All of one address, which may have half.
-            max_handshakes: 2 * sessions,
-            region_len: REGION as u64,
+            .max_handshakes(2 * sessions)
+            .region_len(REGION as u64)
             // Every operation is tried: atomic ones too, which can't be sealed.
-            counters: true,
-            client_auth,
-            options,
-        };
-        let server = Server::bind(device, identity, config).await?;
+            .counters(true)
+            .session(session);
+        let server = Server::builder(identity, client_auth).device(device).options(options);
+        let server = server.bind((address, 0)).await?;
         let (finish, finished) = oneshot::channel();
         Ok(Self { address: server.local_addr(), finish, serving: tokio::spawn(serve(server, finished)) })
     }
@@ -82,7 +82,7 @@ impl Host {
     }
 }
 
-async fn serve(mut server: Server, mut finished: oneshot::Receiver<()>) -> Guests {
+async fn serve(server: Server, mut finished: oneshot::Receiver<()>) -> Guests {
     let mut sessions = JoinSet::new();
     loop {
         tokio::select! {
@@ -91,7 +91,7 @@ async fn serve(mut server: Server, mut finished: oneshot::Receiver<()>) -> Guest
                 Arrival::Session(session) => {
                     sessions.spawn(entertain(*session));
                 }
-                Arrival::Refused { peer, error } => tracing::warn!("refused {peer}: {error}"),
+                Arrival::Refused { peer, error } => tracing::warn!("refused {peer}: {}", Report::new(&error)),
             },
         }
     }

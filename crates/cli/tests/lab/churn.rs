@@ -4,9 +4,9 @@ use crate::process::{PATIENCE, Process};
 use crate::server::{LINES, SECURE_CLIENT, SECURE_SERVER, descriptors};
 use rdma_verbs::{Device, DeviceSelector};
 use rustix::process::Signal;
+use secure_rdma::Client;
 use secure_rdma::certs::{Name, Store};
 use secure_rdma::tls::Trust;
-use secure_rdma::{Client, ClientConfig, SessionOptions};
 use std::fs;
 use std::net::SocketAddr;
 use std::process::Command;
@@ -91,9 +91,8 @@ fn a_server_holds_no_more_after_1000_clients_than_after_100() {
     let server = Server::start(&[]);
     let trust = Trust::State(server.certs.path().into());
     let identity = Store::open(server.certs.path()).unwrap().account_identity().unwrap();
-    let config = ClientConfig { trust, identity, options: SessionOptions::default() };
     let device = Device::open(&DeviceSelector::Embedded { address: None, port: None }).unwrap();
-    let client = Arc::new(Client::new(device, config).unwrap());
+    let client = Arc::new(Client::builder(trust).identity(identity.unwrap()).device(device).build().unwrap());
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let sessions = |count, total| {
         let all = async { tokio::time::timeout(LIMIT, come_and_go(&client, server.address, count)).await };

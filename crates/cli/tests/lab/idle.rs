@@ -6,7 +6,7 @@ use crate::server::SECURE_CLIENT;
 use rdma_verbs::{Device, DeviceSelector};
 use secure_rdma::certs::{Name, Store};
 use secure_rdma::tls::Trust;
-use secure_rdma::{Client, ClientConfig, Session, SessionOptions};
+use secure_rdma::{Client, Session};
 use std::fs;
 use std::process::Command;
 use std::time::Duration;
@@ -35,9 +35,8 @@ fn ticks(process: u32) -> u64 {
 async fn open(server: &Server, count: usize) -> Vec<Session> {
     let trust = Trust::State(server.certs.path().into());
     let identity = Store::open(server.certs.path()).unwrap().account_identity().unwrap();
-    let config = ClientConfig { trust, identity, options: SessionOptions::default() };
     let device = Device::open(&DeviceSelector::Embedded { address: None, port: None }).unwrap();
-    let client = Client::new(device, config).unwrap();
+    let client = Client::builder(trust).identity(identity.unwrap()).device(device).build().unwrap();
     let name: Name = "localhost".parse().unwrap();
     let (host, port) = (server.address.ip().to_string(), server.address.port());
     let mut sessions = Vec::new();

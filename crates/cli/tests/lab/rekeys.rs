@@ -7,9 +7,7 @@ use rdma_verbs::{Device, DeviceSelector};
 use secure_rdma::certs::{Name, Store};
 use secure_rdma::seal::Limits;
 use secure_rdma::tls::{ClientAuth, Trust};
-use secure_rdma::{
-    Arrival, Client, ClientConfig, Server, ServerConfig, Session, SessionOptions, SessionQuota,
-};
+use secure_rdma::{Arrival, Client, Server, ServerOptions, Session, SessionOptions, SessionQuota};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, mpsc};
@@ -100,7 +98,7 @@ fn device() -> Arc<Device> {
 }
 
 fn options() -> SessionOptions {
-    SessionOptions { limits: Limits { records: KEY.into(), bytes: u64::MAX }, ..SessionOptions::default() }
+    SessionOptions::default().key_limits(Limits { records: KEY.into(), bytes: u64::MAX })
 }
 
 fn name() -> Name {
@@ -109,17 +107,14 @@ fn name() -> Name {
 
 async fn serve(state: &Path, tell: mpsc::Sender<SocketAddr>) {
     let identity = Store::open(state.join("certs")).unwrap().ensure_server(&[name()]).unwrap();
-    let config = ServerConfig {
-        listen: SocketAddr::new(End::Server.ipv4().parse().unwrap(), 0),
-        max_clients: SESSIONS as usize,
-        quota: SessionQuota::UNLIMITED,
-        max_handshakes: 2 * SESSIONS as usize,
-        region_len: 1,
-        counters: false,
-        client_auth: ClientAuth::Off,
-        options: options(),
-    };
-    let mut server = Server::bind(device(), &identity, config).await.unwrap();
+    let options = ServerOptions::default()
+        .max_clients(SESSIONS as usize)
+        .quota(SessionQuota::UNLIMITED)
+        .max_handshakes(2 * SESSIONS as usize)
+        .region_len(1)
+        .session(options());
+    let server = Server::builder(identity, ClientAuth::Off).device(device()).options(options);
+    let server = server.bind((End::Server.ipv4(), 0)).await.unwrap();
     tell.send(server.local_addr()).unwrap();
     let mut sessions = JoinSet::new();
     for number in 0..SESSIONS {
@@ -139,8 +134,7 @@ async fn serve(state: &Path, tell: mpsc::Sender<SocketAddr>) {
 
 async fn connect(state: &Path, server: SocketAddr) {
     let trust = Trust::State(state.join("certs"));
-    let config = ClientConfig { trust, identity: None, options: options() };
-    let client = Client::new(device(), config).unwrap();
+    let client = Client::builder(trust).device(device()).options(options()).build().unwrap();
     let mut sessions = JoinSet::new();
     for number in 0..SESSIONS {
         let session = client.connect(&server.ip().to_string(), server.port(), &name()).await.unwrap();

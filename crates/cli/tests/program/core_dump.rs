@@ -19,7 +19,6 @@ use secure_rdma::seal::{
     self, Context, Exporter, Format, Layout, Limits, OVERHEAD, SealError, SessionKeys, Suite,
 };
 use secure_rdma::tls::{ALPN, Trust};
-use secure_rdma::{ClientConfig, SessionOptions};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -372,9 +371,9 @@ async fn a_clients_memory_holds_nothing_of_what_was_sent_written_and_read_when_t
     let server = Server::start(&[]);
     let trust = Trust::State(server.state.path());
     let identity = Store::open(server.state.path()).unwrap().account_identity().unwrap();
-    let config = ClientConfig { trust, identity, options: SessionOptions::default() };
+    let device = Device::open(&"embedded".parse().unwrap()).unwrap();
     let client =
-        secure_rdma::Client::new(Device::open(&"embedded".parse().unwrap()).unwrap(), config).unwrap();
+        secure_rdma::Client::builder(trust).identity(identity.unwrap()).device(device).build().unwrap();
     let address = server.address;
     let mut session = client
         .connect(&address.ip().to_string(), address.port(), &"localhost".parse().unwrap())

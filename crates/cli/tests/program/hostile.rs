@@ -132,7 +132,7 @@ async fn records_that_break_the_rules_are_answered_and_end_the_connection() {
     let ahead = Hello { version: VERSION + 1, ..hello() };
     assert_error(&answer(&server, &[Record::Hello(ahead)]).await, "version");
     let open = Hello { seal: SealPolicy::Off, ..hello() };
-    assert_error(&answer(&server, &[Record::Hello(open)]).await, "--seal");
+    assert_error(&answer(&server, &[Record::Hello(open)]).await, "has sealing off");
     let server_too = Hello { role: Role::Server, ..hello() };
     assert_error(&answer(&server, &[Record::Hello(server_too)]).await, "hello");
     assert_error(&answer(&server, &[Record::Ready]).await, "ready");

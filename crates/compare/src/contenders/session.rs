@@ -15,9 +15,10 @@ use crate::runtime;
 use crate::sample::Sample;
 pub(crate) use idle::serve;
 use rdma_verbs::{Device, DeviceSelector};
+use secure_rdma::certs::Identity;
 use secure_rdma::tls::ClientAuth;
 use secure_rdma::{
-    Arrival, Buffers, Client, ClientConfig, Server, ServerConfig, Session, SessionOptions, SessionQuota,
+    Arrival, Buffers, Client, Server, ServerBuilder, ServerOptions, Session, SessionOptions, SessionQuota,
 };
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -56,12 +57,12 @@ impl Sealed {
 
     async fn bind(&self, host: IpAddr, options: SessionOptions) -> Result<Server, Failure> {
         let device = Device::open(&self.device)?;
-        Ok(Server::bind(device, self.credentials.identity(), config(host, REGION, options)).await?)
+        Ok(server(self.credentials.identity().clone(), device, REGION, options).bind((host, 0)).await?)
     }
 
     fn client(&self, options: SessionOptions) -> Result<Client, Failure> {
-        let trust = self.credentials.trust();
-        Ok(Client::new(Device::open(&self.device)?, ClientConfig { trust, identity: None, options })?)
+        let device = Device::open(&self.device)?;
+        Ok(Client::builder(self.credentials.trust()).device(device).options(options).build()?)
     }
 
     /// The server's end of a session: `entertain` is given the only client.
@@ -72,7 +73,7 @@ impl Sealed {
         entertain: impl AsyncFnOnce(&mut Session) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         runtime::block_on(async {
-            let mut server = self.bind(meeting.host(), options).await?;
+            let server = self.bind(meeting.host(), options).await?;
             meeting.tell(server.local_addr());
             let mut session = match server.next().await {
                 Arrival::Session(session) => session,
@@ -143,7 +144,7 @@ impl Sealed {
     /// Messages, posted one by one or in lists of so many.
     fn send(&self, size: usize, list: usize, clock: &Clock, place: Place<'_>) -> Result<Sample, Failure> {
         let buffers = if list > 1 { FOR_LISTS } else { Buffers::DEFAULT };
-        let options = SessionOptions { buffers, ..SessionOptions::default() };
+        let options = SessionOptions::default().buffers(buffers);
         let server = |meeting: Meeting<SocketAddr>| {
             self.serve(&meeting, options, async |session| {
                 let mut meter = Meter::new(clock, size);
@@ -173,7 +174,7 @@ impl Sealed {
     fn round_trip(&self, figure: Figure, clock: &Clock, place: Place<'_>) -> Result<Sample, Failure> {
         let Figure { op, size } = figure;
         let busy_poll = if op == Op::RoundTrip { BUSY_POLL } else { Duration::ZERO };
-        let options = SessionOptions { busy_poll, ..SessionOptions::default() };
+        let options = SessionOptions::default().busy_poll(busy_poll);
         let server = |meeting: Meeting<SocketAddr>| {
             self.serve(&meeting, options, async |session| {
                 loop {
@@ -208,7 +209,7 @@ impl Sealed {
     fn sessions(&self, clock: &Clock, place: Place<'_>) -> Result<Sample, Failure> {
         let server = |meeting: Meeting<SocketAddr>| {
             runtime::block_on(async {
-                let mut server = self.bind(meeting.host(), SessionOptions::default()).await?;
+                let server = self.bind(meeting.host(), SessionOptions::default()).await?;
                 meeting.tell(server.local_addr());
                 let welcoming = async {
                     loop {
@@ -255,17 +256,19 @@ impl Sealed {
 }
 
 /// What a server of these sessions offers.
-fn config(host: IpAddr, region_len: u64, options: SessionOptions) -> ServerConfig {
-    ServerConfig {
-        listen: SocketAddr::from((host, 0)),
-        max_clients: 4096,
-        quota: SessionQuota::UNLIMITED,
-        max_handshakes: 256,
-        region_len,
-        counters: false,
-        client_auth: ClientAuth::Off,
-        options,
-    }
+fn server(
+    identity: Identity,
+    device: Arc<Device>,
+    region_len: u64,
+    session: SessionOptions,
+) -> ServerBuilder {
+    let options = ServerOptions::default()
+        .max_clients(4096)
+        .quota(SessionQuota::UNLIMITED)
+        .max_handshakes(256)
+        .region_len(region_len)
+        .session(session);
+    Server::builder(identity, ClientAuth::Off).device(device).options(options)
 }
 
 impl Contender for Sealed {

@@ -10,10 +10,10 @@ use super::Timestamp;
 #[non_exhaustive]
 pub enum CertsError {
     /// No place for the state directory.
-    #[error("neither XDG_STATE_HOME nor HOME says where state belongs: give --certs DIR")]
+    #[error("neither XDG_STATE_HOME nor HOME says where state belongs: name a directory")]
     NoHome,
     /// A file or directory that can't be read.
-    #[error("can't read {path}: {source}", path = path.display())]
+    #[error("can't read {path}", path = path.display())]
     Read {
         /// Which one.
         path: PathBuf,
@@ -21,7 +21,7 @@ pub enum CertsError {
         source: io::Error,
     },
     /// A file or directory that can't be written.
-    #[error("can't write {path}: {source}", path = path.display())]
+    #[error("can't write {path}", path = path.display())]
     Write {
         /// Which one.
         path: PathBuf,
@@ -133,8 +133,7 @@ pub enum CertsError {
     },
     /// A revocation list whose time is over.
     #[error("the revocation list of {issuer} in {path} ended on {next_update}: who has been revoked since \
-        nobody knows. Get a new one from that CA (of a private CA: secure-rdma certs \
-        revoke)", path = path.display())]
+        nobody knows", path = path.display())]
     RevocationsExpired {
         /// The file.
         path: PathBuf,
@@ -179,9 +178,8 @@ pub enum CertsError {
         reason: String,
     },
     /// No certificate that could be revoked has that name.
-    #[error("no certificate that is called {name} or has that name, and hasn't ended, is known in {dir}: \
-        secure-rdma certs show lists them; one that isn't listed is revoked by its file or its \
-        serial number", dir = dir.display())]
+    #[error("no certificate that is called {name} or has that name, and hasn't ended, is known in \
+        {dir}", dir = dir.display())]
     NothingToRevoke {
         /// The name.
         name: String,
@@ -207,10 +205,7 @@ pub enum CertsError {
         authority: String,
     },
     /// A CA that may not sign revocation lists.
-    #[error(
-        "the CA {authority} may not sign revocation lists (its key usage lacks cRLSign): make another with \
-         `secure-rdma certs init` in a new directory, or do without revocation"
-    )]
+    #[error("the CA {authority} may not sign revocation lists (its key usage lacks cRLSign)")]
     CannotRevoke {
         /// Which one.
         authority: String,
@@ -240,8 +235,7 @@ pub enum CertsError {
         not_after: Timestamp,
     },
     /// A directory without a CA.
-    #[error("there is no CA in {dir}: start a server on this account first, or say whom to trust with --ca \
-        FILE or --pin sha256:… (the server prints it at its start)", dir = dir.display())]
+    #[error("there is no CA in {dir}", dir = dir.display())]
     NoAuthority {
         /// Which one.
         dir: PathBuf,
@@ -294,7 +288,7 @@ pub enum CertsError {
     #[error("making a certificate failed: {0}")]
     Make(String),
     /// The system doesn't tell its addresses.
-    #[error("can't list this host's addresses: {0}")]
+    #[error("can't list this host's addresses")]
     Interfaces(#[source] io::Error),
 }
 

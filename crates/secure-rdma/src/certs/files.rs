@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, TryLockError};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::thread;
@@ -64,7 +64,7 @@ pub(super) fn create_directory(dir: &Path) -> Result<(), CertsError> {
 }
 
 /// Opens a regular file. What has another kind isn't waited for: to open a FIFO takes until somebody writes to it.
-fn open(
+pub(super) fn open(
     path: &Path,
     options: &mut OpenOptions,
     named: Named,
@@ -105,33 +105,6 @@ pub(super) fn lock(dir: &Path) -> Result<File, CertsError> {
             Err(TryLockError::WouldBlock) => return Err(CertsError::Busy { path }),
         }
     }
-}
-
-/// The most bytes that a line of a record has.
-const LINE: u64 = 64 << 10;
-
-/// Puts a line at the end of the record `dir/name`, made if it isn't there, so that it stays also after a power
-/// failure. What is behind the last whole line is what is left of a process that ended in the middle. Only under
-/// the lock.
-pub(super) fn append_line(dir: &Path, name: &str, line: &str) -> Result<(), CertsError> {
-    let path = dir.join(name);
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false).mode(0o600);
-    let (mut file, found) =
-        open(&path, &mut options, Named::Here)?.ok_or_else(|| CertsError::missing(&path))?;
-    let mut append = || {
-        let from = found.len().saturating_sub(LINE);
-        file.seek(SeekFrom::Start(from))?;
-        let mut tail = Vec::new();
-        (&mut file).take(LINE).read_to_end(&mut tail)?;
-        let whole = tail.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at as u64 + 1);
-        file.set_len(from + whole)?;
-        file.seek(SeekFrom::Start(from + whole))?;
-        file.write_all(format!("{line}\n").as_bytes())?;
-        file.sync_all()?;
-        File::open(dir)?.sync_all()
-    };
-    append().map_err(|source| CertsError::Write { path: path.clone(), source })
 }
 
 /// Puts `bytes` into `dir/name`, so that whoever looks, at whatever moment, even after a power failure, finds
@@ -232,19 +205,6 @@ pub(super) fn parse<'a>(der: &'a CertificateDer<'_>) -> Result<X509Certificate<'
         Ok(_) => Err("bytes follow the certificate".into()),
         Err(error) => Err(error.to_string()),
     }
-}
-
-/// The CAs that the PEM file `path` holds, one at least, none of them expired.
-///
-/// What becomes a trust anchor is trusted without a look at its dates and at whether it may vouch for others,
-/// so that is looked at here.
-pub(crate) fn read_authorities(path: &Path) -> Result<Vec<CertificateDer<'static>>, CertsError> {
-    let pem = read_existing(path, Secrecy::Public, Named::ByUser)?;
-    let authorities = parse_certificates(path, &pem)?;
-    for authority in &authorities {
-        check_authority(path, authority)?;
-    }
-    Ok(authorities)
 }
 
 /// Checks that a certificate from `path` is that of a CA whose time isn't over.

@@ -7,11 +7,15 @@ use std::sync::Arc;
 use rustls::crypto::aws_lc_rs::sign::any_supported_type;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::sign::CertifiedKey;
+use rustls::sign::{CertifiedKey, SigningKey};
 use zeroize::Zeroizing;
 
 use super::files::{self, Named, Secrecy};
 use super::{CertsError, Fingerprint};
+
+/// What errors call a certificate and a key that came from no file.
+const GIVEN_CERTIFICATE: &str = "the certificate that was given";
+const GIVEN_KEY: &str = "the key that was given";
 
 /// A certificate, those behind it up to the CA's, and its private key, which never leaves the cryptographic library.
 #[derive(Clone)]
@@ -65,6 +69,51 @@ impl Identity {
         Self::read(certificate, key, Named::ByUser)
     }
 
+    /// The identity in two PEM texts, such as a secret store hands out: the certificate first in its own, with the
+    /// rest of its chain behind it, and the key. Both may be one text that has all of it.
+    ///
+    /// # Errors
+    /// If one isn't what it should be, or if the two don't belong together.
+    pub fn from_pem(certificate: &[u8], key: &[u8]) -> Result<Self, CertsError> {
+        Self::parse(Path::new(GIVEN_CERTIFICATE), certificate, Path::new(GIVEN_KEY), key)
+    }
+
+    /// The identity of a certificate, with the rest of its chain behind it, and its key: as
+    /// [`rustls::ConfigBuilder::with_single_cert`] takes them.
+    ///
+    /// # Errors
+    /// As [`from_pem`](Self::from_pem).
+    pub fn from_der(
+        chain: Vec<CertificateDer<'static>>,
+        key: PrivateKeyDer<'static>,
+    ) -> Result<Self, CertsError> {
+        let signer = signer(Path::new(GIVEN_KEY), &Zeroizing::new(key))?;
+        Self::from_signer(chain, signer)
+    }
+
+    /// The identity of a certificate, with the rest of its chain behind it, whose key is elsewhere, in a hardware
+    /// module or another process: `signer` signs with it.
+    ///
+    /// # Errors
+    /// If there is no certificate, one can't be parsed, or `signer` tells its public key and it is another one's.
+    pub fn from_signer(
+        chain: Vec<CertificateDer<'static>>,
+        signer: Arc<dyn SigningKey>,
+    ) -> Result<Self, CertsError> {
+        let path = Path::new(GIVEN_CERTIFICATE);
+        let refuse = |reason| CertsError::NotACertificate { path: path.into(), reason };
+        if chain.is_empty() {
+            return Err(refuse("there is none".into()));
+        }
+        for certificate in &chain {
+            files::parse(certificate).map_err(refuse)?;
+        }
+        match CertifiedKey::new(chain, signer) {
+            key if key.key.public_key().is_none() => Ok(Self { certified: Arc::new(key), only_for: None }),
+            key => Self::matched(key, path, Path::new(GIVEN_KEY)),
+        }
+    }
+
     pub(super) fn read(certificate: &Path, key: &Path, named: Named) -> Result<Self, CertsError> {
         let chain = files::read_existing(certificate, Secrecy::Public, named)?;
         let secret = files::read_existing(key, Secrecy::Secret, named)?;
@@ -91,8 +140,11 @@ impl Identity {
         let not_a_key = |reason: String| CertsError::NotAKey { path: key.into(), reason };
         let secret = PrivateKeyDer::from_pem_slice(secret).map_err(|error| not_a_key(error.to_string()))?;
         let secret = Zeroizing::new(secret);
-        let signing = any_supported_type(&secret).map_err(|error| not_a_key(error.to_string()))?;
-        let certified = CertifiedKey::new(chain, signing);
+        Self::matched(CertifiedKey::new(chain, signer(key, &secret)?), certificate, key)
+    }
+
+    /// If the key is the certificate's.
+    fn matched(certified: CertifiedKey, certificate: &Path, key: &Path) -> Result<Self, CertsError> {
         // The keys of every kind that `any_supported_type` knows can be compared: anything but agreement is a mismatch.
         certified
             .keys_match()
@@ -133,6 +185,12 @@ impl Identity {
     pub(crate) fn certified_key(&self) -> Arc<CertifiedKey> {
         Arc::clone(&self.certified)
     }
+}
+
+/// What signs with a key.
+fn signer(path: &Path, key: &PrivateKeyDer<'_>) -> Result<Arc<dyn SigningKey>, CertsError> {
+    any_supported_type(key)
+        .map_err(|error| CertsError::NotAKey { path: path.into(), reason: error.to_string() })
 }
 
 impl fmt::Debug for Identity {

@@ -1,6 +1,9 @@
 //! The record of what the private CA has issued: a certificate's file may be gone or hold another one by now, and
 //! what isn't known can't be revoked.
 
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -103,7 +106,7 @@ pub(super) fn append(dir: &Path, record: &IssueRecord) -> Result<(), CertsError>
         fingerprint: record.fingerprint.to_string(),
     };
     let text = serde_json::to_string(&line).map_err(|error| CertsError::Make(error.to_string()))?;
-    files::append_line(dir, FILE, &text)
+    append_line(dir, FILE, &text)
 }
 
 /// What the file in `dir` says of the CA with the fingerprint `authority`.
@@ -143,6 +146,33 @@ fn parse(line: &str) -> Result<IssueRecord, String> {
         not_after: Timestamp::from_unix(line.not_after),
         fingerprint: line.fingerprint.parse().map_err(|error| format!("{error}"))?,
     })
+}
+
+/// The most bytes that a line of a record has.
+const LINE: u64 = 64 << 10;
+
+/// Puts a line at the end of the record `dir/name`, made if it isn't there, so that it stays also after a power
+/// failure. What is behind the last whole line is what is left of a process that ended in the middle. Only under
+/// the lock.
+fn append_line(dir: &Path, name: &str, line: &str) -> Result<(), CertsError> {
+    let path = dir.join(name);
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).mode(0o600);
+    let (mut file, found) =
+        files::open(&path, &mut options, Named::Here)?.ok_or_else(|| CertsError::missing(&path))?;
+    let mut append = || {
+        let from = found.len().saturating_sub(LINE);
+        file.seek(SeekFrom::Start(from))?;
+        let mut tail = Vec::new();
+        (&mut file).take(LINE).read_to_end(&mut tail)?;
+        let whole = tail.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at as u64 + 1);
+        file.set_len(from + whole)?;
+        file.seek(SeekFrom::Start(from + whole))?;
+        file.write_all(format!("{line}\n").as_bytes())?;
+        file.sync_all()?;
+        File::open(dir)?.sync_all()
+    };
+    append().map_err(|source| CertsError::Write { path: path.clone(), source })
 }
 
 #[cfg(test)]

@@ -6,11 +6,22 @@ use rustls::pki_types::CertificateDer;
 use x509_parser::extensions::GeneralName;
 use x509_parser::time::ASN1Time;
 
-use super::{CertsError, Fingerprint, Kind, Serial, SubjectNames, Timestamp, files};
+use super::{CertsError, Fingerprint, Serial, SubjectNames, Timestamp, files};
 use crate::text::printable;
 
 /// The most characters of a subject or issuer that are shown.
 const MAX_SHOWN: usize = 200;
+
+/// What a certificate is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// To vouch for others.
+    Authority,
+    /// To prove a server's name to its clients.
+    Server,
+    /// To prove a client's name to its server.
+    Client,
+}
 
 /// What a certificate says.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -13,7 +13,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use zeroize::Zeroizing;
 
 use super::files::{self, Named, Secrecy};
-use super::{CertsError, Fingerprint, Identity, Name, Timestamp, info};
+use super::{CertsError, Fingerprint, Identity, Kind, Name, Timestamp, info};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -22,17 +22,6 @@ const AUTHORITY_DAYS: u32 = 3653;
 
 /// How far before its making a certificate begins, for peers whose clocks are behind.
 const CLOCK_SKEW: Duration = Duration::from_secs(60 * 60);
-
-/// What a certificate is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// To vouch for others.
-    Authority,
-    /// To prove a server's name to its clients.
-    Server,
-    /// To prove a client's name to its server.
-    Client,
-}
 
 /// From when to when a certificate is valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

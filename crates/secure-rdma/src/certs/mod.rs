@@ -13,38 +13,58 @@
 //! | `issued.jsonl` | what was issued, a line each: an [`IssueRecord`] |
 //! | `revocations-seen` | the newest revocation lists that a server here has gone by |
 //!
+//! What makes certificates, keys and revocation lists needs the feature `ca`; what uses them doesn't.
+//!
 //! Keys are ECDSA P-256. Files are replaced whole, never written in place (`issued.jsonl` grows), by one process at
 //! a time. A key that others can read or have made, a directory that others could write to or exchange, links and
 //! what is no file are refused rather than used.
 
+mod authorities;
 mod editions;
 mod error;
 mod files;
 mod fingerprint;
+#[cfg(feature = "ca")]
+mod host;
 mod identity;
+#[cfg(feature = "ca")]
 mod index;
 mod info;
+#[cfg(feature = "ca")]
 mod issue;
 mod name;
 mod revocation;
+#[cfg(feature = "ca")]
+mod revoke;
 mod store;
 mod subject;
 mod timestamp;
 mod way;
 
+pub use authorities::Authorities;
 pub use error::CertsError;
 pub use fingerprint::{Fingerprint, ParseFingerprintError};
+#[cfg(feature = "ca")]
+pub use host::{MAX_NAMES, host_names};
 pub use identity::{Bundle, Identity};
+#[cfg(feature = "ca")]
 pub use index::{IssueRecord, Issues};
-pub use info::CertificateInfo;
-pub use issue::{Kind, Validity};
-pub use name::{MAX_NAMES, Name, ParseNameError, host_names};
-pub use revocation::{ParseSerialError, RevocationInfo, Revoke, Serial};
-pub use store::{Issued, Store};
+pub use info::{CertificateInfo, Kind};
+#[cfg(feature = "ca")]
+pub use issue::Validity;
+pub use name::{Name, ParseNameError};
+pub use revocation::{ParseSerialError, RevocationLists, Serial};
+#[cfg(feature = "ca")]
+pub use revoke::{RevocationInfo, Revoke};
+#[cfg(feature = "ca")]
+pub use store::Issued;
+pub use store::Store;
 pub use subject::{ParseSubjectNameError, SubjectName, SubjectNames};
 pub use timestamp::Timestamp;
 
+pub(crate) use authorities::Anchors;
 pub(crate) use editions::Editions;
-pub(crate) use files::{Named, Secrecy, read_authorities, read_existing};
+#[cfg(feature = "toml")]
+pub(crate) use files::{Named, Secrecy, read_existing};
 pub(crate) use info::end_of;
 pub(crate) use revocation::{Revocations, Used};

@@ -1,24 +1,20 @@
-//! Revocation lists (X.509 CRLs, RFC 5280, section 5): those that certificates are checked against, and the
-//! private CA's own.
+//! Revocation lists (X.509 CRLs, RFC 5280, section 5) that certificates are checked against.
 //!
 //! A list that is given is meant to be used: one that has ended, isn't by the CA that it names, or is missing
 //! for a CA whose certificates are checked, is an error when it is read, not a hole that nobody notices.
 
 use core::fmt;
 use core::str::FromStr;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use rcgen::{CertificateRevocationListParams, KeyIdMethod, RevocationReason, RevokedCertParams};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer};
-use x509_parser::extensions::ParsedExtension;
 use x509_parser::prelude::{FromDer, X509Certificate};
-use x509_parser::revocation_list::{CertificateRevocationList, RevokedCertificate};
+use x509_parser::revocation_list::CertificateRevocationList;
 
 use super::editions::{Edition, Editions};
 use super::files::{self, Named, Secrecy};
-use super::issue::Authority;
 use super::{CertsError, Timestamp, info};
 use crate::text::printable;
 
@@ -26,7 +22,7 @@ use crate::text::printable;
 const MAX_FILE: u64 = 16 << 20;
 
 /// The most characters of a CA's name that are shown.
-const MAX_SHOWN: usize = 200;
+pub(super) const MAX_SHOWN: usize = 200;
 
 /// The most bytes of a serial number (RFC 5280, section 4.1.2.2).
 const MAX_SERIAL: usize = 20;
@@ -34,7 +30,7 @@ const MAX_SERIAL: usize = 20;
 /// A certificate's serial number: names it among those of its CA. It reads and prints as `serial:` and
 /// hexadecimal digits.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Serial(Vec<u8>);
+pub struct Serial(pub(super) Vec<u8>);
 
 impl Serial {
     /// `bytes`, big-endian, whatever zeros they begin with.
@@ -63,8 +59,8 @@ impl fmt::Debug for Serial {
 /// Text that isn't a serial number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "a serial number is serial: and 2 to 40 hexadecimal digits, an even number of them, as `secure-rdma \
-     certs show` prints it"
+    "a serial number is serial: and 2 to 40 hexadecimal digits, an even number of them, as it \
+     prints"
 )]
 pub struct ParseSerialError;
 
@@ -85,30 +81,51 @@ impl FromStr for Serial {
     }
 }
 
-/// What is to be revoked.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Revoke {
-    /// The certificate in this file, the first one if there are several.
+/// Where the revocation lists are that certificates are checked against. There has to be one of each CA whose
+/// certificates are checked, and none may have ended.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum RevocationLists {
+    /// In this file, PEM or DER, one or several. A server reads it again when it reloads.
     File(PathBuf),
-    /// The certificate with this number, whose file isn't there any more.
-    Serial(Serial),
-    /// All that were issued under this name or for it, and haven't ended; and the one in the file of this name.
-    Name(String),
+    /// These bytes, PEM or DER, one or several.
+    Bytes(Vec<u8>),
+    /// These, as rustls takes them.
+    Der(Vec<CertificateRevocationListDer<'static>>),
 }
 
-/// What [`Store::revoke`](super::Store::revoke) made.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RevocationInfo {
-    /// The list's file.
-    pub file: PathBuf,
-    /// Who is not to be trusted any more, all of them.
-    pub revoked: Vec<Serial>,
-    /// Those of them that weren't on the list before.
-    pub added: Vec<Serial>,
-    /// When the list was made.
-    pub this_update: Timestamp,
-    /// When it ends: there has to be another one before.
-    pub next_update: Timestamp,
+impl RevocationLists {
+    /// The lists, and what errors call them.
+    fn read(&self) -> Result<(&Path, Vec<CertificateRevocationListDer<'static>>), CertsError> {
+        let given = Path::new("what was given");
+        match self {
+            Self::File(path) => {
+                let bytes = files::read_limited(path, Secrecy::Public, Named::ByUser, MAX_FILE)?
+                    .ok_or_else(|| CertsError::missing(path))?;
+                Ok((path, split(path, &bytes)?))
+            }
+            Self::Bytes(bytes) => Ok((given, split(given, bytes)?)),
+            Self::Der(lists) => Ok((given, lists.clone())),
+        }
+    }
+}
+
+impl From<PathBuf> for RevocationLists {
+    fn from(path: PathBuf) -> Self {
+        Self::File(path)
+    }
+}
+
+impl From<&Path> for RevocationLists {
+    fn from(path: &Path) -> Self {
+        Self::File(path.into())
+    }
+}
+
+impl From<Vec<CertificateRevocationListDer<'static>>> for RevocationLists {
+    fn from(lists: Vec<CertificateRevocationListDer<'static>>) -> Self {
+        Self::Der(lists)
+    }
 }
 
 /// Revocation lists that were checked.
@@ -131,16 +148,14 @@ pub(crate) struct Used {
 }
 
 impl Revocations {
-    /// The lists in the file `path`: PEM or DER, one or several. For each of `authorities`, which are all
-    /// whose certificates are to be checked, there has to be one, signed by it, and none older than was `used`.
+    /// Reads and checks lists. For each of `authorities`, which are all whose certificates are to be checked, there
+    /// has to be one, signed by it, and none older than was `used`.
     pub(crate) fn load(
-        path: &Path,
+        lists: &RevocationLists,
         authorities: &[CertificateDer<'_>],
         used: &Used,
     ) -> Result<Self, CertsError> {
-        let bytes = files::read_limited(path, Secrecy::Public, Named::ByUser, MAX_FILE)?
-            .ok_or_else(|| CertsError::missing(path))?;
-        let lists = split(path, &bytes)?;
+        let (path, lists) = lists.read()?;
         let now = Timestamp::now();
         // Of several by one CA the newest is the one that is looked at.
         let mut dated = Vec::with_capacity(lists.len());
@@ -195,7 +210,10 @@ impl Revocations {
 }
 
 /// The lists that the bytes of a file are.
-fn split(path: &Path, bytes: &[u8]) -> Result<Vec<CertificateRevocationListDer<'static>>, CertsError> {
+pub(super) fn split(
+    path: &Path,
+    bytes: &[u8],
+) -> Result<Vec<CertificateRevocationListDer<'static>>, CertsError> {
     let refuse = |reason: String| CertsError::NotRevocations { path: path.into(), reason };
     // DER begins with a SEQUENCE; no PEM file does.
     if bytes.first() != Some(&0x30) {
@@ -266,7 +284,7 @@ pub(super) fn revokes(bytes: &[u8], serial: &Serial) -> bool {
     })
 }
 
-fn parse<'a>(path: &Path, der: &'a [u8]) -> Result<CertificateRevocationList<'a>, CertsError> {
+pub(super) fn parse<'a>(path: &Path, der: &'a [u8]) -> Result<CertificateRevocationList<'a>, CertsError> {
     let refuse = |reason: String| CertsError::NotRevocations { path: path.into(), reason };
     match CertificateRevocationList::from_der(der) {
         Ok(([], list)) => Ok(list),
@@ -275,7 +293,10 @@ fn parse<'a>(path: &Path, der: &'a [u8]) -> Result<CertificateRevocationList<'a>
     }
 }
 
-fn certificate<'a>(path: &Path, der: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, CertsError> {
+pub(super) fn certificate<'a>(
+    path: &Path,
+    der: &'a CertificateDer<'_>,
+) -> Result<X509Certificate<'a>, CertsError> {
     files::parse(der).map_err(|reason| CertsError::NotACertificate { path: path.into(), reason })
 }
 
@@ -284,100 +305,6 @@ fn ending(path: &Path, list: &CertificateRevocationList<'_>) -> Result<Timestamp
     let reason = "it doesn't say when the next one comes (nextUpdate)".into();
     let refuse = || CertsError::NotRevocations { path: path.into(), reason };
     list.next_update().map(info::moment).ok_or_else(refuse)
-}
-
-/// A list that was made to follow another.
-pub(super) struct NextList {
-    /// In PEM form.
-    pub(super) pem: Vec<u8>,
-    /// Who is on it.
-    pub(super) revoked: Vec<Serial>,
-    /// Who of them wasn't on the other.
-    pub(super) added: Vec<Serial>,
-}
-
-/// The list that follows what is in `old`, the file's bytes if there are any, with `revoke` added.
-pub(super) fn next_list(
-    authority: &Authority,
-    path: &Path,
-    old: Option<&[u8]>,
-    revoke: &BTreeSet<Serial>,
-    [this_update, next_update]: [Timestamp; 2],
-) -> Result<NextList, CertsError> {
-    let date = |moment: Timestamp| moment.to_date().ok_or(CertsError::Make("no such date".into()));
-    let issuer = certificate(path, authority.certificate())?;
-    let usage = issuer.key_usage().ok().flatten();
-    if usage.is_some_and(|usage| !usage.value.crl_sign()) {
-        return Err(CertsError::CannotRevoke {
-            authority: printable(&issuer.subject().to_string(), MAX_SHOWN),
-        });
-    }
-    let (mut number, mut revoked_certs) = (1_u8.into(), Vec::new());
-    if let Some(old) = old {
-        let lists = split(path, old)?;
-        let [list] = &lists[..] else {
-            let reason = "it holds several lists: the private CA keeps one".into();
-            return Err(CertsError::NotRevocations { path: path.into(), reason });
-        };
-        let list = parse(path, list)?;
-        // What isn't by this CA must not be made its own.
-        if list.verify_signature(issuer.public_key()).is_err() {
-            let issuer = printable(&list.issuer().to_string(), MAX_SHOWN);
-            return Err(CertsError::RevocationsForged { path: path.into(), issuer });
-        }
-        number = list.crl_number().map_or(number, |number| number + 1_u8);
-        for entry in list.iter_revoked_certificates() {
-            revoked_certs.push(carry_over(entry, &date)?);
-        }
-    }
-    let known: BTreeSet<Serial> =
-        revoked_certs.iter().map(|entry| Serial::new(entry.serial_number.as_ref())).collect();
-    let added: Vec<Serial> = revoke.difference(&known).cloned().collect();
-    for serial in &added {
-        revoked_certs.push(RevokedCertParams {
-            serial_number: serial.0.clone().into(),
-            revocation_time: date(this_update)?,
-            reason_code: None,
-            invalidity_date: None,
-        });
-    }
-    let key_id = issuer.iter_extensions().find_map(|extension| match extension.parsed_extension() {
-        ParsedExtension::SubjectKeyIdentifier(id) => Some(id.0.to_vec()),
-        _ => None,
-    });
-    let revoked = revoked_certs.iter().map(|entry| Serial::new(entry.serial_number.as_ref())).collect();
-    let list = CertificateRevocationListParams {
-        this_update: date(this_update)?,
-        next_update: date(next_update)?,
-        crl_number: number.to_bytes_be().into(),
-        issuing_distribution_point: None,
-        revoked_certs,
-        key_identifier_method: key_id.map_or(KeyIdMethod::Sha256, KeyIdMethod::PreSpecified),
-    };
-    Ok(NextList { pem: authority.sign_revocations(&list)?, revoked, added })
-}
-
-fn carry_over(
-    entry: &RevokedCertificate<'_>,
-    date: &impl Fn(Timestamp) -> Result<time::OffsetDateTime, CertsError>,
-) -> Result<RevokedCertParams, CertsError> {
-    let reasons = [
-        RevocationReason::KeyCompromise,
-        RevocationReason::CaCompromise,
-        RevocationReason::AffiliationChanged,
-        RevocationReason::Superseded,
-        RevocationReason::CessationOfOperation,
-        RevocationReason::CertificateHold,
-        RevocationReason::PrivilegeWithdrawn,
-        RevocationReason::AaCompromise,
-    ];
-    let code = entry.reason_code().map(|(_, reason)| reason.0);
-    Ok(RevokedCertParams {
-        serial_number: entry.serial().to_bytes_be().into(),
-        revocation_time: date(info::moment(entry.revocation_date))?,
-        reason_code: code.and_then(|code| reasons.into_iter().find(|reason| *reason as u8 == code)),
-        invalidity_date: entry.invalidity_date().map(|(_, at)| date(info::moment(at))).transpose()?,
-    })
 }
 
 #[cfg(test)]

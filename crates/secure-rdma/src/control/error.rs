@@ -72,7 +72,7 @@ pub enum Invalid {
 #[non_exhaustive]
 pub enum DecodeError {
     /// Not a record in deterministic CBOR.
-    #[error("the record is not deterministic CBOR: {0}")]
+    #[error("the record is not deterministic CBOR")]
     Irregular(#[from] Irregular),
     /// A record number that this version doesn't know.
     #[error("record number {0} is not one of protocol version {version}", version = super::VERSION)]
@@ -86,7 +86,7 @@ pub enum DecodeError {
         reason: String,
     },
     /// A field has a value that it may not have.
-    #[error("record number {number}: {source}")]
+    #[error("record number {number} can't be")]
     Invalid {
         /// The record's number.
         number: u64,
@@ -100,7 +100,7 @@ pub enum DecodeError {
 #[non_exhaustive]
 pub enum EncodeError {
     /// A field has a value that the peer would refuse.
-    #[error("this side tried to send a record that its peer would refuse: {0}")]
+    #[error("this side tried to send a record that its peer would refuse")]
     Invalid(#[from] Invalid),
     /// The CBOR library failed.
     #[error("writing a record failed: {0}")]
@@ -139,13 +139,13 @@ pub enum ControlError {
     #[error("nothing came (or could be sent) on the control channel in the time allowed")]
     TimedOut,
     /// What came isn't a record.
-    #[error("the peer sent what is not a record of this protocol: {0}")]
+    #[error("the peer sent what is not a record of this protocol")]
     Decode(#[from] DecodeError),
     /// What was to be sent isn't a record that the peer would take. Nothing was sent.
     #[error(transparent)]
     Encode(#[from] EncodeError),
     /// The connection failed. [`TlsError::from_io`](crate::tls::TlsError::from_io) says more where TLS is the reason.
-    #[error("the control connection failed: {0}")]
+    #[error("the control connection failed")]
     Io(#[source] io::Error),
 }
 

@@ -23,7 +23,7 @@ use super::data::{DataPath, Parts, receives};
 use super::keeper::Keeper;
 use super::memory::{Buffers, COUNTERS, RD_ATOMIC, peer_rights, region_access};
 use super::path::{self, ack_timeout, address_of};
-use super::{End, RegionLayout, STEP_LIMIT, Session, SessionInfo, SessionOptions, Timing, agree};
+use super::{End, RegionLayout, Session, SessionInfo, SessionOptions, Timing, agree};
 use crate::SessionError;
 use crate::admission::{Seat, Sessions, Source};
 use crate::certs::Fingerprint;
@@ -102,7 +102,7 @@ where
     /// What a client writes and reads at a time, at least: 64 KiB; sealed, as many slots as hold so much.
     const LEAST: u32 = 64 << 10;
     const LEAST_SEALED: u32 = LEAST / Format::DEFAULT.payload * Format::DEFAULT.stride();
-    let mut steps = Steps { control, peer: tls::Peer::Server };
+    let mut steps = Steps { control, peer: tls::Peer::Server, limit: local.options.timeouts.step };
     // Of what the server answers, nothing changes what it is told of the queue pair.
     let send_size = |least: u32| least.max(local.options.buffers.in_range().size);
     let prepared = Prepared::new(&local, PeerRights::default(), send_size(LEAST_SEALED))?;
@@ -143,7 +143,7 @@ pub(crate) async fn as_server<T>(
 where
     T: AsyncRead + AsyncWrite + Exporter + Unpin + Send + 'static,
 {
-    let mut steps = Steps { control, peer: tls::Peer::Client };
+    let mut steps = Steps { control, peer: tls::Peer::Client, limit: local.options.timeouts.step };
     let served = tokio::select! {
         served = steps.serve(&local, offer) => served,
         reason = withdrawn => Err(reason),
@@ -160,9 +160,9 @@ where
         Err(reason) => {
             if let Some((kind, text)) = reason.for_peer() {
                 let record = Record::Error { code: kind.into(), text };
-                let _ = steps.control.send_within(&record, STEP_LIMIT).await;
+                let _ = steps.control.send_within(&record, steps.limit).await;
             }
-            let _ = steps.control.shutdown_within(STEP_LIMIT).await;
+            let _ = steps.control.shutdown_within(steps.limit).await;
             Err(reason)
         }
     }
@@ -181,6 +181,7 @@ struct Served {
 struct Steps<T> {
     control: ControlChannel<T>,
     peer: tls::Peer,
+    limit: Duration,
 }
 
 impl<T: AsyncRead + AsyncWrite + Exporter + Unpin> Steps<T> {
@@ -229,7 +230,7 @@ impl<T: AsyncRead + AsyncWrite + Exporter + Unpin> Steps<T> {
 
     /// The next record; what the peer says of an error is an error.
     async fn next(&mut self, step: &'static str) -> Result<Record, SessionError> {
-        match self.control.recv_within(STEP_LIMIT).await {
+        match self.control.recv_within(self.limit).await {
             Ok(Record::Error { code, text }) => Err(SessionError::Peer { code, text }),
             Ok(record) => Ok(record),
             Err(error) => Err(self.failed(step, error)),
@@ -237,7 +238,7 @@ impl<T: AsyncRead + AsyncWrite + Exporter + Unpin> Steps<T> {
     }
 
     async fn say(&mut self, step: &'static str, records: &[Record]) -> Result<(), SessionError> {
-        match self.control.send_all_within(records, STEP_LIMIT).await {
+        match self.control.send_all_within(records, self.limit).await {
             Ok(()) => Ok(()),
             // Before it closed the connection the peer may have said why.
             Err(error @ ControlError::Io(_)) => match self.next(step).await {
@@ -257,7 +258,7 @@ impl<T: AsyncRead + AsyncWrite + Exporter + Unpin> Steps<T> {
             {
                 SessionError::Tls(Arc::new(TlsError::from_io(error, self.peer)))
             }
-            error => SessionError::control(step)(error),
+            error => SessionError::control(step, self.limit)(error),
         }
     }
 
@@ -438,6 +439,7 @@ impl Connected {
         let timing = Timing {
             send_every: Duration::from_millis(hello.heartbeat_ms.into()),
             expect_every: Duration::from_millis(local.options.heartbeat_ms().into()),
+            timeouts: local.options.timeouts,
         };
         Session {
             data: self.data,
@@ -535,7 +537,7 @@ impl Agreed<'_> {
             region: Some(region),
             client_certificate: local.client_certificate,
         };
-        Ok(SessionKeys::new(tls, &context, own, local.options.limits)?)
+        Ok(SessionKeys::new(tls, &context, own, local.options.key_limits)?)
     }
 }
 

@@ -18,7 +18,7 @@
 //! attacker can drop the last fragments and forge their acknowledgements.
 
 use super::data::{MISSING_LIMIT, RecordCounts};
-use super::{STEP_LIMIT, Timing};
+use super::{Timeouts, Timing};
 use crate::SessionError;
 use crate::control::{ControlChannel, ControlReader, ControlWriter, Fragments, Pace, Record};
 use core::fmt;
@@ -91,6 +91,7 @@ fn agree(who: &'static str, sealed: u64, opened: u64) -> Result<(), SessionError
 pub(crate) struct Keeper {
     wishes: mpsc::Sender<Wish>,
     life: watch::Receiver<Life>,
+    timeouts: Timeouts,
 }
 
 impl fmt::Debug for Keeper {
@@ -107,6 +108,7 @@ impl Keeper {
     {
         let (wishes, wanted) = mpsc::channel(1);
         let (set_life, life) = watch::channel(Life::Open);
+        let timeouts = timing.timeouts;
         // In a box: tokio moves a task several times, with the TLS connection that is in this one.
         tokio::spawn(Box::pin(async move {
             let (reader, writer) = control.into_split();
@@ -125,15 +127,16 @@ impl Keeper {
             if let Life::Failed(reason) = &end
                 && let Some((kind, text)) = reason.for_peer()
             {
-                let _ = task.writer.send_within(&Record::Error { code: kind.into(), text }, STEP_LIMIT).await;
+                let _ =
+                    task.writer.send_within(&Record::Error { code: kind.into(), text }, timeouts.step).await;
             }
-            let _ = task.writer.shutdown_within(STEP_LIMIT).await;
+            let _ = task.writer.shutdown_within(timeouts.step).await;
             let Task { reader, writer, life, .. } = task;
             // Who hears of the end may rely on it that TLS's secrets are wiped.
             drop((reader, writer));
             life.send_replace(end);
         }));
-        Self { wishes, life }
+        Self { wishes, life, timeouts }
     }
 
     /// What is known now.
@@ -155,6 +158,11 @@ impl Keeper {
             Ok(life) => life.clone(),
             Err(_) => Life::Failed(SessionError::Closed),
         }
+    }
+
+    /// How long closing takes at most.
+    pub(crate) fn close_limit(&self) -> Duration {
+        self.timeouts.close()
     }
 
     /// Says goodbye; [`Self::end`] tells when that is done.
@@ -199,6 +207,11 @@ struct Task<R, W> {
 }
 
 impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Task<R, W> {
+    /// How long each step may take.
+    const fn limit(&self) -> Duration {
+        self.timing.timeouts.step
+    }
+
     /// Runs until the session is over; returns how.
     async fn run(&mut self) -> Life {
         let mut beat =
@@ -216,7 +229,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Task<R, W> {
                 }
                 record = self.reader.recv() => match record {
                     Ok(record) => self.take(record).await,
-                    Err(error) => Err(SessionError::control("keeping the session")(error)),
+                    Err(error) => Err(SessionError::control("keeping the session", self.limit())(error)),
                 },
                 _ = beat.tick() => {
                     self.pings += 1;
@@ -288,7 +301,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Task<R, W> {
 
     async fn say_goodbye(&mut self, mut farewell: Farewell) -> Result<(), SessionError> {
         self.say(&Record::Bye(farewell.fragments())).await?;
-        let deadline = Instant::now() + STEP_LIMIT;
+        let deadline = Instant::now() + self.limit();
         // Where both say goodbye at once, each answers the other.
         let mut answered = false;
         loop {
@@ -311,7 +324,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Task<R, W> {
     async fn answer_goodbye(&mut self, mut farewell: Farewell, peer: Fragments) -> Result<(), SessionError> {
         farewell.opened(peer).await?;
         self.say(&Record::ByeAck(farewell.fragments())).await?;
-        match self.next("closing", Instant::now() + STEP_LIMIT).await? {
+        match self.next("closing", Instant::now() + self.limit()).await? {
             Record::Fin => Ok(()),
             other => Err(unexpected(&other)),
         }
@@ -320,7 +333,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Task<R, W> {
     /// The next record that isn't about the heartbeat.
     async fn next(&mut self, step: &'static str, deadline: Instant) -> Result<Record, SessionError> {
         loop {
-            match self.reader.recv_by(deadline).await.map_err(SessionError::control(step))? {
+            match self.reader.recv_by(deadline).await.map_err(SessionError::control(step, self.limit()))? {
                 Record::Ping { n } => self.ping(n).await?,
                 Record::Pong { .. } => self.pong()?,
                 Record::Error { code, text } => return Err(SessionError::Peer { code, text }),
@@ -331,18 +344,15 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Task<R, W> {
 
     async fn say(&mut self, record: &Record) -> Result<(), SessionError> {
         self.writer
-            .send_within(record, STEP_LIMIT)
+            .send_within(record, self.limit())
             .await
-            .map_err(SessionError::control("keeping the session"))
+            .map_err(SessionError::control("keeping the session", self.limit()))
     }
 }
 
 fn unexpected(record: &Record) -> SessionError {
     SessionError::Unexpected { step: "closing", found: super::name(record) }
 }
-
-/// How long a session that is being closed takes at most: each of the three steps has its limit.
-pub(crate) const CLOSE_LIMIT: Duration = Duration::from_secs(3 * STEP_LIMIT.as_secs());
 
 #[cfg(test)]
 mod tests {
@@ -352,7 +362,7 @@ mod tests {
     fn keeper() -> (Keeper, ControlChannel<DuplexStream>) {
         let (own, peers) = duplex(1 << 16);
         let every = Duration::from_secs(5);
-        let timing = Timing { send_every: every, expect_every: every };
+        let timing = Timing { send_every: every, expect_every: every, timeouts: Timeouts::DEFAULT };
         (Keeper::start(ControlChannel::new(own), timing), ControlChannel::new(peers))
     }
 

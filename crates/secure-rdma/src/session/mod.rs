@@ -7,75 +7,35 @@
 //! | `data` | messages and one-sided operations over the queue pair, in clear and sealed |
 //! | `keeper` | the control channel afterwards: heartbeat, errors, the three-step close |
 //! | `memory` | sizes of what a session holds and offers |
+//! | `options` | what a side wants of its sessions |
 
 mod bootstrap;
 mod data;
 mod keeper;
 mod memory;
+mod options;
 mod path;
 
 pub use memory::Buffers;
+pub use options::{SessionOptions, Timeouts};
 
 pub(crate) use bootstrap::{Local, Offer, as_client, as_server};
+use options::STEP_LIMIT;
 
 use crate::SessionError;
 use crate::admission::Seat;
-use crate::control::{Access, HEARTBEAT_MS, Record, SealPolicy};
-use crate::seal::Limits;
+use crate::control::{Access, Record, SealPolicy};
 use crate::tls::Negotiated;
 use core::any::Any;
 use core::fmt;
 use data::DataPath;
-use keeper::{CLOSE_LIMIT, Farewell, Keeper, Life, Teller};
+use keeper::{Farewell, Keeper, Life, Teller};
 use rdma_verbs::{Breaker, MemoryRegion, Mtu, OwnPsn, PeerPsn, Qpn, RemoteRegion, SendRequest};
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 use tokio::sync::watch;
 use zeroize::Zeroizing;
-
-/// The time that each step of the bootstrap and of closing may take.
-pub const STEP_LIMIT: Duration = Duration::from_secs(10);
-
-/// What a side wants of its sessions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SessionOptions {
-    /// The longest message taken, in bytes.
-    pub max_message: u64,
-    /// How often the peer is to be heard; after three times as long without a word the session is over.
-    pub heartbeat: Duration,
-    /// Whether the data path is to be sealed.
-    pub seal: SealPolicy,
-    /// How much of this side's messages one key seals. It can be lowered, not raised.
-    pub limits: Limits,
-    /// This side's buffers.
-    pub buffers: Buffers,
-    /// How long a thread that waits for the peer looks for completions before it sleeps, at most 1 ms at a
-    /// time. It is busy all that time; what else its runtime has to do waits.
-    pub busy_poll: Duration,
-}
-
-impl SessionOptions {
-    /// `heartbeat` in the protocol's unit and range.
-    fn heartbeat_ms(self) -> u32 {
-        let ms = u32::try_from(self.heartbeat.as_millis()).unwrap_or(u32::MAX);
-        ms.clamp(*HEARTBEAT_MS.start(), *HEARTBEAT_MS.end())
-    }
-}
-
-impl Default for SessionOptions {
-    /// Messages of 1 MiB, a heartbeat every 5 s, a sealed data path or none, and no busy polling.
-    fn default() -> Self {
-        Self {
-            max_message: 1 << 20,
-            heartbeat: Duration::from_secs(5),
-            seal: SealPolicy::Required,
-            limits: Limits::DEFAULT,
-            buffers: Buffers::DEFAULT,
-            busy_poll: Duration::ZERO,
-        }
-    }
-}
 
 /// The rhythm of a session's heartbeat.
 #[derive(Clone, Copy, Debug)]
@@ -84,6 +44,8 @@ pub(crate) struct Timing {
     send_every: Duration,
     /// How often this side wants to hear from the peer.
     expect_every: Duration,
+    /// How long the peer may take for what it has to say or take.
+    timeouts: Timeouts,
 }
 
 /// One end of a session's queue pair.
@@ -494,6 +456,7 @@ impl Session {
         let (count, counted) = watch::channel(self.data.record_counts());
         let farewell = Farewell { count: self.data.counts_fragments().then_some(counted) };
         self.keeper.close(farewell).await;
+        let limit = self.keeper.close_limit();
         let Self { data, keeper, local, .. } = &mut self;
         let end = async {
             tokio::select! {
@@ -501,10 +464,10 @@ impl Session {
                 never = data.drain(&count) => match never {},
             }
         };
-        match tokio::time::timeout(CLOSE_LIMIT, end).await {
+        match tokio::time::timeout(limit, end).await {
             Ok(Life::Failed(reason)) => return Err(reason),
             Ok(_) => {}
-            Err(_) => return Err(SessionError::TimedOut { step: "closing", limit: CLOSE_LIMIT }),
+            Err(_) => return Err(SessionError::TimedOut { step: "closing", limit }),
         }
         // Who said goodbye first has heard only now of what was written.
         match local {
@@ -517,7 +480,7 @@ impl Session {
     pub async fn abort(mut self, reason: SessionError) {
         self.data.fail();
         self.keeper.fail(reason);
-        let _ = tokio::time::timeout(CLOSE_LIMIT, self.keeper.end()).await;
+        let _ = tokio::time::timeout(self.keeper.close_limit(), self.keeper.end()).await;
     }
 
     /// That the server hasn't ended the session, because its client is no longer allowed.

@@ -19,8 +19,9 @@ use super::negotiated::{Negotiated, Secured};
 use super::scrub::scrubbed;
 use super::trust::{Anchors, Trust};
 use super::verifier::Verifier;
-use crate::certs::{Editions, Fingerprint, Identity, Name, Revocations, Used};
+use crate::certs::{Editions, Fingerprint, Identity, Name, RevocationLists, Revocations, Used};
 use crate::crypto;
+use crate::report::Report;
 
 /// What a client needs for handshakes: whom it trusts and, if it has one, its own certificate.
 #[derive(Clone)]
@@ -41,21 +42,28 @@ impl ClientTls {
         Ok(Self { trust, anchors, identity, revocations: Revocations::default() })
     }
 
-    /// Checks servers' certificates against the revocation lists in the file `path`, PEM or DER, too. There
-    /// has to be one of each CA that is trusted, and none may have ended; a server whose certificate's state
-    /// isn't known from them is refused. So is a list that is older than the newest of the same CA that the file
-    /// `remembered` knows of, if one is given; with a pin, whose CA isn't known yet, nothing is remembered.
+    /// Checks servers' certificates against revocation lists too. There has to be one of each CA that is trusted, and
+    /// none may have ended; a server whose certificate's state isn't known from them is refused. So is a list that is
+    /// older than the newest of the same CA that the file `remembered` knows of, if one is given; with a pin, whose
+    /// CA isn't known yet, nothing is remembered.
     ///
     /// # Errors
-    /// If the file can't be read or isn't that.
-    pub fn with_revocations(mut self, path: &Path, remembered: Option<&Path>) -> Result<Self, TlsError> {
+    /// If the lists can't be read or aren't that.
+    pub fn with_revocations(
+        mut self,
+        lists: impl Into<RevocationLists>,
+        remembered: Option<&Path>,
+    ) -> Result<Self, TlsError> {
         let editions = remembered.map(Editions::read).transpose()?.unwrap_or_default();
         let used = Used { editions, remembered: remembered.unwrap_or(Path::new("")).into() };
-        self.revocations = Revocations::load(path, self.anchors.authorities(), &used)?;
+        self.revocations = Revocations::load(&lists.into(), self.anchors.authorities(), &used)?;
         if let Some(remembered) = remembered
             && let Err(error) = self.revocations.editions.remember(remembered)
         {
-            tracing::warn!("an older revocation list than this one would be taken the next time: {error}");
+            tracing::warn!(
+                "an older revocation list than this one would be taken the next time: {}",
+                Report::new(&error)
+            );
         }
         Ok(self)
     }
@@ -80,7 +88,7 @@ impl ClientTls {
         let stream = match timeout(limit, scrubbed(handshake)).await {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => {
-                let attempt = Attempt { name, trust: &self.trust, presented: verifier.presented() };
+                let attempt = Attempt { trust: &self.trust, presented: verifier.presented() };
                 return Err(TlsError::of_attempt(error, &attempt));
             }
             Err(_) => return Err(TlsError::TimedOut { peer: Peer::Server, limit }),

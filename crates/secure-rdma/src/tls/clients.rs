@@ -4,20 +4,24 @@ use core::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use rustls::RootCertStore;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 
 use super::error::{Peer, TlsError};
-use crate::allow::AllowList;
-use crate::certs::{self, Editions, Fingerprint, Revocations, SubjectNames, Timestamp, Used};
+use crate::allow::{AllowError, AllowList};
+use crate::certs::{
+    self, Anchors, Authorities, Editions, Fingerprint, RevocationLists, Revocations, SubjectNames, Timestamp,
+    Used,
+};
 use crate::crypto;
+use crate::report::Report;
 
 /// What a server asks of its clients.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
+#[non_exhaustive]
 pub enum ClientAuth {
-    /// Nothing: any client may connect.
+    /// Nothing: **anybody** who reaches the server may connect.
     Off,
     /// A certificate by one of these CAs, or none at all. Where there is an allow-list, a client without one
     /// isn't on it.
@@ -26,26 +30,111 @@ pub enum ClientAuth {
     Required(ClientTrust),
 }
 
+impl ClientAuth {
+    /// The files that it is read from: when one changes, the server has to be told to read it again.
+    #[must_use]
+    pub fn files(&self) -> Vec<PathBuf> {
+        let (Self::Optional(trust) | Self::Required(trust)) = self else { return Vec::new() };
+        let authorities = match &trust.authorities {
+            Authorities::File(path) => Some(path),
+            _ => None,
+        };
+        let revocations = match &trust.revocations {
+            Some(RevocationLists::File(path)) => Some(path),
+            _ => None,
+        };
+        let allowed = match &trust.allowed {
+            #[cfg(feature = "toml")]
+            Some(Allowed::File(path)) => Some(path),
+            _ => None,
+        };
+        [authorities, revocations, allowed].into_iter().flatten().cloned().collect()
+    }
+}
+
 /// Whose certificates are good.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct ClientTrust {
-    /// The CAs that issue clients' certificates, a PEM file.
-    pub authorities: PathBuf,
-    /// Their revocation lists, a file in PEM or DER form: one for each CA at least, none of which has ended.
-    /// A client whose certificate's state isn't known from it is refused; so are all when it ends.
-    pub revocations: Option<PathBuf>,
-    /// Who may come, and do what: an [`AllowList`]. Everybody with a good certificate without.
-    pub allowed: Option<PathBuf>,
+    /// The CAs that issue clients' certificates.
+    pub authorities: Authorities,
+    /// Their revocation lists. A client whose certificate's state isn't known from them is refused; so are all when
+    /// one ends.
+    pub revocations: Option<RevocationLists>,
+    /// Who may come, and do what. Everybody with a good certificate without.
+    pub allowed: Option<Allowed>,
     /// Where the newest revocation list of each CA is remembered, so that an older one isn't taken after a restart
     /// either: [`Store::revocations_seen`](crate::certs::Store::revocations_seen). Without it that is known as long
     /// as the server runs.
     pub remembered: Option<PathBuf>,
 }
 
-impl From<PathBuf> for ClientTrust {
-    /// All certificates by the CAs in that file are good.
-    fn from(authorities: PathBuf) -> Self {
-        Self { authorities, revocations: None, allowed: None, remembered: None }
+impl ClientTrust {
+    /// All certificates by these CAs are good.
+    #[must_use]
+    pub fn new(authorities: impl Into<Authorities>) -> Self {
+        Self { authorities: authorities.into(), revocations: None, allowed: None, remembered: None }
+    }
+
+    /// Checks them against these revocation lists.
+    #[must_use]
+    pub fn revocations(mut self, lists: impl Into<RevocationLists>) -> Self {
+        self.revocations = Some(lists.into());
+        self
+    }
+
+    /// Lets in only whom this list has.
+    #[must_use]
+    pub fn allowed(mut self, list: impl Into<Allowed>) -> Self {
+        self.allowed = Some(list.into());
+        self
+    }
+
+    /// Remembers the newest revocation lists in this file.
+    #[must_use]
+    pub fn remembered(mut self, path: impl Into<PathBuf>) -> Self {
+        self.remembered = Some(path.into());
+        self
+    }
+}
+
+impl<T: Into<Authorities>> From<T> for ClientTrust {
+    fn from(authorities: T) -> Self {
+        Self::new(authorities)
+    }
+}
+
+/// Where the list of allowed clients is.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Allowed {
+    /// In this file. A server reads it again when it reloads.
+    #[cfg(feature = "toml")]
+    File(PathBuf),
+    /// Here.
+    List(AllowList),
+}
+
+impl Allowed {
+    fn load(&self) -> Result<AllowList, AllowError> {
+        match self {
+            #[cfg(feature = "toml")]
+            Self::File(path) => AllowList::load(path),
+            Self::List(list) => Ok(list.clone()),
+        }
+    }
+}
+
+#[cfg(feature = "toml")]
+impl From<PathBuf> for Allowed {
+    fn from(path: PathBuf) -> Self {
+        Self::File(path)
+    }
+}
+
+impl From<AllowList> for Allowed {
+    fn from(list: AllowList) -> Self {
+        Self::List(list)
     }
 }
 
@@ -77,27 +166,23 @@ impl Vetting {
                 remembered,
             });
         };
-        let authorities = certs::read_authorities(&trust.authorities)?;
+        let Anchors { roots, certificates } = trust.authorities.load()?;
         let mut editions = before.clone();
         let revocations = match &trust.revocations {
-            Some(path) => {
+            Some(lists) => {
                 if let Some(remembered) = &trust.remembered {
                     editions = editions.with(&Editions::read(remembered)?);
                 }
                 let remembered = trust.remembered.clone().unwrap_or_default();
                 let used = Used { editions, remembered };
-                let found = Revocations::load(path, &authorities, &used)?;
+                let found = Revocations::load(lists, &certificates, &used)?;
                 editions = used.editions.with(&found.editions);
                 found
             }
             None => Revocations::default(),
         };
-        let allowed = trust.allowed.as_deref().map(AllowList::load).transpose()?;
-        let mut roots = RootCertStore::empty();
-        for authority in authorities {
-            roots.add(authority).map_err(TlsError::Configuration)?;
-        }
-        let mut builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), crypto::provider());
+        let allowed = trust.allowed.as_ref().map(Allowed::load).transpose()?;
+        let mut builder = WebPkiClientVerifier::builder_with_provider(roots, crypto::provider());
         if !revocations.is_empty() {
             // rustls' other defaults are what is wanted: the whole chain is checked, and what no list tells
             // of is refused.
@@ -125,7 +210,10 @@ impl Vetting {
         if let Some(path) = &self.remembered
             && let Err(error) = self.editions.remember(path)
         {
-            tracing::warn!("after a restart older revocation lists than now would be taken: {error}");
+            tracing::warn!(
+                "after a restart older revocation lists than now would be taken: {}",
+                Report::new(&error)
+            );
         }
     }
 

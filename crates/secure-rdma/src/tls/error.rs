@@ -9,7 +9,7 @@ use rustls::{AlertDescription, CertificateError, PeerIncompatible};
 
 use super::trust::Trust;
 use crate::allow::AllowError;
-use crate::certs::{CertificateInfo, CertsError, Fingerprint, Name, Timestamp};
+use crate::certs::{CertificateInfo, CertsError, Fingerprint, Timestamp};
 
 /// The most names of a certificate that an error lists.
 const MAX_NAMES_SHOWN: usize = 12;
@@ -43,7 +43,7 @@ pub enum TlsError {
     #[error(transparent)]
     AllowList(#[from] AllowError),
     /// rustls refused this side's configuration.
-    #[error("TLS can't be set up: {0}")]
+    #[error("TLS can't be set up")]
     Configuration(#[source] rustls::Error),
 
     /// The peer's certificate isn't by a CA that is trusted.
@@ -96,8 +96,8 @@ pub enum TlsError {
     },
     /// No revocation list tells of the peer's certificate.
     #[error(
-        "whether the {peer}'s certificate has been revoked isn't known: the revocation lists (--crl) have \
-         none of the CA that issued it, or issued a CA between; add it"
+        "whether the {peer}'s certificate has been revoked isn't known: there is no revocation list of the CA that \
+         issued it, or issued a CA between"
     )]
     RevocationUnknown {
         /// Whose certificate.
@@ -105,9 +105,8 @@ pub enum TlsError {
     },
     /// The revocation list that tells of the peer's certificate has ended.
     #[error(
-        "whether the {peer}'s certificate has been revoked isn't known: the revocation list (--crl) \
-         ended{when}; get a new one from that          CA (of a private CA: secure-rdma certs \
-         revoke)", when = ended(*next_update)
+        "whether the {peer}'s certificate has been revoked isn't known: its CA's revocation list \
+         ended{when}", when = ended(*next_update)
     )]
     RevocationsExpired {
         /// Whose certificate.
@@ -116,7 +115,7 @@ pub enum TlsError {
         next_update: Option<Timestamp>,
     },
     /// The revocation list that tells of the peer's certificate can't be used.
-    #[error("the {peer}'s certificate can't be checked: its CA's revocation list (--crl) is wrong: {reason}")]
+    #[error("the {peer}'s certificate can't be checked: its CA's revocation list is wrong: {reason}")]
     BadRevocations {
         /// Whose certificate.
         peer: Peer,
@@ -198,7 +197,7 @@ pub enum TlsError {
         limit: Duration,
     },
     /// The peer broke TLS's rules.
-    #[error("TLS with the {peer} failed: {source}")]
+    #[error("TLS with the {peer} failed")]
     Failed {
         /// Who.
         peer: Peer,
@@ -206,7 +205,7 @@ pub enum TlsError {
         source: rustls::Error,
     },
     /// The connection failed.
-    #[error("the connection to the {peer} failed: {source}")]
+    #[error("the connection to the {peer} failed")]
     Io {
         /// To whom.
         peer: Peer,
@@ -217,7 +216,6 @@ pub enum TlsError {
 
 /// What a client knows when its handshake fails.
 pub(super) struct Attempt<'a> {
-    pub(super) name: &'a Name,
     pub(super) trust: &'a Trust,
     /// The certificates that the server sent, its own first.
     pub(super) presented: &'a [CertificateDer<'static>],
@@ -306,7 +304,7 @@ fn moment(time: &UnixTime) -> Timestamp {
 
 /// What was tried, what was found and what to do, where a certificate's CA isn't trusted.
 ///
-/// The fingerprint of the CA that came along isn't shown: who copies it into `--pin` trusts whoever answered.
+/// The fingerprint of the CA that came along isn't shown: who copies it into a [`Trust::Pin`] trusts whoever answered.
 fn not_trusted(attempt: Option<&Attempt<'_>>, found: Option<&CertificateInfo>) -> String {
     let issuer = found.map_or_else(|| "an unknown issuer".into(), |info| format!("\"{}\"", info.issuer));
     let Some(attempt) = attempt else {
@@ -326,11 +324,7 @@ fn not_trusted(attempt: Option<&Attempt<'_>>, found: Option<&CertificateInfo>) -
             )
         }
         trust => {
-            format!(
-                "it is by {issuer}; {trust} would be trusted. If {} is the right server, give its CA: --ca \
-                 FILE or --pin sha256:… (the server prints it at its start)",
-                attempt.name
-            )
+            format!("it is by {issuer}; {trust} would be trusted")
         }
     }
 }
@@ -371,10 +365,7 @@ fn meaning(peer: Peer, alert: AlertDescription) -> String {
         (_, A::HandshakeFailure | A::InsufficientSecurity) => {
             "it has no TLS 1.3 cryptography in common with this side"
         }
-        (Peer::Server, A::CertificateRequired) => {
-            "it requires a client certificate: have its CA issue one (secure-rdma certs issue NAME --client --bundle \
-             FILE) and connect with that (--identity FILE)"
-        }
+        (Peer::Server, A::CertificateRequired) => "it requires a client certificate",
         (Peer::Server, A::UnknownCA | A::DecryptError) => {
             "it doesn't trust the CA of this client's certificate, or has no current revocation list of that CA"
         }
@@ -384,10 +375,7 @@ fn meaning(peer: Peer, alert: AlertDescription) -> String {
         (Peer::Client, A::CertificateRevoked) => "this server's certificate has been revoked",
         (Peer::Server, A::CertificateExpired) => "this client's certificate has ended, or not begun",
         (Peer::Server, A::UnsupportedCertificate) => "this client's certificate was not issued for a client",
-        (Peer::Client, A::UnknownCA | A::DecryptError) => {
-            "it doesn't trust this server's CA: it needs --ca FILE or --pin with the fingerprint that this \
-             server printed at its start"
-        }
+        (Peer::Client, A::UnknownCA | A::DecryptError) => "it doesn't trust this server's CA",
         (Peer::Client, A::BadCertificate) => {
             "this server's certificate is not for the name that it connects to"
         }

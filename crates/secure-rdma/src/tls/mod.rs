@@ -26,7 +26,7 @@ mod trust;
 mod verifier;
 
 pub use client::ClientTls;
-pub use clients::{ClientAuth, ClientTrust};
+pub use clients::{Allowed, ClientAuth, ClientTrust};
 pub(crate) use clients::{Shown, Vetting};
 pub use error::{Peer, TlsError};
 pub use negotiated::{Negotiated, Secured};

@@ -51,7 +51,7 @@ impl ServerCertVerifier for Verifier {
             [end_entity].into_iter().chain(intermediates).map(|der| der.clone().into_owned()).collect()
         });
         let roots = match &self.anchors {
-            Anchors::Roots { roots, .. } => Arc::clone(roots),
+            Anchors::Roots(anchors) => Arc::clone(&anchors.roots),
             Anchors::Pin(pin) => Arc::new(pinned(pin, intermediates, now)?),
         };
         let mut builder = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&self.provider));

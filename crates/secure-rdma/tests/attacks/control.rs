@@ -6,7 +6,7 @@ use crate::lab::{BOTH, options, quote, run, within};
 use crate::proxy::Proxy;
 use crate::world::World;
 use secure_rdma::control::SealPolicy::{self, Off, Optional, Required};
-use secure_rdma::{Arrival, Session, SessionError};
+use secure_rdma::{Arrival, Report, Session, SessionError};
 use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -72,9 +72,10 @@ fn impersonation() -> Played {
             assert!(matches!(error, SessionError::Tls(_)), "{error}");
             let at_impostor = refused(&mut others).await;
             // The client says too whom it trusts, and where it looked: that is this run's.
-            let text = error.to_string();
+            let text = Report::new(&error).to_string();
             let reason = text.split([';', ':']).next().unwrap();
-            words.push(format!("no session. The client: “{reason} …”; the impostor: {}", quote(at_impostor)));
+            words
+                .push(format!("no session. The client: “{reason} …”; the impostor: {}", quote(&at_impostor)));
         }
         Ok(alike(&words))
     })
@@ -107,8 +108,8 @@ fn bit() -> Played {
             assert_eq!(at_send.to_string(), at_server.to_string());
             words.push(format!(
                 "ended. The server: {}; the client: {}",
-                quote(at_server),
-                quote(at_client.unwrap_err())
+                quote(&at_server),
+                quote(&at_client.unwrap_err())
             ));
         }
         Ok(alike(&words))
@@ -136,7 +137,7 @@ fn replay() -> Played {
             let _ = within(stream.read_to_end(&mut answer)).await;
             let error = refused(&mut world).await;
             assert!(matches!(error, SessionError::Tls(_)), "{error}");
-            words.push(format!("no session. The server: {}", quote(error)));
+            words.push(format!("no session. The server: {}", quote(&error)));
         }
         Ok(alike(&words))
     })
@@ -159,8 +160,8 @@ fn offered(genuine: &'static [u8], instead: &'static [u8]) -> Played {
             let at_server = refused(&mut world).await;
             words.push(format!(
                 "no session. The server: {}; the client: {}",
-                quote(at_server),
-                quote(at_client)
+                quote(&at_server),
+                quote(&at_client)
             ));
         }
         Ok(alike(&words))
@@ -173,7 +174,7 @@ fn unsealed() -> Played {
         let mut open = World::with("::1", options(Off), options(Optional), |_| {}).await;
         let (client, server) = open.session().await;
         assert_eq!((client.info().sealed, server.info().sealed), (false, false));
-        let mut world = World::with("::1", options(Off), options(Required), |_| {}).await;
+        let world = World::with("::1", options(Off), options(Required), |_| {}).await;
         let at_client = world.connect().await.unwrap_err();
         let at_server = world.server.next().await;
         assert!(matches!(at_client, SessionError::Seal { own: Required, peer: Off }), "{at_client}");
@@ -186,7 +187,7 @@ fn unsealed() -> Played {
         );
         Ok(Outcome::new(
             "a client with `--seal optional` agrees, and says so: `data path: NOT sealed`",
-            format!("a client with `--seal required`, the default, refuses: {}", quote(at_client)),
+            format!("a client with `--seal required`, the default, refuses: {}", quote(&at_client)),
         ))
     })
 }

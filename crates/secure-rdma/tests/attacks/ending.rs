@@ -7,7 +7,7 @@ use crate::packets::{answer, inject, request, reth};
 use crate::path::Path;
 use rdma_verbs::Status;
 use rocev2::wire::{Headers, NakCode, Operation, Syndrome};
-use secure_rdma::{Session, SessionError};
+use secure_rdma::{Report, Session, SessionError};
 
 pub(crate) static WRONG_KEY: Attack =
     Attack::new("A2: a forged WRITE with a wrong rkey", "T2, T3", "QPN, PSN", wrong_key);
@@ -86,7 +86,10 @@ fn nak() -> Played {
             );
             client.abort(at_client.clone()).await;
             let at_server = within(server.recv()).await.unwrap_err();
-            assert_eq!(at_server.to_string(), format!("the peer ended the session: {at_client}"));
+            assert_eq!(
+                at_server.to_string(),
+                format!("the peer ended the session: {}", Report::new(&at_client))
+            );
             over(&at_client, &at_server)
         }));
     }

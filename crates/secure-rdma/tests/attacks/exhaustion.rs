@@ -1,12 +1,12 @@
 //! A4 and A5: using up what others need (ReDMArk: queue pair exhaustion, performance degradation).
 
 use crate::attack::{Attack, Outcome, Played};
-use crate::lab::{BOTH, message, options, quote, run, within};
+use crate::lab::{BOTH, message, options, run, within};
 use crate::packets::{Injector, packet, request};
 use crate::world::{World, counted};
 use rocev2::Qpn;
 use rocev2::wire::Operation;
-use secure_rdma::{Arrival, Session, SessionError};
+use secure_rdma::{Arrival, Report, Session, SessionError};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -33,7 +33,8 @@ fn places() -> Played {
         let mut words = Vec::new();
         for seal in BOTH {
             let mut world =
-                World::with("::1", options(seal), options(seal), |config| config.max_clients = 3).await;
+                World::with("::1", options(seal), options(seal), |config| config.options.max_clients = 3)
+                    .await;
             let (mut client, mut server) = world.session().await;
             let greedy = [world.session().await, world.session().await];
             let error = world.connect().await.unwrap_err();
@@ -46,12 +47,12 @@ fn places() -> Played {
             drop(greedy);
             let (mut late, mut server) = world.session().await;
             serves(&mut late, &mut server).await;
-            words.push(error.to_string());
+            words.push(Report::new(&error).to_string());
         }
         assert_eq!(words[0], words[1]);
         let words = format!(
-            "`--max-clients` limits it: who is there is served on, who comes is refused ({}) until a place is free",
-            quote(&words[0])
+            "`--max-clients` limits it: who is there is served on, who comes is refused (“{}”) until a place is free",
+            words[0]
         );
         Ok(Outcome::new(&*words, &*words))
     })
@@ -93,9 +94,10 @@ impl Drop for Idlers {
 fn handshakes() -> Played {
     run(async {
         for seal in BOTH {
-            let mut world =
-                World::with("127.0.0.1", options(seal), options(seal), |config| config.max_handshakes = 256)
-                    .await;
+            let mut world = World::with("127.0.0.1", options(seal), options(seal), |config| {
+                config.options.max_handshakes = 256;
+            })
+            .await;
             let (mut client, mut server) = world.session().await;
             for from in ["127.0.0.2", "127.0.0.1"] {
                 let idlers = Idlers::start(from, world.server.local_addr());

@@ -5,7 +5,7 @@ use crate::world::World;
 use secure_rdma::control::ErrorKind;
 use secure_rdma::control::SealPolicy::{self, Off, Required};
 use secure_rdma::seal::SealError;
-use secure_rdma::{Buffers, Session, SessionError, SessionOptions};
+use secure_rdma::{Buffers, Report, Session, SessionError, SessionOptions};
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::sync::Mutex;
@@ -35,7 +35,7 @@ pub(crate) async fn within<T>(what: impl Future<Output = T>) -> T {
 pub(crate) fn options(seal: SealPolicy) -> SessionOptions {
     // A packet is a fragment of a message: what is done to one is done to the other.
     let buffers = Buffers { size: 4096, ..Buffers::DEFAULT };
-    SessionOptions { seal, buffers, ..SessionOptions::default() }
+    SessionOptions::default().seal(seal).buffers(buffers)
 }
 
 /// Both ends of a session over IPv6, whose packets have no identification for a forger to guess.
@@ -113,7 +113,7 @@ pub(crate) fn assert_told(error: &SessionError, told: &SessionError) {
         _ => ErrorKind::Forged,
     };
     assert!(matches!(told, SessionError::Peer { code, .. } if code.kind() == Some(expected)), "{told}");
-    assert_eq!(told.to_string(), format!("the peer ended the session: {error}"));
+    assert_eq!(told.to_string(), format!("the peer ended the session: {}", Report::new(error)));
 }
 
 /// The page's words for a session that one side ended, and told the other why: the error itself is a note.
@@ -128,13 +128,13 @@ pub(crate) fn ended(who: Side, error: &SessionError) -> String {
         other => panic!("{other}"),
     };
     let words = format!("no wrong byte; the {who} ends it [^{label}]");
-    NOTES.lock().expect("no panic").insert(label, error.to_string());
+    NOTES.lock().expect("no panic").insert(label, Report::new(error).to_string());
     words
 }
 
 /// The errors that [`ended`] has named.
 pub(crate) static NOTES: Mutex<BTreeMap<String, String>> = Mutex::new(BTreeMap::new());
 
-pub(crate) fn quote(error: impl Display) -> String {
-    format!("“{error}”")
+pub(crate) fn quote(error: &SessionError) -> String {
+    format!("“{}”", Report::new(error))
 }

@@ -104,7 +104,7 @@ async fn intrude(mut intruder: Session, mut served: Session, target: &RemoteRegi
     let error = result.unwrap_err();
     assert!(matches!(error, SessionError::Operation { status: Status::RemoteAccess, .. }), "{error}");
     within(served.recv()).await.unwrap_err();
-    quote(error)
+    quote(&error)
 }
 
 fn refused(words: &[String], end: &str) -> Outcome {

@@ -5,10 +5,10 @@ use crate::club::Club;
 use crate::hostile::{Hostile, Secured};
 use crate::world::{REGION, World, bytes};
 use rdma_verbs::{SendRequest, Status};
-use secure_rdma::control::SealPolicy::{Off, Required};
+use secure_rdma::control::SealPolicy::{Off, Optional, Required};
 use secure_rdma::control::{Access, ErrorKind};
 use secure_rdma::tls::TlsError;
-use secure_rdma::{Arrival, Session, SessionError};
+use secure_rdma::{Arrival, Report, Session, SessionError, SessionOptions};
 use std::fs;
 use std::time::Duration;
 
@@ -31,7 +31,10 @@ async fn goes_on(client: &mut Session, server: &mut Session) {
 /// A session was ended by the server's new rules, for `reason`, which both sides know.
 async fn is_withdrawn(client: &mut Session, server: &mut Session, reason: &str) {
     let here = within(server.recv()).await.unwrap_err();
-    assert!(matches!(here, SessionError::Withdrawn(_)) && here.to_string().contains(reason), "{here}");
+    assert!(
+        matches!(here, SessionError::Withdrawn(_)) && Report::new(&here).to_string().contains(reason),
+        "{here}"
+    );
     let again = server.send(b"more").await.unwrap_err();
     assert_eq!(again.to_string(), here.to_string());
     let there = within(client.ended()).await.expect("not an orderly end");
@@ -50,7 +53,7 @@ async fn is_refused(world: &mut World, reason: &str) {
         "{here}"
     );
     let Arrival::Refused { error: there, .. } = there else { panic!("{there:?}") };
-    for error in [here.to_string(), there.to_string()] {
+    for error in [Report::new(&here).to_string(), there.to_string()] {
         assert!(error.contains(reason), "{error}");
     }
 }
@@ -263,7 +266,10 @@ async fn a_revoked_client_is_refused_and_told() {
     club.revoke("a");
     club.reload(&world).unwrap();
     let error = world.connect().await.unwrap_err();
-    assert!(error.to_string().contains("this client's certificate has been revoked"), "{error}");
+    assert!(
+        Report::new(&error).to_string().contains("this client's certificate has been revoked"),
+        "{error}"
+    );
     let Arrival::Refused { error, .. } = world.server.next().await else { panic!("let in") };
     assert!(
         matches!(&error, SessionError::Tls(error) if matches!(**error, TlsError::Revoked { .. })),
@@ -289,16 +295,16 @@ async fn files_that_are_wrong_change_nothing() {
         (
             [&good[..], b"[[client]]\nidentity = \"dns:a\"\noperations = [\"read\"]\nregion = \"1G\"\n"]
                 .concat(),
-            "--region",
+            "gives 1048576 at most",
         ),
     ] {
         fs::write(club.list(), wrong).unwrap();
-        let error = club.reload(&world).unwrap_err().to_string();
+        let error = Report::new(&club.reload(&world).unwrap_err()).to_string();
         assert!(error.contains(words) && error.contains("allow.toml"), "{error}");
         goes_on(&mut client, &mut server).await;
     }
     fs::remove_file(club.list()).unwrap();
-    let error = club.reload(&world).unwrap_err().to_string();
+    let error = Report::new(&club.reload(&world).unwrap_err()).to_string();
     assert!(error.contains("allow.toml"), "{error}");
     goes_on(&mut client, &mut server).await;
     // The old rules are those of new connections too.
@@ -378,7 +384,7 @@ async fn a_session_ends_with_its_clients_certificate_without_new_rules_and_other
     let store = Store::open(club.list().parent().unwrap()).unwrap();
     store.issue("brief", &["brief.example".parse().unwrap()], Kind::Client, validity).unwrap();
     let identity = store.identity("brief").unwrap();
-    world.client = crate::world::client(&world.dir, Some(identity), secure_rdma::SessionOptions::default());
+    world.client = crate::world::client(&world.dir, Some(identity), SessionOptions::default());
     let (mut client, mut server) = world.session().await;
     goes_on(&mut client, &mut server).await;
     let (mut other, mut others) = club.session(&mut world, "long", Off).await;
@@ -391,8 +397,12 @@ async fn a_session_ends_with_its_clients_certificate_without_new_rules_and_other
 async fn a_server_that_lets_sessions_last_for_so_long_ends_those_that_do() {
     let club = Club::new();
     club.allow(&[("one", ALL, "")]);
-    let mut world = club.world().await;
-    world.server.limit_session_age(Duration::from_secs(2));
+    let options = SessionOptions::default().seal(Optional);
+    let mut world = World::with("127.0.0.1", options, options, |config| {
+        config.client_auth = club.auth();
+        config.options.max_session_age = Some(Duration::from_secs(2));
+    })
+    .await;
     let (mut client, mut server) = club.session(&mut world, "one", Off).await;
     goes_on(&mut client, &mut server).await;
     let here = within(server.recv()).await.unwrap_err();

@@ -18,7 +18,7 @@ async fn within<T>(what: impl Future<Output = T>) -> T {
 }
 
 async fn session(seal: SealPolicy) -> (World, Session, Session) {
-    let options = SessionOptions { seal, buffers: SMALLEST, ..SessionOptions::default() };
+    let options = SessionOptions::default().seal(seal).buffers(SMALLEST);
     // A client's send buffers are of 64 KiB, but no fragment is longer than the server takes.
     let mut world = World::with("127.0.0.1", options, options, |_| {}).await;
     let (client, server) = world.session().await;

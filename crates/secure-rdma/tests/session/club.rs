@@ -59,26 +59,22 @@ impl Club {
 
     /// What its server asks of clients.
     pub(crate) fn auth(&self) -> ClientAuth {
-        ClientAuth::Required(ClientTrust {
-            authorities: self.store.certificate_file("ca"),
-            revocations: Some(self.store.certificate_file("crl")),
-            allowed: Some(self.list()),
-            remembered: None,
-        })
+        let trust = ClientTrust::new(self.store.certificate_file("ca"));
+        ClientAuth::Required(trust.revocations(self.store.certificate_file("crl")).allowed(self.list()))
     }
 
     /// Its server. Clients may have a sealed data path, or an open one, in which a hostile one can do more.
     pub(crate) async fn world(&self) -> World {
-        let options = SessionOptions { seal: SealPolicy::Optional, ..SessionOptions::default() };
+        let options = SessionOptions::default().seal(SealPolicy::Optional);
         World::with("127.0.0.1", options, options, |config| {
             config.client_auth = self.auth();
-            config.max_clients = 16;
+            config.options.max_clients = 16;
         })
         .await
     }
 
     pub(crate) fn client(&self, world: &World, name: &str, seal: SealPolicy) -> Client {
-        let options = SessionOptions { seal, ..SessionOptions::default() };
+        let options = SessionOptions::default().seal(seal);
         client(&world.dir, Some(self.identity(name)), options)
     }
 

@@ -53,7 +53,7 @@ async fn every_operation_moves_the_right_bytes_over_ipv4_and_ipv6() {
 }
 
 async fn every_operation_moves_the_right_bytes(address: &str, seal: SealPolicy) {
-    let options = SessionOptions { seal, ..SessionOptions::default() };
+    let options = SessionOptions::default().seal(seal);
     let mut world = World::with(address, options, options, |_| {}).await;
     let (mut client, mut server) = world.session().await;
     assert_eq!(client.info().sealed, seal == SealPolicy::Required);
@@ -111,7 +111,7 @@ async fn another_clients_region_is_refused() {
 
 #[tokio::test]
 async fn limits_hold_and_say_so() {
-    let options = SessionOptions { max_message: 1000, ..SessionOptions::default() };
+    let options = SessionOptions::default().max_message(1000);
     let mut world = World::new("127.0.0.1", 1, options).await;
     let (mut client, server) = world.session().await;
     let error = client.send(&bytes(1001)).await.expect_err("too long");
@@ -145,7 +145,7 @@ async fn a_session_that_is_dropped_ends_the_other_side() {
 
 #[tokio::test]
 async fn a_peer_that_falls_silent_is_noticed() {
-    let options = SessionOptions { heartbeat: Duration::from_millis(100), ..SessionOptions::default() };
+    let options = SessionOptions::default().heartbeat(Duration::from_millis(100));
     let mut world = World::new("127.0.0.1", 1, options).await;
     let (_client, mut server) = world.session().await;
     // Heartbeats keep it alive far beyond the limit for silence.

@@ -7,7 +7,7 @@ use crate::tampering::{STRIDE, is_over, raw, within};
 use crate::world::{World, bytes};
 use secure_rdma::control::SealPolicy::Required;
 use secure_rdma::seal::{Limits, SealError};
-use secure_rdma::{Buffers, Session, SessionError, SessionOptions};
+use secure_rdma::{Buffers, Report, Session, SessionError, SessionOptions};
 
 const SLOT: u64 = 4096;
 
@@ -49,7 +49,7 @@ async fn a_server_that_got_a_message_after_a_write_takes_nothing_older() {
     assert_eq!(server.recv().await.unwrap().unwrap(), b"written");
     assert_eq!(server.read_local(SLOT, 5).await.unwrap(), b"AAAAA", "this is the newest");
     let error = is_withheld(&mut server, 0).await;
-    assert!(error.to_string().contains("a WRITE was withheld"), "{error}");
+    assert!(Report::new(&error).to_string().contains("a WRITE was withheld"), "{error}");
     is_over(&mut server, &mut client, &error).await;
 }
 
@@ -91,7 +91,7 @@ async fn a_server_that_reads_after_an_orderly_end_takes_nothing_older() {
         };
         let (error, closed) = within(async { tokio::join!(read, client.close()) }).await;
         let told = closed.unwrap_err();
-        assert_eq!(told.to_string(), format!("the peer ended the session: {error}"));
+        assert_eq!(told.to_string(), format!("the peer ended the session: {}", Report::new(&error)));
     }
 }
 
@@ -128,7 +128,10 @@ async fn a_server_that_read_too_early_and_never_again_finds_out_at_the_end() {
         );
         // Whoever has answered a goodbye has closed before the other knows.
         if !says_goodbye_first {
-            assert_eq!(here.unwrap_err().to_string(), format!("the peer ended the session: {error}"));
+            assert_eq!(
+                here.unwrap_err().to_string(),
+                format!("the peer ended the session: {}", Report::new(&error))
+            );
         }
     }
 }
@@ -165,7 +168,7 @@ async fn a_client_that_may_only_write_tells_of_it_at_the_end() {
 async fn what_is_too_much_for_a_note_is_told_in_several() {
     const WRITTEN: u32 = 100;
     for tampered in [0, 6, 194, 198] {
-        let options = SessionOptions { buffers: SMALLEST, ..SessionOptions::default() };
+        let options = SessionOptions::default().buffers(SMALLEST);
         let (_world, mut client, mut server) = session_with(options).await;
         // Every other slot, in an order of no use.
         let places = || (0..WRITTEN).map(|number| 2 * (number * 37 % WRITTEN));
@@ -198,7 +201,7 @@ async fn nobody_is_alarmed_by_what_is_genuine() {
         (Buffers { size: 4096, receives: 2, sends: 3 }, Limits { records: 2, bytes: 9000 }),
     ] {
         let (_world, mut client, mut server) =
-            session_with(SessionOptions { buffers, limits, ..SessionOptions::default() }).await;
+            session_with(SessionOptions::default().buffers(buffers).key_limits(limits)).await;
         let rounds = 0..60_u64;
         let write = async {
             for round in rounds.clone() {
@@ -241,8 +244,7 @@ async fn nobody_is_alarmed_by_what_is_genuine() {
 #[tokio::test]
 async fn a_server_that_only_waits_for_the_end_is_told_then() {
     for buffers in [Buffers::DEFAULT, SMALLEST] {
-        let (_world, mut client, mut server) =
-            session_with(SessionOptions { buffers, ..SessionOptions::default() }).await;
+        let (_world, mut client, mut server) = session_with(SessionOptions::default().buffers(buffers)).await;
         // All of its receive buffers.
         for _ in 0..buffers.receives {
             client.send(b"for nobody").await.unwrap();

@@ -13,7 +13,7 @@ use std::collections::VecDeque;
 const ONE: Buffers = Buffers { size: 256, receives: 2, sends: 1 };
 
 async fn session(seal: SealPolicy, buffers: Buffers) -> (World, Session, Session) {
-    let options = SessionOptions { seal, buffers, ..SessionOptions::default() };
+    let options = SessionOptions::default().seal(seal).buffers(buffers);
     let mut world = World::with("127.0.0.1", options, options, |_| {}).await;
     let (client, server) = world.session().await;
     (world, client, server)

@@ -86,7 +86,8 @@ async fn writes_and_reads_of_any_part_of_the_region_are_those_of_plain_memory() 
 async fn a_region_is_as_large_as_was_asked_for_or_a_slot_more() {
     for (asked, given) in [(1, 4096), (4096, 4096), (4097, 8192)] {
         let options = SessionOptions::default();
-        let mut world = World::with("127.0.0.1", options, options, |config| config.region_len = asked).await;
+        let mut world =
+            World::with("127.0.0.1", options, options, |config| config.options.region_len = asked).await;
         let (mut client, _server) = world.session().await;
         assert_eq!(client.data_len(), given);
         client.write(given - 1, b"x").await.unwrap();
@@ -98,11 +99,9 @@ async fn a_region_is_as_large_as_was_asked_for_or_a_slot_more() {
 
 #[tokio::test]
 async fn keys_change_under_traffic_in_both_directions_and_nobody_notices() {
-    let options = SessionOptions {
-        limits: Limits { records: 3, bytes: 9000 },
-        buffers: Buffers { size: 4096, ..Buffers::DEFAULT },
-        ..SessionOptions::default()
-    };
+    let options = SessionOptions::default()
+        .key_limits(Limits { records: 3, bytes: 9000 })
+        .buffers(Buffers { size: 4096, ..Buffers::DEFAULT });
     let mut world = World::with("127.0.0.1", options, options, |_| {}).await;
     let (mut client, mut server) = world.session().await;
     // Some 600 fragments each way: hundreds of keys.

@@ -11,7 +11,7 @@ use secure_rdma::control::{
 };
 use secure_rdma::seal::SealError;
 use secure_rdma::tls::{ClientTls, Trust};
-use secure_rdma::{Session, SessionError, SessionOptions};
+use secure_rdma::{Report, Session, SessionError, SessionOptions};
 use std::net::Ipv4Addr;
 use std::num::NonZeroU16;
 use std::time::Duration;
@@ -44,7 +44,7 @@ pub(crate) async fn is_over(finder: &mut Session, other: &mut Session, error: &S
         matches!(&told, SessionError::Peer { code, .. } if code.kind() == Some(ErrorKind::Forged)),
         "{told}"
     );
-    assert_eq!(told.to_string(), format!("the peer ended the session: {error}"));
+    assert_eq!(told.to_string(), format!("the peer ended the session: {}", Report::new(error)));
 }
 
 /// What happens to the server's memory between a client's write and its read.

@@ -3,15 +3,18 @@
 use rdma_verbs::{Device, DeviceSelector};
 use secure_rdma::certs::{Identity, Name, Store};
 use secure_rdma::tls::{ClientAuth, Trust};
-use secure_rdma::{
-    Arrival, Client, ClientConfig, Server, ServerConfig, Session, SessionError, SessionOptions, SessionQuota,
-};
-use std::net::SocketAddr;
+use secure_rdma::{Arrival, Client, Server, ServerOptions, Session, SessionError, SessionOptions};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Bytes of each client's region.
 pub(crate) const REGION: u64 = 1 << 20;
+
+/// What a test may want otherwise of its server.
+pub(crate) struct ServerConfig {
+    pub(crate) client_auth: ClientAuth,
+    pub(crate) options: ServerOptions,
+}
 
 /// A server's certificates and a client that trusts them.
 pub(crate) struct World {
@@ -27,8 +30,10 @@ pub(crate) struct World {
 impl World {
     /// A server with these options, and a client with the usual ones.
     pub(crate) async fn new(address: &str, max_clients: usize, options: SessionOptions) -> Self {
-        Self::with(address, options, SessionOptions::default(), |config| config.max_clients = max_clients)
-            .await
+        Self::with(address, options, SessionOptions::default(), |config| {
+            config.options.max_clients = max_clients;
+        })
+        .await
     }
 
     /// A server and a client with these options each; what else is to be different on the server.
@@ -45,19 +50,21 @@ impl World {
             .expect("a store")
             .ensure_server(std::slice::from_ref(&name))
             .expect("certificates");
-        let mut config = ServerConfig {
-            listen: SocketAddr::new(address.parse().expect("an address"), 0),
-            max_clients: 4,
-            quota: SessionQuota::default(),
-            max_handshakes: 16,
-            region_len: REGION,
-            counters: true,
-            client_auth: ClientAuth::Off,
-            options: at_server,
-        };
+        let options = ServerOptions::default()
+            .max_clients(4)
+            .max_handshakes(16)
+            .region_len(REGION)
+            .counters(true)
+            .session(at_server);
+        let mut config = ServerConfig { client_auth: ClientAuth::Off, options };
         change(&mut config);
         let device = device();
-        let server = Server::bind(Arc::clone(&device), &identity, config).await.expect("a server");
+        let server = Server::builder(identity, config.client_auth)
+            .device(Arc::clone(&device))
+            .options(config.options)
+            .bind((address, 0))
+            .await
+            .expect("a server");
         let client = client(&dir, None, at_client);
         Self { _state: state, dir, device, server, client, name }
     }
@@ -99,6 +106,10 @@ pub(crate) fn bytes(len: usize) -> Vec<u8> {
 
 /// A client that trusts the server whose state is in `dir`.
 pub(crate) fn client(dir: &Path, identity: Option<Identity>, options: SessionOptions) -> Client {
-    let config = ClientConfig { trust: Trust::State(dir.to_path_buf()), identity, options };
-    Client::new(device(), config).expect("a client")
+    let builder = Client::builder(Trust::State(dir.to_path_buf())).device(device()).options(options);
+    let builder = match identity {
+        Some(identity) => builder.identity(identity),
+        None => builder,
+    };
+    builder.build().expect("a client")
 }

@@ -1,14 +1,14 @@
 //! What a client that does nothing costs the server's process in memory. The server is a process of its own:
 //! this program, started once more.
 
-use super::config;
+use super::server;
 use crate::credentials::Credentials;
 use crate::failure::{Failure, While};
 use crate::runtime;
 use crate::sample::Sample;
 use rdma_verbs::{Device, DeviceSelector};
 use secure_rdma::certs::Store;
-use secure_rdma::{Arrival, Client, ClientConfig, Server, SessionOptions};
+use secure_rdma::{Arrival, Client, SessionOptions};
 use std::io::{BufRead, BufReader, Write};
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -49,9 +49,7 @@ pub(super) fn measure(device: &DeviceSelector, credentials: &Credentials) -> Res
     let port = line()?.parse().during("reading the server's port")?;
     let status = format!("/proc/{}/status", process.0.id());
     runtime::block_on(async {
-        let config =
-            ClientConfig { trust: credentials.trust(), identity: None, options: SessionOptions::default() };
-        let client = Client::new(Device::open(device)?, config)?;
+        let client = Client::builder(credentials.trust()).device(Device::open(device)?).build()?;
         let name = Credentials::name()?;
         let mut sessions = Vec::new();
         let mut before = 0;
@@ -84,12 +82,9 @@ pub(crate) fn serve(device: &DeviceSelector, state: &Path) -> Result<(), Failure
     });
     runtime::block_on(async {
         let identity = Store::open(state)?.ensure_server(&[Credentials::name()?])?;
-        let mut server = Server::bind(
-            Device::open(device)?,
-            &identity,
-            config(Ipv4Addr::LOCALHOST.into(), REGION, SessionOptions::default()),
-        )
-        .await?;
+        let server = server(identity, Device::open(device)?, REGION, SessionOptions::default())
+            .bind((Ipv4Addr::LOCALHOST, 0))
+            .await?;
         let mut out = std::io::stdout();
         writeln!(out, "{}", server.local_addr().port())?;
         let mut sessions = Vec::new();

@@ -5,6 +5,7 @@ use tokio::time::{sleep, timeout};
 
 use super::*;
 use crate::control::{Access, DecodeError, ErrorKind, Fragments, MAX_RECORD, Redacted, Region, Text};
+use crate::report::Report;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -208,7 +209,8 @@ async fn what_is_not_a_record_is_refused_by_its_reason() {
         peer.write_all(bytes).await.unwrap();
         match channel.recv().await {
             Err(error @ ControlError::Decode(_)) => {
-                assert!(error.to_string().contains(reason), "{error}");
+                let text = Report::new(&error).to_string();
+                assert!(text.contains(reason), "{text}");
             }
             other => panic!("{bytes:x?}: {other:?}"),
         }
@@ -364,6 +366,7 @@ fn failing(kind: std::io::ErrorKind) -> impl AsyncRead + AsyncWrite + Unpin {
 #[tokio::test]
 async fn errors_say_what_was_found() {
     let unknown = ControlError::from(DecodeError::Unknown(12));
-    assert!(unknown.to_string().contains("record number 12"), "{unknown}");
+    let text = Report::new(&unknown).to_string();
+    assert!(text.contains("record number 12"), "{text}");
     assert!(ControlError::TooLong(70_000).to_string().contains("70000 bytes, the most is 16384"));
 }

@@ -1,0 +1,80 @@
+//! How servers come to be.
+
+use super::{Host, Server, ServerOptions, rules};
+use crate::SessionError;
+use crate::certs::{Editions, Identity};
+use crate::tls::{ClientAuth, Rules, ServerTls};
+use rdma_verbs::{Device, DeviceSelector};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use tokio::net::{TcpListener, ToSocketAddrs, lookup_host};
+
+/// A server that doesn't listen yet: [`Server::builder`].
+#[derive(Clone, Debug)]
+#[must_use = "a server listens from `bind` on"]
+pub struct ServerBuilder {
+    identity: Identity,
+    client_auth: ClientAuth,
+    device: Option<Arc<Device>>,
+    options: ServerOptions,
+}
+
+impl ServerBuilder {
+    pub(super) fn new(identity: Identity, client_auth: ClientAuth) -> Self {
+        Self { identity, client_auth, device: None, options: ServerOptions::default() }
+    }
+
+    /// Uses this device. Without, `libibverbs`' first device that may be used, or else the embedded one.
+    pub fn device(mut self, device: Arc<Device>) -> Self {
+        self.device = Some(device);
+        self
+    }
+
+    /// Offers this, within these limits.
+    pub fn options(mut self, options: ServerOptions) -> Self {
+        self.options = options;
+        self
+    }
+
+    /// Whether a server could start with these: the files that they name are read and checked.
+    ///
+    /// # Errors
+    /// As [`bind`](Self::bind), but for the address and the device.
+    pub fn check(&self) -> Result<(), SessionError> {
+        self.rules().map(drop)
+    }
+
+    /// Listens for clients by TCP at `address`, which is the first of several that can be had.
+    ///
+    /// # Errors
+    /// The address can't be had, there is no device, or what is asked of clients can't be set up.
+    pub async fn bind(self, address: impl ToSocketAddrs) -> Result<Server, SessionError> {
+        let tls = ServerTls::with(self.rules()?);
+        let listener = listen(address).await?;
+        let device = match self.device {
+            Some(device) => device,
+            None => Device::open(&DeviceSelector::Auto)?,
+        };
+        Server::start(listener, Host::new(device, tls, self.options))
+    }
+
+    fn rules(&self) -> Result<Rules, SessionError> {
+        rules(&self.identity, &self.client_auth, self.options.region_len, &Editions::default())
+    }
+}
+
+/// A listener at the first address that can be had.
+async fn listen(address: impl ToSocketAddrs) -> Result<TcpListener, SessionError> {
+    let found = lookup_host(address).await;
+    let addresses: Vec<SocketAddr> =
+        found.map_err(SessionError::system("looking up the address to listen at"))?.collect();
+    let mut last =
+        SessionError::system("looking up the address to listen at")(std::io::ErrorKind::NotFound.into());
+    for address in addresses {
+        match TcpListener::bind(address).await {
+            Ok(listener) => return Ok(listener),
+            Err(source) => last = SessionError::Listen { address, source: Arc::new(source) },
+        }
+    }
+    Err(last)
+}
