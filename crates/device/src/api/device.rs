@@ -4,11 +4,13 @@ use super::gid_table::GidTable;
 use super::{CompletionChannel, CompletionQueue, DeviceError, ProtectionDomain};
 use crate::engine::{self, DeviceEvent, Engine, Host, MAX_QUEUE_PAIRS, Port};
 use crate::gid::Gid;
+#[cfg(target_os = "linux")]
 use crate::host::group::Share;
 use crate::host::{Interface, Notifier, Os, Platform, ProgressThread};
 use crate::memory::{KeyLimits, KeySpace, KeyTable};
 use rocev2::Mtu;
 use rocev2::work;
+use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
@@ -147,20 +149,20 @@ impl Device {
     /// # Errors
     /// The address isn't this host's, or the operating system refuses what the device needs.
     pub fn open(config: Config) -> Result<Self, DeviceError> {
-        Self::open_with(config, None)
+        Self::open_on(config, Os::new())
     }
 
     /// Opens a device at `address` that shares UDP port 4791 there with other processes' devices.
     ///
     /// # Errors
     /// As [`open`](Self::open).
+    #[cfg(target_os = "linux")]
     pub fn open_shared(address: IpAddr, share: Share) -> Result<Self, DeviceError> {
-        Self::open_with(Config { address: Some(address), port: None }, Some(share))
+        Self::open_on(Config { address: Some(address), port: None }, Os::sharing(share))
     }
 
-    fn open_with(config: Config, share: Option<Share>) -> Result<Self, DeviceError> {
-        let os =
-            Arc::new(Os::new(share).map_err(DeviceError::system("making an epoll descriptor and a timer"))?);
+    fn open_on(config: Config, os: io::Result<Os>) -> Result<Self, DeviceError> {
+        let os = Arc::new(os.map_err(DeviceError::system("making the descriptors to wait for"))?);
         let start = |engine: &Arc<Engine>| {
             os.start(Arc::clone(engine))
                 .map(Some)

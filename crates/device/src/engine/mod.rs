@@ -50,8 +50,8 @@ pub use host::{Host, Signal};
 pub(crate) use port::Port;
 pub use progress::{Pause, Progress, Ready};
 pub(crate) use queue_pair::{Path, QueuePair};
+pub(crate) use queue_pair_table::MAX_QUEUE_PAIRS;
 pub use queue_pair_table::SLOTS;
-pub(crate) use queue_pair_table::{MAX_QUEUE_PAIRS, SLOT_BITS};
 pub(crate) use shared_receive_queue::{Receives, SharedReceiveQueue};
 
 use crate::link::Link;

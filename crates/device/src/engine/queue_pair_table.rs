@@ -12,7 +12,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 pub(crate) struct QueuePairTable(RwLock<HashMap<Qpn, Arc<QueuePair>>>);
 
 /// Bits of a queue pair's number that name its slot, where several processes share a port. The others stay random.
-pub(crate) const SLOT_BITS: u32 = 6;
+const SLOT_BITS: u32 = 6;
 
 /// How many processes share a port at most, and one slot more, 0, that is nobody's.
 pub const SLOTS: usize = 1 << SLOT_BITS;

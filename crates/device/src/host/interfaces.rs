@@ -4,7 +4,6 @@ use std::io;
 use std::net::{IpAddr, UdpSocket};
 
 use rocev2::UDP_PORT;
-use rustix::net::sockopt;
 
 use super::sys;
 use crate::gid::is_unicast;
@@ -112,8 +111,24 @@ fn look_up(dst: IpAddr) -> io::Result<Route> {
     let socket = UdpSocket::bind((any, 0))?;
     socket.connect((dst, UDP_PORT))?;
     let src = socket.local_addr()?.ip();
-    let mtu = if src.is_ipv4() { sockopt::ip_mtu(&socket)? } else { sockopt::ipv6_mtu(&socket)? };
-    Ok(Route { src, mtu: usize::try_from(mtu).unwrap_or(usize::MAX) })
+    Ok(Route { src, mtu: mtu_of(&socket, src)? })
+}
+
+/// The MTU of the route that a connected socket takes.
+#[cfg(target_os = "linux")]
+fn mtu_of(socket: &UdpSocket, src: IpAddr) -> io::Result<usize> {
+    use rustix::net::sockopt;
+    let mtu = if src.is_ipv4() { sockopt::ip_mtu(socket)? } else { sockopt::ipv6_mtu(socket)? };
+    Ok(usize::try_from(mtu).unwrap_or(usize::MAX))
+}
+
+/// The MTU of the interface whose address is `src`, by which packets leave: what the system has learnt of the route
+/// isn't known.
+#[cfg(not(target_os = "linux"))]
+fn mtu_of(_socket: &UdpSocket, src: IpAddr) -> io::Result<usize> {
+    let found = interfaces().map_err(io::Error::other)?;
+    let mtu = |interface: &Interface| (interface.address == src).then_some(interface.mtu);
+    found.iter().find_map(mtu).ok_or_else(|| io::ErrorKind::AddrNotAvailable.into())
 }
 
 #[cfg(test)]

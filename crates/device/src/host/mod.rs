@@ -1,25 +1,33 @@
-//! What a device needs of the system that it runs on, and how Linux gives it.
+//! What a device needs of the system that it runs on, and how that gives it: Linux in its own ways, any other in
+//! portable ones, which the feature `portable` chooses on Linux, too.
 //!
 //! A device whose [`Platform`] is a test's own runs in virtual time, on one thread, over links of the test's.
 //!
 //! | module | what it holds |
 //! |---|---|
 //! | `os` | this host: clock, randomness, sockets |
-//! | [`group`] | sockets of several processes at one address and port |
-//! | `reactor` | the thread that makes progress where nobody polls, epoll, and its timer |
-//! | `notifier` | descriptors that become readable |
+//! | `linux`, `portable` | what wakes the progress thread, and descriptors that become readable |
+//! | [`group`] | Linux: sockets of several processes at one address and port |
 //! | [`interfaces`](mod@interfaces) | this host's addresses, and the route to a peer |
 
-pub mod group;
 pub mod interfaces;
-mod notifier;
+#[cfg(target_os = "linux")]
+mod linux;
 mod os;
-mod reactor;
+#[cfg(any(not(target_os = "linux"), feature = "portable"))]
+mod portable;
 mod sys;
 
+#[cfg(all(target_os = "linux", not(feature = "portable")))]
+use linux as system;
+#[cfg(any(not(target_os = "linux"), feature = "portable"))]
+use portable as system;
+
 pub use interfaces::{Interface, InterfacesError, Route, RouteError, interfaces, route};
-pub(crate) use notifier::Notifier;
+#[cfg(target_os = "linux")]
+pub use linux::group;
 pub(crate) use os::{Os, ProgressThread};
+pub(crate) use system::Notifier;
 
 use crate::engine::Host;
 use crate::link::{BindError, Link};

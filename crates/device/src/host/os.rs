@@ -1,12 +1,11 @@
 //! This host.
 
+#[cfg(target_os = "linux")]
 use super::group::Share;
-use super::reactor::Reactor;
+use super::system::{Reactor, Socket};
 use super::{Interface, InterfacesError, Platform};
-use crate::engine::{Engine, Host};
-use crate::link::{
-    BindError, Interest, Link, LinkCounters, Received, Reseal, RxBatch, Sent, Socket, TxBatch,
-};
+use crate::engine::{Engine, Host, Pause, Progress};
+use crate::link::{BindError, Interest, Link, LinkCounters, Received, Reseal, RxBatch, Sent, TxBatch};
 use rocev2::{Qpn, Time};
 use std::io;
 use std::net::SocketAddr;
@@ -19,13 +18,24 @@ pub(crate) struct Os {
     reactor: Arc<Reactor>,
     slot: Option<u8>,
     /// The part of a group that the device gets instead of a socket of its own, until it has it.
+    #[cfg(target_os = "linux")]
     shared: Mutex<Option<Share>>,
 }
 
 impl Os {
-    pub(crate) fn new(share: Option<Share>) -> io::Result<Self> {
-        let slot = share.as_ref().map(|share| share.slot);
-        Ok(Self { reactor: Arc::new(Reactor::new()?), slot, shared: Mutex::new(share) })
+    pub(crate) fn new() -> io::Result<Self> {
+        Ok(Self {
+            reactor: Arc::new(Reactor::new()?),
+            slot: None,
+            #[cfg(target_os = "linux")]
+            shared: Mutex::default(),
+        })
+    }
+
+    /// This host for a device that gets `share` instead of a socket of its own.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn sharing(share: Share) -> io::Result<Self> {
+        Ok(Self { slot: Some(share.slot), shared: Mutex::new(Some(share)), ..Self::new()? })
     }
 
     /// Starts the thread that makes the steps of `engine`.
@@ -33,9 +43,25 @@ impl Os {
         let reactor = Arc::clone(&self.reactor);
         let thread = {
             let reactor = Arc::clone(&reactor);
-            std::thread::Builder::new().name("rdma-progress".into()).spawn(move || reactor.run(&engine))?
+            std::thread::Builder::new().name("rdma-progress".into()).spawn(move || run(&reactor, &engine))?
         };
         Ok(ProgressThread { reactor, thread: Some(thread) })
+    }
+}
+
+/// Makes the steps of `engine` until the thread is to end.
+fn run(reactor: &Reactor, engine: &Engine) {
+    reactor.enter();
+    let mut progress = Progress::default();
+    let mut ready = Vec::new();
+    while !reactor.is_stopped() {
+        let pause = progress.step(engine, &ready);
+        ready.clear();
+        match pause {
+            Pause::Yield => std::thread::yield_now(),
+            Pause::Busy(span) => std::thread::sleep(span),
+            Pause::Sleep => reactor.sleep(&mut ready),
+        }
     }
 }
 
@@ -52,6 +78,24 @@ impl Drop for ProgressThread {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
+    }
+}
+
+impl Os {
+    #[cfg(target_os = "linux")]
+    fn socket(&self, address: SocketAddr) -> Result<Socket, BindError> {
+        match crate::lock(&self.shared).take() {
+            #[cfg(not(feature = "portable"))]
+            Some(Share { socket, group, .. }) => Socket::adopt(socket, address, group),
+            #[cfg(feature = "portable")]
+            Some(Share { socket, .. }) => Socket::adopt(socket, address),
+            None => Socket::bind(address),
+        }
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn socket(&self, address: SocketAddr) -> Result<Socket, BindError> {
+        Socket::bind(address)
     }
 }
 
@@ -79,11 +123,7 @@ impl Platform for Os {
     }
 
     fn bind(&self, address: SocketAddr, token: u64) -> Result<Box<dyn Link>, BindError> {
-        let shared = crate::lock(&self.shared).take();
-        let socket = match shared {
-            Some(Share { socket, group, .. }) => Socket::adopt(socket, address, group)?,
-            None => Socket::bind(address)?,
-        };
+        let socket = self.socket(address)?;
         Ok(Box::new(UdpLink { socket, reactor: Arc::clone(&self.reactor), token, watched: Mutex::default() }))
     }
 }

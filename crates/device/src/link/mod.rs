@@ -8,17 +8,25 @@
 //! | [`counters`] | what was sent and received, and what wasn't and why |
 //! | [`tx`] | packets to be sent, in as few system calls as possible |
 //! | [`rx`] | datagrams that arrived |
-//! | [`udp`] | a UDP socket that a strict RoCEv2 receiver accepts packets from |
+//! | `bind` | sockets at an address |
+//! | [`udp`] | Linux: a UDP socket that a strict RoCEv2 receiver accepts packets from, with segmentation offload |
+//! | [`plain`] | any other system, or the feature `portable`: a plain UDP socket |
 
+pub(crate) mod bind;
 pub mod counters;
+#[cfg(any(not(target_os = "linux"), feature = "portable"))]
+pub mod plain;
 pub mod rx;
 pub mod tx;
+#[cfg(target_os = "linux")]
 pub mod udp;
 
+pub use bind::BindError;
 pub use counters::{LinkCounters, SendFailure};
 pub use rx::{Datagram, Received, RxBatch};
 pub use tx::{Marking, Reseal, TxBatch};
-pub use udp::{BindError, Socket};
+#[cfg(target_os = "linux")]
+pub use udp::Socket;
 
 use rocev2::Qpn;
 use std::io;
@@ -73,4 +81,14 @@ pub trait Link: Send + Sync {
 
     /// What it has sent and received.
     fn counters(&self) -> &LinkCounters;
+}
+
+/// Calls `call` until no signal interrupts it.
+fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            other => return other,
+        }
+    }
 }

@@ -47,3 +47,16 @@ impl Meeting {
         Ok(stream)
     }
 }
+
+/// Runs both ends of a program on this machine: `end` gets the server's address, if it is the client, and the meeting.
+#[cfg(test)]
+pub(crate) fn both_ends<T: Send>(address: &str, end: impl Fn(Option<&str>, Meeting) -> T + Sync) -> [T; 2] {
+    let listener = TcpListener::bind((address, 0)).unwrap();
+    let server = listener.local_addr().unwrap();
+    std::thread::scope(|scope| {
+        let end = &end;
+        let waiting = scope.spawn(move || end(None, Meeting::Server(listener)));
+        let client = end(Some(address), Meeting::Client(TcpStream::connect(server).unwrap()));
+        [waiting.join().unwrap(), client]
+    })
+}

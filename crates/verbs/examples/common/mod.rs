@@ -3,7 +3,7 @@
 
 pub(crate) mod end;
 pub(crate) mod exchange;
-mod meeting;
+pub(crate) mod meeting;
 
 pub(crate) use end::End;
 pub(crate) use meeting::Meeting;

@@ -24,28 +24,18 @@ fn main() -> ExitCode {
 
 #[cfg(test)]
 mod tests {
-    use crate::common::Meeting;
+    use crate::common::meeting::both_ends;
     use crate::pingpong::args::Args;
     use crate::pingpong::run;
     use clap::Parser;
-    use std::net::{TcpListener, TcpStream};
-    use std::thread;
 
     /// Plays a game between two embedded devices on this machine and returns what each end printed.
     fn play(address: &str, flags: &[&str]) -> [Result<String, String>; 2] {
-        let listener = TcpListener::bind((address, 0)).unwrap();
-        let port = listener.local_addr().unwrap();
-        let end = |host: Option<&str>, meeting: Meeting| {
+        both_ends(address, |host, meeting| {
             let args = Args::parse_from(["rc_pingpong"].iter().chain(flags).copied().chain(host));
             let mut out = Vec::new();
             let played = run(&args, |builder| builder, meeting, &mut out);
             played.map(|()| String::from_utf8(out).unwrap()).map_err(|error| error.to_string())
-        };
-        thread::scope(|scope| {
-            let server = scope.spawn(move || end(None, Meeting::Server(listener)));
-            let client = TcpStream::connect(port).unwrap();
-            let client = end(Some(address), Meeting::Client(client));
-            [server.join().unwrap(), client]
         })
     }
 

@@ -5,8 +5,6 @@
 //!   ibv_srq_pingpong -d rxe0 -g 1                                                     one machine, 192.0.2.1
 //!   cargo run --release -p rdma-verbs --example srq_pingpong -- -d rxe0 192.0.2.1     the other
 //! ```
-//!
-//! The embedded device has no shared receive queues yet, and says so.
 
 #[path = "../common/mod.rs"]
 #[allow(dead_code, reason = "each program uses a part of it")]
@@ -194,13 +192,20 @@ impl Game<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::TcpListener;
+    use crate::common::meeting::both_ends;
 
     #[test]
-    fn a_device_without_shared_receive_queues_is_told_apart() {
-        let args = SrqArgs::parse_from(["srq_pingpong", "-q", "2"]);
-        let meeting = Meeting::Server(TcpListener::bind(("127.0.0.1", 0)).unwrap());
-        let refused = run(&args, meeting, &mut Vec::new()).unwrap_err();
-        assert_eq!(refused.to_string(), "the embedded device has no shared receive queues");
+    fn two_embedded_devices_play() {
+        let ends = both_ends("127.0.0.1", |host, meeting| {
+            let args =
+                SrqArgs::parse_from(["srq_pingpong", "-n", "100", "-c", "-q", "2"].into_iter().chain(host));
+            let mut out = Vec::new();
+            let played = run(&args, meeting, &mut out);
+            played.map(|()| String::from_utf8(out).unwrap()).map_err(|error| error.to_string())
+        });
+        for end in ends {
+            let text = end.unwrap();
+            assert!(text.contains("100 iters"), "{text}");
+        }
     }
 }

@@ -5,8 +5,6 @@
 //!   ibv_uc_pingpong -d rxe0 -g 1                                              one machine, 192.0.2.1
 //!   cargo run --release -p rdma-verbs --example uc_pingpong -- -d rxe0 192.0.2.1     the other
 //! ```
-//!
-//! The embedded device has no unreliable connections yet, and says so.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -23,16 +21,21 @@ fn main() -> ExitCode {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::common::Meeting;
+    use crate::common::meeting::both_ends;
     use crate::pingpong::args::Args;
     use clap::Parser;
-    use std::net::TcpListener;
 
     #[test]
-    fn a_device_without_unreliable_connections_is_told_apart() {
-        let args = Args::parse_from(["uc_pingpong"]);
-        let meeting = Meeting::Server(TcpListener::bind(("127.0.0.1", 0)).unwrap());
-        let refused = pingpong::run(&args, QueuePairBuilder::uc, meeting, &mut Vec::new()).unwrap_err();
-        assert_eq!(refused.to_string(), "the embedded device has no unreliable connections");
+    fn two_embedded_devices_play() {
+        let ends = both_ends("127.0.0.1", |host, meeting| {
+            let args = Args::parse_from(["uc_pingpong", "-n", "100", "-c"].into_iter().chain(host));
+            let mut out = Vec::new();
+            let played = pingpong::run(&args, QueuePairBuilder::uc, meeting, &mut out);
+            played.map(|()| String::from_utf8(out).unwrap()).map_err(|error| error.to_string())
+        });
+        for end in ends {
+            let text = end.unwrap();
+            assert!(text.contains("100 iters"), "{text}");
+        }
     }
 }

@@ -5,8 +5,6 @@
 //!   ibv_ud_pingpong -d rxe0 -g 1                                                     one machine, 192.0.2.1
 //!   cargo run --release -p rdma-verbs --example ud_pingpong -- -d rxe0 192.0.2.1     the other
 //! ```
-//!
-//! The embedded device has no datagrams yet, and says so.
 
 #[path = "../common/mod.rs"]
 #[allow(dead_code, reason = "each program uses a part of it")]
@@ -166,14 +164,20 @@ impl Game<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::common::meeting::both_ends;
     use clap::Parser;
-    use std::net::TcpListener;
 
     #[test]
-    fn a_device_without_datagrams_is_told_apart() {
-        let args = Args::parse_from(["ud_pingpong", "-s", "1024"]);
-        let meeting = Meeting::Server(TcpListener::bind(("127.0.0.1", 0)).unwrap());
-        let refused = run(&args, meeting, &mut Vec::new()).unwrap_err();
-        assert_eq!(refused.to_string(), "the embedded device has no unreliable datagrams");
+    fn two_embedded_devices_play() {
+        let ends = both_ends("127.0.0.1", |host, meeting| {
+            let args = Args::parse_from(["ud_pingpong", "-n", "100", "-c"].into_iter().chain(host));
+            let mut out = Vec::new();
+            let played = run(&args, meeting, &mut out);
+            played.map(|()| String::from_utf8(out).unwrap()).map_err(|error| error.to_string())
+        });
+        for end in ends {
+            let text = end.unwrap();
+            assert!(text.contains("100 iters"), "{text}");
+        }
     }
 }

@@ -164,6 +164,7 @@ fn pair(mtu: Mtu, addresses: [&str; 2]) -> [End; 2] {
 }
 
 #[test]
+#[cfg_attr(feature = "portable", ignore = "plain sockets send datagrams one by one")]
 fn a_path_on_which_only_the_first_of_each_run_arrives_gets_no_runs() {
     // As where hardware numbers a run's packets in its own way and the peer, a strict one, drops those with
     // another number.
@@ -191,6 +192,7 @@ fn a_path_on_which_only_the_first_of_each_run_arrives_gets_no_runs() {
 }
 
 #[test]
+#[cfg_attr(feature = "portable", ignore = "plain sockets send datagrams one by one")]
 fn a_path_on_which_runs_arrive_keeps_them() {
     let [a, b] = pair(Mtu::B1024, ["127.77.0.1", "127.77.0.2"]);
     for _ in 0..10 {
@@ -201,6 +203,7 @@ fn a_path_on_which_runs_arrive_keeps_them() {
 }
 
 #[test]
+#[cfg_attr(feature = "portable", ignore = "plain sockets send datagrams one by one")]
 fn a_mebibyte_takes_so_many_system_calls_and_no_more() {
     const MESSAGE: u32 = 64 << 10;
     /// Attempts until one is undisturbed; on a busy machine something may be sent again.
@@ -256,6 +259,7 @@ fn round_trip(a: &End, b: &End, len: u32) {
 }
 
 #[test]
+#[cfg_attr(feature = "portable", ignore = "plain sockets send datagrams one by one")]
 fn the_shortest_messages_posted_together_share_a_system_call() {
     let [a, b] = pair(Mtu::B1024, ["127.83.0.1", "127.83.0.2"]);
     // As long as an ACK, with four bytes.
@@ -270,6 +274,7 @@ fn the_shortest_messages_posted_together_share_a_system_call() {
 }
 
 #[test]
+#[cfg_attr(feature = "portable", ignore = "plain sockets send datagrams one by one")]
 fn an_ack_leaves_with_the_answer_of_a_program_that_polls() {
     const ROUND_TRIPS: u64 = 16;
     let [a, b] = pair(Mtu::B1024, ["127.82.0.1", "127.82.0.2"]);

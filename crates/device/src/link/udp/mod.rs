@@ -9,23 +9,18 @@ use std::sync::Arc;
 use quinn_udp::{RecvMeta, Transmit, UdpSocketState};
 use rocev2::{Qpn, UDP_PORT};
 use rustix::net::sockopt;
-use socket2::{Domain, Protocol, Type};
 
 use self::receivers::Receivers;
 use self::sys::SocketOption;
 use super::Sent;
+use super::bind::{self, BindError};
 use super::counters::{LinkCounters, SendFailure, add};
 use super::rx::{BATCHES, Batch, Received, RxBatch};
 use super::tx::{Marking, Outgoing, Reseal, TxBatch};
-use crate::gid::is_unicast;
 
 mod diagnosis;
 mod receivers;
 pub(crate) mod sys;
-
-/// What the send and receive buffers should hold, in bytes: the system gives what its limits allow
-/// (`net.core.rmem_max`, `net.core.wmem_max`), or all of it to a process with CAP_NET_ADMIN.
-const BUFFER: usize = 4 << 20;
 
 /// A UDP socket, bound to one local address and never connected.
 ///
@@ -47,33 +42,6 @@ pub struct Socket {
     receivers: Receivers,
 }
 
-/// A socket couldn't be had.
-#[derive(Debug, thiserror::Error)]
-pub enum BindError {
-    /// The address and port are taken.
-    #[error(
-        "{0} is in use: by another process (ss -ulpn shows it), or by the kernel's rdma_rxe, which takes \
-         UDP port 4791 on all addresses (rdma link shows it); stop it, or use another address or port"
-    )]
-    InUse(SocketAddr),
-    /// The address isn't one of this host's.
-    #[error("{0} is not an address of this host, or not yet usable (ip addr shows them)")]
-    NotLocal(IpAddr),
-    /// RoCEv2 needs the address of one host: peers check it.
-    #[error("{0} is not the address of one host; choose one of this host's own addresses")]
-    NotUnicast(IpAddr),
-    /// The system refused something else.
-    #[error("{what} for {address}: {source}")]
-    System {
-        /// What was tried.
-        what: &'static str,
-        /// The address and port.
-        address: SocketAddr,
-        /// What the system said.
-        source: io::Error,
-    },
-}
-
 /// What became of one system call.
 enum Called {
     /// The system took it, or it failed and was counted.
@@ -90,15 +58,9 @@ impl Socket {
     /// # Errors
     /// [`BindError`].
     pub fn bind(address: SocketAddr) -> Result<Self, BindError> {
-        let address = SocketAddr::new(address.ip().to_canonical(), address.port());
-        if !is_unicast(address.ip()) {
-            return Err(BindError::NotUnicast(address.ip()));
-        }
-        let failed = |what| move |source| BindError::System { what, address, source };
-        let socket = socket2::Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))
-            .map_err(failed("opening a UDP socket"))?;
-        options(&socket, address)?;
-        bind_to(&socket, address)?;
+        let address = bind::unicast(address)?;
+        let socket = open(address)?;
+        bind::to(&socket, address)?;
         Self::set_up(socket.into(), address, None)
     }
 
@@ -106,6 +68,7 @@ impl Socket {
     ///
     /// # Errors
     /// It can't be set up.
+    #[cfg_attr(feature = "portable", expect(dead_code, reason = "the portable socket stands in its place"))]
     pub(crate) fn adopt(
         socket: UdpSocket,
         address: SocketAddr,
@@ -263,7 +226,7 @@ impl Socket {
     fn send_each(&self, run: &mut Outgoing<'_>, refused: bool, reseal: &mut Reseal<'_>) -> Option<usize> {
         run.seal(false, reseal);
         for (at, datagram) in run.bytes.chunks(run.segment).enumerate() {
-            match uninterrupted(|| self.send_one(run, datagram)) {
+            match super::uninterrupted(|| self.send_one(run, datagram)) {
                 Ok(()) => {
                     self.sent(datagram.len(), 1);
                     // Where a full-sized datagram can't be sent by itself either, segmentation wasn't the reason.
@@ -306,7 +269,7 @@ impl Socket {
             self.state.try_send((&self.socket).into(), &transmit)
         };
         let count = run.bytes.len().div_ceil(run.segment) as u64;
-        match uninterrupted(send) {
+        match super::uninterrupted(send) {
             Ok(()) => {
                 add(&self.counters.gso_runs, 1);
                 self.sent(run.bytes.len(), count);
@@ -350,37 +313,14 @@ impl Socket {
     }
 }
 
-/// Calls `call` until no signal interrupts it.
-fn uninterrupted(mut call: impl FnMut() -> io::Result<()>) -> io::Result<()> {
-    loop {
-        match call() {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            other => return other,
-        }
-    }
-}
-
-/// What a socket is given before it is bound.
-pub(crate) fn options(socket: &socket2::Socket, address: SocketAddr) -> Result<(), BindError> {
+/// A socket that takes what rxe sends, not bound yet.
+pub(crate) fn open(address: SocketAddr) -> Result<socket2::Socket, BindError> {
     let failed = |what| move |source| BindError::System { what, address, source };
+    let socket = bind::open(address)?;
     if address.is_ipv6() {
-        socket.set_only_v6(true).map_err(failed("setting IPV6_V6ONLY"))?;
-        SocketOption::NO_CHECK6_RX.set(socket, true).map_err(failed("setting UDP_NO_CHECK6_RX"))?;
+        SocketOption::NO_CHECK6_RX.set(&socket, true).map_err(failed("setting UDP_NO_CHECK6_RX"))?;
     }
-    // Small buffers work too, more slowly.
-    let _ = sockopt::set_socket_recv_buffer_size_force(socket, BUFFER)
-        .or_else(|_| sockopt::set_socket_recv_buffer_size(socket, BUFFER));
-    let _ = sockopt::set_socket_send_buffer_size_force(socket, BUFFER)
-        .or_else(|_| sockopt::set_socket_send_buffer_size(socket, BUFFER));
-    Ok(())
-}
-
-pub(crate) fn bind_to(socket: &socket2::Socket, address: SocketAddr) -> Result<(), BindError> {
-    socket.bind(&address.into()).map_err(|source| match source.raw_os_error() {
-        Some(libc::EADDRINUSE) => BindError::InUse(address),
-        Some(libc::EADDRNOTAVAIL) => BindError::NotLocal(address.ip()),
-        _ => BindError::System { what: "binding a UDP socket", address, source },
-    })
+    Ok(socket)
 }
 
 impl AsFd for Socket {

@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::time::Duration;
 
+use socket2::{Domain, Protocol, Type};
+
+use super::super::bind::BUFFER;
 use super::super::testing::{fresh_loopback, in_namespace, loopbacks, receive, socket_at};
 use super::*;
 

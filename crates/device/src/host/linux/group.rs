@@ -9,11 +9,10 @@
 //! its place, and a connected one takes part in the selection by another rule. So whoever makes the group keeps all of
 //! them, and hands all of them on.
 
-use crate::engine::SLOT_BITS;
 use crate::link::BindError;
-use crate::link::udp::{bind_to, options, sys};
+use crate::link::bind;
+use crate::link::udp::{self, sys};
 use rocev2::UDP_PORT;
-use socket2::{Domain, Protocol, Type};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -42,20 +41,18 @@ pub fn bind_group(address: IpAddr) -> Result<Vec<UdpSocket>, BindError> {
     let sockets: Vec<UdpSocket> = (0..SLOTS).map(|_| bind(address, true)).collect::<Result<_, _>>()?;
     if let Some(first) = sockets.first() {
         let failed = |source| BindError::System { what: "choosing sockets by queue pair", address, source };
-        sys::steer_by_qpn(first, 24 - SLOT_BITS).map_err(failed)?;
+        sys::steer_by_qpn(first, 24 - SLOTS.ilog2()).map_err(failed)?;
     }
     Ok(sockets)
 }
 
 fn bind(address: SocketAddr, shared: bool) -> Result<UdpSocket, BindError> {
     let failed = |what| move |source| BindError::System { what, address, source };
-    let socket = socket2::Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))
-        .map_err(failed("opening a UDP socket"))?;
+    let socket = udp::open(address)?;
     if shared {
         socket.set_reuse_port(true).map_err(failed("setting SO_REUSEPORT"))?;
     }
-    options(&socket, address)?;
-    bind_to(&socket, address)?;
+    bind::to(&socket, address)?;
     Ok(socket.into())
 }
 

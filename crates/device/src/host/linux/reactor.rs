@@ -1,7 +1,7 @@
 //! What wakes the progress thread: sockets that are ready, by epoll, and one timer.
 
-use crate::engine::{Engine, Pause, Progress, Ready};
-use crate::link::{Interest, Socket};
+use crate::engine::Ready;
+use crate::link::Interest;
 use rocev2::Time;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::io::Errno;
@@ -11,7 +11,7 @@ use rustix::time::{
 };
 use std::io;
 use std::num::NonZeroU64;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,7 @@ const BLIND: Duration = Duration::from_millis(1);
 
 /// A clock, an epoll and a timer.
 #[derive(Debug)]
-pub(super) struct Reactor {
+pub(crate) struct Reactor {
     clock: Instant,
     epoll: OwnedFd,
     timer: OwnedFd,
@@ -32,7 +32,7 @@ pub(super) struct Reactor {
 }
 
 impl Reactor {
-    pub(super) fn new() -> io::Result<Self> {
+    pub(crate) fn new() -> io::Result<Self> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         let timer =
             timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)?;
@@ -41,7 +41,7 @@ impl Reactor {
         Ok(Self { clock: Instant::now(), epoll, timer, stopped: Mutex::new(false) })
     }
 
-    pub(super) fn now(&self) -> Time {
+    pub(crate) fn now(&self) -> Time {
         Time::ZERO + self.clock.elapsed()
     }
 
@@ -49,9 +49,9 @@ impl Reactor {
     ///
     /// A socket of which nothing is watched is no part of the epoll: else the kernel would call there twice for each
     /// datagram that it sends, which takes 0.4 µs, measured.
-    pub(super) fn watch(
+    pub(crate) fn watch(
         &self,
-        socket: &Socket,
+        socket: impl AsFd,
         token: u64,
         before: Interest,
         now: Interest,
@@ -62,17 +62,17 @@ impl Reactor {
         flags.set(EventFlags::OUT, now.writable);
         let data = EventData::new_u64(token);
         if now == nothing {
-            epoll::delete(&self.epoll, socket)?;
+            epoll::delete(&self.epoll, &socket)?;
         } else if before == nothing {
-            epoll::add(&self.epoll, socket, data, flags)?;
+            epoll::add(&self.epoll, &socket, data, flags)?;
         } else {
-            epoll::modify(&self.epoll, socket, data, flags)?;
+            epoll::modify(&self.epoll, &socket, data, flags)?;
         }
         Ok(())
     }
 
     /// Has the thread wake at `at`.
-    pub(super) fn set_alarm(&self, at: Option<Time>) {
+    pub(crate) fn set_alarm(&self, at: Option<Time>) {
         let stopped = crate::lock(&self.stopped);
         if !*stopped {
             self.set_timer(at);
@@ -80,10 +80,21 @@ impl Reactor {
     }
 
     /// Ends the thread.
-    pub(super) fn stop(&self) {
+    pub(crate) fn stop(&self) {
         let mut stopped = crate::lock(&self.stopped);
         *stopped = true;
         self.set_timer(Some(Time::ZERO));
+    }
+
+    /// Whether the thread is to end.
+    pub(crate) fn is_stopped(&self) -> bool {
+        *crate::lock(&self.stopped)
+    }
+
+    /// What the calling thread needs once that is going to sleep here.
+    pub(crate) fn enter(&self) {
+        // Else the kernel adds 50 µs to each short sleep.
+        let _ = set_current_timer_slack(NonZeroU64::new(1));
     }
 
     fn set_timer(&self, at: Option<Time>) {
@@ -96,7 +107,7 @@ impl Reactor {
     }
 
     /// Sleeps until something happens, and adds the sockets that are ready to `ready`.
-    fn sleep(&self, ready: &mut Vec<Ready>) {
+    pub(crate) fn sleep(&self, ready: &mut Vec<Ready>) {
         let mut events: [epoll::Event; 16] = core::array::from_fn(|_| epoll::Event {
             flags: EventFlags::empty(),
             data: EventData::new_u64(TIMER),
@@ -113,23 +124,6 @@ impl Reactor {
             Err(Errno::INTR) => {}
             // Nothing that could be done about it: the thread goes on with what it can see without epoll.
             Err(_) => std::thread::sleep(BLIND),
-        }
-    }
-
-    /// Makes the steps of `engine` until the thread is to end.
-    pub(super) fn run(&self, engine: &Engine) {
-        // Else the kernel adds 50 µs to each short sleep.
-        let _ = set_current_timer_slack(NonZeroU64::new(1));
-        let mut progress = Progress::default();
-        let mut ready = Vec::new();
-        while !*crate::lock(&self.stopped) {
-            let pause = progress.step(engine, &ready);
-            ready.clear();
-            match pause {
-                Pause::Yield => std::thread::yield_now(),
-                Pause::Busy(span) => std::thread::sleep(span),
-                Pause::Sleep => self.sleep(&mut ready),
-            }
         }
     }
 }
