@@ -1,7 +1,7 @@
 //! The run: machines stepped one after another, in virtual time, until all has been done or has failed.
 
 use crate::end::{Drain, End};
-use crate::memory::Memory;
+use crate::memory::{ClaimId, Memory};
 use crate::network::{Egress, MachineState, Network};
 use crate::plan::{Disturbance, MS, Plan};
 use crate::platform;
@@ -11,8 +11,9 @@ use crate::trace::Trace;
 use rocev2::Qpn;
 use rocev2_device::{
     CompletionChannel, CompletionQueue, Config, Device, Engine, Pause, Progress, ProtectionDomain, Ready,
+    SharedReceiveQueue,
 };
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 /// How long a run may take after everything has been healed. A queue pair that hears nothing gives up after half a
@@ -38,6 +39,8 @@ pub(crate) struct Machine {
     pub(crate) domains: Vec<ProtectionDomain>,
     pub(crate) queues: Vec<CompletionQueue>,
     pub(crate) channel: Arc<CompletionChannel>,
+    /// For each domain, once an end needs it.
+    pub(crate) shared: Vec<Option<Shared>>,
     /// A region with a word for each domain that many add to.
     pub(crate) counters: Vec<usize>,
     pub(crate) step_ns: u64,
@@ -55,6 +58,16 @@ pub(crate) struct Machine {
     pub(crate) waiting: bool,
     /// Looks at which nothing happened.
     pub(crate) idle: u32,
+}
+
+/// A shared receive queue, and where its requests lie.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) queue: SharedReceiveQueue,
+    pub(crate) inbox: usize,
+    pub(crate) next_id: u64,
+    /// Requests that have not ended.
+    pub(crate) receives: BTreeMap<u64, ClaimId>,
 }
 
 /// A counter that many add to, one at a time.
@@ -176,6 +189,7 @@ impl Simulation {
             engine,
             progress: Progress::default(),
             gid_index,
+            shared: domains.iter().map(|_| None).collect(),
             domains,
             queues,
             channel,
@@ -332,8 +346,10 @@ impl Simulation {
                 if all { memories[memory].compare() } else { memories[memory].check() }
             }
         }
-        for counter in &machines[number].counters {
-            memories[*counter].check();
+        let machine = &machines[number];
+        let shared = machine.shared.iter().flatten().map(|shared| shared.inbox);
+        for memory in machine.counters.iter().copied().chain(shared) {
+            memories[memory].check();
         }
         self.check_limits(number);
         self.deallocate_halfway(number);
@@ -367,7 +383,11 @@ impl Simulation {
             memory.compare();
             memory.deregister();
         }
-        self.ends.iter_mut().for_each(|end| end.windows.clear());
+        self.ends.iter_mut().for_each(|end| {
+            end.windows.clear();
+            end.handle = None;
+        });
+        self.machines.iter_mut().for_each(|machine| machine.shared.clear());
         self.settle_down();
         for memory in &mut self.memories {
             memory.compare();
