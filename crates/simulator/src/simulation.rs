@@ -11,7 +11,7 @@ use crate::trace::Trace;
 use rocev2::Qpn;
 use rocev2_device::{
     CompletionChannel, CompletionQueue, Config, Device, Engine, Pause, Progress, ProtectionDomain, Ready,
-    SharedReceiveQueue,
+    SharedReceiveQueue, Usage,
 };
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -25,6 +25,10 @@ const STEPS: u64 = 3_000_000;
 
 /// After so many steps all memory is compared, and not only that of a machine that has taken a packet.
 const OFTEN: u64 = 32;
+
+/// Deadlines of a queue pair at most: as a round trip that was long for once is forgotten, each is a bit earlier than
+/// the one before.
+const DEADLINES: usize = 64;
 
 /// Entries of a completion queue: more than all requests that a run posts.
 const QUEUE: usize = 4096;
@@ -357,6 +361,12 @@ impl Simulation {
 
     /// What a queue pair holds is bounded by what it was made for.
     fn check_limits(&self, number: usize) {
+        let usage = self.machines[number].device.usage();
+        // Those of queue pairs that were destroyed last among them.
+        let most = DEADLINES * (usage.queue_pairs + 2);
+        assert!(usage.deadlines <= most, "{} deadlines, {usage:?}", usage.deadlines);
+        // Those that were destroyed meanwhile among them.
+        assert!(usage.turns <= 2 * self.ends.len(), "{usage:?}");
         for end in self.ends.iter().filter(|end| end.machine == number) {
             let Some(queue_pair) = &end.queue_pair else { continue };
             let seen = queue_pair.query();
@@ -394,7 +404,11 @@ impl Simulation {
             assert!(memory.is_alone(), "somebody holds memory of a region that was deregistered");
         }
         for machine in &self.machines {
-            assert_eq!(machine.device.queue_pairs(), 0);
+            let held = machine.device.usage();
+            assert_eq!(
+                held,
+                Usage { delayed_acks: held.delayed_acks.min(self.ends.len()), ..Usage::default() }
+            );
         }
         let engines: Vec<_> = self.machines.iter().map(|machine| Arc::downgrade(&machine.engine)).collect();
         self.machines.clear();
@@ -417,7 +431,9 @@ impl Simulation {
                 let alarms = state.machines.iter().filter_map(|machine| machine.alarm);
                 let arrivals = (0..state.machines.len()).filter_map(|number| state.next_arrival(number));
                 let again = self.machines.iter().filter_map(|machine| machine.again_at);
-                let Some(next) = alarms.chain(arrivals).chain(again).min() else { break };
+                let waiting = state.sockets.values().filter(|socket| socket.interest.writable);
+                let room = waiting.map(|socket| state.machines[socket.machine].egress.writable_at(state.now));
+                let Some(next) = alarms.chain(arrivals).chain(again).chain(room).min() else { break };
                 next.max(state.now + 1)
             };
             {
