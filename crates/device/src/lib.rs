@@ -53,7 +53,7 @@ pub use api::{
 #[cfg(target_os = "linux")]
 pub use api::{ForeignRegion, Reregistration};
 pub use engine::{
-    Arm, Buffers, DeviceEvent, Element, Engine, Host, Overflow, Pause, Progress, Ready, SLOTS, Signal,
+    Arm, Buffers, DeviceEvent, Element, Engine, Host, Overflow, Pause, Progress, Ready, SLOTS, Signal, Usage,
     WorkCompletion,
 };
 pub use gid::Gid;

@@ -1,8 +1,12 @@
 //! What completions must say, and what follows from them.
 
-use crate::end::{EXCUSED, Effect, WindowState, Work};
+use crate::connections::GRH;
+use crate::end::{EXCUSED, Effect, Message, Window, WindowState, Work};
+use crate::memory::ClaimId;
+use crate::platform;
 use crate::simulation::{Connection, Simulation};
 use crate::tally::Operation;
+use rocev2::wire::Transport;
 use rocev2::work::{Completion, Status};
 use rocev2_device::WorkCompletion;
 
@@ -60,7 +64,7 @@ impl Simulation {
             let failed = self.ends[number].send_failed;
             self.excuse(number, status, failed, &what);
             self.ends[number].send_failed = true;
-            let ends = self.tally.of(work.operation);
+            let ends = self.tally.of(self.ends[number].transport(), work.operation);
             *(if status == Status::Flushed { &mut ends.flushed } else { &mut ends.failed }) += 1;
             self.failed(number, work);
             self.note_error(number);
@@ -78,8 +82,14 @@ impl Simulation {
     fn succeeded(&mut self, number: usize, work: &Work) {
         let what = format!("end {number}: {:?} {}", work.operation, work.id);
         assert!(!work.refused, "{what} succeeded, and nobody had given it a right");
-        self.tally.of(work.operation).succeeded += 1;
-        for claim in [work.source, work.target, work.remote].into_iter().flatten() {
+        let end = &mut self.ends[number];
+        self.tally.of(end.transport(), work.operation).succeeded += 1;
+        let mut remote = work.remote;
+        if !end.is_reliable() {
+            // It has left, which says nothing of its arrival.
+            end.loose.extend(remote.take());
+        }
+        for claim in [work.source, work.target, remote].into_iter().flatten() {
             self.memories[claim.memory].complete(claim, &what);
         }
         if let (true, Some(claim)) = (work.counter, work.target) {
@@ -142,47 +152,95 @@ impl Simulation {
     /// The end of a receive request.
     fn received(&mut self, number: usize, completion: &Completion) {
         let what = format!("end {number}: receive request {}", completion.id);
-        let Some(receive) = self.ends[number].receives.pop_front() else {
-            panic!("{what} ended, which isn't under way")
-        };
-        assert_eq!(receive.id, completion.id, "{what}: out of order, or a completion was lost");
+        let claim = self.take_receive(number, completion.id, &what);
+        let transport = self.ends[number].transport();
         if completion.status != Status::Success {
             let failed = self.ends[number].receive_failed;
             self.excuse(number, completion.status, failed, &what);
             self.ends[number].receive_failed = true;
-            let ends = self.tally.of(Operation::Receive);
+            let ends = self.tally.of(transport, Operation::Receive);
             let flushed = completion.status == Status::Flushed;
             *(if flushed { &mut ends.flushed } else { &mut ends.failed }) += 1;
-            if let Some(claim) = receive.claim {
+            if let Some(claim) = claim {
                 self.memories[claim.memory].abandon(claim);
             }
             self.note_error(number);
             return;
         }
         assert!(!self.ends[number].receive_failed, "{what} got a message after another one had failed");
-        let sender = &self.ends[self.ends[number].peer];
-        let place = usize::try_from(receive.number).expect("a small number");
-        let Some(message) = sender.messages.get(place).cloned() else {
-            panic!("{what} got a message that nobody has sent")
-        };
-        let found = (completion.kind, completion.len, completion.immediate, completion.invalidated);
-        let sent = (message.kind, message.len, message.immediate, message.invalidated);
-        assert_eq!(found, sent, "{what}");
-        assert_eq!(completion.solicited, message.solicited, "{what}");
-        if let Some(claim) = receive.claim {
+        if let Some(claim) = claim {
             self.memories[claim.memory].complete(claim, &what);
         }
-        self.tally.of(Operation::Receive).succeeded += 1;
+        let message = self.find_message(number, completion, claim, &what);
+        self.tally.of(transport, Operation::Receive).succeeded += 1;
         self.ends[number].received += 1;
+        if let Some(written) = message.written {
+            self.memories[written.memory].check_written(written, &what);
+        }
         if let Some(rkey) = message.invalidated {
             let windows = &self.ends[number].windows;
-            let of_it = |window: &crate::end::Window| {
+            let of_it = |window: &Window| {
                 window.remote.rkey == rkey && window.state == WindowState::UsedAndInvalidated
             };
             if let Some(window) = windows.iter().position(of_it) {
                 self.taken_back(number, window, &what);
             }
         }
+    }
+
+    /// Takes a receive request from those under way.
+    fn take_receive(&mut self, number: usize, id: u64, what: &str) -> Option<ClaimId> {
+        let end = &mut self.ends[number];
+        if end.plan.shares {
+            let shared = self.machines[end.machine].shared[end.domain].as_mut();
+            let claim = shared.and_then(|shared| shared.receives.remove(&id));
+            assert!(claim.is_some(), "{what} ended, which isn't under way");
+            return claim;
+        }
+        let Some(receive) = end.receives.pop_front() else { panic!("{what} ended, which isn't under way") };
+        assert_eq!(receive.id, id, "{what}: out of order, or a completion was lost");
+        receive.claim
+    }
+
+    /// The message that a receive request got: the next one, where they arrive in order and once.
+    fn find_message(
+        &self,
+        number: usize,
+        completion: &Completion,
+        claim: Option<ClaimId>,
+        what: &str,
+    ) -> Message {
+        let end = &self.ends[number];
+        let sender = &self.ends[end.peer];
+        let header = if end.transport() == Transport::Ud { GRH } else { 0 };
+        let len = completion.len as usize;
+        let found = claim.map(|claim| self.memories[claim.memory].bytes(claim.start, len));
+        if let (Transport::Ud, Some(found)) = (end.transport(), found) {
+            assert_eq!((completion.source_qp, completion.grh), (Some(sender.qpn), true), "{what}");
+            check_header(found, [sender.machine, end.machine], what);
+        }
+        let is_it = |message: &Message| {
+            let says = (completion.kind, completion.immediate, completion.invalidated, completion.solicited);
+            says == (message.kind, message.immediate, message.invalidated, message.solicited)
+                && len == message.len as usize + header
+                && found.is_none_or(|found| {
+                    message.bytes.is_empty() || found.get(header..) == Some(&message.bytes[..])
+                })
+        };
+        if end.is_reliable() {
+            let next = usize::try_from(end.received).ok().and_then(|place| sender.messages.get(place));
+            let Some(message) = next else { panic!("{what} got a message that nobody has sent") };
+            assert!(
+                is_it(message),
+                "{what} got another message than was sent: {completion:?}, not {message:?}"
+            );
+            return message.clone();
+        }
+        // Any, also one that was there before: the network may have repeated it.
+        let Some(message) = sender.messages.iter().find(|message| is_it(message)) else {
+            panic!("{what} got a message that nobody has sent: {completion:?}")
+        };
+        message.clone()
     }
 
     /// The queue pair of that end is in the error state.
@@ -193,7 +251,10 @@ impl Simulation {
         self.ends[number].in_error = true;
         // One more request now and then, which is flushed.
         self.ends[number].quota = self.ends[number].quota.min(2);
-        self.freeze_remote(number);
+        // The send queue of an unreliable queue pair fails alone.
+        if self.ends[number].is_reliable() {
+            self.freeze_remote(number);
+        }
         let connection = self.ends[number].connection;
         let delay = self.rng.below(5_000_000);
         if self.connections[connection] == Connection::Works {
@@ -216,4 +277,17 @@ impl Simulation {
         self.ends[number].may_fail = true;
         self.ends[peer].may_fail = true;
     }
+}
+
+/// The header before a datagram: 20 zero bytes, and an IPv4 header with the addresses and a right checksum.
+fn check_header(bytes: &[u8], machines: [usize; 2], what: &str) {
+    let (zero, header) = bytes[..GRH].split_at(20);
+    assert!(zero.iter().all(|byte| *byte == 0), "{what}: {zero:?} before the IPv4 header");
+    let addresses = machines.map(|machine| platform::address(machine).to_string());
+    let found =
+        [12, 16].map(|at| format!("{}.{}.{}.{}", header[at], header[at + 1], header[at + 2], header[at + 3]));
+    assert_eq!(found, addresses, "{what}");
+    let sum: u32 = header.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1])).sum();
+    let folded = (sum & 0xffff) + (sum >> 16);
+    assert_eq!(folded, 0xffff, "{what}: the IPv4 header's checksum");
 }

@@ -2,17 +2,25 @@
 
 use crate::end::{Drain, End, WINDOWS, Window, WindowState};
 use crate::memory::Memory;
-use crate::plan::{ConnectionPlan, Disturbance};
-use crate::simulation::{Connection, Simulation};
+use crate::plan::{ConnectionPlan, Disturbance, SHARED_MESSAGE};
+use crate::simulation::{Connection, Shared, Simulation};
 use crate::tally::Fault;
 use rocev2::wire::Transport;
-use rocev2::work::{
-    InitAttributes, PeerRights, ReceiveAttributes, RemoteAddress, SendAttributes, Transition,
-};
+use rocev2::work::{Attributes, PeerRights, RemoteAddress, State, Transition};
 use rocev2_device::memory::{Access, WindowType};
 use rocev2_device::{PathAttributes, ProtectionDomain, QueuePairOptions};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+
+/// Bytes before each datagram.
+pub(crate) const GRH: usize = 40;
+
+/// What datagrams are sent with.
+pub(crate) const QKEY: u32 = 0x1234_5678;
+
+/// Requests of a shared receive queue.
+pub(crate) const SHARED: usize = 6;
 
 /// Everything that a region may give.
 const OPEN: Access = Access::LOCAL_WRITE.union(Access::REMOTE).union(Access::MW_BIND);
@@ -61,16 +69,19 @@ impl Simulation {
             let queues = [0, 1].map(|_| self.rng.index(self.machines[machine].queues.len()));
             let own = plan.ends[side];
             let memory = self.add_memory(machine, domain, memory_len(plan), OPEN);
-            let inbox_len = (own.recv_depth + 1) * plan.max_message;
+            let inbox_len = (own.recv_depth + 1) * slot(plan);
             let inbox = self.add_memory(machine, domain, inbox_len, Access::LOCAL_WRITE);
+            if own.shares {
+                self.add_shared(machine, domain);
+            }
             let it = &self.machines[machine];
             let [send, recv] = queues.map(|queue| &it.queues[queue]);
             let domain_of = &it.domains[domain];
             let options = QueuePairOptions {
-                transport: Transport::Rc,
+                transport: plan.transport,
                 send_queue: send,
                 recv_queue: recv,
-                shared: None,
+                shared: it.shared[domain].as_ref().filter(|_| own.shares).map(|shared| &shared.queue),
                 max_send_requests: own.send_depth,
                 max_recv_requests: own.recv_depth,
             };
@@ -95,6 +106,7 @@ impl Simulation {
                 common: *plan,
                 queue_pair: Some(queue_pair),
                 qpn,
+                handle: None,
                 quota: own.quota,
                 next_id: 0,
                 works: Default::default(),
@@ -123,33 +135,62 @@ impl Simulation {
         }
     }
 
+    /// The shared receive queue of a domain.
+    fn add_shared(&mut self, machine: usize, domain: usize) {
+        if self.machines[machine].shared[domain].is_none() {
+            let len = SHARED * (SHARED_MESSAGE + GRH);
+            let inbox = self.add_memory(machine, domain, len, Access::LOCAL_WRITE);
+            let queue = self.machines[machine].domains[domain].shared_receive_queue(SHARED).expect("a queue");
+            queue.set_limit(2).expect("less than its capacity");
+            let shared = Shared { queue, inbox, next_id: 0, receives: BTreeMap::new() };
+            self.machines[machine].shared[domain] = Some(shared);
+        }
+    }
+
     /// RESET to RTS.
-    fn bring_up(&self, own: usize, peer: usize, side: usize) {
-        let (own, peer) = (&self.ends[own], &self.ends[peer]);
-        let plan = &own.common;
-        let queue_pair = own.queue_pair.as_ref().expect("it is new");
-        let rights = PeerRights { read: true, write: true, atomic: true };
-        queue_pair.modify(Transition::Init(InitAttributes { rights })).expect("INIT");
+    fn bring_up(&mut self, number: usize, peer: usize, side: usize) {
+        let (own, peer) = (&self.ends[number], &self.ends[peer]);
+        let plan = own.common;
+        let [connected, reliable] = [plan.transport != Transport::Ud, plan.transport == Transport::Rc];
         let (machine, there) = (&self.machines[own.machine], &self.machines[peer.machine]);
         let (peer_gid, port) = there.device.bind_gid(there.gid_index).expect("a port");
         let path =
             PathAttributes { peer_port: Some(port), ..PathAttributes::new(machine.gid_index, peer_gid) };
-        let receive = ReceiveAttributes {
-            path_mtu: plan.mtu,
-            peer_qpn: peer.qpn,
-            rq_psn: plan.psn[1 - side],
-            max_dest_rd_atomic: plan.rd_atomic,
-            min_rnr_timer: plan.min_rnr_timer,
+        let queue_pair = own.queue_pair.as_ref().expect("it is new");
+        let rights = PeerRights { read: true, write: true, atomic: true };
+        let init = Attributes {
+            state: Some(State::Init),
+            pkey_index: Some(0),
+            port: Some(1),
+            rights: connected.then_some(rights),
+            qkey: (!connected).then_some(QKEY),
+            ..Attributes::default()
         };
-        queue_pair.ready_to_receive(receive, path).expect("RTR");
-        let send = SendAttributes {
-            sq_psn: plan.psn[side],
-            timeout: plan.timeout,
-            retry_count: plan.retry_count,
-            rnr_retry: plan.rnr_retry,
-            max_rd_atomic: plan.rd_atomic,
+        let receive = Attributes {
+            state: Some(State::ReadyToReceive),
+            path_mtu: connected.then_some(plan.mtu),
+            peer_qpn: connected.then_some(peer.qpn),
+            rq_psn: connected.then_some(plan.psn[1 - side]),
+            max_dest_rd_atomic: reliable.then_some(plan.rd_atomic),
+            min_rnr_timer: reliable.then_some(plan.min_rnr_timer),
+            ..Attributes::default()
         };
-        queue_pair.modify(Transition::ReadyToSend(send)).expect("RTS");
+        let send = Attributes {
+            state: Some(State::ReadyToSend),
+            sq_psn: Some(plan.psn[side]),
+            timeout: reliable.then_some(plan.timeout),
+            retry_count: reliable.then_some(plan.retry_count),
+            rnr_retry: reliable.then_some(plan.rnr_retry),
+            max_rd_atomic: reliable.then_some(plan.rd_atomic),
+            ..Attributes::default()
+        };
+        for (attributes, path) in [(init, None), (receive, connected.then_some(path)), (send, None)] {
+            queue_pair.set_attributes(attributes, path).expect("a transition");
+        }
+        if !connected {
+            let handle = machine.domains[own.domain].address_handle(path).expect("an address handle");
+            self.ends[number].handle = Some(handle);
+        }
     }
 
     pub(crate) fn disturb(&mut self, disturbance: Disturbance) {
@@ -232,7 +273,8 @@ impl Simulation {
     }
 
     fn deregister(&mut self, end: usize, inbox: bool) {
-        if self.ends[end].queue_pair.is_none() {
+        // What others share is left alone.
+        if self.ends[end].queue_pair.is_none() || (inbox && self.ends[end].plan.shares) {
             return;
         }
         self.tally.fault(Fault::Deregistered);
@@ -242,7 +284,7 @@ impl Simulation {
         let (machine, domain) = (it.machine, it.domain);
         if inbox {
             self.memories[it.inbox].deregister();
-            let len = (it.plan.recv_depth + 1) * it.common.max_message;
+            let len = (it.plan.recv_depth + 1) * slot(&it.common);
             self.ends[end].inbox = self.add_memory(machine, domain, len, Access::LOCAL_WRITE);
         } else {
             self.memories[it.memory].deregister();
@@ -305,7 +347,14 @@ impl Simulation {
                     let [a, b] = ends.map(|end| &self.ends[end]);
                     let all =
                         |from: &End, to: &End| from.is_done() && to.received == from.messages.len() as u64;
-                    if all(a, b) && all(b, a) {
+                    if !a.is_reliable() {
+                        if a.is_done() && b.is_done() {
+                            // What is under way may still arrive, and then all is flushed.
+                            self.allow_failure(ends[0]);
+                            let told_at = now + self.rng.below(10_000_000);
+                            self.connections[number] = Connection::Failed { told_at };
+                        }
+                    } else if all(a, b) && all(b, a) {
                         ends.into_iter().for_each(|end| self.destroy(end));
                         self.over(number);
                     }
@@ -352,6 +401,9 @@ impl Simulation {
     pub(crate) fn check_the_end(&self) {
         for (number, end) in self.ends.iter().enumerate() {
             let acknowledged = self.ends[end.peer].acknowledged;
+            if !end.is_reliable() {
+                continue;
+            }
             assert!(
                 end.received >= acknowledged,
                 "end {number}: {acknowledged} messages were acknowledged, {} were received",
@@ -372,6 +424,11 @@ impl Simulation {
             );
         }
     }
+}
+
+/// Bytes of a receive request.
+pub(crate) fn slot(plan: &ConnectionPlan) -> usize {
+    plan.max_message + if plan.transport == Transport::Ud { GRH } else { 0 }
 }
 
 fn memory_len(plan: &ConnectionPlan) -> usize {

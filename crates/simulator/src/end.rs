@@ -4,9 +4,10 @@ use crate::memory::ClaimId;
 use crate::plan::{ConnectionPlan, EndPlan};
 use crate::tally::Operation;
 use rocev2::Qpn;
+use rocev2::wire::Transport;
 use rocev2::work::{CompletionKind, RemoteAddress, Status};
 use rocev2_device::memory::WindowType;
-use rocev2_device::{MemoryWindow, QueuePair};
+use rocev2_device::{AddressHandle, MemoryWindow, QueuePair};
 use smallvec::SmallVec;
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -24,6 +25,8 @@ pub(crate) struct End {
     /// `None` once it was destroyed.
     pub(crate) queue_pair: Option<QueuePair>,
     pub(crate) qpn: Qpn,
+    /// The way to the peer, for datagrams.
+    pub(crate) handle: Option<AddressHandle>,
     /// Send requests that may still be posted.
     pub(crate) quota: u64,
     pub(crate) next_id: u64,
@@ -123,6 +126,8 @@ pub(crate) struct Message {
     pub(crate) immediate: Option<u32>,
     pub(crate) invalidated: Option<u32>,
     pub(crate) solicited: bool,
+    /// What an RDMA WRITE with immediate writes.
+    pub(crate) written: Option<ClaimId>,
 }
 
 /// Windows of an end.
@@ -176,6 +181,15 @@ pub(crate) const EXCUSED: [Status; 8] = [
 ];
 
 impl End {
+    pub(crate) fn transport(&self) -> Transport {
+        self.common.transport
+    }
+
+    /// Whether what is sent arrives, once and in order, or the connection fails.
+    pub(crate) fn is_reliable(&self) -> bool {
+        self.transport() == Transport::Rc
+    }
+
     pub(crate) fn id(&mut self) -> u64 {
         self.next_id += 1;
         self.next_id

@@ -30,7 +30,7 @@ mod simulation;
 mod tally;
 mod trace;
 
-pub use tally::{Ends, Fault, Operation, Tally, Way};
+pub use tally::{Ends, Fault, Operation, TRANSPORTS, Tally, Way};
 
 use simulation::Simulation;
 use std::panic::{AssertUnwindSafe, catch_unwind};

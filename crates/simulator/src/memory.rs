@@ -249,6 +249,14 @@ impl Memory {
         self.settle(id);
     }
 
+    /// The peer says that all has been written there.
+    pub(crate) fn check_written(&mut self, id: ClaimId, what: &str) {
+        self.check();
+        if let Some(claim) = self.claims.get(&id.start).filter(|claim| claim.id == id.id) {
+            assert!(claim.is_complete(), "{what} tells of an RDMA WRITE that is incomplete");
+        }
+    }
+
     /// Whether a part of what is to be written there has been.
     pub(crate) fn is_halfway(&self, id: ClaimId) -> bool {
         self.claims.get(&id.start).is_some_and(|claim| match &claim.content {

@@ -107,7 +107,7 @@ pub(crate) struct Socket {
     pub(crate) interest: Interest,
     pub(crate) arrived: VecDeque<(SocketAddr, Vec<u8>)>,
     /// Bytes of what has arrived.
-    held: usize,
+    pub(crate) held: usize,
 }
 
 impl Network {

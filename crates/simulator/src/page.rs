@@ -1,6 +1,6 @@
 //! What was simulated, as tables.
 
-use simulator::{Fault, Operation, Tally, Way};
+use simulator::{Fault, Operation, TRANSPORTS, Tally, Way};
 use std::path::Path;
 use std::{fs, io};
 
@@ -27,11 +27,17 @@ pub(crate) fn tables(tally: &Tally) -> String {
     }
     text += "\n| work requests | posted | succeeded | failed | flushed | lost with their queue pair |\n";
     text += "|---|--:|--:|--:|--:|--:|\n";
-    for (operation, name) in Operation::ALL {
-        let ends = tally.operations[operation as usize];
-        let lost = ends.posted - ends.succeeded - ends.failed - ends.flushed;
-        let row = [ends.posted, ends.succeeded, ends.failed, ends.flushed, lost].map(group).join(" | ");
-        text += &format!("| {name} | {row} |\n");
+    for ((_, transport), operations) in TRANSPORTS.into_iter().zip(&tally.operations) {
+        for (operation, name) in Operation::ALL {
+            let ends = operations[operation as usize];
+            if ends.posted > 0 {
+                // What a shared receive queue's request was posted for, and what it is used for, may differ.
+                let lost = ends.posted.saturating_sub(ends.succeeded + ends.failed + ends.flushed);
+                let row =
+                    [ends.posted, ends.succeeded, ends.failed, ends.flushed, lost].map(group).join(" | ");
+                text += &format!("| {transport} {name} | {row} |\n");
+            }
+        }
     }
     text += "\n| of these | |\n|---|--:|\n";
     for (way, name) in Way::ALL {

@@ -2,12 +2,16 @@
 
 use crate::rng::Rng;
 use netem::{Corrupt, LinkConfig, Loss, Reorder};
+use rocev2::wire::Transport;
 use rocev2::{Mtu, Psn};
 
 /// Nanoseconds.
 pub(crate) const US: u64 = 1_000;
 /// Nanoseconds.
 pub(crate) const MS: u64 = 1_000_000;
+
+/// The longest message that a shared receive queue's requests have room for.
+pub(crate) const SHARED_MESSAGE: usize = 3_000;
 
 /// A whole run.
 #[derive(Debug)]
@@ -48,6 +52,7 @@ pub(crate) struct MachinePlan {
 /// A connection.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ConnectionPlan {
+    pub(crate) transport: Transport,
     pub(crate) machines: [usize; 2],
     pub(crate) mtu: Mtu,
     pub(crate) psn: [Psn; 2],
@@ -65,6 +70,8 @@ pub(crate) struct ConnectionPlan {
 pub(crate) struct EndPlan {
     pub(crate) send_depth: usize,
     pub(crate) recv_depth: usize,
+    /// It takes receive requests from its domain's shared receive queue.
+    pub(crate) shares: bool,
     /// Send requests that the program posts.
     pub(crate) quota: u64,
     /// How often it forgets to post a receive request at its turn, in percent.
@@ -173,7 +180,12 @@ impl ConnectionPlan {
         let psn =
             |rng: &mut Rng| Psn::truncate(if rng.percent(40) { near_the_wrap(rng) } else { rng.word() });
         let max_message = rng.pick(&[60, 600, 600, 3_000, 3_000, 12_000]);
+        let transport =
+            rng.pick(&[Transport::Rc, Transport::Rc, Transport::Rc, Transport::Uc, Transport::Ud]);
+        // A datagram is one packet.
+        let max_message = if transport == Transport::Ud { max_message.min(3_000) } else { max_message };
         Self {
+            transport,
             machines: [first, (first + step) % machines],
             mtu: rng.pick(&Mtu::ALL),
             psn: [psn(rng), psn(rng)],
@@ -182,15 +194,16 @@ impl ConnectionPlan {
             rnr_retry: if harsh { rng.pick(&[3, 7, 7]) } else { 7 },
             min_rnr_timer: rng.pick(&[1, 5, 12]),
             rd_atomic: rng.pick(&[1, 2, 4, 16]),
-            ends: [EndPlan::draw(rng), EndPlan::draw(rng)],
+            ends: [EndPlan::draw(rng, max_message), EndPlan::draw(rng, max_message)],
             max_message,
         }
     }
 }
 
 impl EndPlan {
-    fn draw(rng: &mut Rng) -> Self {
+    fn draw(rng: &mut Rng, max_message: usize) -> Self {
         Self {
+            shares: max_message <= SHARED_MESSAGE && rng.percent(30),
             send_depth: rng.pick(&[1, 2, 4, 16]),
             recv_depth: rng.pick(&[1, 2, 4, 8]),
             quota: rng.between(0, 40),

@@ -1,7 +1,7 @@
 //! What a device of the simulation runs on: virtual time, seeded randomness, sockets of the simulated network.
 
 use crate::network::Network;
-use rocev2::Time;
+use rocev2::{Qpn, Time};
 use rocev2_device::Host;
 use rocev2_device::host::{Interface, InterfacesError, Platform};
 use rocev2_device::link::{
@@ -94,6 +94,13 @@ impl Link for SimulatedLink {
             socket.interest = interest;
         }
         Ok(())
+    }
+
+    fn room(&self, to: SocketAddr, _: Qpn) -> Option<usize> {
+        let state = self.network.lock();
+        let socket = state.sockets.get(&to).filter(|socket| socket.machine == self.machine)?;
+        // Up to half of the buffer, as of a socket's.
+        Some((state.machines[self.machine].receive_buffer / 2).saturating_sub(socket.held))
     }
 
     fn counters(&self) -> &LinkCounters {

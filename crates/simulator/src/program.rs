@@ -1,13 +1,15 @@
 //! What each machine's program does: it polls, posts receive requests, and posts whatever work the seed brings.
 
+use crate::connections::{GRH, QKEY, SHARED, slot};
 use crate::end::{Drain, Effect, Message, Receive, WINDOWS, Window, WindowState, Work};
 use crate::memory::{ClaimId, Content};
-use crate::plan::{Disturbance, MS};
+use crate::plan::{Disturbance, MS, SHARED_MESSAGE};
 use crate::simulation::Simulation;
 use crate::tally::{Operation, Way};
+use rocev2::wire::Transport;
 use rocev2::work::{
-    AsyncEvent, AtomicOperation, CompletionKind, RecvRequest, RemoteAddress, SendOperation, SendRequest,
-    Transition,
+    AsyncEvent, AtomicOperation, CompletionKind, Datagram, RecvRequest, RemoteAddress, SendOperation,
+    SendRequest, Transition,
 };
 use rocev2_device::memory::{Access, WindowRange, WindowType};
 use rocev2_device::{Arm, Buffers, DeviceEvent};
@@ -63,7 +65,8 @@ impl Simulation {
         for end in 0..self.ends.len() {
             if self.ends[end].machine == number && self.ends[end].queue_pair.is_some() {
                 active |= self.resume(end);
-                active |= self.post_receives(end);
+                active |=
+                    if self.ends[end].plan.shares { self.post_shared(end) } else { self.post_receives(end) };
                 active |= self.post_sends(end);
             }
         }
@@ -109,7 +112,14 @@ impl Simulation {
         let mut some = false;
         while let Some(event) = self.machines[number].device.try_event() {
             some = true;
-            let DeviceEvent::QueuePair(qpn, event) = event else { panic!("{event:?}") };
+            let (qpn, event) = match event {
+                DeviceEvent::QueuePair(qpn, event) => (qpn, event),
+                DeviceEvent::SharedReceiveQueueLimit(queue) => {
+                    self.limit_reached(number, queue);
+                    continue;
+                }
+                DeviceEvent::CompletionQueueOverflow(_) => panic!("{event:?}"),
+            };
             self.record("event", &[("machine", number as u64), ("event", event as u64)]);
             let Some(&end) = self.by_qpn.get(&(number, qpn)) else { panic!("an event of nobody's") };
             match event {
@@ -152,7 +162,7 @@ impl Simulation {
             if self.rng.percent(late) {
                 return active;
             }
-            let (inbox, size) = (end.inbox, end.common.max_message);
+            let (inbox, size) = (end.inbox, slot(&end.common));
             let claim = self.memories[inbox].claim(&mut self.rng, size, size);
             let Some(claim) = claim.or_else(|| self.memories[inbox].claim_any(size)) else { return active };
             let Some(list) = self.memories[inbox].elements(claim.start, size, 1 + self.rng.index(3)) else {
@@ -165,15 +175,58 @@ impl Simulation {
             end.receives.push_back(Receive { id, number: place, claim: Some(claim) });
             let queue_pair = end.queue_pair.as_ref().expect("it is there");
             queue_pair.post_recv(request).expect("there is room");
-            self.tally.of(Operation::Receive).posted += 1;
+            self.tally.of(self.ends[number].transport(), Operation::Receive).posted += 1;
             self.record("post_recv", &[("end", number as u64), ("id", id)]);
-            self.expect_message(number, place);
+            if self.ends[number].is_reliable() {
+                self.expect_message(number, place);
+            } else {
+                // Which messages come, and what remains of others that didn't, nobody knows.
+                self.memories[claim.memory].set(claim, Content::Any);
+            }
             active = true;
         }
     }
 
+    /// Fills the shared receive queue that an end takes requests from.
+    fn post_shared(&mut self, number: usize) -> bool {
+        let mut active = false;
+        let end = &self.ends[number];
+        let (machine, domain, late) = (end.machine, end.domain, end.plan.late_receives);
+        loop {
+            let shared = self.machines[machine].shared[domain].as_mut().expect("it was made with the end");
+            if shared.receives.len() >= SHARED || self.rng.percent(late) {
+                return active;
+            }
+            let size = SHARED_MESSAGE + GRH;
+            let memory = &mut self.memories[shared.inbox];
+            let Some(claim) = memory.claim_any(size) else { return active };
+            memory.set(claim, Content::Any);
+            let Some(list) = memory.elements(claim.start, size, 1 + self.rng.index(3)) else { return active };
+            shared.next_id += 1;
+            let id = shared.next_id;
+            shared.receives.insert(id, claim);
+            let request = RecvRequest { id, buffers: Buffers::List(list), len: size as u64 };
+            shared.queue.post_recv(request).expect("there is room");
+            self.tally.of(self.ends[number].transport(), Operation::Receive).posted += 1;
+            self.record("post_shared", &[("machine", machine as u64), ("id", id)]);
+            active = true;
+        }
+    }
+
+    /// A shared receive queue has fewer requests waiting than its limit: asks for the next such event.
+    fn limit_reached(&mut self, machine: usize, queue: u64) {
+        self.record("limit", &[("machine", machine as u64), ("queue", queue)]);
+        let mut shared = self.machines[machine].shared.iter().flatten();
+        let shared = shared.find(|shared| shared.queue.number() == queue).expect("an event of nobody's");
+        assert_eq!(shared.queue.limit(), 0, "the limit is still set");
+        shared.queue.set_limit(2).expect("less than its capacity");
+    }
+
     /// A receive request and the message that it is for are both posted: its buffer may change.
     fn expect_message(&mut self, receiver: usize, place: u64) {
+        if !self.ends[receiver].is_reliable() || self.ends[receiver].plan.shares {
+            return;
+        }
         let sender = &self.ends[self.ends[receiver].peer];
         let message = usize::try_from(place).ok().and_then(|place| sender.messages.get(place));
         let receive = self.ends[receiver].receives.iter().find(|receive| receive.number == place);
@@ -201,6 +254,19 @@ impl Simulation {
     }
 
     fn draft(&mut self, end: usize) -> Option<Draft> {
+        match self.ends[end].transport() {
+            Transport::Rc => self.draft_reliable(end),
+            Transport::Uc => match self.rng.below(10) {
+                0..5 => self.draft_send(end),
+                5..8 => self.draft_write(end, false),
+                8 => self.draft_write(end, true),
+                _ => self.draft_refused(end),
+            },
+            Transport::Ud => self.draft_send(end),
+        }
+    }
+
+    fn draft_reliable(&mut self, end: usize) -> Option<Draft> {
         match self.rng.below(100) {
             0..28 => self.draft_send(end),
             28..50 => self.draft_write(end, false),
@@ -270,7 +336,7 @@ impl Simulation {
         };
         let (len, solicited) = (draft.work.len, draft.solicited);
         let messages = &mut self.ends[end].messages;
-        messages.push(Message { bytes, len, kind, immediate, invalidated, solicited });
+        messages.push(Message { bytes, len, kind, immediate, invalidated, solicited, written: None });
         let place = messages.len() as u64 - 1;
         draft.work.message = Some(place);
         self.expect_message(self.ends[end].peer, place);
@@ -290,6 +356,9 @@ impl Simulation {
             let request = SendOperation::WriteImmediate(address, self.rng.word());
             let mut draft = Draft::new(Operation::WriteImmediate, request, buffers, len);
             self.announce(end, &mut draft, Rc::new([]));
+            if let Some(message) = self.ends[end].messages.last_mut() {
+                message.written = Some(remote);
+            }
             draft
         } else {
             Draft::new(Operation::Write, SendOperation::Write(address), buffers, len)
@@ -553,7 +622,8 @@ impl Simulation {
         };
         let len = self.ends[end].common.max_message.clamp(8, 64);
         let bytes = self.rng.bytes(len);
-        let mut draft = if self.rng.percent(50) {
+        let reliable = self.ends[end].is_reliable();
+        let mut draft = if self.rng.percent(50) || !reliable {
             let buffers = Buffers::Inline(bytes.as_slice().into());
             Draft::new(Operation::Write, SendOperation::Write(address), buffers, len)
         } else {
@@ -565,9 +635,12 @@ impl Simulation {
             draft.work.target = Some(target);
             draft
         };
-        draft.work.refused = true;
         self.tally.way(Way::Refused);
-        self.allow_failure(end);
+        // Over an unreliable connection it is dropped, and nobody is told.
+        if reliable {
+            draft.work.refused = true;
+            self.allow_failure(end);
+        }
         Some(draft)
     }
 
@@ -582,7 +655,7 @@ impl Simulation {
         if !work.signaled {
             self.tally.way(Way::Unsignaled);
         }
-        self.tally.of(work.operation).posted += 1;
+        self.tally.of(self.ends[number].transport(), work.operation).posted += 1;
         let values = [
             ("end", number as u64),
             ("id", work.id),
@@ -591,7 +664,10 @@ impl Simulation {
             ("signaled", work.signaled.into()),
         ];
         self.record("post_send", &values);
+        let remote_qpn = self.ends[self.ends[number].peer].qpn;
         let end = &mut self.ends[number];
+        let way = end.handle.as_ref().map(rocev2_device::AddressHandle::id);
+        let destination = way.map(|address| Datagram { address, remote_qpn, remote_qkey: QKEY });
         let request = SendRequest {
             id: work.id,
             operation: request,
@@ -600,7 +676,7 @@ impl Simulation {
             signaled: work.signaled,
             solicited,
             fence,
-            destination: None,
+            destination,
         };
         end.works.push_back(work);
         let queue_pair = end.queue_pair.as_ref().expect("it is there");

@@ -1,7 +1,7 @@
 //! The run: machines stepped one after another, in virtual time, until all has been done or has failed.
 
 use crate::end::{Drain, End};
-use crate::memory::Memory;
+use crate::memory::{ClaimId, Memory};
 use crate::network::{Egress, MachineState, Network};
 use crate::plan::{Disturbance, MS, Plan};
 use crate::platform;
@@ -11,8 +11,9 @@ use crate::trace::Trace;
 use rocev2::Qpn;
 use rocev2_device::{
     CompletionChannel, CompletionQueue, Config, Device, Engine, Pause, Progress, ProtectionDomain, Ready,
+    SharedReceiveQueue, Usage,
 };
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 /// How long a run may take after everything has been healed. A queue pair that hears nothing gives up after half a
@@ -24,6 +25,10 @@ const STEPS: u64 = 3_000_000;
 
 /// After so many steps all memory is compared, and not only that of a machine that has taken a packet.
 const OFTEN: u64 = 32;
+
+/// Deadlines of a queue pair at most: as a round trip that was long for once is forgotten, each is a bit earlier than
+/// the one before.
+const DEADLINES: usize = 64;
 
 /// Entries of a completion queue: more than all requests that a run posts.
 const QUEUE: usize = 4096;
@@ -38,6 +43,8 @@ pub(crate) struct Machine {
     pub(crate) domains: Vec<ProtectionDomain>,
     pub(crate) queues: Vec<CompletionQueue>,
     pub(crate) channel: Arc<CompletionChannel>,
+    /// For each domain, once an end needs it.
+    pub(crate) shared: Vec<Option<Shared>>,
     /// A region with a word for each domain that many add to.
     pub(crate) counters: Vec<usize>,
     pub(crate) step_ns: u64,
@@ -55,6 +62,16 @@ pub(crate) struct Machine {
     pub(crate) waiting: bool,
     /// Looks at which nothing happened.
     pub(crate) idle: u32,
+}
+
+/// A shared receive queue, and where its requests lie.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) queue: SharedReceiveQueue,
+    pub(crate) inbox: usize,
+    pub(crate) next_id: u64,
+    /// Requests that have not ended.
+    pub(crate) receives: BTreeMap<u64, ClaimId>,
 }
 
 /// A counter that many add to, one at a time.
@@ -176,6 +193,7 @@ impl Simulation {
             engine,
             progress: Progress::default(),
             gid_index,
+            shared: domains.iter().map(|_| None).collect(),
             domains,
             queues,
             channel,
@@ -332,8 +350,10 @@ impl Simulation {
                 if all { memories[memory].compare() } else { memories[memory].check() }
             }
         }
-        for counter in &machines[number].counters {
-            memories[*counter].check();
+        let machine = &machines[number];
+        let shared = machine.shared.iter().flatten().map(|shared| shared.inbox);
+        for memory in machine.counters.iter().copied().chain(shared) {
+            memories[memory].check();
         }
         self.check_limits(number);
         self.deallocate_halfway(number);
@@ -341,6 +361,12 @@ impl Simulation {
 
     /// What a queue pair holds is bounded by what it was made for.
     fn check_limits(&self, number: usize) {
+        let usage = self.machines[number].device.usage();
+        // Those of queue pairs that were destroyed last among them.
+        let most = DEADLINES * (usage.queue_pairs + 2);
+        assert!(usage.deadlines <= most, "{} deadlines, {usage:?}", usage.deadlines);
+        // Those that were destroyed meanwhile among them.
+        assert!(usage.turns <= 2 * self.ends.len(), "{usage:?}");
         for end in self.ends.iter().filter(|end| end.machine == number) {
             let Some(queue_pair) = &end.queue_pair else { continue };
             let seen = queue_pair.query();
@@ -367,14 +393,22 @@ impl Simulation {
             memory.compare();
             memory.deregister();
         }
-        self.ends.iter_mut().for_each(|end| end.windows.clear());
+        self.ends.iter_mut().for_each(|end| {
+            end.windows.clear();
+            end.handle = None;
+        });
+        self.machines.iter_mut().for_each(|machine| machine.shared.clear());
         self.settle_down();
         for memory in &mut self.memories {
             memory.compare();
             assert!(memory.is_alone(), "somebody holds memory of a region that was deregistered");
         }
         for machine in &self.machines {
-            assert_eq!(machine.device.queue_pairs(), 0);
+            let held = machine.device.usage();
+            assert_eq!(
+                held,
+                Usage { delayed_acks: held.delayed_acks.min(self.ends.len()), ..Usage::default() }
+            );
         }
         let engines: Vec<_> = self.machines.iter().map(|machine| Arc::downgrade(&machine.engine)).collect();
         self.machines.clear();
@@ -397,7 +431,9 @@ impl Simulation {
                 let alarms = state.machines.iter().filter_map(|machine| machine.alarm);
                 let arrivals = (0..state.machines.len()).filter_map(|number| state.next_arrival(number));
                 let again = self.machines.iter().filter_map(|machine| machine.again_at);
-                let Some(next) = alarms.chain(arrivals).chain(again).min() else { break };
+                let waiting = state.sockets.values().filter(|socket| socket.interest.writable);
+                let room = waiting.map(|socket| state.machines[socket.machine].egress.writable_at(state.now));
+                let Some(next) = alarms.chain(arrivals).chain(again).chain(room).min() else { break };
                 next.max(state.now + 1)
             };
             {

@@ -1,5 +1,6 @@
 //! What was simulated, counted.
 
+use rocev2::wire::Transport;
 use std::ops::AddAssign;
 
 /// What a work request was.
@@ -131,6 +132,10 @@ impl Fault {
     ];
 }
 
+/// The transports, with their names.
+pub const TRANSPORTS: [(Transport, &str); 3] =
+    [(Transport::Rc, "RC"), (Transport::Uc, "UC"), (Transport::Ud, "UD")];
+
 /// How work requests ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ends {
@@ -161,8 +166,8 @@ pub struct Tally {
     pub virtual_ns: u64,
     /// The longest time from the moment when everything was healed until everything had ended, in nanoseconds.
     pub longest_end_ns: u64,
-    /// Work requests by what they were.
-    pub operations: [Ends; Operation::ALL.len()],
+    /// Work requests by transport and by what they were.
+    pub operations: [[Ends; Operation::ALL.len()]; TRANSPORTS.len()],
     /// Work requests by how they were posted.
     pub ways: [u64; Way::ALL.len()],
     /// Faults.
@@ -170,8 +175,9 @@ pub struct Tally {
 }
 
 impl Tally {
-    pub(crate) fn of(&mut self, operation: Operation) -> &mut Ends {
-        &mut self.operations[operation as usize]
+    pub(crate) fn of(&mut self, transport: Transport, operation: Operation) -> &mut Ends {
+        let transport = TRANSPORTS.iter().position(|(it, _)| *it == transport).unwrap_or(0);
+        &mut self.operations[transport][operation as usize]
     }
 
     pub(crate) fn way(&mut self, way: Way) {
@@ -192,7 +198,8 @@ impl AddAssign<&Self> for Tally {
         self.packets += other.packets;
         self.virtual_ns += other.virtual_ns;
         self.longest_end_ns = self.longest_end_ns.max(other.longest_end_ns);
-        for (sum, ends) in self.operations.iter_mut().zip(&other.operations) {
+        let sums = self.operations.iter_mut().flatten();
+        for (sum, ends) in sums.zip(other.operations.iter().flatten()) {
             sum.posted += ends.posted;
             sum.succeeded += ends.succeeded;
             sum.failed += ends.failed;

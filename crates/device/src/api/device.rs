@@ -2,7 +2,7 @@
 
 use super::gid_table::GidTable;
 use super::{CompletionChannel, CompletionQueue, DeviceError, ProtectionDomain};
-use crate::engine::{self, DeviceEvent, Engine, Host, MAX_QUEUE_PAIRS, Port};
+use crate::engine::{self, DeviceEvent, Engine, Host, MAX_QUEUE_PAIRS, Port, Usage};
 use crate::gid::Gid;
 #[cfg(target_os = "linux")]
 use crate::host::group::Share;
@@ -254,6 +254,13 @@ impl Device {
     #[must_use]
     pub fn queue_pairs(&self) -> usize {
         self.state.engine.queue_pairs()
+    }
+
+    /// How much the device holds at the moment.
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        let (regions, windows, keys) = self.state.keys.usage();
+        Usage { regions, windows, keys, ..self.state.engine.usage() }
     }
 
     /// Every counter with its name: what was received and sent, and every refused packet by reason.

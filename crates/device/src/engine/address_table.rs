@@ -32,6 +32,10 @@ impl AddressTable {
         Some(id)
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.handles.read().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
     pub(crate) fn remove(&self, id: AddressId) {
         let removed = self.handles.write().unwrap_or_else(PoisonError::into_inner).remove(&id);
         // What it kept ends without the lock.

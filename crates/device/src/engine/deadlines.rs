@@ -28,6 +28,11 @@ impl Deadlines {
         at.as_nanos() < self.earliest.fetch_min(at.as_nanos(), Ordering::SeqCst)
     }
 
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        lock(&self.heap).len()
+    }
+
     /// The earliest deadline.
     pub(crate) fn earliest(&self) -> Option<Time> {
         match self.earliest.load(Ordering::SeqCst) {

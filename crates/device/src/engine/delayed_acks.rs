@@ -20,6 +20,11 @@ impl<T> DelayedAcks<T> {
         self.some.store(true, Ordering::Relaxed);
     }
 
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        lock(&self.queue_pairs).len()
+    }
+
     /// Takes all of them.
     pub(super) fn take(&self) -> Option<Vec<T>> {
         if !self.some.load(Ordering::Relaxed) {

@@ -15,7 +15,7 @@
 //! | `buffers` | the buffers of work requests, and memory as the protocol asks for it |
 //! | `progress`, `linger`, `poll_mode` | what is done where nobody polls, step by step, and who takes what arrives |
 //! | `alarm`, `deadlines` | time |
-//! | `counters` | every refused packet by its reason |
+//! | `counters`, `usage` | every refused packet by its reason; how much the engine holds |
 //! | `sync`, `models` | locks and atomics, and models of all that goes on without a lock (`.ci/loom`) |
 
 mod address_table;
@@ -38,6 +38,7 @@ mod queue_pair;
 mod queue_pair_table;
 mod shared_receive_queue;
 mod sync;
+mod usage;
 
 pub(crate) use buffers::DomainMemory;
 pub use buffers::{Buffers, Element};
@@ -53,6 +54,7 @@ pub(crate) use queue_pair::{Path, QueuePair};
 pub(crate) use queue_pair_table::MAX_QUEUE_PAIRS;
 pub use queue_pair_table::SLOTS;
 pub(crate) use shared_receive_queue::{Receives, SharedReceiveQueue};
+pub use usage::Usage;
 
 use crate::link::Link;
 use address_table::AddressTable;

@@ -212,6 +212,16 @@ impl Port {
         }
     }
 
+    /// How many wait for their turn.
+    pub(crate) fn turns_waiting(&self) -> usize {
+        crate::lock(&self.turns.queue).len()
+    }
+
+    /// How many delay an ACK.
+    pub(crate) fn acks_delayed(&self) -> usize {
+        self.delayed_acks.len()
+    }
+
     /// Lets queue pairs send in turn.
     pub(crate) fn give_turns(&self, table: &QueuePairTable) {
         for _ in 0..TURNS {

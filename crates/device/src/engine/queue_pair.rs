@@ -1,11 +1,13 @@
 //! Queue pairs: the protocol's, with the path to its peer, its turn to send, and where its completions go.
 
+mod announced;
 mod delayed_ack;
 mod pacing;
 mod path;
 mod segmentation;
 mod transmit;
 
+use self::announced::Announced;
 use self::delayed_ack::DelayedAck;
 use self::pacing::Pacing;
 pub(crate) use self::path::Path;
@@ -44,8 +46,7 @@ struct State {
     address: Option<AddressId>,
     pacing: Pacing,
     delayed_ack: DelayedAck,
-    /// The deadline that was announced last, unless it has passed.
-    announced: Option<Time>,
+    announced: Announced,
     /// It waits for its turn to send.
     waits: bool,
     /// Bytes that it may send yet in its turn.
@@ -169,7 +170,7 @@ impl QueuePair {
             address: None,
             pacing: Pacing::default(),
             delayed_ack: DelayedAck::default(),
-            announced: None,
+            announced: Announced::default(),
             waits: false,
             deficit: 0,
             unsent: None,
@@ -375,9 +376,7 @@ impl QueuePair {
                 return false;
             }
         };
-        if state.announced.is_some_and(|announced| announced <= deadline) {
-            state.announced = None;
-        }
+        state.announced.taken(deadline);
         let due = state.poll_timeout().is_some_and(|at| at <= now);
         if !due {
             self.drive(&mut state, now);
@@ -388,12 +387,10 @@ impl QueuePair {
     /// Announces its deadline anew, after `deadline` was taken.
     pub(crate) fn announce_again(&self, deadline: Time) {
         let next = match self.state.try_lock() {
-            Ok(mut state) if state.announced.is_none_or(|announced| announced <= deadline) => {
-                state.announced = state.poll_timeout();
-                state.announced
+            Ok(mut state) => {
+                state.announced.taken(deadline);
+                state.poll_timeout().filter(|at| state.announced.add(*at))
             }
-            // It has announced an earlier one since.
-            Ok(_) => None,
             Err(_) => Some(deadline),
         };
         if let Some(at) = next {
@@ -450,9 +447,8 @@ impl QueuePair {
         }
         self.deliver(state);
         if let Some(at) = state.poll_timeout()
-            && state.announced.is_none_or(|announced| at < announced)
+            && state.announced.add(at)
         {
-            state.announced = Some(at);
             self.shared.announce(at, self.qpn);
         }
     }

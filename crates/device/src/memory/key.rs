@@ -108,6 +108,13 @@ impl KeySpace {
         }
     }
 
+    /// How many regions, windows and indices of keys are in use.
+    pub(crate) fn usage(&self) -> (usize, usize, usize) {
+        let [regions, windows] =
+            [&self.regions, &self.windows].map(|quota| quota.used.load(Ordering::Relaxed));
+        (regions, windows, self.used().len())
+    }
+
     /// What a new region needs.
     pub(super) fn region(self: &Arc<Self>) -> Result<RegionKeys, KeyError> {
         let place = self.place(|space| &space.regions)?;

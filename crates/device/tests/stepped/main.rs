@@ -141,6 +141,20 @@ fn numbers_keys_and_addresses_come_from_the_platform_alone() {
 }
 
 #[test]
+fn a_peer_that_is_never_ready_leaves_no_deadlines_behind() {
+    let world = World::new(&[A, B]);
+    let device = world.device();
+    let [a, _b] = world.pair_on(&device, A, B, 64);
+    a.post(SendOperation::Send, 64);
+    let mut most = 0;
+    world.run(|| {
+        most = most.max(device.usage().deadlines);
+        world.now() > Duration::from_millis(50)
+    });
+    assert!((1..=4).contains(&most), "{most} deadlines of one queue pair");
+}
+
+#[test]
 fn a_device_without_addresses_cannot_be_opened() {
     let world = World::new(&[]);
     let opened = Device::stepped(Config::default(), world.platform());
