@@ -1,5 +1,6 @@
 //! Address handles.
 
+use crate::backend::{self, AddressHandle, Gid, Marking, PathAttributes};
 use crate::boundary::{null, number, set_errno};
 use crate::domain::{Pd, handle};
 use libc::{EINVAL, c_int};
@@ -13,30 +14,42 @@ use std::sync::atomic::Ordering;
 #[repr(C)]
 pub(crate) struct Ah {
     c: UnsafeCell<ibv_ah>,
-    /// The peer's GID.
-    pub(crate) gid: [u8; 16],
+    pub(crate) handle: AddressHandle,
 }
 
-/// The GID that an address names, if it is one that packets can be sent to from here.
-pub(crate) fn destination(attr: &ibv_ah_attr) -> Result<[u8; 16], c_int> {
+impl Ah {
+    /// The address handle that a program means.
+    ///
+    /// # Safety
+    /// It must be one of ours that isn't destroyed.
+    pub(crate) unsafe fn of<'a>(c: *mut ibv_ah) -> &'a Self {
+        // SAFETY: it is the first field of ours.
+        unsafe { &*c.cast() }
+    }
+}
+
+/// The way that an address vector describes, if packets can be sent there from here.
+///
+/// The hop limit is the system's: Linux puts the route's in the place of what a program says, too
+/// (`ib_resolve_unicast_gid_dmac`). Many programs say 0 or 1.
+pub(crate) fn path(attr: &ibv_ah_attr) -> Result<PathAttributes, c_int> {
     if attr.is_global == 0 || attr.port_num != 1 || attr.grh.sgid_index != 0 {
         return Err(EINVAL);
     }
-    let gid = attr.grh.dgid.raw;
-    crate::backend::Gid::from(gid).endpoint().map_err(|_| EINVAL)?;
-    Ok(gid)
+    let marking = Marking { traffic_class: attr.grh.traffic_class, hop_limit: None };
+    Ok(PathAttributes { marking, ..PathAttributes::new(0, Gid::from(attr.grh.dgid.raw)) })
 }
 
 fn make(pd: *mut ibv_pd, attr: &ibv_ah_attr) -> *mut ibv_ah {
-    let gid = match destination(attr) {
-        Ok(gid) => gid,
-        Err(error) => return null(error),
-    };
     // SAFETY: the program says that it is one.
     let domain = unsafe { Pd::of(pd) };
+    let made = match path(attr).and_then(|path| backend::address_handle(&domain.domain, path)) {
+        Ok(made) => made,
+        Err(error) => return null(error),
+    };
     domain.children.fetch_add(1, Ordering::AcqRel);
     let c = UnsafeCell::new(ibv_ah { context: domain.context(), pd, handle: handle() });
-    Box::into_raw(Box::new(Ah { c, gid })).cast()
+    Box::into_raw(Box::new(Ah { c, handle: made })).cast()
 }
 
 /// The address of whoever sent a datagram: the first 40 bytes of its buffer have a GRH, or, over IPv4, an IP header

@@ -4,26 +4,29 @@
 use crate::settings;
 use libc::{EBUSY, EFAULT, EINVAL, EIO, ENODEV, ENOMEM, c_int};
 use rocev2::transport::Snapshot;
-use rocev2::wire::Transport;
-use rocev2::work::{self, Transition};
+use rocev2::work;
 use rocev2_agent::Lease;
 use rocev2_device as device;
 use rocev2_device::host::{Interface, interfaces};
-use rocev2_device::memory::{Access, Base, Foreign, ForeignError};
+use rocev2_device::memory::{Access, Base, Foreign, ForeignError, WindowRange};
 use rocev2_device::{Config, DeviceError};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Once, PoisonError};
 
+pub(crate) use rocev2::wire::Transport;
 pub(crate) use rocev2::work::{
-    AsyncEvent, AtomicOperation, CompletionKind, InitAttributes, PeerRights, PostError, ReceiveAttributes,
-    RecvRequest, RemoteAddress, SendAttributes, SendOperation, SendRequest,
+    AsyncEvent, AtomicOperation, AttributeMask, Attributes, CompletionKind, Datagram, PeerRights, PostError,
+    RecvRequest, RemoteAddress, SendOperation, SendRequest, State, rules,
 };
 pub(crate) use rocev2::{Mtu, Psn, Qpn};
+pub(crate) use rocev2_device::link::Marking;
+pub(crate) use rocev2_device::memory::{Bind, WindowType};
 pub(crate) use rocev2_device::{
-    ATTRIBUTES, Arm, Buffers, CompletionChannel, CompletionQueue, DeviceEvent, Element, ForeignRegion, Gid,
-    ProtectionDomain, QueuePair, Reregistration, WorkCompletion,
+    ATTRIBUTES, AddressHandle, Arm, Buffers, CompletionChannel, CompletionQueue, DeviceEvent, Element,
+    ForeignRegion, Gid, MemoryWindow, PathAttributes, ProtectionDomain, QueuePair, QueuePairOptions,
+    Reregistration, SharedReceiveQueue, WorkCompletion,
 };
 
 /// The embedded device with the one address that it uses.
@@ -259,52 +262,66 @@ pub(crate) fn deregister(region: ForeignRegion) -> Result<(), (ForeignRegion, c_
     region.deregister().map_err(|(region, _)| (region, EBUSY))
 }
 
-/// A queue pair of a reliable connection.
+/// A queue pair.
 pub(crate) fn queue_pair(
     domain: &ProtectionDomain,
-    send: &CompletionQueue,
-    recv: &CompletionQueue,
-    max_send: usize,
-    max_recv: usize,
+    options: QueuePairOptions<'_>,
 ) -> Result<QueuePair, c_int> {
-    let options = device::QueuePairOptions {
-        transport: Transport::Rc,
-        send_queue: send,
-        recv_queue: recv,
-        shared: None,
-        max_send_requests: max_send,
-        max_recv_requests: max_recv,
-    };
     domain.queue_pair(options).map_err(|error| number(&error))
 }
 
-/// A change of a queue pair's state.
-#[derive(Clone, Copy)]
-pub(crate) enum Change {
-    Reset,
-    Init(InitAttributes),
-    ReadyToReceive(ReceiveAttributes, [u8; 16]),
-    ReadyToSend(SendAttributes),
-    Drain,
-    Resume,
-    Error,
+/// Sets attributes of a queue pair, and with them its state.
+pub(crate) fn set_attributes(
+    queue_pair: &QueuePair,
+    attributes: Attributes,
+    path: Option<PathAttributes>,
+) -> Result<(), c_int> {
+    queue_pair.set_attributes(attributes, path).map_err(|error| number(&error))
 }
 
-/// Changes a queue pair's state.
-pub(crate) fn change(queue_pair: &QueuePair, change: Change) -> Result<(), c_int> {
-    let transition = match change {
-        Change::Reset => Transition::Reset,
-        Change::Init(attributes) => Transition::Init(attributes),
-        Change::ReadyToReceive(attributes, gid) => {
-            let path = device::PathAttributes::new(0, Gid::from(gid));
-            return queue_pair.ready_to_receive(attributes, path).map_err(|error| number(&error));
+/// Ends what a queue pair is at.
+pub(crate) fn reset(queue_pair: &QueuePair) -> Result<(), c_int> {
+    set_attributes(queue_pair, Attributes { state: Some(State::Reset), ..Attributes::default() }, None)
+}
+
+/// A shared receive queue.
+pub(crate) fn shared_receive_queue(
+    domain: &ProtectionDomain,
+    capacity: usize,
+) -> Result<SharedReceiveQueue, c_int> {
+    domain.shared_receive_queue(capacity).map_err(|error| number(&error))
+}
+
+/// An address handle.
+pub(crate) fn address_handle(
+    domain: &ProtectionDomain,
+    path: PathAttributes,
+) -> Result<AddressHandle, c_int> {
+    domain.address_handle(path).map_err(|error| number(&error))
+}
+
+/// A memory window.
+pub(crate) fn window(domain: &ProtectionDomain, kind: WindowType) -> Result<MemoryWindow, c_int> {
+    domain.window(kind).map_err(|error| number(&error))
+}
+
+/// The request that binds a window to `len` bytes at `va` of a region, with C's flags; to nothing, if there are none.
+/// Its key ends with `variant`, if the program chooses it.
+pub(crate) fn bind(
+    window: &MemoryWindow,
+    variant: Option<u8>,
+    region: Option<&ForeignRegion>,
+    (va, len): (u64, u64),
+    flags: u32,
+) -> Result<Bind, c_int> {
+    let range = match region.filter(|_| len > 0) {
+        Some(region) => {
+            let region = Arc::clone(region.region());
+            Some(WindowRange { region, va, len, access: access(flags)? })
         }
-        Change::ReadyToSend(attributes) => Transition::ReadyToSend(attributes),
-        Change::Drain => Transition::Drain,
-        Change::Resume => Transition::Resume,
-        Change::Error => Transition::Error,
+        None => None,
     };
-    queue_pair.modify(transition).map_err(|error| number(&error))
+    window.bind(variant, range).map_err(|error| number(&error))
 }
 
 /// What a queue pair tells of itself.

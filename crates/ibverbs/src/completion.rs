@@ -8,9 +8,10 @@ use crate::domain::handle;
 use crate::events::{Name, Object, Reporter, announce};
 use libc::{EBUSY, EINVAL, c_int, c_uint, c_void};
 use rdma_verbs_sys::{
-    IBV_CQ_ATTR_MODERATE, IBV_WC_COMP_SWAP, IBV_WC_FETCH_ADD, IBV_WC_GRH, IBV_WC_RDMA_READ,
-    IBV_WC_RDMA_WRITE, IBV_WC_RECV, IBV_WC_RECV_RDMA_WITH_IMM, IBV_WC_SEND, IBV_WC_WITH_IMM, IBV_WC_WITH_INV,
-    ibv_comp_channel, ibv_context, ibv_cq, ibv_cq_ex, ibv_modify_cq_attr, ibv_wc, ibv_wc_immediate,
+    IBV_CQ_ATTR_MODERATE, IBV_WC_BIND_MW, IBV_WC_COMP_SWAP, IBV_WC_FETCH_ADD, IBV_WC_GRH, IBV_WC_LOCAL_INV,
+    IBV_WC_RDMA_READ, IBV_WC_RDMA_WRITE, IBV_WC_RECV, IBV_WC_RECV_RDMA_WITH_IMM, IBV_WC_SEND,
+    IBV_WC_WITH_IMM, IBV_WC_WITH_INV, ibv_comp_channel, ibv_context, ibv_cq, ibv_cq_ex, ibv_modify_cq_attr,
+    ibv_wc, ibv_wc_immediate,
 };
 use std::cell::UnsafeCell;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -48,7 +49,7 @@ pub(crate) struct Polled {
 /// Completions that are taken out together.
 const BATCH: usize = 64;
 
-/// The smallest queue: a little room for those that a program makes larger afterwards.
+/// The smallest queue.
 const SMALLEST: usize = 256;
 
 impl Cq {
@@ -224,8 +225,8 @@ pub(crate) fn work_completion(entry: &WorkCompletion) -> ibv_wc {
             CompletionKind::FetchAdd => IBV_WC_FETCH_ADD,
             CompletionKind::Recv => IBV_WC_RECV,
             CompletionKind::RecvWriteImmediate => IBV_WC_RECV_RDMA_WITH_IMM,
-            #[allow(unreachable_patterns, reason = "what can't be posted here doesn't complete here")]
-            _ => IBV_WC_SEND,
+            CompletionKind::BindWindow => IBV_WC_BIND_MW,
+            CompletionKind::LocalInvalidate => IBV_WC_LOCAL_INV,
         },
         byte_len: completion.len,
         qp_num: entry.qpn.get(),
@@ -319,18 +320,27 @@ export! {
     }
 
     "IBVERBS_1.1", libc::EIO,
-    /// ibv_resize_cq(3), as far as the queue has room.
+    /// ibv_resize_cq(3).
     fn ibv_resize_cq(cq: *mut ibv_cq, cqe: c_int) -> c_int {
         // SAFETY: the program says that it is one.
         let whole = unsafe { Cq::of(cq) };
-        match usize::try_from(cqe) {
-            Ok(wanted) if wanted > 0 && wanted <= whole.queue.capacity() => {
-                // SAFETY: the program doesn't use it meanwhile.
-                unsafe { (*cq).cqe = cqe };
-                0
-            }
-            Ok(wanted) if wanted > 0 && wanted <= crate::backend::ATTRIBUTES.max_cqe => number(libc::EOPNOTSUPP),
-            _ => number(EINVAL),
+        let wanted = usize::try_from(cqe).unwrap_or(0);
+        if wanted == 0 || wanted > crate::backend::ATTRIBUTES.max_cqe {
+            return number(EINVAL);
         }
+        whole.begin_polling();
+        // SAFETY: we hold it.
+        let polled = unsafe { &*whole.polled.get() };
+        // What has been taken out for the program and not handed over yet is in the queue, as it sees it.
+        let held = polled.batch.len() - polled.next + whole.queue.len();
+        let resized = if held > wanted { Err(EINVAL) } else { Ok(()) }
+            .and_then(|()| whole.queue.resize(wanted.max(SMALLEST)).map_err(|_| EINVAL));
+        whole.end_polling();
+        if let Err(error) = resized {
+            return number(error);
+        }
+        // SAFETY: the program doesn't use it meanwhile.
+        unsafe { (*cq).cqe = cqe };
+        0
     }
 }

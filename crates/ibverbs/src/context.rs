@@ -4,7 +4,7 @@ use crate::backend::{self, Backend};
 use crate::boundary::null;
 use crate::device::Device;
 use crate::events::Events;
-use crate::{completion, domain, extended_completion, post, query, queue_pair, shared_receive};
+use crate::{completion, domain, extended_completion, post, query, queue_pair, shared_receive, window};
 use libc::{ENODEV, c_int};
 use rdma_verbs_sys::{ibv_context, ibv_context_ops, ibv_device, verbs_context};
 use std::cell::UnsafeCell;
@@ -93,6 +93,9 @@ fn operations() -> ibv_context_ops {
     ops.post_send = Some(post::post_send);
     ops.post_recv = Some(post::post_recv);
     ops.post_srq_recv = Some(shared_receive::post_srq_recv);
+    ops.alloc_mw = Some(window::alloc_mw);
+    ops.bind_mw = Some(window::bind_mw);
+    ops.dealloc_mw = Some(window::dealloc_mw);
     ops
 }
 

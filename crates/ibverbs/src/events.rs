@@ -5,11 +5,12 @@ use crate::boundary::set_errno;
 use crate::completion::Cq;
 use crate::context::Context;
 use crate::queue_pair::Qp;
+use crate::shared_receive::Srq;
 use libc::c_int;
 use rdma_verbs_sys::{
     IBV_EVENT_COMM_EST, IBV_EVENT_CQ_ERR, IBV_EVENT_QP_ACCESS_ERR, IBV_EVENT_QP_FATAL,
-    IBV_EVENT_QP_LAST_WQE_REACHED, IBV_EVENT_QP_REQ_ERR, IBV_EVENT_SQ_DRAINED, ibv_async_event,
-    ibv_async_event_element, ibv_context, ibv_event_type,
+    IBV_EVENT_QP_LAST_WQE_REACHED, IBV_EVENT_QP_REQ_ERR, IBV_EVENT_SQ_DRAINED, IBV_EVENT_SRQ_LIMIT_REACHED,
+    ibv_async_event, ibv_async_event_element, ibv_context, ibv_event_type,
 };
 use rustix::event::{EventfdFlags, eventfd};
 use std::collections::{HashMap, VecDeque};
@@ -26,6 +27,7 @@ const KEPT: usize = 4096;
 pub(crate) enum Object {
     Qp(usize),
     Cq(usize),
+    Srq(usize),
 }
 
 /// Where an object's events go, and how many of them the program has and hasn't acknowledged.
@@ -53,6 +55,7 @@ static OBJECTS: Mutex<Option<Objects>> = Mutex::new(None);
 pub(crate) enum Name {
     Qpn(u32),
     Queue(u64),
+    SharedQueue(u64),
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -77,8 +80,9 @@ pub(crate) fn start(backend: Arc<Backend>) -> io::Result<()> {
 fn deliver(event: DeviceEvent) {
     let (name, kind) = match event {
         DeviceEvent::CompletionQueueOverflow(number) => (Name::Queue(number), IBV_EVENT_CQ_ERR),
-        // Programs can't make shared receive queues yet.
-        DeviceEvent::SharedReceiveQueueLimit(_) => return,
+        DeviceEvent::SharedReceiveQueueLimit(number) => {
+            (Name::SharedQueue(number), IBV_EVENT_SRQ_LIMIT_REACHED)
+        }
         DeviceEvent::QueuePair(qpn, event) => {
             let kind = match event {
                 AsyncEvent::CommunicationEstablished => IBV_EVENT_COMM_EST,
@@ -217,6 +221,8 @@ unsafe fn reporter<'a>(object: Object) -> &'a Reporter {
         Object::Qp(at) => unsafe { &(*std::ptr::with_exposed_provenance::<Qp>(at)).reporter },
         // SAFETY: as above.
         Object::Cq(at) => unsafe { &(*std::ptr::with_exposed_provenance::<Cq>(at)).reporter },
+        // SAFETY: as above.
+        Object::Srq(at) => unsafe { &(*std::ptr::with_exposed_provenance::<Srq>(at)).reporter },
     }
 }
 
@@ -231,6 +237,7 @@ export! {
                 let element = match object {
                     Object::Qp(at) => ibv_async_event_element { qp: std::ptr::with_exposed_provenance_mut(at) },
                     Object::Cq(at) => ibv_async_event_element { cq: std::ptr::with_exposed_provenance_mut(at) },
+                    Object::Srq(at) => ibv_async_event_element { srq: std::ptr::with_exposed_provenance_mut(at) },
                 };
                 // SAFETY: the program gave a place for it.
                 unsafe { event.write(ibv_async_event { element, event_type }) };
@@ -250,6 +257,7 @@ export! {
         let object = unsafe {
             match (*event).event_type {
                 IBV_EVENT_CQ_ERR => Object::Cq((*event).element.cq.expose_provenance()),
+                IBV_EVENT_SRQ_LIMIT_REACHED => Object::Srq((*event).element.srq.expose_provenance()),
                 _ => Object::Qp((*event).element.qp.expose_provenance()),
             }
         };

@@ -1,13 +1,17 @@
 //! `ibv_wr_*`: requests that are put together call by call, and posted together.
 
-use crate::backend::{self, ATTRIBUTES, AtomicOperation, Buffers, RemoteAddress, SendOperation, SendRequest};
-use crate::post::{elements, request};
+use crate::backend::{
+    self, ATTRIBUTES, AtomicOperation, Buffers, RemoteAddress, SendOperation, SendRequest, Transport,
+};
+use crate::post::{Work, destination, elements, request};
 use crate::queue_pair::Qp;
+use crate::window;
 use libc::{EINVAL, EOPNOTSUPP, c_int, c_void, size_t};
 use rdma_verbs_sys::{
-    __be32, IBV_QP_EX_WITH_ATOMIC_CMP_AND_SWP, IBV_QP_EX_WITH_ATOMIC_FETCH_AND_ADD, IBV_QP_EX_WITH_RDMA_READ,
-    IBV_QP_EX_WITH_RDMA_WRITE, IBV_QP_EX_WITH_RDMA_WRITE_WITH_IMM, IBV_QP_EX_WITH_SEND,
-    IBV_QP_EX_WITH_SEND_WITH_IMM, IBV_QP_EX_WITH_SEND_WITH_INV, ibv_ah, ibv_data_buf, ibv_qp_ex, ibv_sge,
+    __be32, IBV_QP_EX_WITH_ATOMIC_CMP_AND_SWP, IBV_QP_EX_WITH_ATOMIC_FETCH_AND_ADD, IBV_QP_EX_WITH_BIND_MW,
+    IBV_QP_EX_WITH_LOCAL_INV, IBV_QP_EX_WITH_RDMA_READ, IBV_QP_EX_WITH_RDMA_WRITE,
+    IBV_QP_EX_WITH_RDMA_WRITE_WITH_IMM, IBV_QP_EX_WITH_SEND, IBV_QP_EX_WITH_SEND_WITH_IMM,
+    IBV_QP_EX_WITH_SEND_WITH_INV, ibv_ah, ibv_data_buf, ibv_mw, ibv_mw_bind_info, ibv_qp_ex, ibv_sge,
 };
 use smallvec::SmallVec;
 use std::cell::UnsafeCell;
@@ -26,7 +30,7 @@ pub(crate) struct Builder {
 struct Building {
     requests: Vec<SendRequest<Buffers>>,
     /// The request that has no buffers yet.
-    open: Option<(u64, u32, SendOperation)>,
+    open: Option<Work>,
     error: c_int,
 }
 
@@ -40,11 +44,11 @@ impl Building {
 
     /// The open request's buffers.
     fn set(&mut self, qp: &Qp, buffers: Buffers, len: u64) {
-        let Some((id, flags, operation)) = self.open.take() else {
+        let Some(work) = self.open.take() else {
             self.error = EINVAL;
             return;
         };
-        match request(qp, id, operation, buffers, len, flags) {
+        match request(qp, work, buffers, len) {
             Ok(request) => self.requests.push(request),
             Err(error) => self.error = error,
         }
@@ -71,7 +75,8 @@ unsafe fn begin(c: *mut ibv_qp_ex, operation: SendOperation) {
     let (qp, building) = unsafe { building(c) };
     building.close(qp);
     // SAFETY: the program has set both before.
-    building.open = Some(unsafe { ((*c).wr_id, (*c).wr_flags, operation) });
+    let (id, flags) = unsafe { ((*c).wr_id, (*c).wr_flags) };
+    building.open = Some(Work { id, flags, operation, destination: None });
 }
 
 /// # Safety
@@ -102,11 +107,26 @@ const KNOWN: u32 = IBV_QP_EX_WITH_RDMA_WRITE
     | IBV_QP_EX_WITH_RDMA_READ
     | IBV_QP_EX_WITH_ATOMIC_CMP_AND_SWP
     | IBV_QP_EX_WITH_ATOMIC_FETCH_AND_ADD
-    | IBV_QP_EX_WITH_SEND_WITH_INV;
+    | IBV_QP_EX_WITH_SEND_WITH_INV
+    | IBV_QP_EX_WITH_BIND_MW
+    | IBV_QP_EX_WITH_LOCAL_INV;
+
+/// Of those, what each transport has.
+const fn known(transport: Transport) -> u32 {
+    let datagrams = IBV_QP_EX_WITH_SEND | IBV_QP_EX_WITH_SEND_WITH_IMM;
+    match transport {
+        Transport::Rc => KNOWN,
+        Transport::Uc => {
+            let writes = IBV_QP_EX_WITH_RDMA_WRITE | IBV_QP_EX_WITH_RDMA_WRITE_WITH_IMM;
+            datagrams | writes | IBV_QP_EX_WITH_BIND_MW | IBV_QP_EX_WITH_LOCAL_INV
+        }
+        Transport::Ud => datagrams,
+    }
+}
 
 /// Gives `c` the functions for `operations` (`IBV_QP_EX_WITH_*`).
-pub(crate) fn fill(c: &mut ibv_qp_ex, operations: u64) -> Result<(), c_int> {
-    if operations & !u64::from(KNOWN) != 0 {
+pub(crate) fn fill(c: &mut ibv_qp_ex, transport: Transport, operations: u64) -> Result<(), c_int> {
+    if operations & !u64::from(known(transport)) != 0 {
         return Err(EOPNOTSUPP);
     }
     c.wr_atomic_cmp_swp = Some(wr_atomic_cmp_swp);
@@ -117,6 +137,8 @@ pub(crate) fn fill(c: &mut ibv_qp_ex, operations: u64) -> Result<(), c_int> {
     c.wr_send = Some(wr_send);
     c.wr_send_imm = Some(wr_send_imm);
     c.wr_send_inv = Some(wr_send_inv);
+    c.wr_bind_mw = Some(wr_bind_mw);
+    c.wr_local_inv = Some(wr_local_inv);
     c.wr_set_ud_addr = Some(wr_set_ud_addr);
     c.wr_set_inline_data = Some(wr_set_inline_data);
     c.wr_set_inline_data_list = Some(wr_set_inline_data_list);
@@ -181,10 +203,34 @@ operation! {
     }
 
     (),
-    fn wr_set_ud_addr(c: *mut ibv_qp_ex, ah: *mut ibv_ah, qpn: u32, qkey: u32) {
-        let _ = (ah, qpn, qkey);
+    fn wr_bind_mw(c: *mut ibv_qp_ex, mw: *mut ibv_mw, rkey: u32, info: *const ibv_mw_bind_info) {
         // SAFETY: as above.
-        unsafe { building(c) }.1.error = EOPNOTSUPP;
+        unsafe { begin(c, SendOperation::BindWindow) };
+        // SAFETY: as above.
+        let (qp, building) = unsafe { building(c) };
+        // SAFETY: the program's own.
+        match unsafe { window::bind(mw, Some(rkey), &*info) } {
+            Ok((buffers, _)) => building.set(qp, buffers, 0),
+            Err(error) => building.error = error,
+        }
+    }
+
+    (),
+    fn wr_local_inv(c: *mut ibv_qp_ex, rkey: u32) {
+        // SAFETY: as above.
+        unsafe { begin(c, SendOperation::LocalInvalidate(rkey)) };
+    }
+
+    (),
+    fn wr_set_ud_addr(c: *mut ibv_qp_ex, ah: *mut ibv_ah, qpn: u32, qkey: u32) {
+        // SAFETY: as above.
+        let building = unsafe { building(c) }.1;
+        // SAFETY: the program's own.
+        match (unsafe { destination(ah, qpn, qkey) }, &mut building.open) {
+            (Ok(to), Some(work)) => work.destination = Some(to),
+            (Ok(_), None) => building.error = EINVAL,
+            (Err(error), _) => building.error = error,
+        }
     }
 
     (),
@@ -209,7 +255,7 @@ operation! {
     fn wr_set_sge(c: *mut ibv_qp_ex, lkey: u32, addr: u64, length: u32) {
         // SAFETY: as above.
         let (qp, building) = unsafe { building(c) };
-        let (buffers, len) = elements(qp, &[ibv_sge { addr, length, lkey }]);
+        let (buffers, len) = elements(&qp.domain, &[ibv_sge { addr, length, lkey }]);
         building.set(qp, buffers, len);
     }
 
@@ -228,7 +274,7 @@ operation! {
             // SAFETY: the program has `num` of them.
             unsafe { std::slice::from_raw_parts(list, num) }
         };
-        let (buffers, len) = elements(qp, list);
+        let (buffers, len) = elements(&qp.domain, list);
         building.set(qp, buffers, len);
     }
 

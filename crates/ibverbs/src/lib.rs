@@ -10,7 +10,7 @@
 //! | `backend` | everything that touches the embedded device |
 //! | `settings` | what `secure-rdma run` sets in the environment |
 //! | `device`, `context`, `query` | the list of devices, opened ones, what they tell |
-//! | `domain`, `region` | protection domains, memory regions |
+//! | `domain`, `region`, `window` | protection domains, memory regions and windows |
 //! | `channel`, `completion`, `extended_completion`, `events` | completion channels and queues, asynchronous events |
 //! | `queue_pair`, `modify`, `post`, `extended_post` | queue pairs, their states, work requests |
 //! | `shared_receive`, `address` | shared receive queues, address handles |
@@ -52,3 +52,4 @@ mod region;
 mod settings;
 mod shared_receive;
 mod text;
+mod window;

@@ -1,55 +1,18 @@
-//! ibv_modify_qp(3): which attributes each transition needs and may have, as `qp_state_table` in Linux'
-//! `drivers/infiniband/core/verbs.c` lays down, and what they become on the device.
+//! ibv_modify_qp(3): from C's attributes and masks to the device's, which checks them against the transition
+//! (`rocev2::work::rules`).
 
-use crate::address::destination;
-use crate::backend::{
-    self, ATTRIBUTES, Change, InitAttributes, Mtu, PeerRights, Psn, Qpn, ReceiveAttributes, SendAttributes,
-};
+use crate::address::path;
+use crate::backend::{self, AttributeMask, Attributes, Mtu, PeerRights, Psn, Qpn, State, rules};
 use crate::queue_pair::Qp;
 use libc::{EINVAL, EOPNOTSUPP, c_int};
 use rdma_verbs_sys::{
     IBV_ACCESS_REMOTE_ATOMIC, IBV_ACCESS_REMOTE_READ, IBV_ACCESS_REMOTE_WRITE, IBV_QP_ACCESS_FLAGS,
     IBV_QP_ALT_PATH, IBV_QP_AV, IBV_QP_CAP, IBV_QP_CUR_STATE, IBV_QP_DEST_QPN, IBV_QP_EN_SQD_ASYNC_NOTIFY,
-    IBV_QP_MAX_DEST_RD_ATOMIC, IBV_QP_MAX_QP_RD_ATOMIC, IBV_QP_MIN_RNR_TIMER, IBV_QP_PATH_MIG_STATE,
-    IBV_QP_PATH_MTU, IBV_QP_PKEY_INDEX, IBV_QP_PORT, IBV_QP_QKEY, IBV_QP_RATE_LIMIT, IBV_QP_RETRY_CNT,
-    IBV_QP_RNR_RETRY, IBV_QP_RQ_PSN, IBV_QP_SQ_PSN, IBV_QP_STATE, IBV_QP_TIMEOUT, IBV_QPS_ERR, IBV_QPS_INIT,
-    IBV_QPS_RESET, IBV_QPS_RTR, IBV_QPS_RTS, IBV_QPS_SQD, ibv_qp_attr, ibv_qp_state,
+    IBV_QP_MAX_DEST_RD_ATOMIC, IBV_QP_MAX_QP_RD_ATOMIC, IBV_QP_MIN_RNR_TIMER, IBV_QP_PATH_MTU,
+    IBV_QP_PKEY_INDEX, IBV_QP_PORT, IBV_QP_QKEY, IBV_QP_RATE_LIMIT, IBV_QP_RETRY_CNT, IBV_QP_RNR_RETRY,
+    IBV_QP_RQ_PSN, IBV_QP_SQ_PSN, IBV_QP_STATE, IBV_QP_TIMEOUT, ibv_qp_attr, ibv_qp_state,
 };
 use std::sync::PoisonError;
-
-/// What a transition of a reliable connection needs, and what else it may have.
-fn masks(from: ibv_qp_state, to: ibv_qp_state) -> Option<(c_int, c_int)> {
-    /// What may be changed while packets are sent.
-    const RUNNING: c_int = IBV_QP_CUR_STATE
-        | IBV_QP_ACCESS_FLAGS
-        | IBV_QP_ALT_PATH
-        | IBV_QP_PATH_MIG_STATE
-        | IBV_QP_MIN_RNR_TIMER
-        | IBV_QP_RATE_LIMIT;
-    const IDENTITY: c_int = IBV_QP_PKEY_INDEX | IBV_QP_PORT | IBV_QP_ACCESS_FLAGS;
-    Some(match (from, to) {
-        (_, IBV_QPS_RESET | IBV_QPS_ERR) => (0, 0),
-        (IBV_QPS_RESET, IBV_QPS_INIT) => (IDENTITY, 0),
-        (IBV_QPS_INIT, IBV_QPS_INIT) => (0, IDENTITY),
-        (IBV_QPS_INIT, IBV_QPS_RTR) => (
-            IBV_QP_AV
-                | IBV_QP_PATH_MTU
-                | IBV_QP_DEST_QPN
-                | IBV_QP_RQ_PSN
-                | IBV_QP_MAX_DEST_RD_ATOMIC
-                | IBV_QP_MIN_RNR_TIMER,
-            IBV_QP_ALT_PATH | IBV_QP_ACCESS_FLAGS | IBV_QP_PKEY_INDEX,
-        ),
-        (IBV_QPS_RTR, IBV_QPS_RTS) => (
-            IBV_QP_TIMEOUT | IBV_QP_RETRY_CNT | IBV_QP_RNR_RETRY | IBV_QP_SQ_PSN | IBV_QP_MAX_QP_RD_ATOMIC,
-            RUNNING,
-        ),
-        (IBV_QPS_RTS, IBV_QPS_RTS) => (0, RUNNING),
-        (IBV_QPS_RTS, IBV_QPS_SQD) => (0, IBV_QP_EN_SQD_ASYNC_NOTIFY),
-        (IBV_QPS_SQD, IBV_QPS_RTS) => (0, RUNNING),
-        _ => return None,
-    })
-}
 
 fn rights(flags: u32) -> PeerRights {
     PeerRights {
@@ -86,89 +49,68 @@ fn merge(to: &mut ibv_qp_attr, from: &ibv_qp_attr, mask: c_int) {
     }
 }
 
-/// Checks values that the device doesn't look at.
-fn check(attr: &ibv_qp_attr, mask: c_int) -> Result<(), c_int> {
+fn state(number: ibv_qp_state) -> Result<State, c_int> {
+    use State::{Error, Init, ReadyToReceive, ReadyToSend, Reset, SendQueueDrain, SendQueueError};
+    [Reset, Init, ReadyToReceive, ReadyToSend, SendQueueDrain, SendQueueError, Error]
+        .into_iter()
+        .find(|state| *state as u32 == number)
+        .ok_or(EINVAL)
+}
+
+/// What `mask` names, as the device takes it.
+fn attributes(attr: &ibv_qp_attr, mask: c_int) -> Result<Attributes, c_int> {
     let has = |flag| mask & flag != 0;
-    let wrong = (has(IBV_QP_PORT) && attr.port_num != 1)
-        || (has(IBV_QP_PKEY_INDEX) && attr.pkey_index != 0)
-        || (has(IBV_QP_MAX_QP_RD_ATOMIC) && attr.max_rd_atomic > ATTRIBUTES.max_rd_atomic)
-        || (has(IBV_QP_MAX_DEST_RD_ATOMIC) && attr.max_dest_rd_atomic > ATTRIBUTES.max_rd_atomic);
-    if wrong {
+    let mtu = || u8::try_from(attr.path_mtu).ok().and_then(Mtu::from_code).ok_or(EINVAL);
+    Ok(Attributes {
+        state: has(IBV_QP_STATE).then(|| state(attr.qp_state)).transpose()?,
+        current_state: has(IBV_QP_CUR_STATE).then(|| state(attr.cur_qp_state)).transpose()?,
+        drain_event: has(IBV_QP_EN_SQD_ASYNC_NOTIFY).then_some(attr.en_sqd_async_notify != 0),
+        rights: has(IBV_QP_ACCESS_FLAGS).then(|| rights(attr.qp_access_flags)),
+        pkey_index: has(IBV_QP_PKEY_INDEX).then_some(attr.pkey_index),
+        port: has(IBV_QP_PORT).then_some(attr.port_num),
+        qkey: has(IBV_QP_QKEY).then_some(attr.qkey),
+        path: has(IBV_QP_AV),
+        path_mtu: has(IBV_QP_PATH_MTU).then(mtu).transpose()?,
+        peer_qpn: has(IBV_QP_DEST_QPN).then(|| Qpn::truncate(attr.dest_qp_num)),
+        rq_psn: has(IBV_QP_RQ_PSN).then(|| Psn::truncate(attr.rq_psn)),
+        sq_psn: has(IBV_QP_SQ_PSN).then(|| Psn::truncate(attr.sq_psn)),
+        timeout: has(IBV_QP_TIMEOUT).then_some(attr.timeout),
+        retry_count: has(IBV_QP_RETRY_CNT).then_some(attr.retry_cnt),
+        rnr_retry: has(IBV_QP_RNR_RETRY).then_some(attr.rnr_retry),
+        min_rnr_timer: has(IBV_QP_MIN_RNR_TIMER).then_some(attr.min_rnr_timer),
+        max_rd_atomic: has(IBV_QP_MAX_QP_RD_ATOMIC).then_some(attr.max_rd_atomic),
+        max_dest_rd_atomic: has(IBV_QP_MAX_DEST_RD_ATOMIC).then_some(attr.max_dest_rd_atomic),
+    })
+}
+
+/// Refuses what the device doesn't have: a second path to go to, queues whose depth changes, a limit of the rate.
+fn check(qp: &Qp, from: State, to: State, mask: c_int) -> Result<(), c_int> {
+    let transport = qp.queue_pair.transport();
+    let given = AttributeMask::from_bits_truncate(mask.cast_unsigned()) - AttributeMask::STATE;
+    let rules = rules(transport, from, to).ok_or(EINVAL)?;
+    if !(given - rules.required - rules.optional).is_empty() {
         return Err(EINVAL);
     }
-    // There is no second path to go to, and nothing that limits a rate.
-    if has(IBV_QP_ALT_PATH) || has(IBV_QP_CAP) || has(IBV_QP_RATE_LIMIT) { Err(EOPNOTSUPP) } else { Ok(()) }
+    if mask & (IBV_QP_ALT_PATH | IBV_QP_CAP | IBV_QP_RATE_LIMIT) != 0 { Err(EOPNOTSUPP) } else { Ok(()) }
 }
 
 /// ibv_modify_qp(3).
 pub(crate) fn modify(qp: &Qp, attr: &ibv_qp_attr, mask: c_int) -> Result<(), c_int> {
     qp.context().check()?;
-    let mut attributes = qp.attributes.lock().unwrap_or_else(PoisonError::into_inner);
-    let from = backend::snapshot(&qp.queue_pair).state as u32;
-    if mask & IBV_QP_CUR_STATE != 0 && attr.cur_qp_state != from {
-        return Err(EINVAL);
+    let mut told = qp.attributes.lock().unwrap_or_else(PoisonError::into_inner);
+    let from = backend::snapshot(&qp.queue_pair).state;
+    let change = attributes(attr, mask)?;
+    let to = change.state.unwrap_or(from);
+    check(qp, from, to, mask)?;
+    let way = if change.path { Some(path(&attr.ah_attr)?) } else { None };
+    backend::set_attributes(&qp.queue_pair, change, way)?;
+    if to == State::Reset {
+        qp.purge();
+        *told = ibv_qp_attr { cap: qp.cap, ..ibv_qp_attr::default() };
+    } else {
+        merge(&mut told, attr, mask);
     }
-    let to = if mask & IBV_QP_STATE != 0 { attr.qp_state } else { from };
-    let (needed, allowed) = masks(from, to).ok_or(EINVAL)?;
-    let given = mask & !IBV_QP_STATE;
-    if given & needed != needed || given & !(needed | allowed | IBV_QP_CUR_STATE) != 0 {
-        return Err(EINVAL);
-    }
-    check(attr, mask)?;
-    let mut next = *attributes;
-    merge(&mut next, attr, mask);
-    let change = |change| backend::change(&qp.queue_pair, change);
-    let init = Change::Init(InitAttributes { rights: rights(next.qp_access_flags) });
-    match (from, to) {
-        (_, IBV_QPS_RESET) => {
-            change(Change::Reset)?;
-            qp.purge();
-            next = ibv_qp_attr { cap: qp.cap, ..ibv_qp_attr::default() };
-        }
-        (_, IBV_QPS_ERR) => change(Change::Error)?,
-        (_, IBV_QPS_INIT) => change(init)?,
-        (_, IBV_QPS_RTR) => {
-            let gid = destination(&next.ah_attr)?;
-            let code = u8::try_from(next.path_mtu).map_err(|_| EINVAL)?;
-            let attributes = ReceiveAttributes {
-                path_mtu: Mtu::from_code(code).ok_or(EINVAL)?,
-                peer_qpn: Qpn::truncate(next.dest_qp_num),
-                rq_psn: Psn::truncate(next.rq_psn),
-                max_dest_rd_atomic: next.max_dest_rd_atomic,
-                min_rnr_timer: next.min_rnr_timer,
-            };
-            if mask & IBV_QP_ACCESS_FLAGS != 0 {
-                change(init)?;
-            }
-            change(Change::ReadyToReceive(attributes, gid))?;
-        }
-        (IBV_QPS_RTR, IBV_QPS_RTS) => {
-            // The rights are those of INIT: nothing on the device changes them later.
-            if mask & IBV_QP_ACCESS_FLAGS != 0
-                && rights(next.qp_access_flags) != rights(attributes.qp_access_flags)
-            {
-                return Err(EOPNOTSUPP);
-            }
-            change(Change::ReadyToSend(SendAttributes {
-                sq_psn: Psn::truncate(next.sq_psn),
-                timeout: next.timeout,
-                retry_count: next.retry_cnt,
-                rnr_retry: next.rnr_retry,
-                max_rd_atomic: next.max_rd_atomic,
-            }))?;
-        }
-        (IBV_QPS_SQD, IBV_QPS_RTS) => change(Change::Resume)?,
-        (IBV_QPS_RTS, IBV_QPS_SQD) => change(Change::Drain)?,
-        _ => {
-            if rights(next.qp_access_flags) != rights(attributes.qp_access_flags)
-                || next.min_rnr_timer != attributes.min_rnr_timer
-            {
-                return Err(EOPNOTSUPP);
-            }
-        }
-    }
-    *attributes = next;
     // SAFETY: a field that programs read at most.
-    unsafe { (*qp.c.get()).qp_base.state = to };
+    unsafe { (*qp.c.get()).qp_base.state = to as u32 };
     Ok(())
 }

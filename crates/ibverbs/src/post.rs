@@ -1,29 +1,32 @@
 //! Work requests: from C's lists to the device's.
 
+use crate::address::Ah;
 use crate::backend::{
-    self, ATTRIBUTES, AtomicOperation, Buffers, Element, PostError, RecvRequest, RemoteAddress,
-    SendOperation, SendRequest,
+    self, ATTRIBUTES, AtomicOperation, Buffers, Datagram, Element, PostError, ProtectionDomain, Qpn,
+    RecvRequest, RemoteAddress, SendOperation, SendRequest, Transport,
 };
 use crate::boundary::number;
 use crate::queue_pair::Qp;
+use crate::window;
 use libc::{EINVAL, EOPNOTSUPP, c_int};
 use rdma_verbs_sys::{
     IBV_SEND_FENCE, IBV_SEND_INLINE, IBV_SEND_SIGNALED, IBV_SEND_SOLICITED, IBV_WR_ATOMIC_CMP_AND_SWP,
-    IBV_WR_ATOMIC_FETCH_AND_ADD, IBV_WR_RDMA_READ, IBV_WR_RDMA_WRITE, IBV_WR_RDMA_WRITE_WITH_IMM,
-    IBV_WR_SEND, IBV_WR_SEND_WITH_IMM, IBV_WR_SEND_WITH_INV, ibv_qp, ibv_recv_wr, ibv_send_wr, ibv_sge,
+    IBV_WR_ATOMIC_FETCH_AND_ADD, IBV_WR_BIND_MW, IBV_WR_LOCAL_INV, IBV_WR_RDMA_READ, IBV_WR_RDMA_WRITE,
+    IBV_WR_RDMA_WRITE_WITH_IMM, IBV_WR_SEND, IBV_WR_SEND_WITH_IMM, IBV_WR_SEND_WITH_INV, ibv_ah, ibv_qp,
+    ibv_recv_wr, ibv_send_wr, ibv_sge,
 };
 use smallvec::SmallVec;
 use std::cell::Cell;
 
 /// The elements of a list; how many bytes they are. One with a key that no region has fails when it is used, as on
 /// hardware.
-pub(crate) fn elements(qp: &Qp, list: &[ibv_sge]) -> (Buffers, u64) {
+pub(crate) fn elements(domain: &ProtectionDomain, list: &[ibv_sge]) -> (Buffers, u64) {
     let mut len = 0;
     let mut elements: SmallVec<[Element; 1]> = SmallVec::new();
     // An empty element may have any key.
     for sge in list.iter().filter(|sge| sge.length != 0) {
         len += u64::from(sge.length);
-        elements.push(qp.domain.element(sge.lkey, sge.addr, sge.length));
+        elements.push(domain.element(sge.lkey, sge.addr, sge.length));
     }
     (Buffers::List(elements), len)
 }
@@ -87,6 +90,17 @@ unsafe fn send_request(qp: &Qp, wr: &ibv_send_wr) -> Result<SendRequest<Buffers>
         IBV_WR_ATOMIC_FETCH_AND_ADD => {
             SendOperation::Atomic(word, AtomicOperation::FetchAdd { add: atomic.compare_add })
         }
+        IBV_WR_LOCAL_INV => SendOperation::LocalInvalidate(invalidated),
+        IBV_WR_BIND_MW => {
+            let operation = SendOperation::BindWindow;
+            // SAFETY: the opcode says that this member is valid; what it names is the program's own.
+            let (buffers, _) = unsafe {
+                let to = wr.extension.bind_mw;
+                window::bind(to.mw, Some(to.rkey), &to.bind_info)
+            }?;
+            let work = Work { id: wr.wr_id, flags: wr.send_flags, operation, destination: None };
+            return request(qp, work, buffers, 0);
+        }
         _ => return Err(EOPNOTSUPP),
     };
     // SAFETY: the program's list.
@@ -98,20 +112,50 @@ unsafe fn send_request(qp: &Qp, wr: &ibv_send_wr) -> Result<SendRequest<Buffers>
         // SAFETY: as above.
         unsafe { copy(qp, list) }?
     } else {
-        elements(qp, list)
+        elements(&qp.domain, list)
     };
-    request(qp, wr.wr_id, operation, buffers, len, wr.send_flags)
+    let destination = if qp.queue_pair.transport() == Transport::Ud {
+        // SAFETY: on a queue pair for datagrams this member is valid.
+        let ud = unsafe { wr.wr.ud };
+        // SAFETY: the program's own.
+        Some(unsafe { destination(ud.ah, ud.remote_qpn, ud.remote_qkey) }?)
+    } else {
+        None
+    };
+    let work = Work { id: wr.wr_id, flags: wr.send_flags, operation, destination };
+    request(qp, work, buffers, len)
+}
+
+/// Where a datagram goes.
+///
+/// # Safety
+/// The handle must be one of ours that isn't destroyed, or null.
+pub(crate) unsafe fn destination(ah: *mut ibv_ah, qpn: u32, qkey: u32) -> Result<Datagram, c_int> {
+    if ah.is_null() {
+        return Err(EINVAL);
+    }
+    // SAFETY: the caller says so.
+    let address = unsafe { Ah::of(ah) }.handle.id();
+    Ok(Datagram { address, remote_qpn: Qpn::truncate(qpn), remote_qkey: qkey })
+}
+
+/// What a request is, without its bytes.
+#[derive(Clone, Copy)]
+pub(crate) struct Work {
+    pub(crate) id: u64,
+    pub(crate) flags: u32,
+    pub(crate) operation: SendOperation,
+    pub(crate) destination: Option<Datagram>,
 }
 
 /// A request for the send queue, with C's flags.
 pub(crate) fn request(
     qp: &Qp,
-    id: u64,
-    operation: SendOperation,
+    work: Work,
     buffers: Buffers,
     len: u64,
-    flags: u32,
 ) -> Result<SendRequest<Buffers>, c_int> {
+    let Work { id, flags, operation, destination } = work;
     let len = u32::try_from(len).ok().filter(|len| *len <= backend::MAX_MESSAGE).ok_or(EINVAL)?;
     Ok(SendRequest {
         id,
@@ -121,12 +165,32 @@ pub(crate) fn request(
         signaled: qp.sq_sig_all || flags & IBV_SEND_SIGNALED != 0,
         solicited: flags & IBV_SEND_SOLICITED != 0,
         fence: flags & IBV_SEND_FENCE != 0,
-        destination: None,
+        destination,
     })
 }
 
+/// The request at `at`, and the one behind it.
+///
+/// # Safety
+/// A program's.
+pub(crate) unsafe fn receive_request(
+    domain: &ProtectionDomain,
+    max_sge: u32,
+    at: *mut ibv_recv_wr,
+) -> (Result<RecvRequest<Buffers>, c_int>, *mut ibv_recv_wr) {
+    // SAFETY: the caller says so.
+    let wr = unsafe { &*at };
+    // SAFETY: as above.
+    let list = unsafe { list(wr.sg_list, wr.num_sge, max_sge) };
+    let request = list.map(|list| {
+        let (buffers, len) = elements(domain, list);
+        RecvRequest { id: wr.wr_id, buffers, len }
+    });
+    (request, wr.next)
+}
+
 /// Requests as they are taken from a program's list.
-struct Walk<T> {
+pub(crate) struct Walk<T> {
     /// The one that comes next.
     next: Cell<*mut T>,
     /// The one that was handed over last.
@@ -135,12 +199,12 @@ struct Walk<T> {
 }
 
 impl<T> Walk<T> {
-    fn new(first: *mut T) -> Self {
+    pub(crate) fn new(first: *mut T) -> Self {
         Self { next: Cell::new(first), last: Cell::new(std::ptr::null_mut()), error: Cell::new(0) }
     }
 
     /// The next request as `convert` makes it; `None` at the end, or where there is something wrong with it.
-    fn step<R>(&self, convert: impl FnOnce(*mut T) -> (Result<R, c_int>, *mut T)) -> Option<R> {
+    pub(crate) fn step<R>(&self, convert: impl FnOnce(*mut T) -> (Result<R, c_int>, *mut T)) -> Option<R> {
         let at = self.next.get();
         if at.is_null() {
             return None;
@@ -163,7 +227,7 @@ impl<T> Walk<T> {
     ///
     /// # Safety
     /// `bad` must be a place for a pointer.
-    unsafe fn finish(&self, posted: Result<(), PostError>, bad: *mut *mut T) -> c_int {
+    pub(crate) unsafe fn finish(&self, posted: Result<(), PostError>, bad: *mut *mut T) -> c_int {
         let (at, error) = match posted {
             Err(error) => (self.last.get(), backend::refused(&error)),
             Ok(()) if self.error.get() != 0 => (self.next.get(), self.error.get()),
@@ -197,22 +261,10 @@ operation! {
         // SAFETY: the program says that it is one.
         let qp = unsafe { Qp::of(qp) };
         let walk = Walk::new(wr);
-        let mut posted = Ok(());
-        while posted.is_ok() {
-            let request = walk.step(|at| {
-                // SAFETY: the program's list.
-                let wr = unsafe { &*at };
-                // SAFETY: as above.
-                let list = unsafe { list(wr.sg_list, wr.num_sge, qp.cap.max_recv_sge) };
-                let request = list.map(|list| {
-                    let (buffers, len) = elements(qp, list);
-                    RecvRequest { id: wr.wr_id, buffers, len }
-                });
-                (request, wr.next)
-            });
-            let Some(request) = request else { break };
-            posted = qp.queue_pair.post_recv(request);
-        }
+        // SAFETY: the program's list.
+        let next = |at| unsafe { receive_request(&qp.domain, qp.cap.max_recv_sge, at) };
+        let mut requests = std::iter::from_fn(|| walk.step(next));
+        let posted = requests.try_for_each(|request| qp.queue_pair.post_recv(request));
         // SAFETY: the program gave a place for it.
         unsafe { walk.finish(posted, bad_wr) }
     }

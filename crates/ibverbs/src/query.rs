@@ -6,11 +6,12 @@ use crate::context::Context;
 use crate::device::{Device, write};
 use libc::{EINVAL, ENODATA, c_int, c_uint, c_void, size_t, ssize_t};
 use rdma_verbs_sys::{
-    __be16, IBV_ATOMIC_GLOB, IBV_DEVICE_CURR_QP_STATE_MOD, IBV_DEVICE_RC_RNR_NAK_GEN,
-    IBV_DEVICE_SYS_IMAGE_GUID, IBV_GID_TYPE_ROCE_V2, IBV_LINK_LAYER_ETHERNET, IBV_MTU_4096, IBV_PORT_ACTIVE,
-    IBV_PORT_CM_SUP, IBV_PORT_IP_BASED_GIDS, IBV_QPF_GRH_REQUIRED, IBV_VALUES_MASK_RAW_CLOCK, ibv_context,
-    ibv_device_attr, ibv_device_attr_ex, ibv_gid, ibv_gid_entry, ibv_port_attr, ibv_query_device_ex_input,
-    ibv_values_ex, verbs_context,
+    __be16, IBV_ATOMIC_GLOB, IBV_DEVICE_CURR_QP_STATE_MOD, IBV_DEVICE_MEM_WINDOW,
+    IBV_DEVICE_MEM_WINDOW_TYPE_2B, IBV_DEVICE_RC_RNR_NAK_GEN, IBV_DEVICE_SRQ_RESIZE,
+    IBV_DEVICE_SYS_IMAGE_GUID, IBV_DEVICE_UD_AV_PORT_ENFORCE, IBV_GID_TYPE_ROCE_V2, IBV_LINK_LAYER_ETHERNET,
+    IBV_MTU_4096, IBV_PORT_ACTIVE, IBV_PORT_CM_SUP, IBV_PORT_IP_BASED_GIDS, IBV_QPF_GRH_REQUIRED,
+    IBV_VALUES_MASK_RAW_CLOCK, ibv_context, ibv_device_attr, ibv_device_attr_ex, ibv_gid, ibv_gid_entry,
+    ibv_port_attr, ibv_query_device_ex_input, ibv_values_ex, verbs_context,
 };
 use std::mem::offset_of;
 
@@ -40,7 +41,11 @@ fn device_attributes() -> ibv_device_attr {
         max_qp_wr: limit(ATTRIBUTES.max_qp_wr),
         device_cap_flags: IBV_DEVICE_CURR_QP_STATE_MOD
             | IBV_DEVICE_SYS_IMAGE_GUID
-            | IBV_DEVICE_RC_RNR_NAK_GEN,
+            | IBV_DEVICE_RC_RNR_NAK_GEN
+            | IBV_DEVICE_UD_AV_PORT_ENFORCE
+            | IBV_DEVICE_SRQ_RESIZE
+            | IBV_DEVICE_MEM_WINDOW
+            | IBV_DEVICE_MEM_WINDOW_TYPE_2B,
         max_sge: limit(ATTRIBUTES.max_sge),
         max_sge_rd: limit(ATTRIBUTES.max_sge),
         max_cq: MANY,
@@ -51,7 +56,11 @@ fn device_attributes() -> ibv_device_attr {
         max_res_rd_atom: MANY,
         max_qp_init_rd_atom: reads,
         atomic_cap: IBV_ATOMIC_GLOB,
-        max_ah: MANY,
+        max_ah: limit(ATTRIBUTES.max_ah),
+        max_mw: limit(ATTRIBUTES.max_mw),
+        max_srq: MANY,
+        max_srq_wr: limit(ATTRIBUTES.max_srq_wr),
+        max_srq_sge: limit(ATTRIBUTES.max_sge),
         max_pkeys: 1,
         phys_port_cnt: 1,
         ..ibv_device_attr::default()

@@ -1,6 +1,6 @@
 //! Queue pairs.
 
-use crate::backend::{self, ATTRIBUTES, QueuePair};
+use crate::backend::{self, ATTRIBUTES, QueuePair, QueuePairOptions, Transport};
 use crate::boundary::{null, number};
 use crate::completion::Cq;
 use crate::context::Context;
@@ -8,10 +8,11 @@ use crate::domain::{Pd, handle};
 use crate::events::{Name, Object, Reporter, announce};
 use crate::extended_post::{self, Builder};
 use crate::modify;
+use crate::shared_receive::Srq;
 use libc::{EINVAL, EOPNOTSUPP, c_int};
 use rdma_verbs_sys::{
-    IBV_QP_INIT_ATTR_PD, IBV_QP_INIT_ATTR_SEND_OPS_FLAGS, IBV_QPS_RESET, IBV_QPT_RC, ibv_context, ibv_pd,
-    ibv_qp, ibv_qp_attr, ibv_qp_cap, ibv_qp_ex, ibv_qp_init_attr, ibv_qp_init_attr_ex,
+    IBV_QP_INIT_ATTR_PD, IBV_QP_INIT_ATTR_SEND_OPS_FLAGS, IBV_QPS_RESET, IBV_QPT_RC, IBV_QPT_UC, IBV_QPT_UD,
+    ibv_context, ibv_pd, ibv_qp, ibv_qp_attr, ibv_qp_cap, ibv_qp_ex, ibv_qp_init_attr, ibv_qp_init_attr_ex,
 };
 use std::cell::UnsafeCell;
 use std::sync::atomic::Ordering;
@@ -67,9 +68,12 @@ impl Qp {
         asked: &ibv_qp_init_attr,
         extended: Option<u64>,
     ) -> Result<(*mut Self, ibv_qp_cap), c_int> {
-        if asked.qp_type != IBV_QPT_RC || !asked.srq.is_null() {
-            return Err(EOPNOTSUPP);
-        }
+        let transport = match asked.qp_type {
+            IBV_QPT_RC => Transport::Rc,
+            IBV_QPT_UC => Transport::Uc,
+            IBV_QPT_UD => Transport::Ud,
+            _ => return Err(EOPNOTSUPP),
+        };
         if pd.is_null() || asked.send_cq.is_null() || asked.recv_cq.is_null() {
             return Err(EINVAL);
         }
@@ -78,16 +82,24 @@ impl Qp {
         // SAFETY: a context that has children isn't freed.
         let context = unsafe { Context::of(domain.context()) };
         context.check()?;
-        let cap = granted(asked.cap)?;
+        // SAFETY: as above.
+        let srq = (!asked.srq.is_null()).then(|| unsafe { Srq::of(asked.srq) });
+        let cap = granted(asked.cap, srq.is_some())?;
         // SAFETY: as above.
         let (send_cq, recv_cq) = unsafe { (Cq::of(asked.send_cq), Cq::of(asked.recv_cq)) };
-        let queue_pair = backend::queue_pair(
-            &domain.domain,
-            &send_cq.queue,
-            &recv_cq.queue,
-            cap.max_send_wr as usize,
-            cap.max_recv_wr as usize,
-        )?;
+        let options = QueuePairOptions {
+            transport,
+            send_queue: &send_cq.queue,
+            recv_queue: &recv_cq.queue,
+            shared: srq.map(|srq| &srq.queue),
+            max_send_requests: cap.max_send_wr as usize,
+            max_recv_requests: cap.max_recv_wr as usize,
+        };
+        let queue_pair = backend::queue_pair(&domain.domain, options)?;
+        if transport == Transport::Ud {
+            // Datagrams come without a path that would have the address used.
+            context.backend.gid()?;
+        }
         let qpn = queue_pair.qpn().get();
         // SAFETY: numbers and pointers that may be null.
         let mut c: ibv_qp_ex = unsafe { std::mem::zeroed() };
@@ -96,6 +108,7 @@ impl Qp {
         base.qp_context = asked.qp_context;
         base.pd = pd;
         (base.send_cq, base.recv_cq) = (asked.send_cq, asked.recv_cq);
+        base.srq = asked.srq;
         base.handle = handle();
         base.qp_num = qpn;
         base.state = IBV_QPS_RESET;
@@ -103,7 +116,7 @@ impl Qp {
         base.mutex = libc::PTHREAD_MUTEX_INITIALIZER;
         base.cond = libc::PTHREAD_COND_INITIALIZER;
         if let Some(operations) = extended {
-            extended_post::fill(&mut c, operations)?;
+            extended_post::fill(&mut c, transport, operations)?;
         }
         let mut whole = Box::<Self>::new_uninit();
         let at = whole.as_mut_ptr();
@@ -119,7 +132,8 @@ impl Qp {
             is_extended: extended.is_some(),
             builder: Builder::default(),
         });
-        for children in [&domain.children, &send_cq.users, &recv_cq.users] {
+        let parents = [&domain.children, &send_cq.users, &recv_cq.users];
+        for children in parents.into_iter().chain(srq.map(|srq| &srq.users)) {
             children.fetch_add(1, Ordering::AcqRel);
         }
         // SAFETY: written just now.
@@ -127,8 +141,11 @@ impl Qp {
     }
 }
 
-/// What a program gets that asks for `cap`.
-fn granted(cap: ibv_qp_cap) -> Result<ibv_qp_cap, c_int> {
+/// What a program gets that asks for `cap`: nothing of a receive queue where others share one with it.
+fn granted(mut cap: ibv_qp_cap, shares: bool) -> Result<ibv_qp_cap, c_int> {
+    if shares {
+        (cap.max_recv_wr, cap.max_recv_sge) = (0, 0);
+    }
     let most = [
         ATTRIBUTES.max_qp_wr,
         ATTRIBUTES.max_qp_wr,
@@ -164,17 +181,19 @@ export! {
         // SAFETY: the program says that it is one.
         let whole = unsafe { Qp::of(qp) };
         // SAFETY: nobody writes them, and what has users isn't freed.
-        let parents = unsafe {
+        let (parents, srq) = unsafe {
             let base = &raw const (*whole.c.get()).qp_base;
             whole.reporter.withdraw(Name::Qpn((*base).qp_num), Object::Qp(qp.expose_provenance()));
-            [&Cq::of((*base).send_cq).users, &Cq::of((*base).recv_cq).users, &Pd::of((*base).pd).children]
+            let queues = [&Cq::of((*base).send_cq).users, &Cq::of((*base).recv_cq).users];
+            let srq = (!(*base).srq.is_null()).then(|| &Srq::of((*base).srq).users);
+            ([queues[0], queues[1], &Pd::of((*base).pd).children], srq)
         };
         // Nothing completes any more from here on.
-        let _ = backend::change(&whole.queue_pair, backend::Change::Reset);
+        let _ = backend::reset(&whole.queue_pair);
         whole.purge();
         // SAFETY: `make` made it, and the program is done with it.
         drop(unsafe { Box::from_raw(qp.cast::<Qp>()) });
-        for children in parents {
+        for children in parents.into_iter().chain(srq) {
             children.fetch_sub(1, Ordering::AcqRel);
         }
         0

@@ -29,6 +29,15 @@ impl Mr {
         // SAFETY: it is the first field of ours.
         unsafe { &*c.cast() }
     }
+
+    /// What it is on the device; nothing while it is being deregistered.
+    ///
+    /// # Safety
+    /// Nobody may register it anew meanwhile.
+    pub(crate) unsafe fn region(&self) -> Option<&ForeignRegion> {
+        // SAFETY: the caller says so.
+        unsafe { (*self.region.get()).as_ref() }
+    }
 }
 
 /// # Safety

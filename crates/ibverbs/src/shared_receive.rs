@@ -1,17 +1,115 @@
-//! Shared receive queues, which the device doesn't have yet.
+//! Shared receive queues.
 
+use crate::backend::{self, ATTRIBUTES, ProtectionDomain, SharedReceiveQueue};
 use crate::boundary::{null, number};
-use libc::{EOPNOTSUPP, c_int};
-use rdma_verbs_sys::{ibv_pd, ibv_recv_wr, ibv_srq, ibv_srq_attr, ibv_srq_init_attr};
+use crate::context::Context;
+use crate::domain::{Pd, handle};
+use crate::events::{Name, Object, Reporter, announce};
+use crate::post::{Walk, receive_request};
+use libc::{EBUSY, EINVAL, c_int};
+use rdma_verbs_sys::{
+    IBV_SRQ_LIMIT, IBV_SRQ_MAX_WR, ibv_pd, ibv_recv_wr, ibv_srq, ibv_srq_attr, ibv_srq_init_attr,
+};
+use std::cell::UnsafeCell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// A shared receive queue.
+#[repr(C)]
+pub(crate) struct Srq {
+    c: UnsafeCell<ibv_srq>,
+    pub(crate) queue: SharedReceiveQueue,
+    domain: Arc<ProtectionDomain>,
+    max_sge: u32,
+    /// Queue pairs that take their requests from it.
+    pub(crate) users: AtomicUsize,
+    pub(crate) reporter: Reporter,
+}
+
+impl Srq {
+    /// The queue that a program means.
+    ///
+    /// # Safety
+    /// It must be one of ours that isn't destroyed.
+    pub(crate) unsafe fn of<'a>(c: *mut ibv_srq) -> &'a Self {
+        // SAFETY: it is the first field of ours.
+        unsafe { &*c.cast() }
+    }
+
+    /// # Safety
+    /// What `asked` names must be the program's own, and live.
+    unsafe fn make(pd: *mut ibv_pd, asked: &ibv_srq_init_attr) -> Result<*mut Self, c_int> {
+        if pd.is_null() {
+            return Err(EINVAL);
+        }
+        // SAFETY: the program says that it is one.
+        let domain = unsafe { Pd::of(pd) };
+        // SAFETY: a context that has children isn't freed.
+        let context = unsafe { Context::of(domain.context()) };
+        context.check()?;
+        let ibv_srq_attr { max_wr, max_sge, .. } = asked.attr;
+        if max_sge as usize > ATTRIBUTES.max_sge || max_wr == 0 || max_wr as usize > ATTRIBUTES.max_srq_wr {
+            return Err(EINVAL);
+        }
+        let queue = backend::shared_receive_queue(&domain.domain, max_wr as usize)?;
+        let number = queue.number();
+        let c = ibv_srq {
+            context: domain.context(),
+            srq_context: asked.srq_context,
+            pd,
+            handle: handle(),
+            mutex: libc::PTHREAD_MUTEX_INITIALIZER,
+            cond: libc::PTHREAD_COND_INITIALIZER,
+            events_completed: 0,
+        };
+        let mut whole = Box::<Self>::new_uninit();
+        let at = whole.as_mut_ptr();
+        let reporter = announce(Name::SharedQueue(number), Object::Srq(at.expose_provenance()), context);
+        whole.write(Self {
+            c: UnsafeCell::new(c),
+            queue,
+            domain: Arc::clone(&domain.domain),
+            max_sge,
+            users: AtomicUsize::new(0),
+            reporter,
+        });
+        domain.children.fetch_add(1, Ordering::AcqRel);
+        // SAFETY: written just now.
+        Ok(Box::into_raw(unsafe { whole.assume_init() }))
+    }
+
+    fn modify(&self, attr: &ibv_srq_attr, mask: u32) -> Result<(), c_int> {
+        if mask & !(IBV_SRQ_MAX_WR | IBV_SRQ_LIMIT) != 0 {
+            return Err(EINVAL);
+        }
+        let limit = attr.srq_limit as usize;
+        let capacity = if mask & IBV_SRQ_MAX_WR != 0 { attr.max_wr as usize } else { self.queue.capacity() };
+        // Neither is changed where the other can't be.
+        if capacity == 0 || (mask & IBV_SRQ_LIMIT != 0 && limit > capacity) {
+            return Err(EINVAL);
+        }
+        if mask & IBV_SRQ_MAX_WR != 0 {
+            self.queue.resize(capacity).map_err(|_| EINVAL)?;
+        }
+        if mask & IBV_SRQ_LIMIT != 0 {
+            self.queue.set_limit(limit).map_err(|_| EINVAL)?;
+        }
+        Ok(())
+    }
+}
 
 operation! {
-    EOPNOTSUPP,
+    libc::EIO,
     /// ibv_post_srq_recv(3).
     fn post_srq_recv(srq: *mut ibv_srq, wr: *mut ibv_recv_wr, bad_wr: *mut *mut ibv_recv_wr) -> c_int {
-        let _ = srq;
+        // SAFETY: the program says that it is one.
+        let srq = unsafe { Srq::of(srq) };
+        let walk = Walk::new(wr);
+        // SAFETY: the program's list.
+        let next = |at| unsafe { receive_request(&srq.domain, srq.max_sge, at) };
+        let posted = std::iter::from_fn(|| walk.step(next)).try_for_each(|it| srq.queue.post_recv(it));
         // SAFETY: the program gave a place for it.
-        unsafe { bad_wr.write(wr) };
-        number(EOPNOTSUPP)
+        unsafe { walk.finish(posted, bad_wr) }
     }
 }
 
@@ -19,28 +117,47 @@ export! {
     "IBVERBS_1.1", std::ptr::null_mut(),
     /// ibv_create_srq(3).
     fn ibv_create_srq(pd: *mut ibv_pd, attr: *mut ibv_srq_init_attr) -> *mut ibv_srq {
-        let _ = (pd, attr);
-        null(EOPNOTSUPP)
+        // SAFETY: the program gave the attributes, and what they name lives.
+        match unsafe { Srq::make(pd, &*attr) } {
+            Ok(srq) => srq.cast(),
+            Err(error) => null(error),
+        }
     }
 
-    "IBVERBS_1.1", EOPNOTSUPP,
+    "IBVERBS_1.1", libc::EIO,
     /// ibv_modify_srq(3).
     fn ibv_modify_srq(srq: *mut ibv_srq, attr: *mut ibv_srq_attr, mask: c_int) -> c_int {
-        let _ = (srq, attr, mask);
-        number(EOPNOTSUPP)
+        // SAFETY: the program says that it is one, and gave the attributes.
+        number(unsafe { Srq::of(srq).modify(&*attr, mask.cast_unsigned()) }.err().unwrap_or(0))
     }
 
-    "IBVERBS_1.1", EOPNOTSUPP,
+    "IBVERBS_1.1", libc::EIO,
     /// ibv_query_srq(3).
     fn ibv_query_srq(srq: *mut ibv_srq, attr: *mut ibv_srq_attr) -> c_int {
-        let _ = (srq, attr);
-        number(EOPNOTSUPP)
+        // SAFETY: the program says that it is one.
+        let srq = unsafe { Srq::of(srq) };
+        let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        let (max_wr, srq_limit) = (count(srq.queue.capacity()), count(srq.queue.limit()));
+        // SAFETY: the program gave a place for it.
+        unsafe { attr.write(ibv_srq_attr { max_wr, max_sge: srq.max_sge, srq_limit }) };
+        0
     }
 
-    "IBVERBS_1.1", EOPNOTSUPP,
+    "IBVERBS_1.1", libc::EIO,
     /// ibv_destroy_srq(3).
     fn ibv_destroy_srq(srq: *mut ibv_srq) -> c_int {
-        let _ = srq;
-        number(EOPNOTSUPP)
+        // SAFETY: the program says that it is one.
+        let whole = unsafe { Srq::of(srq) };
+        if whole.users.load(Ordering::Acquire) != 0 {
+            return number(EBUSY);
+        }
+        let name = Name::SharedQueue(whole.queue.number());
+        whole.reporter.withdraw(name, Object::Srq(srq.expose_provenance()));
+        // SAFETY: nobody writes it, and a domain that has children isn't freed.
+        let domain = unsafe { Pd::of((*whole.c.get()).pd) };
+        // SAFETY: `make` made it, and nobody uses it any more.
+        drop(unsafe { Box::from_raw(srq.cast::<Srq>()) });
+        domain.children.fetch_sub(1, Ordering::AcqRel);
+        0
     }
 }

@@ -34,7 +34,7 @@ static int failures;
 			exit(1); \
 	} while (0)
 
-enum { SIZE = 8192 };
+enum { SIZE = 8192, QKEY = 0x11223344 };
 
 struct end {
 	struct ibv_context *context;
@@ -442,6 +442,228 @@ static void only_the_programs_threads_take_signals(void)
 	CHECK(!(blocked(own) & (1ull << (SIGTERM - 1))));
 }
 
+/* A queue pair for datagrams, ready, with extended requests if asked for. */
+static void make_datagram_end(struct end *end, struct ibv_context *context, int extended)
+{
+	make_end(end, context, NULL, 0);
+	CHECK(!ibv_destroy_qp(end->qp));
+	struct ibv_qp_init_attr_ex init = {
+		.send_cq = end->cq,
+		.recv_cq = end->cq,
+		.cap = { .max_send_wr = 8, .max_recv_wr = 8, .max_send_sge = 1, .max_recv_sge = 1 },
+		.qp_type = IBV_QPT_UD,
+		.comp_mask = IBV_QP_INIT_ATTR_PD,
+		.pd = end->pd,
+	};
+	if (extended) {
+		init.comp_mask |= IBV_QP_INIT_ATTR_SEND_OPS_FLAGS;
+		init.send_ops_flags = IBV_QP_EX_WITH_RDMA_WRITE;
+		CHECK(!ibv_create_qp_ex(context, &init) && errno == EOPNOTSUPP);
+		init.send_ops_flags = IBV_QP_EX_WITH_SEND | IBV_QP_EX_WITH_SEND_WITH_IMM;
+	}
+	end->qp = ibv_create_qp_ex(context, &init);
+	REQUIRE(end->qp);
+	struct ibv_qp_attr attr = { .qp_state = IBV_QPS_INIT, .port_num = 1, .qkey = QKEY };
+	CHECK(ibv_modify_qp(end->qp, &attr, IBV_QP_STATE | IBV_QP_PKEY_INDEX | IBV_QP_PORT | IBV_QP_ACCESS_FLAGS) == EINVAL);
+	REQUIRE(!ibv_modify_qp(end->qp, &attr, IBV_QP_STATE | IBV_QP_PKEY_INDEX | IBV_QP_PORT | IBV_QP_QKEY));
+	attr.qp_state = IBV_QPS_RTR;
+	REQUIRE(!ibv_modify_qp(end->qp, &attr, IBV_QP_STATE));
+	attr.qp_state = IBV_QPS_RTS;
+	REQUIRE(!ibv_modify_qp(end->qp, &attr, IBV_QP_STATE | IBV_QP_SQ_PSN));
+	struct ibv_sge sge = { .addr = (uintptr_t)end->buffer, .length = SIZE / 2, .lkey = end->mr->lkey };
+	struct ibv_recv_wr recv = { .wr_id = 60, .sg_list = &sge, .num_sge = 1 }, *bad;
+	REQUIRE(!ibv_post_recv(end->qp, &recv, &bad));
+}
+
+/* A datagram there by ibv_post_send, and the answer by ibv_wr_*, to the address that the first one came with. */
+static void datagrams_are_answered_by_the_header_that_they_came_with(struct ibv_context *context)
+{
+	struct end a, b;
+	make_datagram_end(&a, context, 0);
+	make_datagram_end(&b, context, 1);
+	struct ibv_ah_attr to = { .is_global = 1, .grh = { .dgid = b.gid, .hop_limit = 1 }, .port_num = 1 };
+	struct ibv_ah *ah = ibv_create_ah(a.pd, &to);
+	REQUIRE(ah);
+	CHECK(ibv_dealloc_pd(a.pd) == EBUSY);
+	strcpy(a.buffer + SIZE / 2, "question");
+	struct ibv_sge sge = { .addr = (uintptr_t)a.buffer + SIZE / 2, .length = 9, .lkey = a.mr->lkey };
+	struct ibv_send_wr wr = {
+		.wr_id = 61,
+		.sg_list = &sge,
+		.num_sge = 1,
+		.opcode = IBV_WR_SEND_WITH_IMM,
+		.send_flags = IBV_SEND_SIGNALED,
+		.imm_data = htobe32(7),
+		.wr.ud = { .ah = ah, .remote_qpn = b.qp->qp_num, .remote_qkey = QKEY },
+	}, *bad;
+	CHECK(!ibv_post_send(a.qp, &wr, &bad));
+	CHECK(completion(a.cq).wr_id == 61);
+	struct ibv_wc wc = completion(b.cq);
+	CHECK(wc.status == IBV_WC_SUCCESS && wc.wr_id == 60 && wc.byte_len == 49 && wc.src_qp == a.qp->qp_num);
+	CHECK(wc.wc_flags == (IBV_WC_GRH | IBV_WC_WITH_IMM) && wc.imm_data == htobe32(7));
+	CHECK(!strcmp(b.buffer + 40, "question"));
+	struct ibv_ah *back = ibv_create_ah_from_wc(b.pd, &wc, (struct ibv_grh *)b.buffer, 1);
+	REQUIRE(back);
+	struct ibv_qp_ex *ex = ibv_qp_to_qp_ex(b.qp);
+	REQUIRE(ex);
+	ibv_wr_start(ex);
+	ex->wr_id = 62;
+	ex->wr_flags = IBV_SEND_SIGNALED;
+	ibv_wr_send(ex);
+	ibv_wr_set_ud_addr(ex, back, wc.src_qp, QKEY);
+	strcpy(b.buffer + SIZE / 2, "answer");
+	ibv_wr_set_sge(ex, b.mr->lkey, (uintptr_t)b.buffer + SIZE / 2, 7);
+	CHECK(!ibv_wr_complete(ex));
+	CHECK(completion(b.cq).wr_id == 62);
+	wc = completion(a.cq);
+	CHECK(wc.status == IBV_WC_SUCCESS && wc.byte_len == 47 && !strcmp(a.buffer + 40, "answer"));
+	/* Without an address a datagram goes nowhere. */
+	ibv_wr_start(ex);
+	ibv_wr_send(ex);
+	ibv_wr_set_sge(ex, b.mr->lkey, (uintptr_t)b.buffer, 1);
+	CHECK(ibv_wr_complete(ex) == EINVAL);
+	CHECK(!ibv_destroy_ah(ah) && !ibv_destroy_ah(back));
+	drop(&a);
+	drop(&b);
+}
+
+static void *acknowledge_event_later(void *event)
+{
+	usleep(100000);
+	ibv_ack_async_event(event);
+	return NULL;
+}
+
+static void a_shared_receive_queue_tells_its_limit_and_waits_for_the_acknowledgement(struct ibv_context *context)
+{
+	struct end a, b;
+	make_end(&a, context, NULL, 0);
+	make_end(&b, context, NULL, 0);
+	CHECK(!ibv_destroy_qp(b.qp));
+	struct ibv_srq_init_attr asked = { .srq_context = &b, .attr = { .max_wr = 4, .max_sge = 1 } };
+	struct ibv_srq *srq = ibv_create_srq(b.pd, &asked);
+	REQUIRE(srq && srq->srq_context == &b);
+	struct ibv_qp_init_attr init = {
+		.send_cq = b.cq, .recv_cq = b.cq, .srq = srq, .cap = { .max_send_wr = 1 }, .qp_type = IBV_QPT_RC,
+	};
+	b.qp = ibv_create_qp(b.pd, &init);
+	REQUIRE(b.qp && b.qp->srq == srq);
+	CHECK(ibv_destroy_srq(srq) == EBUSY);
+	REQUIRE(!to_init(&a) && !to_init(&b));
+	connect_to(&a, &b);
+	connect_to(&b, &a);
+	struct ibv_recv_wr recv[5], *bad_recv = NULL;
+	for (int i = 0; i < 5; i++)
+		recv[i] = (struct ibv_recv_wr){ .wr_id = 70 + i, .next = i < 4 ? &recv[i + 1] : NULL };
+	CHECK(ibv_post_srq_recv(srq, recv, &bad_recv) == ENOMEM && bad_recv == &recv[4]);
+	CHECK(ibv_post_recv(b.qp, recv, &bad_recv) == EINVAL && bad_recv == recv);
+	struct ibv_srq_attr attr = { .max_wr = 3, .srq_limit = 5 };
+	CHECK(ibv_modify_srq(srq, &attr, IBV_SRQ_MAX_WR) == EINVAL);
+	CHECK(ibv_modify_srq(srq, &attr, IBV_SRQ_LIMIT) == EINVAL);
+	attr.srq_limit = 4;
+	CHECK(!ibv_modify_srq(srq, &attr, IBV_SRQ_LIMIT));
+	CHECK(!ibv_query_srq(srq, &attr) && attr.max_wr == 4 && attr.max_sge == 1 && attr.srq_limit == 4);
+	struct ibv_send_wr wr = { .opcode = IBV_WR_SEND, .send_flags = IBV_SEND_SIGNALED }, *bad;
+	CHECK(!ibv_post_send(a.qp, &wr, &bad));
+	CHECK(completion(a.cq).status == IBV_WC_SUCCESS);
+	struct ibv_wc wc = completion(b.cq);
+	CHECK(wc.status == IBV_WC_SUCCESS && wc.wr_id == 70 && wc.qp_num == b.qp->qp_num);
+	struct ibv_async_event event = { 0 };
+	struct pollfd fd = { .fd = context->async_fd, .events = POLLIN };
+	for (int i = 0; i < 3 && event.event_type != IBV_EVENT_SRQ_LIMIT_REACHED && poll(&fd, 1, 10000) == 1; i++) {
+		REQUIRE(!ibv_get_async_event(context, &event));
+		if (event.event_type != IBV_EVENT_SRQ_LIMIT_REACHED)
+			ibv_ack_async_event(&event);
+	}
+	REQUIRE(event.event_type == IBV_EVENT_SRQ_LIMIT_REACHED && event.element.srq == srq);
+	pthread_t thread;
+	pthread_create(&thread, NULL, acknowledge_event_later, &event);
+	CHECK(!ibv_destroy_qp(b.qp));
+	CHECK(!ibv_destroy_srq(srq));
+	pthread_join(thread, NULL);
+	CHECK(!ibv_destroy_cq(b.cq) && !ibv_dereg_mr(b.mr) && !ibv_dealloc_pd(b.pd));
+	free(b.buffer);
+	drop(&a);
+}
+
+static void completion_queues_are_resized_but_not_below_what_they_hold(struct ibv_context *context)
+{
+	struct end a, b;
+	make_pair(&a, &b, context, NULL, 0);
+	struct ibv_sge sge;
+	struct ibv_send_wr wr = write_request(&a, &b, &sge), *bad;
+	for (int i = 0; i < 3; i++)
+		CHECK(!ibv_post_send(a.qp, &wr, &bad));
+	CHECK(completion(a.cq).status == IBV_WC_SUCCESS);
+	CHECK(ibv_resize_cq(a.cq, 1 << 30) == EINVAL && ibv_resize_cq(a.cq, 0) == EINVAL);
+	CHECK(!ibv_resize_cq(a.cq, 1000) && a.cq->cqe == 1000);
+	CHECK(completion(a.cq).status == IBV_WC_SUCCESS && completion(a.cq).status == IBV_WC_SUCCESS);
+	CHECK(!ibv_resize_cq(a.cq, 1) && a.cq->cqe == 1);
+	struct ibv_recv_wr recv = { .wr_id = 1 }, *bad_recv;
+	for (int i = 0; i < 2; i++)
+		CHECK(!ibv_post_recv(a.qp, &recv, &bad_recv));
+	struct ibv_qp_attr attr = { .qp_state = IBV_QPS_ERR };
+	CHECK(!ibv_modify_qp(a.qp, &attr, IBV_QP_STATE));
+	CHECK(ibv_resize_cq(a.cq, 1) == EINVAL && !ibv_resize_cq(a.cq, 2));
+	drop(&a);
+	drop(&b);
+}
+
+/* How a WRITE by that key completes. */
+static enum ibv_wc_status write_by(struct end *from, struct end *to, uint32_t rkey, int offset)
+{
+	struct ibv_sge sge;
+	struct ibv_send_wr wr = write_request(from, to, &sge), *bad;
+	sge.length = 8;
+	wr.wr.rdma.rkey = rkey;
+	wr.wr.rdma.remote_addr += offset;
+	CHECK(!ibv_post_send(from->qp, &wr, &bad));
+	return completion(from->cq).status;
+}
+
+static void memory_windows_of_both_types_open_and_close(struct ibv_context *context)
+{
+	struct end a, b;
+	make_pair(&a, &b, context, NULL, 0);
+	struct ibv_mr *mr = ibv_reg_mr(b.pd, b.buffer, SIZE, IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_MW_BIND);
+	REQUIRE(mr);
+	struct ibv_mw *one = ibv_alloc_mw(b.pd, IBV_MW_TYPE_1), *two = ibv_alloc_mw(b.pd, IBV_MW_TYPE_2);
+	REQUIRE(one && two);
+	CHECK(ibv_dealloc_pd(b.pd) == EBUSY);
+	struct ibv_mw_bind_info info = {
+		.mr = mr, .addr = (uintptr_t)b.buffer + 64, .length = 64, .mw_access_flags = IBV_ACCESS_REMOTE_WRITE,
+	};
+	struct ibv_mw_bind bind = { .wr_id = 80, .send_flags = IBV_SEND_SIGNALED, .bind_info = info };
+	uint32_t before = one->rkey;
+	CHECK(!ibv_bind_mw(b.qp, one, &bind) && one->rkey != before);
+	struct ibv_wc wc = completion(b.cq);
+	CHECK(wc.status == IBV_WC_SUCCESS && wc.opcode == IBV_WC_BIND_MW && wc.wr_id == 80);
+	CHECK(write_by(&a, &b, one->rkey, 64) == IBV_WC_SUCCESS);
+	CHECK(ibv_bind_mw(b.qp, two, &bind) == EINVAL);
+	struct ibv_send_wr wr = {
+		.wr_id = 81,
+		.opcode = IBV_WR_BIND_MW,
+		.send_flags = IBV_SEND_SIGNALED,
+		.bind_mw = { .mw = two, .rkey = ibv_inc_rkey(two->rkey), .bind_info = info },
+	}, *bad;
+	CHECK(!ibv_post_send(b.qp, &wr, &bad));
+	CHECK(completion(b.cq).status == IBV_WC_SUCCESS);
+	CHECK(write_by(&a, &b, wr.bind_mw.rkey, 64) == IBV_WC_SUCCESS);
+	struct ibv_send_wr invalidate = {
+		.opcode = IBV_WR_LOCAL_INV, .send_flags = IBV_SEND_SIGNALED, .invalidate_rkey = wr.bind_mw.rkey,
+	};
+	CHECK(!ibv_post_send(b.qp, &invalidate, &bad));
+	wc = completion(b.cq);
+	CHECK(wc.status == IBV_WC_SUCCESS && wc.opcode == IBV_WC_LOCAL_INV);
+	CHECK(write_by(&a, &b, wr.bind_mw.rkey, 64) == IBV_WC_REM_ACCESS_ERR);
+	wr.bind_mw.rkey ^= 0x100;
+	CHECK(ibv_post_send(b.qp, &wr, &bad) == EINVAL);
+	CHECK(!ibv_dealloc_mw(one) && !ibv_dealloc_mw(two));
+	CHECK(!ibv_dereg_mr(mr));
+	drop(&a);
+	drop(&b);
+}
+
 int main(void)
 {
 	alarm(120);
@@ -456,6 +678,10 @@ int main(void)
 	channels_wait_and_count(context);
 	a_reset_queue_pair_begins_anew(context);
 	memory_may_be_registered_as_it_comes(context);
+	datagrams_are_answered_by_the_header_that_they_came_with(context);
+	a_shared_receive_queue_tells_its_limit_and_waits_for_the_acknowledgement(context);
+	completion_queues_are_resized_but_not_below_what_they_hold(context);
+	memory_windows_of_both_types_open_and_close(context);
 	only_the_programs_threads_take_signals();
 	a_forked_process_opens_the_device_anew(context);
 	CHECK(!ibv_close_device(context));

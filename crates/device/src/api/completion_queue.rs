@@ -36,6 +36,18 @@ impl CompletionQueue {
         self.queue.capacity()
     }
 
+    /// How many entries it holds.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Whether it holds none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// Makes room for `capacity` entries instead.
     ///
     /// # Errors

@@ -77,6 +77,10 @@ impl CompletionQueue {
         lock(&self.entries).capacity
     }
 
+    pub(crate) fn len(&self) -> usize {
+        lock(&self.entries).entries.len()
+    }
+
     /// Makes room for `capacity` entries instead, unless it holds more than that: then it says how many.
     pub(crate) fn resize(&self, capacity: usize) -> Result<(), usize> {
         let mut ring = lock(&self.entries);

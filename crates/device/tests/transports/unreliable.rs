@@ -1,6 +1,6 @@
 //! Unreliable connections, and what all transports let change.
 
-use super::end::{End, MEMORY, PATIENCE, fresh};
+use super::end::{End, MEMORY, PATIENCE, device, fresh};
 use super::pairs;
 use rocev2::Psn;
 use rocev2::wire::Transport;
@@ -55,30 +55,37 @@ fn what_the_receiver_has_no_request_for_is_lost_and_the_next_message_is_whole() 
     assert_eq!(b.received(8), b"the next");
 }
 
-/// Much more than the socket holds, which isn't read before all of it has been posted.
+/// Much more than the socket holds, which isn't read before all of it has been posted, by several queue pairs that have
+/// each seen an empty buffer.
 #[test]
 #[cfg_attr(feature = "portable", ignore = "any system tells nothing of another socket's buffer")]
 fn nothing_that_is_sent_to_a_slow_socket_of_this_host_is_lost() {
-    const DATAGRAMS: usize = 1000;
+    const SENDERS: usize = 8;
+    const DATAGRAMS: usize = 125;
     const LEN: u32 = 4096;
     for address in [fresh(), Ipv6Addr::LOCALHOST.into()] {
-        let sender = End::new(Transport::Ud, address);
-        sender.connect(&sender);
+        let device = device(address);
+        let senders = [(); SENDERS].map(|()| End::with(Transport::Ud, &device, address, None));
         let slow = UdpSocket::bind((address, 0)).unwrap();
         slow.set_read_timeout(Some(PATIENCE)).unwrap();
-        let (peer_gid, _) = sender.device.bind_gid(sender.gid_index).unwrap();
-        let path = PathAttributes {
-            peer_port: Some(slow.local_addr().unwrap().port()),
-            ..PathAttributes::new(sender.gid_index, peer_gid)
-        };
-        let handle = sender.domain.address_handle(path).unwrap();
-        let request = || sender.request(SendOperation::Send, LEN, sender.to(&handle, 0));
-        sender.queue_pair.post_send_list((0..DATAGRAMS).map(|_| request())).unwrap();
-        assert!(sender.queue_pair.query().send_outstanding > 0, "it waits for room");
-        for _ in 0..DATAGRAMS {
+        let handles = senders.each_ref().map(|sender| {
+            sender.connect(sender);
+            let path =
+                PathAttributes { peer_port: Some(slow.local_addr().unwrap().port()), ..sender.path(sender) };
+            sender.domain.address_handle(path).unwrap()
+        });
+        for count in [1, DATAGRAMS - 1] {
+            for (sender, handle) in senders.iter().zip(&handles) {
+                let request = || sender.request(SendOperation::Send, LEN, sender.to(handle, 0));
+                sender.queue_pair.post_send_list((0..count).map(|_| request())).unwrap();
+            }
+        }
+        let waits = senders.iter().any(|sender| sender.queue_pair.query().send_outstanding > 0);
+        assert!(waits, "some wait for room");
+        for _ in 0..SENDERS * DATAGRAMS {
             assert!(slow.recv(&mut [0; 8192]).unwrap() > LEN as usize);
         }
-        sender.all_done(DATAGRAMS);
+        senders.iter().for_each(|sender| sender.all_done(DATAGRAMS));
     }
 }
 

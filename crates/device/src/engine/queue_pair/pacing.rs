@@ -11,6 +11,12 @@ use rocev2::Time;
 /// When to look again at a buffer that had no room.
 const LOOK_AGAIN: Duration = Duration::from_micros(50);
 
+/// The part of a buffer's room that one queue pair takes at a time: others may take theirs at the same moment.
+const SHARE: usize = 8;
+
+/// For how long it may count on that.
+const FRESH: Duration = Duration::from_micros(100);
+
 /// A receiver that takes nothing for so long is stopped or gone: what is sent to it may be lost.
 const PATIENCE: Duration = Duration::from_millis(100);
 
@@ -25,6 +31,8 @@ const BOOKKEEPING: usize = 1024;
 pub(super) struct Pacing {
     /// Bytes of the receiver's buffer that may be filled before it is looked at again.
     allowance: usize,
+    /// When it was looked at last.
+    looked: Time,
     /// Since when the receiver has had no room.
     full: Option<Time>,
     /// When to look again.
@@ -33,16 +41,17 @@ pub(super) struct Pacing {
 
 impl Pacing {
     /// Whether a datagram may leave without another look at the receiver's buffer.
-    pub(super) fn has_allowance(&self) -> bool {
-        self.allowance > 0
+    pub(super) fn has_allowance(&self, now: Time) -> bool {
+        self.allowance > 0 && now.since(self.looked) < FRESH
     }
 
     /// The receiver's buffer has so much room, `None` if nobody knows. Returns whether a datagram may leave.
     pub(super) fn look(&mut self, now: Time, room: Option<usize>) -> bool {
         let stopped = self.full.is_some_and(|since| now.since(since) >= PATIENCE);
-        let allowance = room.filter(|room| *room > 0 || !stopped).unwrap_or(REGARDLESS);
+        let allowance = room.map(|room| room.div_ceil(SHARE)).filter(|room| *room > 0 || !stopped);
+        let allowance = allowance.unwrap_or(REGARDLESS);
         if allowance > 0 {
-            *self = Self { allowance, ..Self::default() };
+            *self = Self { allowance, looked: now, ..Self::default() };
             return true;
         }
         self.full.get_or_insert(now);
@@ -73,14 +82,15 @@ mod tests {
     const NOW: Time = Time::from_nanos(1_000_000_000);
 
     #[test]
-    fn a_receiver_is_looked_at_once_for_as_much_as_it_has_room_for() {
+    fn a_receiver_is_looked_at_once_for_a_part_of_its_room_and_not_for_long() {
         let mut pacing = Pacing::default();
-        assert!(!pacing.has_allowance());
-        assert!(pacing.look(NOW, Some(6000)));
+        assert!(!pacing.has_allowance(NOW));
+        assert!(pacing.look(NOW, Some(SHARE * 6000)));
         pacing.sent(1000);
-        assert!(pacing.has_allowance());
+        assert!(pacing.has_allowance(NOW));
+        assert!(!pacing.has_allowance(NOW + FRESH), "others have sent since");
         pacing.sent(1000);
-        assert!(!pacing.has_allowance());
+        assert!(!pacing.has_allowance(NOW));
         assert!(!pacing.look(NOW, Some(0)));
         assert_eq!(pacing.wake(), Some(NOW + LOOK_AGAIN));
         assert!(pacing.look(NOW + LOOK_AGAIN, Some(1)));

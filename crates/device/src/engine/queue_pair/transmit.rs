@@ -120,7 +120,7 @@ impl QueuePair {
             }
         }
         let State { path: Some(path), pacing, .. } = state else { return Next::Write };
-        if !path.is_here || pacing.has_allowance() {
+        if !path.is_here || pacing.has_allowance(now) {
             return Next::Write;
         }
         // What is in the batch fills the receiver's buffer, too.
