@@ -42,7 +42,9 @@ pub use reload::{ReloadCause, ReloadFailed, ReloadSchedule};
 pub use report::Report;
 pub use seal::Limits;
 pub use server::{Arrival, NewRules, Reloaded, Server, ServerBuilder, ServerOptions};
-pub use session::{Buffers, End, Session, SessionInfo, SessionOptions, Timeouts};
+pub use session::{
+    Buffers, End, RecvHalf, ReuniteError, SendHalf, Session, SessionInfo, SessionOptions, Timeouts,
+};
 pub use size::{ParseSizeError, Size};
 pub use tls::{Allowed, ClientAuth, ClientTrust, Trust};
 pub use watch::{FileWatch, FilesChanging};

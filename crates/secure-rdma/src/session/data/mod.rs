@@ -6,6 +6,7 @@
 //! | `requests` | the send queue: what was posted, and how it ended |
 //! | `completions` | waiting for completions |
 //! | `messages` | messages, cut into fragments and put together again |
+//! | `handover` | messages on their way to the task that takes them, if that is another one |
 //! | `reads` | what is being read, several at a time |
 //! | `protection` | whether and how all of this is sealed |
 //!
@@ -13,6 +14,7 @@
 
 mod buffers;
 mod completions;
+mod handover;
 mod messages;
 mod protection;
 mod reads;
@@ -27,6 +29,7 @@ use buffers::SendBuffers;
 use completions::{BATCH, Completions};
 use core::convert::Infallible;
 use core::ops::Range;
+pub(crate) use handover::Handover;
 use messages::{Inbox, Outbox};
 use protection::{Arrived, Clear, MessagesAndSlots, Protection, Received, Units};
 use rdma_verbs::{
@@ -657,8 +660,29 @@ impl DataPath {
             tokio::task::coop::consume_budget().await;
         }
         self.go_on()?;
-        self.completions.wait().await?;
+        if self.inbox.is_shared() {
+            // Room for messages, too, is a reason to go on: there may be no other as long as the peer has to wait.
+            tokio::select! {
+                biased;
+                completions = self.completions.wait() => completions?,
+                () = self.inbox.room() => {}
+            }
+        } else {
+            self.completions.wait().await?;
+        }
         self.sort()
+    }
+
+    /// Has another task take the messages, where it is returned.
+    pub(crate) fn hand_over(&mut self) -> Arc<Handover> {
+        let handover = self.inbox.share();
+        self.inbox.hand_over();
+        handover
+    }
+
+    /// Has no other task take them any more.
+    pub(crate) fn take_back(&mut self) {
+        self.inbox.unshare();
     }
 
     /// Handles what has arrived, without waiting: no more than there are receive buffers, since the peer may keep
@@ -686,6 +710,7 @@ impl DataPath {
             if completion.kind.is_recv() { self.received(completion) } else { self.sent(completion) }
         });
         self.completions.put_back(taken);
+        self.inbox.hand_over();
         result?;
         self.go_on()?;
         self.unpark()
