@@ -1,16 +1,57 @@
-//! Secure RDMA: what two machines need to agree on before one may touch the other's memory.
+//! RDMA that is safe on a network that isn't: sessions whose queue pairs are agreed on inside TLS 1.3, and whose
+//! messages, writes and reads are sealed from end to end. They run over whichever RDMA device there is, or over plain
+//! UDP where there is none.
 //!
-//! | module | what it holds |
+//! A server proves who it is by an [`Identity`] and says whom it lets in; a client says whom it trusts:
+//!
+//! ```
+//! use secure_rdma::{Client, ClientAuth, Server, certs::Store};
+//!
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let dir = tempfile::tempdir()?;
+//! # let dir = dir.path().join("state");
+//! // A private CA, and what it has issued to a server and to this account's clients.
+//! let (store, names) = (Store::open(dir)?, ["localhost".parse()?]);
+//! let identity = store.ensure_server(&names)?;
+//! let clients = ClientAuth::Required(store.authority()?.into());
+//! let server = Server::builder(identity, clients).bind("127.0.0.1:0").await?;
+//! let port = server.local_addr().port();
+//!
+//! tokio::spawn(async move {
+//!     let mut session = server.accept().await;
+//!     while let Ok(Some(message)) = session.recv().await {
+//!         session.send(&message).await?;
+//!     }
+//!     session.close().await
+//! });
+//!
+//! let own = store.ensure_account(&names)?.ok_or("the CA's key is elsewhere")?;
+//! let client = Client::builder(store.authority()?).identity(own);
+//! let mut session = client.connect("127.0.0.1", port, &names[0]).await?;
+//! session.send(b"hello").await?;
+//! assert_eq!(session.recv().await?.as_deref(), Some(&b"hello"[..]));
+//!
+//! // Into the server's memory, and out of it: the server's program has no part in it.
+//! session.write(100, b"one-sided").await?;
+//! assert_eq!(session.read(104, 5).await?, b"sided");
+//! session.close().await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! | to | see |
 //! |---|---|
-//! | [`certs`] | who is who: a private CA, certificates and keys in files, fingerprints |
-//! | [`tls`] | the TLS 1.3 handshake that proves it, and what a failed one means |
-//! | [`allow`] | the list of allowed clients, and what each may do |
-//! | [`control`] | the records that client and server exchange inside TLS |
-//! | [`seal`] | end-to-end encryption of messages and of memory for one-sided access |
-//! | `session` | bootstrap of a queue pair inside TLS; the open session: messages, one-sided operations |
-//! | `client`, `server` | opening sessions: one at a time, or many |
-//! | `admission` | who may begin a handshake and who may have a session: no source keeps others out |
-//! | `guests`, `reload`, `watch` | a server's rules have changed: noticing, reading, ending what they don't allow |
+//! | serve | [`Server::builder`], [`Server::accept`], [`ServerOptions`]; [`Server::reload`] and [`ReloadSchedule`] |
+//! | connect | [`Client::builder`], [`Client::connect`] |
+//! | send, write, read | [`Session`]; [`Session::split`] for two tasks |
+//! | say who is who | [`Identity`], [`Trust`], [`Authorities`], [`RevocationLists`]; [`certs`] for a private CA |
+//! | say who may do what | [`ClientAuth`], [`AllowList`] |
+//! | tell failures apart | [`SessionError::kind`], [`Report`] |
+//! | choose a device | [`Device`], [`DeviceSelector`] |
+//!
+//! It needs a tokio runtime. [`tls`] says what can't be turned off. Its modules `control` and `seal` are the protocol
+//! itself, for those who test it.
 #![forbid(unsafe_code)]
 
 pub mod allow;
@@ -42,7 +83,9 @@ pub use reload::{ReloadCause, ReloadFailed, ReloadSchedule};
 pub use report::Report;
 pub use seal::Limits;
 pub use server::{Arrival, NewRules, Reloaded, Server, ServerBuilder, ServerOptions};
-pub use session::{Buffers, End, Session, SessionInfo, SessionOptions, Timeouts};
+pub use session::{
+    Buffers, End, RecvHalf, ReuniteError, SendHalf, Session, SessionInfo, SessionOptions, Timeouts,
+};
 pub use size::{ParseSizeError, Size};
 pub use tls::{Allowed, ClientAuth, ClientTrust, Trust};
 pub use watch::{FileWatch, FilesChanging};

@@ -10,8 +10,8 @@ use secure_rdma::allow::{AllowedClient, ClientIdentity};
 use secure_rdma::certs::{Kind, Revoke, Store, Validity};
 use secure_rdma::{
     Access, AllowError, AllowList, Authorities, Client, ClientAuth, ClientBuilder, ClientTrust, Device,
-    Identity, Name, Report, RevocationLists, Server, ServerBuilder, ServerOptions, Session, SessionError,
-    SessionErrorKind, SessionOptions, Timeouts, Trust,
+    Identity, Name, RecvHalf, Report, RevocationLists, SendHalf, Server, ServerBuilder, ServerOptions,
+    Session, SessionError, SessionErrorKind, SessionOptions, Timeouts, Trust,
 };
 use std::error::Error;
 use std::sync::Arc;
@@ -262,6 +262,8 @@ const _: () = {
     const fn owned<T: Send + 'static>() {}
     const fn shared<T: Send + Sync + 'static>() {}
     owned::<Session>();
+    shared::<SendHalf>();
+    shared::<RecvHalf>();
     shared::<Server>();
     shared::<Client>();
     shared::<ServerBuilder>();

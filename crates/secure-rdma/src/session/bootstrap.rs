@@ -408,6 +408,7 @@ impl Prepared {
             keys,
             takes_messages,
             busy_poll: local.options.busy_poll.min(BUSY_POLL_LIMIT),
+            timeouts: local.options.timeouts,
         })?;
         Ok(Connected { data, own, remote, queue_pair, path_mtu, sealed })
     }

@@ -17,7 +17,7 @@
 //! Fin, only when all that the other has sealed has been opened. Otherwise the session has failed: an
 //! attacker can drop the last fragments and forge their acknowledgements.
 
-use super::data::{MISSING_LIMIT, RecordCounts};
+use super::data::RecordCounts;
 use super::{Timeouts, Timing};
 use crate::SessionError;
 use crate::control::{ControlChannel, ControlReader, ControlWriter, Fragments, Pace, Record};
@@ -63,10 +63,10 @@ impl Farewell {
     }
 
     /// Waits until everything has been opened that the peer has sealed.
-    async fn opened(&mut self, peer: Fragments) -> Result<(), SessionError> {
+    async fn opened(&mut self, peer: Fragments, limit: Duration) -> Result<(), SessionError> {
         let Some(count) = &mut self.count else { return Ok(()) };
         let done = |counts: &RecordCounts| counts.broken.is_some() || counts.fragments.opened >= peer.sealed;
-        let _ = timeout(MISSING_LIMIT, count.wait_for(done)).await;
+        let _ = timeout(limit, count.wait_for(done)).await;
         let RecordCounts { fragments, broken } = count.borrow().clone();
         match broken {
             Some(reason) => Err(reason),
@@ -308,12 +308,12 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Task<R, W> {
             match self.next("closing", deadline).await? {
                 Record::Bye(peer) if !answered => {
                     answered = true;
-                    farewell.opened(peer).await?;
+                    farewell.opened(peer, self.timing.timeouts.missing).await?;
                     self.say(&Record::ByeAck(farewell.fragments())).await?;
                 }
                 Record::ByeAck(peer) => {
                     farewell.arrived(peer)?;
-                    farewell.opened(peer).await?;
+                    farewell.opened(peer, self.timing.timeouts.missing).await?;
                     return self.say(&Record::Fin).await;
                 }
                 other => return Err(unexpected(&other)),
@@ -322,7 +322,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Task<R, W> {
     }
 
     async fn answer_goodbye(&mut self, mut farewell: Farewell, peer: Fragments) -> Result<(), SessionError> {
-        farewell.opened(peer).await?;
+        farewell.opened(peer, self.timing.timeouts.missing).await?;
         self.say(&Record::ByeAck(farewell.fragments())).await?;
         match self.next("closing", Instant::now() + self.limit()).await? {
             Record::Fin => Ok(()),

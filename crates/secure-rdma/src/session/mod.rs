@@ -8,6 +8,7 @@
 //! | `keeper` | the control channel afterwards: heartbeat, errors, the three-step close |
 //! | `memory` | sizes of what a session holds and offers |
 //! | `options` | what a side wants of its sessions |
+//! | `split` | a session in two halves that tasks can own |
 
 mod bootstrap;
 mod data;
@@ -15,9 +16,11 @@ mod keeper;
 mod memory;
 mod options;
 mod path;
+mod split;
 
 pub use memory::Buffers;
 pub use options::{SessionOptions, Timeouts};
+pub use split::{RecvHalf, ReuniteError, SendHalf};
 
 pub(crate) use bootstrap::{Local, Offer, as_client, as_server};
 use options::STEP_LIMIT;

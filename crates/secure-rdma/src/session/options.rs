@@ -120,11 +120,23 @@ pub struct Timeouts {
     /// For each step of opening a session, TLS's handshake being the first one at the client, and for each step of
     /// closing it. By default 10 s.
     pub step: Duration,
+    /// For the oldest request of an operation, whatever the queue pair's retries allow: a peer that posts no receive
+    /// buffers. By default 30 s.
+    pub stall: Duration,
+    /// For a sealed fragment that the peer has counted: what stays away for longer was cut off on the way. By default
+    /// 5 s.
+    pub missing: Duration,
 }
 
 impl Timeouts {
     /// The usual ones.
-    pub const DEFAULT: Self = Self { connect: STEP_LIMIT, step: STEP_LIMIT };
+    pub const DEFAULT: Self = Self {
+        connect: STEP_LIMIT,
+        step: STEP_LIMIT,
+        stall: Duration::from_secs(30),
+        // An acknowledged SEND is already in this side's completion queue.
+        missing: Duration::from_secs(5),
+    };
 
     /// Waits for so long to be connected.
     #[must_use]
@@ -137,6 +149,20 @@ impl Timeouts {
     #[must_use]
     pub const fn step(mut self, time: Duration) -> Self {
         self.step = time;
+        self
+    }
+
+    /// Waits for so long for an operation's oldest request.
+    #[must_use]
+    pub const fn stall(mut self, time: Duration) -> Self {
+        self.stall = time;
+        self
+    }
+
+    /// Waits for so long for a sealed fragment that the peer has counted.
+    #[must_use]
+    pub const fn missing(mut self, time: Duration) -> Self {
+        self.missing = time;
         self
     }
 

@@ -10,6 +10,7 @@ mod policy;
 mod posted;
 mod reads;
 mod sealed;
+mod split;
 mod tampering;
 #[allow(dead_code, reason = "each test program uses a part of it")]
 mod world;

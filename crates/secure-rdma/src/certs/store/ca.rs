@@ -163,7 +163,7 @@ impl Store {
     }
 
     /// Issues a client's certificate and a new key into one file, `bundle`, with the CA's certificate: a
-    /// [`Bundle`](super::Bundle). Nothing but that file has the key; this directory remembers what was issued,
+    /// [`Bundle`](crate::certs::Bundle). Nothing but that file has the key; this directory remembers what was issued,
     /// under the name `file`.
     ///
     /// # Errors

@@ -3,23 +3,32 @@
 //! A message travels as fragments of at most the peer's receive size, each one SEND. So messages of any
 //! length fit buffers of any size, and an empty message is one empty fragment.
 
+use super::handover::Handover;
 use crate::SessionError;
 use rdma_verbs::{Slice, Status};
 use std::collections::VecDeque;
+use std::sync::Arc;
 use zeroize::{Zeroize, Zeroizing};
 
 /// The most bytes of received messages that wait for the application, apart from the longest message. Beyond that
 /// nothing is received until the application takes a message, and the peer's sends wait.
-const INBOX: usize = 1 << 20;
+pub(super) const INBOX: usize = 1 << 20;
 
 /// What a waiting message counts for beside its bytes, since many short ones take memory too.
 const MESSAGE_COST: usize = 64;
+
+/// What a waiting message counts for.
+pub(super) fn cost(message: &[u8]) -> usize {
+    message.len() + MESSAGE_COST
+}
 
 /// Received messages.
 pub(super) struct Inbox {
     /// The message whose last fragment hasn't come yet.
     pub(super) partial: Partial,
     messages: VecDeque<Vec<u8>>,
+    /// Where another task takes them, if one does. What is there came before all in `messages`.
+    handover: Option<Arc<Handover>>,
     /// Bytes in `messages`, and [`MESSAGE_COST`] for each.
     held: usize,
     /// Receive buffers that aren't posted while too much is held.
@@ -35,6 +44,7 @@ impl Inbox {
         Self {
             partial: Partial { text: Vec::new(), previous: 0 },
             messages: VecDeque::new(),
+            handover: None,
             held: 0,
             parked: Vec::new(),
             limit: usize::try_from(limit).unwrap_or(usize::MAX),
@@ -47,8 +57,11 @@ impl Inbox {
     /// # Errors
     /// There is none, and receiving has ended.
     pub(super) fn next(&mut self) -> Result<Option<Vec<u8>>, SessionError> {
+        if let Some(message) = self.handover.as_ref().and_then(|handover| handover.take()) {
+            return Ok(Some(message));
+        }
         if let Some(message) = self.messages.pop_front() {
-            self.held -= message.len() + MESSAGE_COST;
+            self.held -= cost(&message);
             return Ok(Some(message));
         }
         match self.failed {
@@ -74,10 +87,50 @@ impl Inbox {
             return Err(SessionError::MessageTooLong { len, limit, who: "this side" });
         }
         if last {
-            self.held += len + MESSAGE_COST;
-            self.messages.push_back(self.partial.finish());
+            let message = self.partial.finish();
+            self.held += cost(&message);
+            self.messages.push_back(message);
         }
         Ok(())
+    }
+
+    /// From now on another task takes the messages, where it is returned.
+    pub(super) fn share(&mut self) -> Arc<Handover> {
+        Arc::clone(self.handover.get_or_insert_default())
+    }
+
+    /// No other task takes messages any more.
+    pub(super) fn unshare(&mut self) {
+        let Some(handover) = self.handover.take() else { return };
+        let mut before: VecDeque<_> = core::iter::from_fn(|| handover.take()).collect();
+        self.held += before.iter().map(|message| cost(message)).sum::<usize>();
+        before.append(&mut self.messages);
+        self.messages = before;
+    }
+
+    /// Hands over what has come to the task that takes it, if there is one and as far as it has room.
+    pub(super) fn hand_over(&mut self) {
+        let Some(handover) = &self.handover else { return };
+        while let Some(message) = self.messages.pop_front() {
+            let counted = cost(&message);
+            match handover.put(message) {
+                Ok(()) => self.held -= counted,
+                Err(message) => return self.messages.push_front(message),
+            }
+        }
+    }
+
+    /// Waits until the task that takes messages has room again; for ever if there is none.
+    pub(super) async fn room(&self) {
+        match &self.handover {
+            Some(handover) => handover.room().await,
+            None => core::future::pending().await,
+        }
+    }
+
+    /// Whether another task takes messages.
+    pub(super) const fn is_shared(&self) -> bool {
+        self.handover.is_some()
     }
 
     /// Whether so much waits to be taken that nothing more is received until the application takes something.
@@ -87,6 +140,9 @@ impl Inbox {
 
     /// Wipes the messages that nobody has taken.
     pub(super) fn forget(&mut self) {
+        if let Some(handover) = &self.handover {
+            handover.forget();
+        }
         self.messages.iter_mut().for_each(Zeroize::zeroize);
         self.messages.clear();
         self.held = 0;

@@ -6,6 +6,7 @@
 //! | `requests` | the send queue: what was posted, and how it ended |
 //! | `completions` | waiting for completions |
 //! | `messages` | messages, cut into fragments and put together again |
+//! | `handover` | messages on their way to the task that takes them, if that is another one |
 //! | `reads` | what is being read, several at a time |
 //! | `protection` | whether and how all of this is sealed |
 //!
@@ -13,13 +14,14 @@
 
 mod buffers;
 mod completions;
+mod handover;
 mod messages;
 mod protection;
 mod reads;
 mod requests;
 
-use super::STEP_LIMIT;
 use super::memory::Buffers;
+use super::{STEP_LIMIT, Timeouts};
 use crate::SessionError;
 use crate::control::Fragments;
 use crate::seal::{Attempts, SealError, SessionKeys};
@@ -27,6 +29,7 @@ use buffers::SendBuffers;
 use completions::{BATCH, Completions};
 use core::convert::Infallible;
 use core::ops::Range;
+pub(crate) use handover::Handover;
 use messages::{Inbox, Outbox};
 use protection::{Arrived, Clear, MessagesAndSlots, Protection, Received, Units};
 use rdma_verbs::{
@@ -43,13 +46,6 @@ use zeroize::Zeroizing;
 
 /// The bytes of fragments that are posted together: longer lists gain nothing, and the first fragment would wait.
 const TOGETHER: usize = 16 << 10;
-
-/// How long a fragment that the peer has counted may stay away before it counts as cut off. An acknowledged SEND is
-/// already in this side's completion queue.
-pub(crate) const MISSING_LIMIT: Duration = Duration::from_secs(5);
-
-/// How long an operation waits for its oldest request, whatever the queue pair's retries allow.
-const STALL_LIMIT: Duration = Duration::from_secs(30);
 
 /// How long a slot that is being written may stay torn: as long as a step may take. A lost packet is retransmitted
 /// within that time.
@@ -77,6 +73,7 @@ pub(crate) struct DataPath {
     announced: bool,
     /// Why the data path may not be used any more.
     broken: Option<SessionError>,
+    timeouts: Timeouts,
     /// The memory that the buffers are slices of.
     _memory: LocalMemory,
 }
@@ -98,6 +95,7 @@ pub(crate) struct Parts {
     pub(crate) keys: Option<SessionKeys>,
     pub(crate) takes_messages: bool,
     pub(crate) busy_poll: Duration,
+    pub(crate) timeouts: Timeouts,
 }
 
 /// The receive buffers, at the beginning of `memory`, to be posted before the peer may send.
@@ -128,7 +126,8 @@ impl Drop for Sending<'_, '_> {
 impl DataPath {
     pub(crate) fn new(parts: Parts) -> Result<Self, SessionError> {
         let Parts { qp, queue, channel, memory, buffers, send_size, .. } = parts;
-        let Parts { fragment, message_limit, peer_limit, keys, takes_messages, busy_poll, .. } = parts;
+        let Parts { fragment, message_limit, peer_limit, keys, takes_messages, busy_poll, timeouts, .. } =
+            parts;
         let protection: Box<dyn Protection> = match keys {
             Some(keys) => Box::new(MessagesAndSlots::new(keys)),
             None => Box::new(Clear),
@@ -154,6 +153,7 @@ impl DataPath {
             receives: usize::try_from(buffers.receives).unwrap_or(usize::MAX),
             announced: false,
             broken: None,
+            timeouts,
             _memory: memory,
         })
     }
@@ -281,7 +281,7 @@ impl DataPath {
                 Err(_) => Ok(None),
             };
         }
-        let deadline = Instant::now() + MISSING_LIMIT;
+        let deadline = Instant::now() + self.timeouts.missing;
         loop {
             if let Some(message) = self.next_message()? {
                 return Ok(Some(message));
@@ -524,7 +524,7 @@ impl DataPath {
 
     /// Receives what the peer sent before it said goodbye, unless too much waits for the program.
     pub(crate) async fn hear_out(&mut self, peer: Fragments) -> Result<(), SessionError> {
-        let deadline = Instant::now() + MISSING_LIMIT;
+        let deadline = Instant::now() + self.timeouts.missing;
         while self.counts_fragments() && self.fragments().opened < peer.sealed && !self.is_full() {
             self.check()?;
             self.progress_of(peer, deadline).await?;
@@ -635,12 +635,13 @@ impl DataPath {
         self.requests.check()?;
         Box::pin(async {
             // What the peer sends meanwhile doesn't extend it.
-            let deadline = Instant::now() + STALL_LIMIT;
+            let limit = self.timeouts.stall;
+            let deadline = Instant::now() + limit;
             let before = self.requests.ended();
             while self.requests.ended() == before {
                 by(deadline, self.progress())
                     .await
-                    .ok_or(SessionError::TimedOut { step: operation, limit: STALL_LIMIT })??;
+                    .ok_or(SessionError::TimedOut { step: operation, limit })??;
             }
             self.requests.check()
         })
@@ -657,8 +658,29 @@ impl DataPath {
             tokio::task::coop::consume_budget().await;
         }
         self.go_on()?;
-        self.completions.wait().await?;
+        if self.inbox.is_shared() {
+            // Room for messages, too, is a reason to go on: there may be no other as long as the peer has to wait.
+            tokio::select! {
+                biased;
+                completions = self.completions.wait() => completions?,
+                () = self.inbox.room() => {}
+            }
+        } else {
+            self.completions.wait().await?;
+        }
         self.sort()
+    }
+
+    /// Has another task take the messages, where it is returned.
+    pub(crate) fn hand_over(&mut self) -> Arc<Handover> {
+        let handover = self.inbox.share();
+        self.inbox.hand_over();
+        handover
+    }
+
+    /// Has no other task take them any more.
+    pub(crate) fn take_back(&mut self) {
+        self.inbox.unshare();
     }
 
     /// Handles what has arrived, without waiting: no more than there are receive buffers, since the peer may keep
@@ -686,6 +708,7 @@ impl DataPath {
             if completion.kind.is_recv() { self.received(completion) } else { self.sent(completion) }
         });
         self.completions.put_back(taken);
+        self.inbox.hand_over();
         result?;
         self.go_on()?;
         self.unpark()
