@@ -139,10 +139,8 @@ fn nobody_listening_is_a_refusal_with_reason_8() {
     let id = pair.ends[0].connect(pair.now, &connect(1)).unwrap();
     pair.deliver();
     let event = pair.event(0);
-    assert!(
-        matches!(event, Event::Rejected { id: rejected, reason: RejectReason::InvalidServiceId, .. } if rejected == id),
-        "{event:?}"
-    );
+    let Event::Rejected { id: rejected, reason, .. } = event else { panic!("{event:?}") };
+    assert_eq!((rejected, reason), (id, RejectReason::InvalidServiceId));
     assert_eq!(RejectReason::InvalidServiceId.code(), 8);
     pair.assert_idle();
 }
@@ -190,10 +188,8 @@ fn a_queue_pair_that_is_connected_is_stale_for_another_request() {
         pair.deliver();
         assert_eq!(pair.events(1), if told { vec![Event::Stale { id: ids[1] }] } else { vec![] });
         let event = pair.event(0);
-        assert!(
-            matches!(event, Event::Rejected { id: rejected, reason: RejectReason::StaleConnection, .. } if rejected == id),
-            "{event:?}"
-        );
+        let Event::Rejected { id: rejected, reason, .. } = event else { panic!("{event:?}") };
+        assert_eq!((rejected, reason), (id, RejectReason::StaleConnection));
         pair.assert_states(ids, [State::Established; 2]);
     }
     // Once the old connection is over, it connects.

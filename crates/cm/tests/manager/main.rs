@@ -1,8 +1,8 @@
 //! The state machines of both sides, in virtual time.
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
+mod bounds;
 mod datagrams;
-mod ends;
 mod established;
 mod hostile;
 mod lossy;
