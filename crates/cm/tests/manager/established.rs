@@ -201,6 +201,29 @@ fn a_queue_pair_that_is_connected_is_stale_for_another_request() {
 }
 
 #[test]
+fn an_answer_with_a_queue_pair_that_is_connected_already_is_stale_too() {
+    let mut pair = Pair::new();
+    let ids = pair.connected(1);
+    let before = pair.ends[0].attributes(ids[0]);
+    // The second end accepts with a queue pair that the first one knows as connected.
+    let id = pair.ends[0].connect(pair.now, &connect(2)).unwrap();
+    pair.deliver();
+    let (second, _) = pair.request();
+    pair.accept(second, 0x1001);
+    pair.deliver();
+    let events = pair.events(0);
+    let [Event::Stale { id: old }, Event::Rejected { id: rejected, reason, .. }] = events.as_slice() else {
+        panic!("{events:?}")
+    };
+    assert_eq!((*old, *rejected, *reason), (ids[0], id, RejectReason::StaleConnection));
+    let event = pair.event(1);
+    let Event::Rejected { id: rejected, reason, .. } = event else { panic!("{event:?}") };
+    assert_eq!((rejected, reason), (second, RejectReason::StaleConnection));
+    assert_eq!((pair.ends[0].state(id), pair.ends[0].attributes(ids[0])), (None, before));
+    pair.assert_states(ids, [State::Established; 2]);
+}
+
+#[test]
 fn a_request_to_oneself_connects_two_queue_pairs_of_one_manager() {
     let mut pair = Pair::new();
     let manager = &mut pair.ends[1];

@@ -2,7 +2,7 @@
 
 use rocev2::Time;
 use rocev2_cm::manager::{Dropped, Patience};
-use rocev2_cm::wire::{Message, PrivateData, RejectReason};
+use rocev2_cm::wire::{Mad, Message, PrivateData, RejectReason};
 use rocev2_cm::{CommId, Config, Event, Exponent, State};
 
 use crate::world::{Pair, connect, queue_pair};
@@ -52,8 +52,7 @@ fn who_gives_up_tells_a_peer_whose_caller_hasnt_answered() {
         assert!(pair.step());
         pair.send();
         pair.wire.retain(|(from, transmit)| {
-            *from == 0
-                && matches!(rocev2_cm::wire::Mad::parse(&transmit.mad).unwrap().message, Message::Rej(_))
+            *from == 0 && matches!(Mad::parse(&transmit.mad).unwrap().message, Message::Rej(_))
         });
     }
     pair.deliver();
@@ -131,7 +130,7 @@ fn a_rep_that_comes_twice_is_told_once() {
     assert_eq!(pair.give(rep.0, &rep.1), Err(Dropped::State(State::RepRcvd)));
     assert_eq!(pair.events(0), []);
     let messages = pair.messages();
-    assert!(matches!(messages[..], [rocev2_cm::wire::Mad { message: Message::Mra(_), .. }]), "{messages:?}");
+    assert!(matches!(messages[..], [Mad { message: Message::Mra(_), .. }]), "{messages:?}");
     pair.deliver();
     pair.assert_states(ids, [State::RepRcvd, State::RepSent]);
 }
@@ -263,6 +262,31 @@ fn a_lost_drep_is_sent_again() {
     assert_eq!(pair.event(0), Event::Disconnected { id: ids[0] });
     pair.run();
     pair.assert_idle();
+}
+
+#[test]
+fn a_dreq_is_answered_in_time_wait_and_when_nothing_is_known_any_more() {
+    let mut pair = Pair::new();
+    let ids = pair.connected(1);
+    pair.ends[0].disconnect(pair.now, ids[0], PrivateData::default()).unwrap();
+    pair.send();
+    let (from, dreq) = pair.wire[0];
+    let transaction_id = pair.messages()[0].transaction_id;
+    pair.deliver();
+    pair.ends[1].disconnect(pair.now, ids[1], PrivateData::default()).unwrap();
+    for dropped in [Dropped::State(State::TimeWait), Dropped::UnknownId] {
+        pair.lose();
+        assert_eq!(pair.give(from, &dreq), Err(dropped));
+        let messages = pair.messages();
+        let [Mad { transaction_id: answered, message: Message::Drep(drep) }] = messages.as_slice() else {
+            panic!("{messages:?}")
+        };
+        assert_eq!((*answered, drep.local_comm_id, drep.remote_comm_id), (transaction_id, ids[1], ids[0]));
+        while pair.ends[1].state(ids[1]).is_some() {
+            pair.step();
+            pair.lose();
+        }
+    }
 }
 
 #[test]
