@@ -2,6 +2,7 @@
 
 mod address;
 mod certificate;
+mod cm_mad;
 mod context;
 mod control;
 mod datagram;
@@ -31,6 +32,12 @@ pub(crate) const ALL: &[Target] = &[
         about: "sealed datagrams, tampered with, replayed, and authentic ones with anything inside",
         memory: 64 << 10,
         try_out: esp::run,
+    },
+    Target {
+        name: "cm_mad",
+        about: "messages of connection management: read and written",
+        memory: 4 << 10,
+        try_out: cm_mad::run,
     },
     Target {
         name: "queue_pair",
