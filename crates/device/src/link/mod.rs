@@ -17,7 +17,7 @@ pub mod udp;
 
 pub use counters::{LinkCounters, SendFailure};
 pub use rx::{Datagram, Received, RxBatch};
-pub use tx::{Marking, Reseal, TxBatch};
+pub use tx::{Marking, Reseal, TxBatch, put_icrc};
 pub use udp::{BindError, Socket};
 
 use rocev2::Qpn;
@@ -52,7 +52,7 @@ pub trait Link: Send + Sync {
 
     /// Sends a batch, as far as there is room.
     ///
-    /// `reseal` computes the ICRC of a packet that leaves with another IP identification than it was committed for.
+    /// `reseal` makes a datagram right that leaves with another IP identification than it was committed for.
     fn send(&self, batch: &mut TxBatch, reseal: &mut Reseal<'_>) -> Sent;
 
     /// Receives once.
