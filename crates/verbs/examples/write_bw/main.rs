@@ -158,24 +158,16 @@ fn print(args: &Args, took: Duration, out: &mut impl Write) -> Result<(), Failur
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::{TcpListener, TcpStream};
-    use std::thread;
+    use crate::common::meeting::both_ends;
 
     /// Runs both ends on this machine, with these flags of the server and of the client.
     fn measure(server: &[&str], client: &[&str]) -> [Result<String, String>; 2] {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-        let port = listener.local_addr().unwrap();
-        let end = |flags: &[&str], host: Option<&str>, meeting: Meeting| {
+        both_ends("127.0.0.1", |host, meeting| {
+            let flags = if host.is_none() { server } else { client };
             let args = Args::parse_from(["write_bw"].iter().chain(flags).copied().chain(host));
             let mut out = Vec::new();
             let measured = run(&args, meeting, &mut out);
             measured.map(|()| String::from_utf8(out).unwrap()).map_err(|error| error.to_string())
-        };
-        thread::scope(|scope| {
-            let server = scope.spawn(move || end(server, None, Meeting::Server(listener)));
-            let stream = TcpStream::connect(port).unwrap();
-            let client = end(client, Some("127.0.0.1"), Meeting::Client(stream));
-            [server.join().unwrap(), client]
         })
     }
 

@@ -8,6 +8,7 @@ use socket2::{Domain, Protocol, Type};
 
 use super::super::bind::BUFFER;
 use super::super::testing::{fresh_loopback, in_namespace, loopbacks, receive, socket_at};
+use super::super::tx::put_icrc;
 use super::*;
 
 #[test]
@@ -149,7 +150,7 @@ fn on_the_wire_df_is_set_and_the_identification_is_the_place_in_the_system_call(
             batch.reserve()[..2].copy_from_slice(&number.to_be_bytes());
             batch.commit(len, to, &mut seal);
         }
-        a.send(&mut batch, &mut |packet, _, id| seal(packet, id));
+        a.send(&mut batch, &mut |datagram, _, id| put_icrc(datagram, |packet| seal(packet, id)));
         let sealed_for: Vec<_> = sealed_for.into_values().collect();
         let wire = capture(&mut packets, to.port(), first..next);
         assert!(wire.values().all(|fields| fields.dont_fragment && !fields.fragment), "{wire:?}");
@@ -190,7 +191,7 @@ fn what_the_ip_header_says_is_chosen_with_each_run() {
                 batch.commit(len, receiver.local_addr().unwrap(), |_, _| 0);
             }
         }
-        ours.send(&mut batch, &mut |_, _, _| 0);
+        ours.send(&mut batch, &mut |_, _, _| ());
         let mut seen: Vec<_> = (0..6).map(|_| sys::receive_marks(&receiver).unwrap()).collect();
         seen.iter_mut().for_each(|marks| marks.sort_unstable());
         assert_eq!(seen[..3], [[0, 64], [0, 64], [0, 64]], "{address}");
