@@ -135,6 +135,7 @@ impl AsFd for Socket {
 
 #[cfg(test)]
 mod tests {
+    use super::super::put_icrc;
     use super::super::testing::{fresh_loopback, loopbacks};
     use super::*;
     use std::time::{Duration, Instant};
@@ -159,7 +160,10 @@ mod tests {
                 batch.reserve()[..100].fill(number);
                 batch.commit(100, to.local_addr(), |_, id| id.into());
             }
-            assert_eq!(from.send(&mut batch, &mut |_, _, id| id.into()), Sent::All);
+            assert_eq!(
+                from.send(&mut batch, &mut |datagram, _, id| put_icrc(datagram, |_| id.into())),
+                Sent::All
+            );
             let received = receive(&to, 20);
             assert_eq!(received.len(), 20);
             for (number, (index, bytes)) in (0..).zip(received) {
