@@ -25,6 +25,8 @@ pub(crate) struct Cq {
     /// Queue pairs that complete into it.
     pub(crate) users: AtomicUsize,
     pub(crate) reporter: Reporter,
+    /// What a datagram's completion says as its service level.
+    datagram_type: u8,
     channel: *mut ibv_comp_channel,
     /// Events that the program has read and not acknowledged.
     unacknowledged: Mutex<u32>,
@@ -48,6 +50,12 @@ pub(crate) struct Polled {
 
 /// Completions that are taken out together.
 const BATCH: usize = 64;
+
+/// RoCE has no service levels. Where a datagram's would be, network cards tell what carried it (IBA A17.4.5.1 asks for
+/// such a flag, and names no place): a UDP header, bit 3, behind an IPv6 header, 1, or an IPv4 header, 2. UCX goes by
+/// it.
+const OVER_IPV6: u8 = 1 << 3 | 1;
+const OVER_IPV4: u8 = 1 << 3 | 2;
 
 /// The smallest queue.
 const SMALLEST: usize = 256;
@@ -103,6 +111,7 @@ impl Cq {
             queue,
             users: AtomicUsize::new(0),
             reporter,
+            datagram_type: if opened.backend.interface().address.is_ipv4() { OVER_IPV4 } else { OVER_IPV6 },
             channel,
             unacknowledged: Mutex::new(0),
             acknowledged: Condvar::new(),
@@ -211,8 +220,8 @@ impl Cq {
     }
 }
 
-/// A completion as C has it.
-pub(crate) fn work_completion(entry: &WorkCompletion) -> ibv_wc {
+/// A completion of `cq` as C has it.
+pub(crate) fn work_completion(cq: &Cq, entry: &WorkCompletion) -> ibv_wc {
     let completion = &entry.completion;
     let mut wc = ibv_wc {
         wr_id: completion.id,
@@ -233,6 +242,7 @@ pub(crate) fn work_completion(entry: &WorkCompletion) -> ibv_wc {
         src_qp: completion.source_qp.map_or(0, Qpn::get),
         wc_flags: if completion.grh { IBV_WC_GRH } else { 0 },
         pkey_index: completion.pkey_index,
+        sl: if completion.grh { cq.datagram_type } else { 0 },
         ..ibv_wc::default()
     };
     if let Some(immediate) = completion.immediate {
@@ -259,7 +269,7 @@ operation! {
             // SAFETY: we hold it.
             match unsafe { cq.next(wanted - count) } {
                 // SAFETY: the program has room for `num_entries`.
-                Ok(Some(entry)) => unsafe { wc.add(count).write(work_completion(&entry)) },
+                Ok(Some(entry)) => unsafe { wc.add(count).write(work_completion(cq, &entry)) },
                 Ok(None) => break,
                 Err(_) => {
                     failed = count == 0;

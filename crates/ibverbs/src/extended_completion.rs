@@ -38,7 +38,7 @@ unsafe fn advance(c: *mut ibv_cq_ex) -> c_int {
     };
     // SAFETY: as above.
     let polled = unsafe { &mut *cq.polled.get() };
-    polled.current = work_completion(&entry);
+    polled.current = work_completion(cq, &entry);
     // SAFETY: what the program has reads of it while it polls.
     unsafe {
         (*c).status = polled.current.status;

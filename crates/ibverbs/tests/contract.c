@@ -501,6 +501,8 @@ static void datagrams_are_answered_by_the_header_that_they_came_with(struct ibv_
 	struct ibv_wc wc = completion(b.cq);
 	CHECK(wc.status == IBV_WC_SUCCESS && wc.wr_id == 60 && wc.byte_len == 49 && wc.src_qp == a.qp->qp_num);
 	CHECK(wc.wc_flags == (IBV_WC_GRH | IBV_WC_WITH_IMM) && wc.imm_data == htobe32(7));
+	/* As network cards have it: a UDP header, and an IPv4 header before it. */
+	CHECK(wc.sl == (1 << 3 | 2));
 	CHECK(!strcmp(b.buffer + 40, "question"));
 	struct ibv_ah *back = ibv_create_ah_from_wc(b.pd, &wc, (struct ibv_grh *)b.buffer, 1);
 	REQUIRE(back);

@@ -17,10 +17,11 @@ const SHARE: usize = 8;
 /// For how long it may count on that.
 const FRESH: Duration = Duration::from_micros(100);
 
-/// A receiver that takes nothing for so long is stopped or gone: what is sent to it may be lost.
-const PATIENCE: Duration = Duration::from_millis(100);
+/// A receiver that takes nothing for so long is stopped or gone: what is sent to it may be lost, until it has room
+/// again. On a busy machine whoever takes from a socket may not run for a tenth of that.
+const PATIENCE: Duration = Duration::from_secs(1);
 
-/// What may be sent then.
+/// What may be sent then at a time.
 const REGARDLESS: usize = 64 << 10;
 
 /// What the system takes of a receive buffer for a datagram, beside twice its bytes.
@@ -47,16 +48,16 @@ impl Pacing {
 
     /// The receiver's buffer has so much room, `None` if nobody knows. Returns whether a datagram may leave.
     pub(super) fn look(&mut self, now: Time, room: Option<usize>) -> bool {
-        let stopped = self.full.is_some_and(|since| now.since(since) >= PATIENCE);
-        let allowance = room.map(|room| room.div_ceil(SHARE)).filter(|room| *room > 0 || !stopped);
-        let allowance = allowance.unwrap_or(REGARDLESS);
-        if allowance > 0 {
-            *self = Self { allowance, looked: now, ..Self::default() };
-            return true;
+        let has_room = room != Some(0);
+        let full = if has_room { None } else { Some(*self.full.get_or_insert(now)) };
+        let stopped = full.is_some_and(|since| now.since(since) >= PATIENCE);
+        if !has_room && !stopped {
+            self.wake = Some(now + LOOK_AGAIN);
+            return false;
         }
-        self.full.get_or_insert(now);
-        self.wake = Some(now + LOOK_AGAIN);
-        false
+        let share = room.filter(|_| has_room).map(|room| room.div_ceil(SHARE));
+        *self = Self { allowance: share.unwrap_or(REGARDLESS), looked: now, full, wake: None };
+        true
     }
 
     /// A datagram of so many bytes leaves.
@@ -104,6 +105,8 @@ mod tests {
         assert!(!pacing.look(NOW + PATIENCE / 2, Some(0)));
         assert!(pacing.look(NOW + PATIENCE, Some(0)));
         pacing.sent(REGARDLESS);
-        assert!(!pacing.look(NOW + PATIENCE, Some(0)), "it is waited for anew");
+        assert!(pacing.look(NOW + PATIENCE, Some(0)), "nor does it each time");
+        assert!(pacing.look(NOW + PATIENCE, Some(1)));
+        assert!(!pacing.look(NOW + PATIENCE, Some(0)), "one that has had room is waited for");
     }
 }
