@@ -2,6 +2,7 @@
 
 mod address;
 mod certificate;
+mod cm;
 mod cm_mad;
 mod context;
 mod control;
@@ -38,6 +39,12 @@ pub(crate) const ALL: &[Target] = &[
         about: "messages of connection management: read and written",
         memory: 4 << 10,
         try_out: cm_mad::run,
+    },
+    Target {
+        name: "cm",
+        about: "a communication manager: any messages and any calls",
+        memory: 128 << 10,
+        try_out: cm::run,
     },
     Target {
         name: "queue_pair",

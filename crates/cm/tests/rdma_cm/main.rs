@@ -1,0 +1,203 @@
+//! The kernel's rdma_cm at the other end: stock programs on Soft-RoCE, in the guest of `lab/guest`, and a manager on a
+//! UDP socket at the far end of its cable. They connect and end connections; there is no data, since the manager's
+//! side has no queue pair but number 1.
+#![allow(clippy::unwrap_used, reason = "tests, though cargo is told not to run them")]
+
+mod node;
+
+use std::net::Ipv4Addr;
+use std::process::{Child, Command, Output, Stdio};
+
+use rocev2::{Mtu, Psn, Qpn};
+use rocev2_cm::ip::{IpAddressing, PortSpace, Service};
+use rocev2_cm::manager::{Answer, Connect, LocalQueuePair, Patience, Resolve, Route, Transport};
+use rocev2_cm::wire::{PrivateData, RejectReason, SidrStatus};
+use rocev2_cm::{Event, Exponent, Path};
+
+use node::{Node, gid};
+
+/// `lab/network.sh`'s addresses.
+const NEAR: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
+const PEER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
+
+/// A stock program at the near end, where Soft-RoCE is: in the first process's network namespace.
+fn stock(program: &str, arguments: &[&str]) -> Child {
+    let mut command = Command::new("nsenter");
+    command.args(["--target", "1", "--net", "timeout", "50", "stdbuf", "-oL", program]).args(arguments);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+/// What the program said, and whether it ended well.
+fn output(child: Child) -> (bool, String) {
+    let Output { status, stdout, stderr } = child.wait_with_output().unwrap();
+    let text = format!("{}{}", String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
+    println!("{text}");
+    (status.success(), text)
+}
+
+fn private_data<const N: usize>() -> PrivateData<N> {
+    let addressing = IpAddressing { source: (PEER, 40_001).into(), destination: std::net::IpAddr::V4(NEAR) };
+    PrivateData::new(&addressing.encode().unwrap()).unwrap()
+}
+
+fn queue_pair() -> LocalQueuePair {
+    LocalQueuePair {
+        qpn: Qpn::truncate(0x77),
+        starting_psn: Psn::truncate(0x12_3456),
+        responder_resources: 1,
+        initiator_depth: 1,
+        rnr_retry_count: 7,
+        srq: false,
+    }
+}
+
+fn connect(port: u16) -> Connect {
+    Connect {
+        path: Path { local: gid(PEER), remote: gid(NEAR) },
+        service_id: Service { space: PortSpace::Tcp, port }.id(),
+        transport: Transport::Rc,
+        queue_pair: queue_pair(),
+        route: Route::new(Mtu::B1024),
+        patience: Patience::default(),
+        private_data: private_data(),
+    }
+}
+
+/// Asks until somebody listens there: the server was just started.
+fn connect_to_server(node: &mut Node, port: u16) -> rocev2_cm::CommId {
+    for _ in 0..200 {
+        let id = node.manager.connect(node.now(), &connect(port)).unwrap();
+        match node.event() {
+            Event::ConnectResponse { id: answered, response } => {
+                assert_eq!(answered, id);
+                assert!(response.qpn.is_ordinary());
+                return id;
+            }
+            Event::Rejected { reason: RejectReason::InvalidServiceId, .. } => {
+                std::thread::sleep(std::time::Duration::from_millis(100));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    panic!("nobody listens");
+}
+
+#[test]
+fn a_port_that_nobody_listens_on_is_refused_by_the_kernel() {
+    let mut node = Node::new(PEER);
+    let id = node.manager.connect(node.now(), &connect(9)).unwrap();
+    let event = node.event();
+    let Event::Rejected { id: rejected, reason, .. } = event else { panic!("{event:?}") };
+    assert_eq!((rejected, reason), (id, RejectReason::InvalidServiceId));
+}
+
+#[test]
+fn ucmatose_accepts_a_connection_and_its_end() {
+    let server = stock("ucmatose", &["-b", "10.77.0.1", "-p", "7471", "-C", "0", "-c", "1"]);
+    let mut node = Node::new(PEER);
+    let id = connect_to_server(&mut node, 7471);
+    let attributes = node.manager.attributes(id).unwrap();
+    assert_eq!((attributes.sq_psn, attributes.path_mtu), (queue_pair().starting_psn, Mtu::B1024));
+    node.manager.establish(id, PrivateData::default()).unwrap();
+    // Without messages to send, the server disconnects.
+    assert_eq!(node.event(), Event::Disconnected { id });
+    node.manager.disconnect(node.now(), id, PrivateData::default()).unwrap();
+    assert_eq!(node.event(), Event::TimeWaitExit { id });
+    assert!(node.manager.is_idle());
+    let (well, text) = output(server);
+    assert!(well, "{text}");
+}
+
+#[test]
+fn ucmatose_connects_and_follows_a_disconnection() {
+    let mut node = Node::new(PEER);
+    node.manager.listen(Service { space: PortSpace::Tcp, port: 7472 }.id(), None, 4).unwrap();
+    let client = stock("ucmatose", &["-s", "10.77.0.2", "-p", "7472", "-C", "0", "-c", "1"]);
+    let event = node.event();
+    let Event::ConnectRequest { id, request } = event else { panic!("{event:?}") };
+    let addressing = request.addressing.unwrap();
+    assert_eq!((addressing.source.ip(), addressing.destination), (NEAR.into(), PEER.into()));
+    assert_eq!(request.transport, Transport::Rc);
+    node.manager.accept(node.now(), id, queue_pair(), Exponent::default(), PrivateData::default()).unwrap();
+    let event = node.event();
+    assert!(matches!(event, Event::Established { id: established, .. } if established == id), "{event:?}");
+    // It waits for its server to disconnect.
+    node.manager.disconnect(node.now(), id, PrivateData::default()).unwrap();
+    assert_eq!(node.event(), Event::Disconnected { id });
+    assert_eq!(node.event(), Event::TimeWaitExit { id });
+    let (well, text) = output(client);
+    assert!(well, "{text}");
+}
+
+#[test]
+fn ucmatose_is_told_that_it_is_refused() {
+    let mut node = Node::new(PEER);
+    node.manager.listen(Service { space: PortSpace::Tcp, port: 7473 }.id(), None, 4).unwrap();
+    let client = stock("ucmatose", &["-s", "10.77.0.2", "-p", "7473", "-C", "0", "-c", "1"]);
+    let event = node.event();
+    let Event::ConnectRequest { id, .. } = event else { panic!("{event:?}") };
+    let reason = RejectReason::Consumer;
+    node.manager.reject(node.now(), id, reason, &[], PrivateData::default()).unwrap();
+    // Sends the refusal; the next thing to happen is another client's request.
+    let another = stock("ucmatose", &["-s", "10.77.0.2", "-p", "7473", "-C", "0", "-c", "1"]);
+    let event = node.event();
+    let Event::ConnectRequest { id, .. } = event else { panic!("{event:?}") };
+    let (_, text) = output(client);
+    assert!(text.contains("RDMA_CM_EVENT_REJECTED") && text.contains("28"), "{text}");
+    node.manager.abandon(node.now(), id);
+    node.flush();
+    let (_, text) = output(another);
+    assert!(text.contains("RDMA_CM_EVENT_REJECTED"), "{text}");
+}
+
+#[test]
+fn udaddy_says_which_queue_pair_serves_datagrams() {
+    // Its port can't be chosen.
+    let server = stock("udaddy", &["-b", "10.77.0.1", "-C", "0", "-c", "1"]);
+    let mut node = Node::new(PEER);
+    let resolve = Resolve {
+        path: Path { local: gid(PEER), remote: gid(NEAR) },
+        service_id: Service { space: PortSpace::Udp, port: 7174 }.id(),
+        partition_key: 0xffff,
+        patience: Patience::default(),
+        private_data: private_data(),
+    };
+    let mut answer = None;
+    for _ in 0..200 {
+        let id = node.manager.resolve(node.now(), &resolve).unwrap();
+        let event = node.event();
+        let Event::SidrResponse { id: answered, status, qpn, qkey, .. } = event else { panic!("{event:?}") };
+        assert_eq!(answered, id);
+        if status == SidrStatus::Valid {
+            answer = Some((qpn, qkey));
+            break;
+        }
+        // The server was just started.
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    let (well, text) = output(server);
+    assert!(well, "{text}");
+    let (qpn, qkey) = answer.expect("a server that listens");
+    // librdmacm's own key, RDMA_UDP_QKEY.
+    assert!(qpn.is_ordinary() && qkey == 0x0123_4567, "{qpn} {qkey:#x}");
+}
+
+#[test]
+fn udaddy_is_told_which_queue_pair_serves_datagrams() {
+    let mut node = Node::new(PEER);
+    node.manager.listen(Service { space: PortSpace::Udp, port: 7174 }.id(), None, 4).unwrap();
+    let client = stock("udaddy", &["-s", "10.77.0.2", "-C", "0", "-c", "1"]);
+    let event = node.event();
+    let Event::SidrRequest { id, addressing, .. } = event else { panic!("{event:?}") };
+    assert_eq!(addressing.unwrap().destination, PEER);
+    let answer = Answer {
+        status: SidrStatus::Valid,
+        qpn: queue_pair().qpn,
+        qkey: 0x0123_4567,
+        private_data: PrivateData::default(),
+    };
+    node.manager.answer(node.now(), id, &answer).unwrap();
+    node.flush();
+    let (well, text) = output(client);
+    assert!(well, "{text}");
+}
