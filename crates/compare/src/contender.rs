@@ -28,6 +28,7 @@ pub(crate) fn all(credentials: &Arc<Credentials>) -> Vec<Box<dyn Contender>> {
         Box::new(udp::Udp),
         Box::new(roce_socket::RoceSocket::Plain),
         Box::new(roce_socket::RoceSocket::Sealed),
+        Box::new(roce_socket::RoceSocket::Esp),
         Box::new(tcp::Tcp),
         Box::new(tls::Tls::new(credentials)),
         Box::new(quic::Quic::as_it_comes(credentials)),

@@ -50,6 +50,7 @@ fn comparisons() -> Vec<Comparison> {
     const SEALED: &str = "embedded-sealed";
     const UDP: &str = "udp-limit";
     const SOCKET: &str = "roce-socket";
+    const ESP: &str = "roce-socket-esp";
     let mut all = Vec::new();
     let mut compare = |of: (&'static str, Op), to: (&'static str, Op), size, goal| {
         let [of, to] = [of, to].map(|(name, op)| (name, Figure::new(op, size)));
@@ -64,6 +65,8 @@ fn comparisons() -> Vec<Comparison> {
         for op in [Op::Write, Op::Send] {
             compare((SOCKET, op), (UDP, Op::Send), size, Goal::Open);
             compare((PLAIN, op), (SOCKET, op), size, Goal::Open);
+            compare((ESP, op), (SOCKET, op), size, Goal::Open);
+            compare((ESP, op), ("tls", Op::Send), size, Goal::Open);
             compare((SEALED, op), (UDP, Op::Send), size, Goal::AtLeast(0.6));
             compare((SEALED, op), ("tcp", Op::Send), size, Goal::AtLeast(1.2));
             compare((SEALED, op), ("tls", Op::Send), size, Goal::AtLeast(1.5));
@@ -77,6 +80,7 @@ fn comparisons() -> Vec<Comparison> {
     }
     for size in SMALL {
         compare((SOCKET, Op::RoundTrip), (UDP, Op::RoundTrip), size, Goal::Open);
+        compare((ESP, Op::RoundTrip), (SOCKET, Op::RoundTrip), size, Goal::Open);
         compare((PLAIN, Op::RoundTrip), (UDP, Op::RoundTrip), size, Goal::AtMost(1.3));
         compare((SEALED, Op::RoundTrip), (UDP, Op::RoundTrip), size, Goal::AtMost(1.5));
         compare((PLAIN, Op::RoundTripAwait), (UDP, Op::RoundTripAwait), size, Goal::AtMost(1.5));

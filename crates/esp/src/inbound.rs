@@ -112,7 +112,7 @@ impl Inbound {
 }
 
 /// The inner source port and the RoCEv2 packet of what was decrypted.
-fn unwrap(text: &mut [u8]) -> Option<(u16, &mut [u8])> {
+pub(crate) fn unwrap(text: &mut [u8]) -> Option<(u16, &mut [u8])> {
     let (text, &mut [padding, next]) = text.split_last_chunk_mut::<TRAILER>()?;
     let inner_len = text.len().checked_sub(padding.into())?;
     let (inner, padding) = text.split_at_mut_checked(inner_len)?;

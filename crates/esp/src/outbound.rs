@@ -1,11 +1,13 @@
 //! Sealing packets.
 
 use crate::Spi;
+use crate::inbound::unwrap;
 use crate::key::{Key, associated};
 use crate::layout::{
     HEADROOM, ICV, INNER_UDP, IV, IV_END, NEXT_HEADER, ROCE_PORT, SEQUENCE, SPI, TRAILER, padding, sealed_len,
 };
 use core::fmt;
+use core::ops::Deref;
 use core::sync::atomic::{AtomicU64, Ordering};
 use std::net::Ipv6Addr;
 
@@ -44,6 +46,9 @@ pub enum SealError {
         /// Bytes of the datagram.
         datagram: usize,
     },
+    /// What should be sealed anew isn't a datagram that this SA has sealed.
+    #[error("a datagram that another SA has sealed, or none, can't be sealed anew")]
+    Foreign,
     /// The cryptographic library failed.
     #[error("the cryptographic library failed to seal a packet")]
     Library,
@@ -95,10 +100,50 @@ impl Outbound {
         self.next.load(Ordering::Relaxed).min(self.end) - 1
     }
 
-    /// Numbers packets for one thread. Make one for each batch; each has at most a few dozen numbers in hand.
+    /// Numbers packets for one thread, as [`Sealer::new`] does.
     #[must_use]
-    pub fn sealer(&self) -> Sealer<'_> {
-        Sealer { sa: self, next: 0, end: 0 }
+    pub fn sealer(&self) -> Sealer<&Self> {
+        Sealer::new(self)
+    }
+
+    fn reseal(
+        &self,
+        number: u64,
+        datagram: &mut [u8],
+        change: impl FnOnce(&mut [u8]),
+    ) -> Result<u64, SealError> {
+        if Spi::of(datagram) != Some(self.spi) {
+            return Err(SealError::Foreign);
+        }
+        let (header, text) = datagram.split_first_chunk_mut::<IV_END>().ok_or(SealError::Foreign)?;
+        let (text, icv) = text.split_last_chunk_mut::<ICV>().ok_or(SealError::Foreign)?;
+        let iv: [u8; IV_END - IV] = *header.last_chunk().ok_or(SealError::Foreign)?;
+        let old = associated(self.spi.number(), u64::from_be_bytes(iv));
+        if !self.key.open(iv, old, text, icv) {
+            return Err(SealError::Foreign);
+        }
+        let (_, packet) = unwrap(text).ok_or(SealError::Foreign)?;
+        change(packet);
+        let inner_len = INNER_UDP + packet.len();
+        self.inner.write(&mut text[..inner_len]).ok_or(SealError::Foreign)?;
+        self.encrypt(number, header, text, icv)?;
+        Ok(number)
+    }
+
+    /// Encrypts what stands between header and ICV, and writes both.
+    fn encrypt(
+        &self,
+        number: u64,
+        header: &mut [u8; IV_END],
+        text: &mut [u8],
+        icv: &mut [u8; ICV],
+    ) -> Result<(), SealError> {
+        let iv = number.to_be_bytes();
+        header[SPI..SEQUENCE].copy_from_slice(&self.spi.number().to_be_bytes());
+        header[SEQUENCE..IV].copy_from_slice(&iv[4..]);
+        header[IV..].copy_from_slice(&iv);
+        *icv = self.key.seal(iv, associated(self.spi.number(), number), text).ok_or(SealError::Library)?;
+        Ok(())
     }
 
     /// A block of numbers that nobody else has; empty when there are none left.
@@ -116,13 +161,26 @@ impl Outbound {
 
 /// Seals packets, each with a number that was never used before.
 #[derive(Debug)]
-pub struct Sealer<'a> {
-    sa: &'a Outbound,
+pub struct Sealer<S> {
+    sa: S,
     next: u64,
     end: u64,
 }
 
-impl Sealer<'_> {
+impl<S: Deref<Target = Outbound>> Sealer<S> {
+    /// Numbers packets for one thread, or for one queue pair. It has at most a few dozen numbers in hand; those that it
+    /// hasn't used when it is dropped are never used.
+    #[must_use]
+    pub fn new(sa: S) -> Self {
+        Self { sa, next: 0, end: 0 }
+    }
+
+    /// The SA.
+    #[must_use]
+    pub fn sa(&self) -> &Outbound {
+        &self.sa
+    }
+
     /// Seals the packet of `packet_len` bytes, BTH through ICRC, that stands at [`HEADROOM`] in `datagram`, padded so
     /// that all of `datagram` is filled: at least [`sealed_len`] bytes, at most 252 more, a multiple of four.
     /// Returns the packet's number.
@@ -136,18 +194,27 @@ impl Sealer<'_> {
         let wrong = SealError::Length { packet: packet_len, datagram: datagram.len() };
         let padding = padding(packet_len, datagram.len()).ok_or(wrong)?;
         let number = self.number()?;
-        let Self { sa, .. } = self;
         let (header, text) = datagram.split_first_chunk_mut::<IV_END>().ok_or(wrong)?;
         let (text, icv) = text.split_last_chunk_mut::<ICV>().ok_or(wrong)?;
-        let iv = number.to_be_bytes();
-        header[SPI..SEQUENCE].copy_from_slice(&sa.spi.number().to_be_bytes());
-        header[SEQUENCE..IV].copy_from_slice(&iv[4..]);
-        header[IV..].copy_from_slice(&iv);
         let (inner, trailer) = text.split_at_mut(INNER_UDP + packet_len);
-        sa.inner.write(inner).ok_or(wrong)?;
+        self.sa.inner.write(inner).ok_or(wrong)?;
         fill(trailer, padding);
-        *icv = sa.key.seal(iv, associated(sa.spi.number(), number), text).ok_or(SealError::Library)?;
+        self.sa.encrypt(number, header, text, icv)?;
         Ok(number)
+    }
+
+    /// Opens a datagram that this SA has sealed, lets `change` change its packet, BTH through ICRC, and seals it under
+    /// a new number, which it returns. For a peer that checks the ICRC, which covers the IP identification: where a
+    /// datagram leaves with another one than expected.
+    ///
+    /// # Errors
+    /// Nothing may be sent then; all that was in the datagram is wiped.
+    pub fn reseal(&mut self, datagram: &mut [u8], change: impl FnOnce(&mut [u8])) -> Result<u64, SealError> {
+        let resealed = self.number().and_then(|number| self.sa.reseal(number, datagram, change));
+        if resealed.is_err() {
+            datagram.fill(0);
+        }
+        resealed
     }
 
     fn number(&mut self) -> Result<u64, SealError> {
@@ -236,7 +303,7 @@ mod tests {
         Outbound::with_numbers(Spi::new(0x1000).unwrap(), key, inner, first, end)
     }
 
-    fn seal(sealer: &mut Sealer<'_>) -> Result<u64, SealError> {
+    fn seal(sealer: &mut Sealer<&Outbound>) -> Result<u64, SealError> {
         let mut datagram = [0; 84];
         let number = sealer.seal(&mut datagram, 40)?;
         assert_eq!(datagram[4..8], number.to_be_bytes()[4..], "the low half is on the wire");
@@ -291,6 +358,37 @@ mod tests {
             assert_eq!(error, SealError::Length { packet: 40, datagram: len });
         }
         assert_eq!(seal(&mut sealer), Ok(1));
+    }
+
+    #[test]
+    fn what_is_sealed_anew_has_a_new_number_and_the_changed_packet() {
+        let sa = sa(1, LAST);
+        let mut into = crate::Inbound::new(sa.spi(), Key::new(Algorithm::Aes128Gcm, &[3; 20]).unwrap(), 64);
+        let mut sealer = Sealer::new(&sa);
+        let mut datagram = [7; 88];
+        assert_eq!(sealer.seal(&mut datagram, 40), Ok(1));
+        let mut first = datagram;
+        assert_eq!(sealer.reseal(&mut datagram, |packet| packet[36..].fill(9)), Ok(2));
+        let second = into.open(&mut datagram).unwrap();
+        assert_eq!((second.number, &second.packet[30..40]), (2, &[7, 7, 7, 7, 7, 7, 9, 9, 9, 9][..]));
+        assert_eq!(*into.open(&mut first).unwrap().packet, [7; 40], "the first is still what it was");
+    }
+
+    #[test]
+    fn what_another_sa_has_sealed_or_nobody_is_wiped_instead_of_sealed_anew() {
+        let (one, other) = (sa(1, LAST), sa(1, 2));
+        let mut datagram = [7; 84];
+        one.sealer().seal(&mut datagram, 40).unwrap();
+        datagram[30] ^= 1;
+        let untouched = |packet: &mut [u8]| panic!("{packet:?}");
+        assert_eq!(one.sealer().reseal(&mut datagram, untouched), Err(SealError::Foreign));
+        assert_eq!(datagram, [0; 84]);
+        assert_eq!(one.sealer().reseal(&mut [3; 5], untouched), Err(SealError::Foreign));
+        // No number is left: nothing in clear may stay behind either.
+        let mut last = other.sealer();
+        last.seal(&mut datagram, 40).unwrap();
+        assert_eq!(last.reseal(&mut datagram, untouched), Err(SealError::Exhausted(1)));
+        assert_eq!(datagram, [0; 84]);
     }
 
     #[test]

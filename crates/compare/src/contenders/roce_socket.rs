@@ -1,8 +1,9 @@
 //! The embedded device's socket with nothing above it but what each RoCEv2 packet needs: headers, a copy of
 //! its payload, and an ICRC, made and checked. Nothing is acknowledged or sent again. What it takes more than
 //! bare UDP is the price of such packets, what the device takes more than it that of the protocol. The same
-//! sealed: AES-256-GCM besides, as sessions seal their messages.
+//! sealed: AES-256-GCM besides, as sessions seal their messages, or each packet inside ESP.
 
+mod esp;
 mod round_trip;
 mod stream;
 
@@ -12,17 +13,21 @@ use crate::ends::{Meeting, Place};
 use crate::failure::{Failure, While};
 use crate::figure::{Figure, LARGE, Op, SMALL};
 use crate::sample::Sample;
+use esp::Esp;
 use rocev2::icrc::PseudoHeader;
 use rocev2::wire::{Bth, Headers, Opcode, Operation, Packet};
 use rocev2::{Psn, Qpn};
-use rocev2_device::link::{RxBatch, Sent, Socket, TxBatch};
+use rocev2_device::link::{RxBatch, Sent, Socket, TxBatch, put_icrc};
 use rustix::event::{PollFd, PollFlags, poll};
 use std::net::SocketAddr;
 use stream::Stream;
 
 pub(crate) enum RoceSocket {
     Plain,
+    /// As sessions seal messages.
     Sealed,
+    /// Each packet in ESP.
+    Esp,
 }
 
 impl Contender for RoceSocket {
@@ -30,12 +35,13 @@ impl Contender for RoceSocket {
         match self {
             Self::Plain => "roce-socket",
             Self::Sealed => "roce-socket-sealed",
+            Self::Esp => "roce-socket-esp",
         }
     }
 
     fn figures(&self) -> Vec<Figure> {
         match self {
-            Self::Plain => {
+            Self::Plain | Self::Esp => {
                 let streams = [Op::Write, Op::Send].into_iter().flat_map(|op| Figure::each(op, &LARGE));
                 streams.chain(Figure::each(Op::RoundTrip, &SMALL)).collect()
             }
@@ -45,11 +51,12 @@ impl Contender for RoceSocket {
 
     fn run(&self, figure: Figure, clock: &Clock, place: Place<'_>) -> Result<Sample, Failure> {
         let Figure { op, size } = figure;
+        let esp = matches!(self, Self::Esp);
         match (self, op) {
-            (Self::Plain, Op::RoundTrip) => round_trip::run(size, clock, place),
-            (Self::Plain, Op::Write) => Stream::Write.run(size, clock, place),
-            (Self::Plain, _) => Stream::Send.run(size, clock, place),
-            (Self::Sealed, _) => Stream::Sealed.run(size, clock, place),
+            (Self::Sealed, _) => Stream::Sealed.run(size, clock, place, esp),
+            (_, Op::RoundTrip) => round_trip::run(size, clock, place, esp),
+            (_, Op::Write) => Stream::Write.run(size, clock, place, esp),
+            _ => Stream::Send.run(size, clock, place, esp),
         }
     }
 }
@@ -58,34 +65,56 @@ impl Contender for RoceSocket {
 struct End {
     socket: Socket,
     peer: SocketAddr,
-    /// Of what it sends, and of what it receives.
-    pseudo_headers: [PseudoHeader; 2],
+    /// What makes and checks its packets.
+    format: Format,
     batch: TxBatch,
     buffers: RxBatch,
 }
 
+/// How packets are on the wire.
+enum Format {
+    /// With an ICRC: what it covers beside them where they leave, and where they arrive.
+    Plain([PseudoHeader; 2]),
+    /// In ESP.
+    Esp(Box<Esp>),
+}
+
 impl End {
-    fn meet(meeting: &Meeting<SocketAddr>) -> Result<Self, Failure> {
+    fn meet(meeting: &Meeting<SocketAddr>, esp: bool) -> Result<Self, Failure> {
         let socket = Socket::bind(SocketAddr::new(meeting.host(), 0)).during("binding a UDP socket")?;
         meeting.tell(socket.local_addr());
         let (own, peer) = (socket.local_addr(), meeting.hear()?);
-        let pseudo_headers = [PseudoHeader::new(own, peer)?, PseudoHeader::new(peer, own)?];
-        Ok(Self { socket, peer, pseudo_headers, batch: TxBatch::new(), buffers: RxBatch::new() })
+        let format = if esp {
+            Format::Esp(Box::new(Esp::new(own, peer)?))
+        } else {
+            Format::Plain([PseudoHeader::new(own, peer)?, PseudoHeader::new(peer, own)?])
+        };
+        Ok(Self { socket, peer, format, batch: TxBatch::new(), buffers: RxBatch::new() })
     }
 
     /// Adds a packet to those that are sent next.
     fn put(&mut self, headers: &Headers, payload: &[u8]) -> Result<(), Failure> {
+        let own = match &mut self.format {
+            Format::Esp(esp) => return esp.put(&mut self.batch, self.peer, headers, payload),
+            Format::Plain([own, _]) => own,
+        };
         let frame = headers.frame(self.batch.reserve(), payload.len())?;
         frame.payload.copy_from_slice(payload);
-        let (len, pseudo_header) = (frame.len, &self.pseudo_headers[0]);
-        self.batch.commit(len, self.peer, |packet, id| pseudo_header.icrc(id, packet));
+        let len = frame.len;
+        self.batch.commit(len, self.peer, |packet, id| own.icrc(id, packet));
         Ok(())
     }
 
     /// Sends all that was added. Waits where there is no room.
     fn flush(&mut self) -> Result<(), Failure> {
-        let Self { socket, pseudo_headers: [own, _], batch, .. } = self;
-        while socket.send(batch, &mut |packet, _, id| own.icrc(id, packet)) == Sent::Blocked {
+        let Self { socket, format, batch, .. } = self;
+        let mut reseal = |datagram: &mut [u8], _, id| {
+            // Inside ESP nobody looks at the ICRC.
+            if let Format::Plain([own, _]) = format {
+                put_icrc(datagram, |packet| own.icrc(id, packet));
+            }
+        };
+        while socket.send(batch, &mut reseal) == Sent::Blocked {
             poll(&mut [PollFd::new(socket, PollFlags::OUT)], None)?;
         }
         Ok(())
@@ -96,8 +125,11 @@ impl End {
         let mut count = 0;
         self.socket.recv(&mut self.buffers);
         for datagram in self.buffers.datagrams() {
-            let verified = self.pseudo_headers[1].verify(datagram.index, datagram.bytes)?;
-            each(Packet::parse(verified.packet)?);
+            let packet = match &mut self.format {
+                Format::Plain([_, peers]) => peers.verify(datagram.index, datagram.bytes)?.packet,
+                Format::Esp(esp) => esp.open(datagram.bytes)?,
+            };
+            each(Packet::parse(packet)?);
             count += 1;
         }
         Ok(count)

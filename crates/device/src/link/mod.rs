@@ -24,7 +24,7 @@ pub mod udp;
 pub use bind::BindError;
 pub use counters::{LinkCounters, SendFailure};
 pub use rx::{Datagram, Received, RxBatch};
-pub use tx::{Marking, Reseal, TxBatch};
+pub use tx::{Marking, Reseal, TxBatch, put_icrc};
 #[cfg(target_os = "linux")]
 pub use udp::Socket;
 
@@ -60,7 +60,7 @@ pub trait Link: Send + Sync {
 
     /// Sends a batch, as far as there is room.
     ///
-    /// `reseal` computes the ICRC of a packet that leaves with another IP identification than it was committed for.
+    /// `reseal` makes a datagram right that leaves with another IP identification than it was committed for.
     fn send(&self, batch: &mut TxBatch, reseal: &mut Reseal<'_>) -> Sent;
 
     /// Receives once.

@@ -9,14 +9,16 @@ use super::Sent;
 /// The most datagrams that every kernel with UDP segmentation offload takes in one system call.
 pub(crate) const MAX_SEGMENTS: usize = 64;
 
-/// Computes a packet's ICRC anew: the packet, where it goes, and its IP identification.
-pub type Reseal<'a> = dyn FnMut(&[u8], SocketAddr, u16) -> u32 + 'a;
+/// Makes a datagram right for another IP identification than it was committed for: the datagram, where it goes, and
+/// its new identification. In a plain one that is its ICRC ([`put_icrc`]).
+pub type Reseal<'a> = dyn FnMut(&mut [u8], SocketAddr, u16) + 'a;
 
 /// Bytes of the ICRC behind each packet.
 const ICRC: usize = 4;
 
-/// Bytes of a slot: the longest packet (40 bytes of headers, 4096 of payload, 3 of pad) and its ICRC fit.
-const SLOT: usize = 4096 + 64;
+/// Bytes of a slot: the longest packet (40 bytes of headers, 4096 of payload, 3 of pad) with its ICRC fits, and so it
+/// does inside ESP.
+const SLOT: usize = 4096 + 96;
 
 /// When there are so many bytes, it is time to flush. Two full runs stay inside a core's second-level cache.
 const FULL: usize = 128 << 10;
@@ -80,17 +82,17 @@ pub struct Unsent {
 ///
 /// ```no_run
 /// # fn icrc(_: &[u8], _: u16) -> u32 { 0 }
-/// # use rocev2_device::link::{Link, TxBatch};
+/// # use rocev2_device::link::{Link, TxBatch, put_icrc};
 /// # fn send(link: &dyn Link, peer: std::net::SocketAddr, packets: &[&[u8]]) {
 /// let mut batch = TxBatch::new();
 /// for packet in packets {
 ///     if batch.is_full() {
-///         link.send(&mut batch, &mut |packet, _to, id| icrc(packet, id));
+///         link.send(&mut batch, &mut |datagram, _to, id| put_icrc(datagram, |packet| icrc(packet, id)));
 ///     }
 ///     batch.reserve()[..packet.len()].copy_from_slice(packet);
 ///     batch.commit(packet.len(), peer, icrc);
 /// }
-/// link.send(&mut batch, &mut |packet, _to, id| icrc(packet, id));
+/// link.send(&mut batch, &mut |datagram, _to, id| put_icrc(datagram, |packet| icrc(packet, id)));
 /// # }
 /// ```
 pub struct TxBatch {
@@ -137,10 +139,10 @@ impl TxBatch {
         self.end >= FULL || (self.end + MAX_RUN > FULL && self.runs.last().is_some_and(Run::is_complete))
     }
 
-    /// Room for the next packet: [`MAX_PACKET`](Self::MAX_PACKET) bytes, with whatever earlier packets left
-    /// there. What is written counts only after [`commit`](Self::commit).
+    /// Room for the next packet and its ICRC: [`MAX_PACKET`](Self::MAX_PACKET) bytes and four, with whatever earlier
+    /// packets left there. What is written counts only after [`commit`](Self::commit).
     pub fn reserve(&mut self) -> &mut [u8] {
-        &mut self.bytes[self.end..self.end + Self::MAX_PACKET]
+        &mut self.bytes[self.end..self.end + SLOT]
     }
 
     /// Adds the packet in the first `len` bytes that were reserved, at most [`MAX_PACKET`](Self::MAX_PACKET), to be
@@ -150,27 +152,11 @@ impl TxBatch {
     /// is none), and returns the ICRC, which is put behind the packet.
     pub fn commit(&mut self, len: usize, to: SocketAddr, icrc: impl FnOnce(&[u8], u16) -> u32) -> usize {
         debug_assert!(len <= Self::MAX_PACKET, "a packet of {len} bytes in a slot of {}", Self::MAX_PACKET);
-        let len = len.min(Self::MAX_PACKET) + ICRC;
-        let (start, end) = (self.end, self.end + len);
-        let place = match self.runs.last_mut() {
-            Some(run) if run.marking == self.marking && run.takes(len, to) => {
-                run.end = end;
-                (start - run.start) / run.segment
-            }
-            _ => {
-                let marking = self.marking;
-                self.runs.push(Run { to, marking, start, end, segment: len, gone: 0, closed: false });
-                0
-            }
+        let finish = |datagram: &mut [u8], id| {
+            put_icrc(datagram, |packet| icrc(packet, id));
+            true
         };
-        // A run has at most `MAX_SEGMENTS`.
-        let id = u16::try_from(place).unwrap_or(u16::MAX);
-        seal(&mut self.bytes[start..end], |packet| icrc(packet, id));
-        self.end = end;
-        if self.bytes.len() < end + SLOT {
-            self.bytes.resize(end + SLOT, 0);
-        }
-        place
+        self.commit_datagram(len.min(Self::MAX_PACKET) + ICRC, to, finish).unwrap_or(0)
     }
 
     /// The same for a packet that must not leave in a run.
@@ -180,13 +166,50 @@ impl TxBatch {
         self.close();
     }
 
+    /// Adds a datagram that isn't a plain packet: the first `len` bytes that were reserved, once `finish` has
+    /// completed them for the IP identification that it gets. If that fails, and returns false, nothing is added.
+    pub fn commit_datagram(
+        &mut self,
+        len: usize,
+        to: SocketAddr,
+        finish: impl FnOnce(&mut [u8], u16) -> bool,
+    ) -> Option<usize> {
+        let (start, end) = (self.end, self.end + len.min(SLOT));
+        let marking = self.marking;
+        let joined = self.runs.last_mut().filter(|run| run.marking == marking && run.takes(len, to));
+        let place = joined.as_ref().map_or(0, |run| (start - run.start) / run.segment);
+        // A run has at most `MAX_SEGMENTS`.
+        let id = u16::try_from(place).unwrap_or(u16::MAX);
+        if !finish(&mut self.bytes[start..end], id) {
+            return None;
+        }
+        match joined {
+            Some(run) => run.end = end,
+            None => self.runs.push(Run { to, marking, start, end, segment: len, gone: 0, closed: false }),
+        }
+        self.end = end;
+        if self.bytes.len() < end + SLOT {
+            self.bytes.resize(end + SLOT, 0);
+        }
+        Some(place)
+    }
+
+    /// The length of the datagrams of a run that another one to `to` may join, if it is at most as long: the length to
+    /// pad it to, so that others may follow.
+    #[must_use]
+    pub fn joined_len(&self, to: SocketAddr) -> Option<usize> {
+        let run = self.runs.last().filter(|run| run.marking == self.marking && run.takes(1, to));
+        run.map(|run| run.segment)
+    }
+
     /// Whether the packets added last leave by segmentation offload, and another one may join them.
     #[must_use]
     pub fn ends_with_run(&self) -> bool {
         self.runs.last().is_some_and(|run| !run.closed && run.end - run.start > run.segment)
     }
 
-    fn close(&mut self) {
+    /// Has no other packet join those added last.
+    pub fn close(&mut self) {
         if let Some(run) = self.runs.last_mut() {
             run.closed = true;
         }
@@ -248,14 +271,14 @@ impl Outgoing<'_> {
             let id = if together { at } else { 0 };
             if id != first + at {
                 // A run has at most `MAX_SEGMENTS`.
-                seal(datagram, |packet| reseal(packet, to, u16::try_from(id).unwrap_or(u16::MAX)));
+                reseal(datagram, to, u16::try_from(id).unwrap_or(u16::MAX));
             }
         }
     }
 }
 
-/// Puts a datagram's ICRC into its last bytes.
-fn seal(datagram: &mut [u8], icrc: impl FnOnce(&[u8]) -> u32) {
+/// Puts a plain datagram's ICRC, computed from the packet before it, into its last bytes.
+pub fn put_icrc(datagram: &mut [u8], icrc: impl FnOnce(&[u8]) -> u32) {
     if let Some((packet, trailer)) = datagram.split_last_chunk_mut::<ICRC>() {
         *trailer = icrc(packet).to_le_bytes();
     }

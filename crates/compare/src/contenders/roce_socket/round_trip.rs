@@ -10,17 +10,17 @@ use rocev2::wire::Operation;
 use std::net::SocketAddr;
 use std::time::Instant;
 
-pub(super) fn run(size: usize, clock: &Clock, place: Place<'_>) -> Result<Sample, Failure> {
+pub(super) fn run(size: usize, clock: &Clock, place: Place<'_>, esp: bool) -> Result<Sample, Failure> {
     let payload = vec![0x5a; size];
     let server = |meeting: Meeting<SocketAddr>| {
-        let mut end = End::meet(&meeting)?;
+        let mut end = End::meet(&meeting, esp)?;
         while receive(&mut end, clock)? {
             send(&mut end, &payload)?;
         }
         Ok(())
     };
     let client = |meeting: Meeting<SocketAddr>| {
-        let mut end = End::meet(&meeting)?;
+        let mut end = End::meet(&meeting, esp)?;
         let mut watch = Stopwatch::new(clock);
         clock.start();
         loop {

@@ -31,9 +31,15 @@ pub(super) enum Stream {
 }
 
 impl Stream {
-    pub(super) fn run(self, size: usize, clock: &Clock, place: Place<'_>) -> Result<Sample, Failure> {
+    pub(super) fn run(
+        self,
+        size: usize,
+        clock: &Clock,
+        place: Place<'_>,
+        esp: bool,
+    ) -> Result<Sample, Failure> {
         let server = |meeting: Meeting<SocketAddr>| {
-            let mut end = End::meet(&meeting)?;
+            let mut end = End::meet(&meeting, esp)?;
             let mut memory = Memory::new(if self == Self::Sealed { FRAGMENT } else { size })?;
             let (mut meter, mut spin) = (Meter::new(clock, size), Spin::default());
             loop {
@@ -50,7 +56,7 @@ impl Stream {
             }
         };
         let client = |meeting: Meeting<SocketAddr>| {
-            let mut end = End::meet(&meeting)?;
+            let mut end = End::meet(&meeting, esp)?;
             let (message, mut sealed) = (vec![0x5a; size], vec![0; FRAGMENT]);
             let mut number = 0;
             let key = key()?;

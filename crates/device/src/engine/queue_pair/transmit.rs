@@ -3,7 +3,7 @@
 use super::segmentation::Segmentation;
 use super::{Path, QueuePair, State};
 use crate::link::tx::Unsent;
-use crate::link::{Sent, TxBatch};
+use crate::link::{Sent, TxBatch, put_icrc};
 use rocev2::transport::{Context, Destination, PacketKind};
 use rocev2::wire::{Headers, Transport};
 use rocev2::{Mtu, Time};
@@ -134,5 +134,6 @@ impl QueuePair {
 
 /// Sends what the batch holds; whether the link had room for all of it.
 fn flush(path: &Path, outgoing: &mut TxBatch) -> bool {
-    path.port.link().send(outgoing, &mut |packet, to, id| path.icrc(id, packet, to)) == Sent::All
+    let mut reseal = |datagram: &mut [u8], to, id| put_icrc(datagram, |packet| path.icrc(id, packet, to));
+    path.port.link().send(outgoing, &mut reseal) == Sent::All
 }

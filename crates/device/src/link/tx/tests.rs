@@ -11,8 +11,8 @@ fn id_alone(_: &[u8], id: u16) -> u32 {
 }
 
 /// The same where it is sealed once more.
-fn id_as_icrc(_: &[u8], _: SocketAddr, id: u16) -> u32 {
-    id.into()
+fn id_as_icrc(datagram: &mut [u8], _: SocketAddr, id: u16) {
+    put_icrc(datagram, |packet| id_alone(packet, id));
 }
 
 fn commit(batch: &mut TxBatch, to: SocketAddr, len: usize, fill: u8) {

@@ -8,6 +8,7 @@ use socket2::{Domain, Protocol, Type};
 
 use super::super::bind::BUFFER;
 use super::super::testing::{fresh_loopback, in_namespace, loopbacks, receive, socket_at};
+use super::super::tx::put_icrc;
 use super::*;
 
 #[test]
@@ -149,7 +150,7 @@ fn on_the_wire_df_is_set_and_the_identification_is_the_place_in_the_system_call(
             batch.reserve()[..2].copy_from_slice(&number.to_be_bytes());
             batch.commit(len, to, &mut seal);
         }
-        a.send(&mut batch, &mut |packet, _, id| seal(packet, id));
+        a.send(&mut batch, &mut |datagram, _, id| put_icrc(datagram, |packet| seal(packet, id)));
         let sealed_for: Vec<_> = sealed_for.into_values().collect();
         let wire = capture(&mut packets, to.port(), first..next);
         assert!(wire.values().all(|fields| fields.dont_fragment && !fields.fragment), "{wire:?}");
