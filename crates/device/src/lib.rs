@@ -27,8 +27,10 @@
 //! | a queue pair | the protocol's state, what is on its way out, in order |
 //! | a shared receive queue | requests that queue pairs take |
 //! | the table of address handles | taken for a look-up |
+//! | an SA for packets that arrive | its replay window |
+//! | an association's SAs | which there are, and which one seals |
 //! | a shared table of keys, a region's revocation | memory and the right to it |
-//! | the table of queue pairs, lists of ports | taken for a look-up, and left before anything else is locked |
+//! | tables of queue pairs and SPIs, lists of ports | taken for a look-up, and left before anything else is locked |
 //! | a port's delayed ACKs, its queue of turns | taken for one look or one change |
 //! | a port's interest in its link | what is watched of the link, and what the port thinks that is |
 //! | a completion queue's entries | |
@@ -48,15 +50,16 @@ pub mod memory;
 pub use api::{
     ATTRIBUTES, AddressHandle, Attributes, CompletionChannel, CompletionQueue, Config, Device, DeviceError,
     GidEntry, MemoryRegion, MemoryWindow, PathAttributes, ProtectionDomain, QueuePair, QueuePairOptions,
-    SharedReceiveQueue,
+    SaStatus, SecurityAssociation, SharedReceiveQueue,
 };
 #[cfg(target_os = "linux")]
 pub use api::{ForeignRegion, Reregistration};
 pub use engine::{
-    Arm, Buffers, DeviceEvent, Element, Engine, Host, Overflow, Pause, Progress, Ready, SLOTS, Signal, Usage,
-    WorkCompletion,
+    Arm, Buffers, DeviceEvent, Element, Engine, Host, Overflow, Pause, Progress, Ready, Receiver, SLOTS,
+    Signal, SpiError, Usage, WorkCompletion,
 };
 pub use gid::Gid;
+pub use rocev2_esp as esp;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -18,6 +18,9 @@ pub const HEADROOM: usize = IV_END + INNER_UDP;
 /// Bytes behind the RoCEv2 packet at most, beside the padding that makes lengths equal: alignment, trailer, ICV.
 pub const TAILROOM: usize = MAX_ALIGNMENT + TRAILER + ICV;
 
+/// Bytes that a datagram has more than the plain packet, at most, beside the padding that makes lengths equal.
+pub const OVERHEAD: usize = HEADROOM + TAILROOM;
+
 /// Bytes that padding may have (its length is one byte).
 pub const MAX_PADDING: usize = 255;
 

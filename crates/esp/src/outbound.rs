@@ -94,6 +94,12 @@ impl Outbound {
         self.spi
     }
 
+    /// The UDP header inside.
+    #[must_use]
+    pub fn inner(&self) -> Inner {
+        self.inner
+    }
+
     /// How many numbers have been taken, used or not: when it reaches [`REKEY_AFTER`], it is time for a successor.
     #[must_use]
     pub fn taken(&self) -> u64 {

@@ -4,7 +4,7 @@ use crate::attributes::Attributes;
 use crate::gid::GidEntry;
 use crate::provider;
 use crate::selector::DeviceSelector;
-use crate::{Error, Event};
+use crate::{Error, Event, SecurityAssociation};
 use core::fmt;
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -102,6 +102,15 @@ impl Device {
     /// The device has no such entry, or its socket can't be had.
     pub fn gid_for(&self, address: IpAddr) -> Result<GidEntry, Error> {
         self.provider.gid_for(address)
+    }
+
+    /// A security association: what seals and opens the packets of queue pairs
+    /// ([`QueuePair::seal_by`](crate::QueuePair::seal_by)), once it has keys. Embedded devices only.
+    ///
+    /// # Errors
+    /// The device has none.
+    pub fn security_association(&self) -> Result<SecurityAssociation, Error> {
+        self.provider.security_association()
     }
 
     /// The next asynchronous event, if there is one. The device's descriptor is readable while there is.

@@ -117,6 +117,14 @@ pub enum Error {
         /// The limit.
         limit: u64,
     },
+    /// The device can't do that at all.
+    #[error("{device} has no {what}")]
+    Unsupported {
+        /// The device.
+        device: String,
+        /// What was asked for.
+        what: &'static str,
+    },
     /// A call of libibverbs failed.
     #[error("{device}: {call} failed: {reason}{advice}")]
     Verbs {

@@ -81,5 +81,5 @@ pub use status::Status;
 
 pub use rocev2::work::{AsyncEvent, CompletionKind, PeerRights, State};
 pub use rocev2::{Mtu, Psn, Qpn, UDP_PORT};
-pub use rocev2_device::Gid;
 pub use rocev2_device::memory::ProcessMark;
+pub use rocev2_device::{Gid, Receiver, SaStatus, SecurityAssociation, esp};

@@ -2,6 +2,8 @@
 
 #[allow(dead_code, reason = "each test program uses a part of it")]
 mod common;
+#[path = "operations/sealed.rs"]
+mod sealed;
 #[path = "operations/transports.rs"]
 mod transports;
 #[path = "operations/windows.rs"]

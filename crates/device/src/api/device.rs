@@ -1,7 +1,7 @@
 //! The embedded device itself.
 
 use super::gid_table::GidTable;
-use super::{CompletionChannel, CompletionQueue, DeviceError, ProtectionDomain};
+use super::{CompletionChannel, CompletionQueue, DeviceError, ProtectionDomain, SecurityAssociation};
 use crate::engine::{self, DeviceEvent, Engine, Host, MAX_QUEUE_PAIRS, Port, Usage};
 use crate::gid::Gid;
 #[cfg(target_os = "linux")]
@@ -76,6 +76,8 @@ pub struct GidEntry {
     pub interface: String,
     /// The largest path MTU that fits the interface.
     pub mtu: Mtu,
+    /// The same for packets sealed by ESP; `None` where not even the smallest fits.
+    pub sealed_mtu: Option<Mtu>,
     /// Its GID and UDP port, once the address is in use.
     pub bound: Option<(Gid, u16)>,
 }
@@ -244,6 +246,12 @@ impl Device {
         Ok(CompletionQueue::new(queue, Arc::clone(&self.state)))
     }
 
+    /// A security association: what seals packets and opens them, once it has keys.
+    #[must_use]
+    pub fn security_association(&self) -> SecurityAssociation {
+        SecurityAssociation::new(&self.state)
+    }
+
     /// The next asynchronous event, if there is one.
     #[must_use]
     pub fn try_event(&self) -> Option<DeviceEvent> {
@@ -264,6 +272,9 @@ impl Device {
     }
 
     /// Every counter with its name: what was received and sent, and every refused packet by reason.
+    /// Those that have to do with ESP begin with `esp_`: `esp_clear` are packets in clear for a queue pair that takes
+    /// sealed ones only, `esp_sealed` the other way round, `esp_other_association` packets that another one has sealed,
+    /// `esp_not_sent` those that nothing could seal; `esp_rekeyed` are keys that have taken the place of others.
     /// `gso_distrusted` are queue pairs that send packets one by one because those sent in runs didn't
     /// arrive.
     #[must_use]

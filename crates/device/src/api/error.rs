@@ -1,5 +1,6 @@
 //! What can go wrong on the embedded device.
 
+use crate::engine::SpiError;
 use crate::host::InterfacesError;
 use crate::link::BindError;
 #[cfg(target_os = "linux")]
@@ -104,6 +105,26 @@ pub enum DeviceError {
         /// The interface's address.
         address: IpAddr,
     },
+    /// Not even the smallest packets fit the interface inside ESP.
+    #[error("packets sealed by ESP don't fit the interface of {address}; raise its MTU")]
+    NoRoomForEsp {
+        /// The interface's address.
+        address: IpAddr,
+    },
+    /// Whether packets are sealed is decided before the queue pair may receive any.
+    #[error("a queue pair is sealed before RTR, not in {0:?}")]
+    SealedLate(rocev2::work::State),
+    /// Nothing could leave: in clear it mustn't.
+    #[error(
+        "the security association has no SA for packets that leave: install one before the queue pair receives"
+    )]
+    NoSa,
+    /// Datagrams have many peers.
+    #[error("queue pairs for datagrams can't be sealed yet: they have many peers, and one association")]
+    SealedDatagrams,
+    /// An SPI or its SA.
+    #[error(transparent)]
+    Spi(#[from] SpiError),
     /// The peer's GID doesn't name an IP address.
     #[error("the peer's GID {0} names no IP address that a RoCEv2 packet could be sent to")]
     Gid(String),

@@ -1,10 +1,11 @@
 //! The GID table: the addresses of this host, and their ports once they are in use.
 
 use super::{Config, DeviceError, GidEntry};
-use crate::engine::{Engine, Port};
+use crate::engine::{Engine, PathMtu, Port};
 use crate::host::{Interface, Platform};
 use core::time::Duration;
 use rocev2::{Mtu, Time, UDP_PORT};
+use rocev2_esp::layout;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -19,7 +20,7 @@ const IDLE: Duration = Duration::from_secs(30);
 struct Entry {
     address: IpAddr,
     interface: String,
-    mtu: Mtu,
+    mtu: PathMtu,
     port: Option<Arc<Port>>,
     /// When somebody asked last for an address that no interface names.
     asked: Option<Time>,
@@ -47,7 +48,8 @@ impl GidTable {
         let entry = |entry: &Entry| GidEntry {
             address: entry.address,
             interface: entry.interface.clone(),
-            mtu: entry.mtu,
+            mtu: entry.mtu.clear,
+            sealed_mtu: entry.mtu.sealed,
             bound: entry.port.as_ref().map(|port| (port.gid(), port.local().port())),
         };
         crate::lock(&self.entries).iter().map(entry).collect()
@@ -142,7 +144,9 @@ impl Entry {
 
     /// `None` where not even the smallest path MTU fits the interface.
     fn of(interface: Interface) -> Option<Self> {
-        let mtu = Mtu::for_interface(interface.mtu)?;
+        let clear = Mtu::for_interface(interface.mtu)?;
+        let sealed = interface.mtu.checked_sub(layout::OVERHEAD).and_then(Mtu::for_interface);
+        let mtu = PathMtu { clear, sealed };
         Some(Self { address: interface.address, interface: interface.name, mtu, port: None, asked: None })
     }
 

@@ -11,6 +11,7 @@ mod memory_region;
 mod memory_window;
 mod path;
 mod queue_pair;
+mod security_association;
 mod shared_receive_queue;
 
 pub use address_handle::AddressHandle;
@@ -25,4 +26,5 @@ pub use memory_region::{ForeignRegion, Reregistration};
 pub use memory_window::MemoryWindow;
 pub use path::PathAttributes;
 pub use queue_pair::{QueuePair, QueuePairOptions};
+pub use security_association::{SaStatus, SecurityAssociation};
 pub use shared_receive_queue::SharedReceiveQueue;

@@ -1,12 +1,12 @@
 //! Queue pairs.
 
 use super::device::DeviceState;
-use super::{CompletionQueue, DeviceError, PathAttributes, SharedReceiveQueue};
-use crate::engine::{self, Buffers};
-use rocev2::Qpn;
+use super::{CompletionQueue, DeviceError, PathAttributes, SecurityAssociation, SharedReceiveQueue};
+use crate::engine::{self, Buffers, PathMtu};
 use rocev2::transport::Snapshot;
 use rocev2::wire::Transport;
 use rocev2::work::{Attributes, PostError, ReceiveAttributes, RecvRequest, SendRequest, State, Transition};
+use rocev2::{Mtu, Qpn};
 use std::sync::Arc;
 
 /// What a queue pair is made with.
@@ -95,7 +95,7 @@ impl QueuePair {
     ///
     /// # Errors
     /// There is no such transition, an attribute is missing, not allowed or out of range, or the path isn't possible;
-    /// nothing has changed then.
+    /// or it is sealed by an association that has no SA for packets that leave. Nothing has changed then.
     pub fn set_attributes(
         &self,
         attributes: Attributes,
@@ -112,16 +112,40 @@ impl QueuePair {
         let path = path.map(|path| path.resolve(&self.device, transport)).transpose()?;
         if let Some(path) = &path
             && let Some(asked) = attributes.path_mtu.or(self.query().attributes.path_mtu)
-            && asked > path.port.mtu()
         {
-            let (limit, address) = (path.port.mtu(), path.port.address());
-            return Err(DeviceError::PathMtu { asked, limit, address });
+            let address = path.port.address();
+            let limit = self.path_mtu(path.port.mtu())?.ok_or(DeviceError::NoRoomForEsp { address })?;
+            if asked > limit {
+                return Err(DeviceError::PathMtu { asked, limit, address });
+            }
         }
         if transport == Transport::Ud && attributes.state == Some(State::ReadyToReceive) {
             // Datagrams arrive at every address that is in use.
             engine.ports().iter().for_each(|port| self.queue_pair.use_port(port));
         }
         Ok(self.queue_pair.set_attributes(engine.now(), attributes, path)?)
+    }
+
+    /// The largest path MTU of what it sends, of those that fit an interface.
+    fn path_mtu(&self, mtu: PathMtu) -> Result<Option<Mtu>, DeviceError> {
+        match self.queue_pair.association() {
+            None => Ok(Some(mtu.clear)),
+            Some(association) if association.outbound().is_none() => Err(DeviceError::NoSa),
+            Some(_) => Ok(mtu.sealed),
+        }
+    }
+
+    /// Has the queue pair, a connection's, send and take nothing but packets that `association` seals and opens. It
+    /// stays so for as long as the queue pair exists.
+    ///
+    /// # Errors
+    /// The queue pair is past INIT, or for datagrams; or the association is another device's.
+    pub fn seal_by(&self, association: &SecurityAssociation) -> Result<(), DeviceError> {
+        let association = association.of(&self.device).ok_or(DeviceError::OtherDevice)?;
+        if self.queue_pair.transport() == Transport::Ud {
+            return Err(DeviceError::SealedDatagrams);
+        }
+        self.queue_pair.seal_by(association).map_err(|state| DeviceError::SealedLate(state.0))
     }
 
     /// Queues a send request and sends what may be sent, on this thread.

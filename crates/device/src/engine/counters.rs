@@ -1,5 +1,6 @@
 //! Counters: every refused packet by its reason.
 
+use super::security::Refusal;
 use rocev2::transport::DropReason;
 use rocev2::wire::ParseError;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,7 +10,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub(crate) struct Counters {
     dropped: [AtomicU64; DropReason::ALL.len()],
     malformed: [AtomicU64; ParseError::REASONS.len()],
+    refused: [AtomicU64; Refusal::ALL.len()],
     gso_distrusted: AtomicU64,
+    rekeyed: AtomicU64,
 }
 
 impl Counters {
@@ -24,21 +27,36 @@ impl Counters {
         }
     }
 
+    pub(crate) fn refused(&self, refusal: Refusal) {
+        self.refused[refusal as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Notes that a queue pair gave segmentation offload up.
     pub(crate) fn gso_distrusted(&self) {
         self.gso_distrusted.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How many queue pairs gave segmentation offload up.
-    pub(crate) fn rows(&self) -> [(&'static str, u64); 1] {
-        [("gso_distrusted", self.gso_distrusted.load(Ordering::Relaxed))]
+    /// Notes that an SA for packets that leave has taken the place of another.
+    pub(crate) fn rekeyed(&self) {
+        self.rekeyed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many queue pairs gave segmentation offload up, and how many SAs were replaced.
+    pub(crate) fn rows(&self) -> [(&'static str, u64); 2] {
+        let rows = [("gso_distrusted", &self.gso_distrusted), ("esp_rekeyed", &self.rekeyed)];
+        rows.map(|(name, counter)| (name, counter.load(Ordering::Relaxed)))
     }
 
     /// Every reason for a refusal with how often it occurred.
     pub(crate) fn refused_by_reason(&self) -> Vec<(&'static str, u64)> {
         let malformed = ParseError::REASONS.iter().copied().zip(&self.malformed);
         let dropped = DropReason::ALL.iter().map(|reason| reason.name()).zip(&self.dropped);
-        malformed.chain(dropped).map(|(name, counter)| (name, counter.load(Ordering::Relaxed))).collect()
+        let refused = Refusal::ALL.iter().map(|refusal| refusal.name()).zip(&self.refused);
+        malformed
+            .chain(dropped)
+            .chain(refused)
+            .map(|(name, counter)| (name, counter.load(Ordering::Relaxed)))
+            .collect()
     }
 }
 
@@ -52,9 +70,12 @@ mod tests {
         for reason in DropReason::ALL {
             counters.dropped(reason);
         }
+        for refusal in Refusal::ALL {
+            counters.refused(refusal);
+        }
         let rows = counters.refused_by_reason();
         let ones = rows.iter().filter(|(_, count)| *count == 1).count();
-        assert_eq!(ones, DropReason::ALL.len());
+        assert_eq!(ones, DropReason::ALL.len() + Refusal::ALL.len());
         let mut names: Vec<_> = rows.iter().map(|(name, _)| *name).collect();
         names.sort_unstable();
         names.dedup();

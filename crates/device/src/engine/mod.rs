@@ -11,6 +11,7 @@
 //! | `queue_pair`, `queue_pair_table` | queue pairs, by random number |
 //! | `shared_receive_queue` | where receive requests wait |
 //! | `address_table` | address handles |
+//! | `security` | packets sealed by ESP: what opens those that arrive, and seals those that leave |
 //! | `completion_queue`, `event_channel`, `events` | what programs wait for |
 //! | `buffers` | the buffers of work requests, and memory as the protocol asks for it |
 //! | `progress`, `linger`, `poll_mode` | what is done where nobody polls, step by step, and who takes what arrives |
@@ -36,6 +37,7 @@ mod port;
 mod progress;
 mod queue_pair;
 mod queue_pair_table;
+mod security;
 mod shared_receive_queue;
 mod sync;
 mod usage;
@@ -48,11 +50,13 @@ pub(crate) use counters::Counters;
 pub(crate) use event_channel::EventChannel;
 pub use events::DeviceEvent;
 pub use host::{Host, Signal};
-pub(crate) use port::Port;
+pub(crate) use port::{PathMtu, Port};
 pub use progress::{Pause, Progress, Ready};
 pub(crate) use queue_pair::{Path, QueuePair};
 pub(crate) use queue_pair_table::MAX_QUEUE_PAIRS;
 pub use queue_pair_table::SLOTS;
+pub(crate) use security::{Association, InboundStatus};
+pub use security::{Receiver, SpiError};
 pub(crate) use shared_receive_queue::{Receives, SharedReceiveQueue};
 pub use usage::Usage;
 
@@ -64,7 +68,7 @@ use events::EventQueue;
 use poll_mode::LOOK_IN;
 use port::CatchUp;
 use queue_pair_table::QueuePairTable;
-use rocev2::{Mtu, Qpn, Time};
+use rocev2::{Qpn, Time};
 use smallvec::SmallVec;
 use std::io;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -85,6 +89,8 @@ pub(crate) struct Shared {
     pub(crate) counters: Counters,
     pub(crate) events: EventQueue,
     pub(crate) addresses: AddressTable,
+    /// SAs for packets that arrive.
+    database: security::Database,
     deadlines: Deadlines,
     alarm: Alarm,
 }
@@ -111,6 +117,7 @@ impl Engine {
             counters: Counters::default(),
             events: EventQueue::new(events),
             addresses: AddressTable::default(),
+            database: security::Database::default(),
             deadlines: Deadlines::new(),
         };
         Self { ports: RwLock::new(Arc::new([])), table: QueuePairTable::default(), shared: Arc::new(shared) }
@@ -130,7 +137,7 @@ impl Engine {
     }
 
     /// Adds a port, whose link is reported as ready by `token`.
-    pub(crate) fn add_port(&self, link: Box<dyn Link>, token: u64, mtu: Mtu) -> io::Result<Arc<Port>> {
+    pub(crate) fn add_port(&self, link: Box<dyn Link>, token: u64, mtu: PathMtu) -> io::Result<Arc<Port>> {
         let port = Arc::new(Port::new(link, token, mtu, Arc::clone(&self.shared))?);
         let mut ports = self.ports.write().unwrap_or_else(PoisonError::into_inner);
         *ports = ports.iter().chain([&port]).cloned().collect();

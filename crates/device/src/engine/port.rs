@@ -5,14 +5,15 @@ use super::delayed_acks::DelayedAcks;
 use super::poll_mode::PollMode;
 use super::queue_pair::QueuePair;
 use super::queue_pair_table::QueuePairTable;
+use super::security::{AssociationId, Opener};
 use super::{Counters, Shared};
 use crate::gid::Gid;
 use crate::link::{Datagram, Interest, Link, RxBatch};
 use core::time::Duration;
 use rocev2::icrc::PseudoHeader;
 use rocev2::transport::{DropReason, Source};
-use rocev2::wire::{Bth, Packet};
-use rocev2::{Mtu, Qpn, Time};
+use rocev2::wire::Packet;
+use rocev2::{Mtu, Qpn, Time, icrc};
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io;
@@ -32,6 +33,15 @@ const TURNS: usize = 8;
 /// How long to leave another thread alone that is at the link.
 pub(crate) const BUSY: Duration = Duration::from_micros(20);
 
+/// The largest path MTUs that fit an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PathMtu {
+    /// Of packets in clear.
+    pub(crate) clear: Mtu,
+    /// Of packets in ESP; `None` where not even the smallest fits.
+    pub(crate) sealed: Option<Mtu>,
+}
+
 /// One local address of the device, bound.
 pub(crate) struct Port {
     link: Box<dyn Link>,
@@ -39,7 +49,7 @@ pub(crate) struct Port {
     token: u64,
     local: SocketAddr,
     gid: Gid,
-    mtu: Mtu,
+    mtu: PathMtu,
     receive: Mutex<RxPath>,
     /// How often somebody has found the link empty, or left it so.
     emptied: AtomicU64,
@@ -70,6 +80,7 @@ struct RxPath {
     dirty: RefCell<Vec<Arc<QueuePair>>>,
     /// The last sender's part of the ICRC.
     pseudo_header: Option<(SocketAddr, PseudoHeader)>,
+    opener: Opener,
 }
 
 /// A port that has to be emptied before a deadline may be taken to have passed.
@@ -84,7 +95,12 @@ pub(crate) struct CatchUp {
 
 impl Port {
     /// A port whose packets wake the progress thread.
-    pub(crate) fn new(link: Box<dyn Link>, token: u64, mtu: Mtu, shared: Arc<Shared>) -> io::Result<Self> {
+    pub(crate) fn new(
+        link: Box<dyn Link>,
+        token: u64,
+        mtu: PathMtu,
+        shared: Arc<Shared>,
+    ) -> io::Result<Self> {
         let interest = Interest { readable: true, writable: false };
         link.watch(interest)?;
         let local = link.local_addr();
@@ -124,8 +140,8 @@ impl Port {
         self.gid
     }
 
-    /// The largest path MTU that fits the interface.
-    pub(crate) fn mtu(&self) -> Mtu {
+    /// The largest path MTUs that fit the interface.
+    pub(crate) fn mtu(&self) -> PathMtu {
         self.mtu
     }
 
@@ -313,7 +329,7 @@ impl Port {
                 break;
             }
             found = true;
-            rx.handle(self.shared.now(), self.local, table, &self.shared.counters);
+            rx.handle(self.local, table, &self.shared);
             let dirty = rx.dirty.get_mut();
             if !dirty.is_empty() {
                 let now = self.shared.now();
@@ -367,37 +383,52 @@ impl RxPath {
     /// for each packet, this thread and one that posts to it meanwhile would wait for each other, and be
     /// woken, once a packet.
     ///
-    /// The queue pair is found before anything else of the packet is believed or even looked at: whoever keeps
-    /// a key for it may open the packet in place in between.
-    fn handle(&mut self, now: Time, local: SocketAddr, table: &QueuePairTable, counters: &Counters) {
-        let Self { batch, dirty, pseudo_header } = self;
+    /// What is sealed is opened, in place, before anything else of it is looked at.
+    fn handle(&mut self, local: SocketAddr, table: &QueuePairTable, shared: &Shared) {
+        let now = shared.now();
+        let Self { batch, dirty, pseudo_header, opener } = self;
+        let counters = &shared.counters;
         let packets = batch.datagrams().filter_map(|datagram| {
-            let known = destination(datagram.bytes).and_then(|qpn| find(&dirty.borrow(), qpn, table));
             let Datagram { src, index, bytes } = datagram;
-            let packet = check(pseudo_header, [src, local], index, bytes, counters)?;
-            if known.is_none() {
+            let (packet, association) = if Opener::is_sealed(bytes) {
+                let (bytes, association) =
+                    opener.open(&shared.database, bytes).map_err(|refusal| counters.refused(refusal)).ok()?;
+                // The tag has proved more than the ICRC would.
+                let (bytes, _) = bytes.split_last_chunk::<{ icrc::LEN }>().unwrap_or((&[], &[0; icrc::LEN]));
+                (parse(bytes, counters)?, Some(association))
+            } else {
+                (check(pseudo_header, [src, local], index, bytes, counters)?, None)
+            };
+            let Some(found) = find(&dirty.borrow(), packet.headers.bth.dest_qp, table) else {
                 counters.dropped(DropReason::UnknownQueuePair);
-            }
-            Some((src.ip(), known?.touch(&mut dirty.borrow_mut()), packet))
+                return None;
+            };
+            let way = Way { source: src.ip(), association };
+            Some((way, found.touch(&mut dirty.borrow_mut()), packet))
         });
         let mut packets = packets.peekable();
-        while let Some((source, at, first)) = packets.next() {
+        while let Some((way, at, first)) = packets.next() {
             let Some(queue_pair) = dirty.borrow().get(at).map(Arc::clone) else { continue };
-            let from = Source { source, destination: local.ip(), traffic_class: None, hop_limit: None };
-            let mut queue_pair = queue_pair.lock_rx(&from);
+            let from =
+                Source { source: way.source, destination: local.ip(), traffic_class: None, hop_limit: None };
+            let mut queue_pair = queue_pair.lock_rx(&from, way.association);
             queue_pair.handle_packet(now, &first);
-            let follows = |(from, to, _): &(IpAddr, usize, Packet<'_>)| *from == source && *to == at;
+            let follows = |(other, to, _): &(Way, usize, Packet<'_>)| *other == way && *to == at;
             while let Some((_, _, packet)) = packets.next_if(follows) {
                 queue_pair.handle_packet(now, &packet);
             }
         }
+        drop(packets);
+        opener.finish_batch();
     }
 }
 
-/// The queue pair that a datagram says it is for (BTH, bytes 5 to 7).
-fn destination(bytes: &[u8]) -> Option<Qpn> {
-    let &[_, a, b, c] = bytes.get(..Bth::LEN)?.get(4..8)?.first_chunk()?;
-    Some(Qpn::truncate(u32::from_be_bytes([0, a, b, c])))
+/// How a packet came.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Way {
+    source: IpAddr,
+    /// Whose SA has opened it, if it was sealed.
+    association: Option<AssociationId>,
 }
 
 /// Checks a datagram; counts it if it is none for this device. `pseudo_header` is that of the last sender.
@@ -422,7 +453,12 @@ fn check<'a>(
         counters.dropped(DropReason::Icrc);
         return None;
     };
-    let packet = match Packet::parse(verified.packet) {
+    parse(verified.packet, counters)
+}
+
+/// The packet, BTH through pad, in `bytes`; counts it if it is none for this device.
+fn parse<'a>(bytes: &'a [u8], counters: &Counters) -> Option<Packet<'a>> {
+    let packet = match Packet::parse(bytes) {
         Ok(packet) => packet,
         Err(error) => {
             counters.malformed(&error);

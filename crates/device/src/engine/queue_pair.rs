@@ -13,15 +13,16 @@ use self::pacing::Pacing;
 pub(crate) use self::path::Path;
 use self::transmit::Transmitted;
 use super::completion_queue::{CompletionQueue, Overflow, WorkCompletion};
+use super::security::{AssociationId, Refusal, Sealing};
 use super::shared_receive_queue::Receives;
-use super::{Buffers, DeviceEvent, DomainMemory, Port, Shared};
+use super::{Association, Buffers, DeviceEvent, DomainMemory, Port, Shared};
 use crate::link::tx::Unsent;
 use core::ops::{Deref, DerefMut};
 use core::time::Duration;
 use rocev2::transport::{self, Context, Destination, DropReason, Snapshot, Source};
 use rocev2::wire::{Packet, Transport};
 use rocev2::work::{
-    AddressId, Attributes, Event, ModifyError, PostError, RecvRequest, SendRequest, Transition,
+    self, AddressId, Attributes, Event, ModifyError, PostError, RecvRequest, SendRequest, Transition,
 };
 use rocev2::{Qpn, Time};
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
@@ -37,11 +38,16 @@ const QUANTUM: usize = 120 << 10;
 /// When to look at a deadline again that passed while the queue pair was state.
 const LATER: Duration = Duration::from_micros(100);
 
+/// A queue pair is past the state in which that may change.
+pub(crate) struct NotBeforeRtr(pub(crate) work::State);
+
 struct State {
     protocol: transport::QueuePair<DomainMemory>,
     receives: Receives,
     /// The way to the peer, or the one that the last datagram took.
     path: Option<Path>,
+    /// What seals its packets: then it takes and sends no others.
+    sealing: Option<Sealing>,
     /// The address handle that the path is.
     address: Option<AddressId>,
     pacing: Pacing,
@@ -104,17 +110,27 @@ pub(crate) struct RxGuard<'a> {
     queue_pair: &'a QueuePair,
     state: MutexGuard<'a, State>,
     from: &'a Source,
-    /// Whether it is the way from the peer.
-    known: bool,
+    /// Why it takes nothing that comes that way.
+    refused: Option<Refused>,
+}
+
+/// Why a queue pair takes nothing that comes some way.
+#[derive(Clone, Copy)]
+enum Refused {
+    /// It isn't the way from the peer.
+    Way,
+    /// It isn't sealed as it has to be.
+    Seal(Refusal),
 }
 
 impl RxGuard<'_> {
     /// Takes a packet; what it leads to is sent by the next [`QueuePair::service`].
     pub(crate) fn handle_packet(&mut self, now: Time, packet: &Packet<'_>) {
         let counters = &self.queue_pair.shared.counters;
-        if !self.known {
-            counters.dropped(DropReason::WrongAddress);
-            return;
+        match self.refused {
+            None => {}
+            Some(Refused::Way) => return counters.dropped(DropReason::WrongAddress),
+            Some(Refused::Seal(refusal)) => return counters.refused(refusal),
         }
         let State { protocol, receives, .. } = &mut *self.state;
         let mut cx = Context { memory: &self.queue_pair.memory, receives: &mut receives.enter() };
@@ -167,6 +183,7 @@ impl QueuePair {
             protocol,
             receives,
             path: None,
+            sealing: None,
             address: None,
             pacing: Pacing::default(),
             delayed_ack: DelayedAck::default(),
@@ -240,7 +257,7 @@ impl QueuePair {
     fn change(
         &self,
         now: Time,
-        path: Option<Path>,
+        mut path: Option<Path>,
         change: impl FnOnce(&mut State) -> Result<(), ModifyError>,
     ) -> Result<(), ModifyError> {
         // A port too many does no harm, should the change be refused.
@@ -249,6 +266,13 @@ impl QueuePair {
         }
         let mut state = self.lock();
         self.send_delayed_ack(&mut state, now);
+        if let (Some(path), Some(sealing)) = (&mut path, &mut state.sealing) {
+            sealing.refresh(path.port.address(), path.peer.ip());
+            if !sealing.has_icrc() {
+                // Nothing that the peer checks depends on how packets leave.
+                path.segmentation.vouch();
+            }
+        }
         change(&mut state)?;
         if path.is_some() {
             state.path = path;
@@ -261,7 +285,7 @@ impl QueuePair {
     fn check_destination(&self, request: &SendRequest<Buffers>) -> Result<(), PostError> {
         let Some(to) = request.destination else { return Ok(()) };
         let path = self.address(to.address).ok_or(PostError::Destination)?;
-        let (len, mtu) = (request.len, path.port.mtu().bytes());
+        let (len, mtu) = (request.len, path.port.mtu().clear.bytes());
         if len > mtu { Err(PostError::Datagram { len, mtu }) } else { Ok(()) }
     }
 
@@ -307,8 +331,24 @@ impl QueuePair {
         Ok(())
     }
 
-    /// Locks it for packets that came that way.
-    pub(crate) fn lock_rx<'a>(&'a self, from: &'a Source) -> RxGuard<'a> {
+    /// Has it take and send nothing but what this association seals, from now on and for good. Before RTR only.
+    pub(crate) fn seal_by(&self, association: Arc<Association>) -> Result<(), NotBeforeRtr> {
+        let mut state = self.lock();
+        let now = state.protocol.snapshot().state;
+        if !matches!(now, work::State::Reset | work::State::Init) {
+            return Err(NotBeforeRtr(now));
+        }
+        state.sealing = Some(Sealing::new(association));
+        Ok(())
+    }
+
+    /// What seals its packets, if anything does.
+    pub(crate) fn association(&self) -> Option<Arc<Association>> {
+        crate::lock(&self.state).sealing.as_ref().map(|sealing| Arc::clone(sealing.association()))
+    }
+
+    /// Locks it for packets that came that way, and were sealed by that association, if at all.
+    pub(crate) fn lock_rx<'a>(&'a self, from: &'a Source, association: Option<AssociationId>) -> RxGuard<'a> {
         let state = crate::lock(&self.state);
         // The source port may differ: senders vary it for the sake of multipath routing (IBA A17.9.5.2).
         let known = self.transport == Transport::Ud
@@ -316,7 +356,14 @@ impl QueuePair {
                 .path
                 .as_ref()
                 .is_some_and(|path| path.peer.ip() == from.source && path.port.address() == from.destination);
-        RxGuard { queue_pair: self, state, from, known }
+        let own = state.sealing.as_ref().map(Sealing::id);
+        let refused = match (own, association) {
+            _ if own == association => (!known).then_some(Refused::Way),
+            (Some(_), None) => Some(Refused::Seal(Refusal::Clear)),
+            (None, _) => Some(Refused::Seal(Refusal::Sealed)),
+            (Some(_), Some(_)) => Some(Refused::Seal(Refusal::OtherAssociation)),
+        };
+        RxGuard { queue_pair: self, state, from, refused }
     }
 
     /// Sends what is to be sent and hands out what has completed.

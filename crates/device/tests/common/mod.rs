@@ -24,7 +24,7 @@ pub(crate) struct End {
     pub(crate) gid_index: usize,
     queue: CompletionQueue,
     pub(crate) domain: Arc<ProtectionDomain>,
-    queue_pair: QueuePair,
+    pub(crate) queue_pair: QueuePair,
 }
 
 impl End {

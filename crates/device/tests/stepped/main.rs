@@ -1,6 +1,8 @@
 //! Whole devices, stepped on one thread in virtual time, over links that have as much room as a test gives them.
 #![allow(clippy::unwrap_used, reason = "clippy knows test functions, not their helpers")]
 
+mod dissect;
+mod sealed;
 mod world;
 
 use rocev2::work::SendOperation;

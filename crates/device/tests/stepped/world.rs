@@ -12,8 +12,9 @@ use rocev2_device::link::{
 };
 use rocev2_device::memory::Access;
 use rocev2_device::{
-    AddressHandle, Buffers, CompletionQueue, Config, Device, Element, Engine, Host, MemoryRegion,
-    PathAttributes, Pause, Progress, ProtectionDomain, QueuePair, QueuePairOptions, Ready, WorkCompletion,
+    AddressHandle, Buffers, CompletionQueue, Config, Device, DeviceError, Element, Engine, Host,
+    MemoryRegion, PathAttributes, Pause, Progress, ProtectionDomain, QueuePair, QueuePairOptions, Ready,
+    WorkCompletion,
 };
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
@@ -21,6 +22,8 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
+
+const REMOTE: Access = Access::REMOTE_READ.union(Access::REMOTE_WRITE).union(Access::REMOTE_ATOMIC);
 
 /// How long a step takes at least.
 const STEP: Duration = Duration::from_micros(1);
@@ -38,6 +41,72 @@ struct State {
     alarms: Vec<Option<Time>>,
     links: BTreeMap<SocketAddr, LinkState>,
     addresses: Vec<[u8; 4]>,
+    /// Everything that has left, if it is recorded.
+    wire: Option<Vec<Seen>>,
+    attacker: Option<Attacker>,
+    weather: Option<Weather>,
+}
+
+/// A datagram that has left.
+#[derive(Clone, Debug)]
+pub(crate) struct Seen {
+    pub(crate) from: SocketAddr,
+    pub(crate) to: SocketAddr,
+    pub(crate) bytes: Vec<u8>,
+}
+
+/// Sees every datagram on its way, and says what arrives before it, in the name of the same sender.
+pub(crate) type Attacker = Box<dyn FnMut(&Seen) -> Vec<Vec<u8>> + Send>;
+
+/// What the network does to datagrams: in 1000 of them, so many are lost, delivered twice, or overtaken by others.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Weather {
+    pub(crate) seed: u64,
+    pub(crate) lost: u64,
+    pub(crate) twice: u64,
+    pub(crate) overtaken: u64,
+}
+
+impl Weather {
+    fn happens(&mut self, permille: u64) -> bool {
+        self.draw() % 1000 < permille
+    }
+
+    fn draw(&mut self) -> u64 {
+        // xorshift64.
+        self.seed ^= self.seed << 13;
+        self.seed ^= self.seed >> 7;
+        self.seed ^= self.seed << 17;
+        self.seed >> 16
+    }
+}
+
+impl State {
+    /// What arrives of a datagram that has left, and in which order.
+    fn deliver(&mut self, seen: Seen) {
+        let forged = self.attacker.as_mut().map(|attacker| attacker(&seen)).unwrap_or_default();
+        if let Some(wire) = &mut self.wire {
+            wire.push(seen.clone());
+        }
+        let Seen { from, to, bytes } = seen;
+        let full =
+            |link: &LinkState| link.arrived.iter().map(|(_, bytes)| bytes.len()).sum::<usize>() > BUFFER;
+        let Some(link) = self.links.get_mut(&to).filter(|link| !full(link)) else { return };
+        link.arrived.extend(forged.into_iter().map(|bytes| (from, bytes)));
+        let Some(weather) = &mut self.weather else {
+            link.arrived.push_back((from, bytes));
+            return;
+        };
+        if weather.happens(weather.lost) {
+            return;
+        }
+        let copies = 1 + usize::from(weather.happens(weather.twice));
+        for _ in 0..copies {
+            let back = if weather.happens(weather.overtaken) { weather.draw() % 8 } else { 0 };
+            let at = link.arrived.len().saturating_sub(usize::try_from(back).unwrap());
+            link.arrived.insert(at, (from, bytes.clone()));
+        }
+    }
 }
 
 #[derive(Default)]
@@ -140,6 +209,7 @@ impl Link for TestLink {
         let mut limits = lock(&self.network.limits);
         let mut room = limits.get_mut(&self.local.ip()).and_then(|limit| limit.room.as_mut());
         batch.drain(|mut run| {
+            // One by one, as where the system has no segmentation offload.
             run.seal(false, reseal);
             for (at, datagram) in run.bytes.chunks(run.segment).enumerate() {
                 if let Some(room) = &mut room {
@@ -150,11 +220,8 @@ impl Link for TestLink {
                 }
                 let lost =
                     state.links.get_mut(&self.local).is_some_and(|link| std::mem::take(&mut link.lose));
-                let full = |link: &LinkState| {
-                    link.arrived.iter().map(|(_, bytes)| bytes.len()).sum::<usize>() > BUFFER
-                };
-                if let Some(link) = state.links.get_mut(&run.to).filter(|link| !lost && !full(link)) {
-                    link.arrived.push_back((self.local, datagram.to_vec()));
+                if !lost {
+                    state.deliver(Seen { from: self.local, to: run.to, bytes: datagram.to_vec() });
                 }
             }
             None
@@ -225,6 +292,38 @@ impl World {
         Arc::new(device)
     }
 
+    /// Begins to record what leaves.
+    pub(crate) fn record(&self) {
+        lock(&self.network.state).wire = Some(Vec::new());
+    }
+
+    /// What has left since it was asked last.
+    pub(crate) fn recorded(&self) -> Vec<Seen> {
+        lock(&self.network.state).wire.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// Lets somebody on the path see, and add, what he likes.
+    pub(crate) fn attack(&self, attacker: Attacker) {
+        lock(&self.network.state).attacker = Some(attacker);
+    }
+
+    pub(crate) fn set_weather(&self, weather: Weather) {
+        lock(&self.network.state).weather = Some(weather);
+    }
+
+    /// Lets a datagram arrive, and the devices take it.
+    pub(crate) fn inject(&self, seen: &Seen) {
+        let Seen { from, to, bytes } = seen.clone();
+        let arrived =
+            |state: &mut State| state.links.get_mut(&to).map(|link| link.arrived.push_back((from, bytes)));
+        arrived(&mut lock(&self.network.state)).expect("somebody receives there");
+        self.steps(4);
+    }
+
+    pub(crate) fn steps(&self, count: usize) {
+        (0..count).for_each(|_| self.step());
+    }
+
     /// Two ends, each on a device of its own.
     pub(crate) fn pair(&self, a: [u8; 4], b: [u8; 4], memory: u32) -> [End; 2] {
         self.pair_on(&self.device(), a, b, memory)
@@ -253,6 +352,11 @@ impl World {
         let path = ends[0].path(&ends[1]);
         let handle = ends[0].domain.address_handle(path).unwrap();
         (ends, handle)
+    }
+
+    /// The same not connected yet.
+    pub(crate) fn unconnected(&self, a: [u8; 4], b: [u8; 4], memory: u32) -> [End; 2] {
+        [End::new(&self.device(), a, memory), End::new(&self.device(), b, memory)]
     }
 
     pub(crate) fn now(&self) -> Duration {
@@ -345,11 +449,11 @@ impl World {
 
 /// A queue pair, and memory for what it sends and receives.
 pub(crate) struct End {
-    device: Arc<Device>,
+    pub(crate) device: Arc<Device>,
     gid_index: usize,
     domain: ProtectionDomain,
     queue: CompletionQueue,
-    queue_pair: QueuePair,
+    pub(crate) queue_pair: QueuePair,
     memory: MemoryRegion,
     /// Requests that succeeded, and that failed.
     ended: RefCell<[u64; 2]>,
@@ -364,7 +468,7 @@ impl End {
         let gid_index = device.gid_index(address.into()).unwrap();
         let queue = device.completion_queue(4096, None).unwrap();
         let domain = device.protection_domain();
-        let memory = domain.register(memory as usize, Access::LOCAL_WRITE | Access::REMOTE_WRITE).unwrap();
+        let memory = domain.register(memory as usize, Access::LOCAL_WRITE | REMOTE).unwrap();
         let queue_pair = domain.queue_pair(QueuePairOptions::new(transport, &queue, 2048)).unwrap();
         Self {
             device: Arc::clone(device),
@@ -377,8 +481,12 @@ impl End {
         }
     }
 
-    fn connect(&self, peer: &Self) {
-        let rights = PeerRights { write: true, ..PeerRights::default() };
+    pub(crate) fn connect(&self, peer: &Self) {
+        self.try_connect(peer).unwrap();
+    }
+
+    pub(crate) fn try_connect(&self, peer: &Self) -> Result<(), DeviceError> {
+        let rights = PeerRights { read: true, write: true, atomic: true };
         self.queue_pair.modify(Transition::Init(InitAttributes { rights })).unwrap();
         let receive = ReceiveAttributes {
             path_mtu: Mtu::B4096,
@@ -387,7 +495,7 @@ impl End {
             max_dest_rd_atomic: 1,
             min_rnr_timer: 1,
         };
-        self.queue_pair.ready_to_receive(receive, self.path(peer)).unwrap();
+        self.queue_pair.ready_to_receive(receive, self.path(peer))?;
         let send = SendAttributes {
             sq_psn: Psn::default(),
             timeout: 14,
@@ -395,7 +503,7 @@ impl End {
             rnr_retry: 7,
             max_rd_atomic: 1,
         };
-        self.queue_pair.modify(Transition::ReadyToSend(send)).unwrap();
+        self.queue_pair.modify(Transition::ReadyToSend(send))
     }
 
     fn path(&self, peer: &Self) -> PathAttributes {
@@ -411,6 +519,28 @@ impl End {
     pub(crate) fn memory(&self) -> RemoteAddress {
         let region = self.memory.region();
         RemoteAddress { va: region.addr(), rkey: region.rkey() }
+    }
+
+    /// Where it receives packets.
+    pub(crate) fn socket(&self) -> SocketAddr {
+        let (_, port) = self.device.bind_gid(self.gid_index).unwrap();
+        SocketAddr::new(self.device.gids()[self.gid_index].address, port)
+    }
+
+    pub(crate) fn read(&self, offset: u64, len: usize) -> Vec<u8> {
+        let mut bytes = vec![0; len];
+        let region = self.memory.region();
+        region.read(region.addr() + offset, &mut bytes).unwrap();
+        bytes
+    }
+
+    pub(crate) fn write(&self, offset: u64, bytes: &[u8]) {
+        let region = self.memory.region();
+        region.write(region.addr() + offset, bytes).unwrap();
+    }
+
+    pub(crate) fn counter(&self, name: &str) -> u64 {
+        self.device.counters().into_iter().find(|row| row.0 == name).unwrap().1
     }
 
     fn buffers(&self, len: u32) -> Buffers {

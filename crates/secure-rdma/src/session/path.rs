@@ -77,13 +77,33 @@ mod tests {
         let gid = Gid::from(gid_of(address));
         let (interface, udp_port) = (Some("eth0".to_string()), Some(rdma_verbs::UDP_PORT));
         let (kind, mtu) = (GidKind::RoceV2, Mtu::B4096);
-        GidEntry { index: 0, kind, gid, address: Some(address), interface, mtu, udp_port, lid: None }
+        GidEntry {
+            index: 0,
+            kind,
+            gid,
+            address: Some(address),
+            interface,
+            mtu,
+            sealed_mtu: None,
+            udp_port,
+            lid: None,
+        }
     }
 
     fn infiniband(subnet: u64) -> GidEntry {
         let gid = Gid::from(gid_in(subnet, 1));
         let (kind, mtu) = (GidKind::InfiniBand, Mtu::B4096);
-        GidEntry { index: 0, kind, gid, address: None, interface: None, mtu, udp_port: None, lid: Some(1) }
+        GidEntry {
+            index: 0,
+            kind,
+            gid,
+            address: None,
+            interface: None,
+            mtu,
+            sealed_mtu: None,
+            udp_port: None,
+            lid: Some(1),
+        }
     }
 
     fn gid_of(address: IpAddr) -> [u8; 16] {

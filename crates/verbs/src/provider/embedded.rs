@@ -84,6 +84,10 @@ impl Device {
         ProtectionDomain(self.0.protection_domain())
     }
 
+    pub(super) fn security_association(&self) -> rocev2_device::SecurityAssociation {
+        self.0.security_association()
+    }
+
     pub(super) fn completion_channel(&self) -> Result<Arc<CompletionChannel>, Error> {
         Ok(Arc::new(CompletionChannel(self.0.completion_channel()?)))
     }
@@ -269,6 +273,10 @@ pub(crate) struct QueuePair(rocev2_device::QueuePair);
 impl QueuePair {
     pub(super) fn qpn(&self) -> Qpn {
         self.0.qpn()
+    }
+
+    pub(super) fn seal_by(&self, association: &rocev2_device::SecurityAssociation) -> Result<(), Error> {
+        Ok(self.0.seal_by(association)?)
     }
 
     pub(super) fn init(&self, rights: PeerRights, qkey: u32) -> Result<(), Error> {
@@ -474,6 +482,7 @@ fn gid((index, entry): (usize, rocev2_device::GidEntry)) -> GidEntry {
         address: Some(entry.address),
         interface: Some(entry.interface),
         mtu: entry.mtu,
+        sealed_mtu: entry.sealed_mtu,
         udp_port: entry.bound.map(|(_, port)| port),
         lid: None,
     }

@@ -24,8 +24,8 @@ use crate::status::Status;
 use crate::{Error, PostReason};
 use rocev2::work::{CompletionKind, PeerRights, SendAttributes, SendOperation};
 use rocev2::{Psn, Qpn};
-use rocev2_device::Arm;
 use rocev2_device::memory::{Access, Mapping};
+use rocev2_device::{Arm, SecurityAssociation};
 use smallvec::SmallVec;
 use std::any::Any;
 use std::borrow::Cow;
@@ -34,6 +34,9 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
 pub(crate) use ibv::discovery::names;
+
+/// What only the embedded device has.
+const SECURITY: &str = "security associations";
 
 /// Declares a type that is one kind's object or the other's, with the methods that both have. `what` names it
 /// in [`Error::Mixed`].
@@ -114,6 +117,14 @@ impl Device {
     /// Opens a device of libibverbs.
     pub(crate) fn open_ibv(name: &str, port: Option<u8>, gid_index: Option<usize>) -> Result<Self, Error> {
         Ok(Self::Ibv(ibv::context::Context::open(name, port, gid_index)?))
+    }
+
+    /// A security association.
+    pub(crate) fn security_association(&self) -> Result<SecurityAssociation, Error> {
+        match self {
+            Self::Embedded(own) => Ok(own.security_association()),
+            Self::Ibv(own) => Err(own.unsupported(SECURITY)),
+        }
     }
 
     /// A protection domain.
@@ -365,6 +376,16 @@ provided! {
     fn fail(&self) -> Result<(), Error>;
     /// What the device tells of it.
     fn query(&self) -> Result<Snapshot, Error>;
+}
+
+impl QueuePair {
+    /// Has it take and send only packets that `association` seals.
+    pub(crate) fn seal_by(&self, association: &SecurityAssociation) -> Result<(), Error> {
+        match self {
+            Self::Embedded(own) => own.seal_by(association),
+            Self::Ibv(own) => Err(own.unsupported(SECURITY)),
+        }
+    }
 }
 
 impl QueuePair {

@@ -4,11 +4,11 @@ use super::{
     Connected, Draining, Init, QueuePair, QueuePairState, ReadyToReceive, ReadyToSend, ReceiveQueue, Reset,
     Transport, Ud,
 };
-use crate::Error;
 use crate::endpoint::{ConnectOptions, Endpoint};
 use crate::gid::GidEntry;
 use crate::options::{Peer, ReceiveOptions, SendOptions};
 use crate::psn::{OwnPsn, PeerPsn};
+use crate::{Error, SecurityAssociation};
 use rocev2::Mtu;
 use rocev2::work::{PeerRights, SendAttributes};
 
@@ -33,6 +33,14 @@ impl<S: QueuePairState, T: Transport, R: ReceiveQueue> QueuePair<S, T, R> {
 }
 
 impl<T: Connected, R: ReceiveQueue> QueuePair<Reset, T, R> {
+    /// As [`QueuePair::<Init>::seal_by`](QueuePair::seal_by).
+    ///
+    /// # Errors
+    /// The device can't, or the association is another device's.
+    pub fn seal_by(&self, association: &SecurityAssociation) -> Result<(), Error> {
+        self.parts.core.provider.seal_by(association)
+    }
+
     /// RESET → INIT; `rights` is what the peer may do, where its keys allow it too.
     ///
     /// # Errors
@@ -44,6 +52,15 @@ impl<T: Connected, R: ReceiveQueue> QueuePair<Reset, T, R> {
 }
 
 impl<T: Connected, R: ReceiveQueue> QueuePair<Init, T, R> {
+    /// Has the queue pair send and take nothing but packets that `association` seals and opens, for as long as it
+    /// exists. Its path MTU is then at most [`GidEntry::sealed_mtu`].
+    ///
+    /// # Errors
+    /// The device can't, or the association is another device's.
+    pub fn seal_by(&self, association: &SecurityAssociation) -> Result<(), Error> {
+        self.parts.core.provider.seal_by(association)
+    }
+
     /// INIT → RTR → RTS, towards `peer`, from this device's address `own`, which the peer was told.
     ///
     /// # Errors

@@ -105,14 +105,24 @@ pub(crate) fn connect(setup: &Setup) -> (End, End) {
 
 /// Two ends, connected, with these PSNs.
 pub(crate) fn connect_with(setup: &Setup, psns: [OwnPsn; 2]) -> (End, End) {
-    join(setup, psns, &open(setup.v6))
+    join(setup, psns, &open(setup.v6), |_, _| ())
+}
+
+/// Two ends, connected once `prepare` has seen both with their queue pairs, and may have changed what they tell each
+/// other.
+pub(crate) fn connect_prepared(
+    setup: &Setup,
+    prepare: impl FnOnce([(&End, &QueuePair<Reset>); 2], &mut [Endpoint; 2]),
+) -> (End, End) {
+    let psns = [OwnPsn::random().expect("random"), OwnPsn::random().expect("random")];
+    join(setup, psns, &open(setup.v6), prepare)
 }
 
 /// Several connections between the same two devices; their setups are alike in the version of IP.
 pub(crate) fn connect_all(setups: &[Setup]) -> Vec<(End, End)> {
     let devices = open(setups[0].v6);
     let psns = || [OwnPsn::random().expect("random"), OwnPsn::random().expect("random")];
-    setups.iter().map(|setup| join(setup, psns(), &devices)).collect()
+    setups.iter().map(|setup| join(setup, psns(), &devices, |_, _| ())).collect()
 }
 
 /// Where [`places`] says: the devices, and the addresses that are used.
@@ -123,12 +133,19 @@ fn open(v6: bool) -> [(Place, Arc<Device>, GidEntry); 2] {
     })
 }
 
-fn join(setup: &Setup, psns: [OwnPsn; 2], devices: &[(Place, Arc<Device>, GidEntry); 2]) -> (End, End) {
+fn join(
+    setup: &Setup,
+    psns: [OwnPsn; 2],
+    devices: &[(Place, Arc<Device>, GidEntry); 2],
+    prepare: impl FnOnce([(&End, &QueuePair<Reset>); 2], &mut [Endpoint; 2]),
+) -> (End, End) {
     let [own, peers] = psns;
     let [of_a, of_b] = devices.clone();
     let (mut a, qp_a) = End::new(setup, own, of_a);
     let (mut b, qp_b) = End::new(setup, peers, of_b);
-    let [endpoint_a, endpoint_b] = [qp_a.endpoint(&a.gid), qp_b.endpoint(&b.gid)];
+    let mut endpoints = [qp_a.endpoint(&a.gid), qp_b.endpoint(&b.gid)];
+    prepare([(&a, &qp_a), (&b, &qp_b)], &mut endpoints);
+    let [endpoint_a, endpoint_b] = endpoints;
     let drive = |qp: QueuePair<Reset>, end: &End, peer: &Endpoint| {
         let mut qp = qp.init(setup.rights).expect("INIT");
         for id in 0..setup.receives {

@@ -120,3 +120,50 @@ fn who_catches_up_takes_everything_after_a_pause_too() {
     let counters = a.device.counters();
     assert_eq!(counters.into_iter().find(|(name, _)| *name == "datagrams_received").unwrap().1, 2);
 }
+
+/// Whoever floods a port must not make it allocate, nor may what it takes.
+#[test]
+fn what_arrives_sealed_is_opened_or_refused_without_allocating() {
+    use rocev2_esp::replay::DEFAULT_WINDOW;
+    use rocev2_esp::{Algorithm, Inbound, Inner, Key, Outbound, layout};
+    let end = End::new();
+    let key = || Key::new(Algorithm::Aes256Gcm, &[9; 36]).unwrap();
+    let association = end.device.security_association();
+    let spi = association.allocate_spi().unwrap();
+    association.install_inbound(Inbound::new(spi, key(), DEFAULT_WINDOW)).unwrap();
+    let out = Outbound::new(spi, key(), Inner { source_port: 4791, checksum: None });
+    let state = end.device.state();
+    let (engine, port) = (state.engine(), state.port(end.gid_index).unwrap());
+    let other = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    // Nobody else takes them.
+    port.arm(false);
+    let mut allocated = Vec::new();
+    for _ in 0..3 {
+        for number in 0..8_u8 {
+            // A packet that no queue pair here is for: authentic, then once more, then damaged, and one of nobody's.
+            let mut datagram = vec![0; layout::sealed_len(20)];
+            datagram[layout::HEADROOM] = 0x04;
+            datagram[layout::HEADROOM + 2..][..2].fill(0xff);
+            datagram[layout::HEADROOM + 7] = 0x10 + number;
+            let mut damaged = datagram.clone();
+            let mut sealer = out.sealer();
+            sealer.seal(&mut datagram, 20).unwrap();
+            sealer.seal(&mut damaged, 20).unwrap();
+            other.send_to(&datagram, port.local()).unwrap();
+            other.send_to(&datagram, port.local()).unwrap();
+            damaged[30] ^= 1;
+            other.send_to(&damaged, port.local()).unwrap();
+            datagram[3] ^= 1;
+            other.send_to(&datagram, port.local()).unwrap();
+        }
+        let taken = || while engine.receive(&port) == Some(true) {};
+        allocated.push(allocation_counter::measure(taken).count_total);
+    }
+    let count = |name| end.device.counters().into_iter().find(|row| row.0 == name).unwrap().1;
+    for (name, expected) in
+        [("unknown_queue_pair", 24), ("esp_replayed", 24), ("esp_not_authentic", 24), ("esp_unknown_spi", 24)]
+    {
+        assert_eq!(count(name), expected, "{name}");
+    }
+    assert_eq!(allocated[1..], [0, 0], "the first may set things up");
+}

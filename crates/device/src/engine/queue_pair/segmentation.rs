@@ -43,6 +43,11 @@ impl Segmentation {
         if is_here || peer.is_ipv6() { Self::Works } else { Self::Fails }
     }
 
+    /// Runs are known to arrive.
+    pub(crate) fn vouch(&mut self) {
+        *self = Self::Works;
+    }
+
     pub(crate) fn is_on_trial(self) -> bool {
         matches!(self, Self::Trial { .. })
     }

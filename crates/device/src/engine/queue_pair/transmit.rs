@@ -2,6 +2,7 @@
 
 use super::segmentation::Segmentation;
 use super::{Path, QueuePair, State};
+use crate::engine::security::{Refusal, Sealing};
 use crate::link::tx::Unsent;
 use crate::link::{Sent, TxBatch, put_icrc};
 use rocev2::transport::{Context, Destination, PacketKind};
@@ -44,7 +45,7 @@ impl QueuePair {
         OUTGOING.with_borrow_mut(|outgoing| {
             let transmitted = self.fill(state, now, outgoing);
             let blocked = matches!(transmitted, Transmitted::Blocked(_));
-            if blocked || !state.path.as_ref().is_none_or(|path| flush(path, outgoing)) {
+            if blocked || !state.flush(outgoing) {
                 return Transmitted::Blocked(outgoing.take_unsent());
             }
             transmitted
@@ -54,16 +55,23 @@ impl QueuePair {
     /// Fills the batch, and sends it whenever it is full. What is in it afterwards has to leave yet, unless the link
     /// has no room.
     fn fill(&self, state: &mut State, now: Time, outgoing: &mut TxBatch) -> Transmitted {
-        let Some(path) = &state.path else { return Transmitted::All };
+        let State { path: Some(path), sealing, .. } = &mut *state else { return Transmitted::All };
         outgoing.mark(path.marking);
+        if let Some(sealing) = sealing
+            && !sealing.refresh(path.port.address(), path.peer.ip())
+        {
+            // Nothing leaves in clear.
+            return Transmitted::All;
+        }
+        let headroom = if sealing.is_some() { Sealing::HEADROOM } else { 0 };
         if let Some(unsent) = state.unsent.take() {
             outgoing.restore(unsent);
-            if !flush(path, outgoing) {
+            if !state.flush(outgoing) {
                 return Transmitted::Blocked(None);
             }
         }
         while state.deficit > 0 {
-            if outgoing.is_full() && !state.path.as_ref().is_some_and(|path| flush(path, outgoing)) {
+            if outgoing.is_full() && !state.flush(outgoing) {
                 return Transmitted::Blocked(None);
             }
             if self.transport != Transport::Rc
@@ -71,13 +79,13 @@ impl QueuePair {
             {
                 return transmitted;
             }
-            let State { protocol, receives, path: Some(path), deficit, pacing, .. } = &mut *state else {
+            let State { protocol, receives, path: Some(path), sealing, deficit, pacing, .. } = &mut *state
+            else {
                 return Transmitted::All;
             };
             let mut cx = Context { memory: &self.memory, receives: &mut receives.enter() };
-            let room = &mut outgoing.reserve()[..LONGEST];
+            let room = &mut outgoing.reserve()[headroom..headroom + LONGEST];
             let Some(transmit) = protocol.poll_transmit(now, &mut cx, room) else { return Transmitted::All };
-            // A packet that its queue pair protects is sealed here, in place, before its ICRC is computed.
             let len = transmit.len;
             *deficit = deficit.saturating_sub(len);
             if path.is_here {
@@ -87,11 +95,23 @@ impl QueuePair {
             // Segmentation offload costs more than a second system call, measured, where there is a single packet
             // to go with an ACK.
             let lone = transmit.kind == PacketKind::Acknowledge && !outgoing.ends_with_run();
-            if lone || path.segmentation == Segmentation::Fails {
-                outgoing.commit_alone(len, path.peer, icrc);
+            let alone = lone || path.segmentation == Segmentation::Fails;
+            let place = match sealing {
+                // Sealed while it is in the nearest cache.
+                Some(sealing) => sealing.commit(outgoing, len, path.peer, alone),
+                None if alone => {
+                    outgoing.commit_alone(len, path.peer, icrc);
+                    continue;
+                }
+                None => Some(outgoing.commit(len, path.peer, icrc)),
+            };
+            let Some(place) = place else {
+                self.shared.counters.refused(Refusal::NotSent);
+                continue;
+            };
+            if alone {
                 continue;
             }
-            let place = outgoing.commit(len, path.peer, icrc);
             if path.segmentation.is_on_trial()
                 && transmit.kind == PacketKind::Request
                 && path.segmentation.sent(transmit.psn, place, protocol.losses())
@@ -114,17 +134,20 @@ impl QueuePair {
             self.take_address(state, id);
             let (Some(before), Some(path)) = (before, &state.path) else { return Next::Write };
             outgoing.mark(path.marking);
-            if !Arc::ptr_eq(&before.port, &path.port) && !outgoing.is_empty() && !flush(&before, outgoing) {
+            if !Arc::ptr_eq(&before.port, &path.port)
+                && !outgoing.is_empty()
+                && !flush(&before, None, outgoing)
+            {
                 (state.path, state.address) = (Some(before), None);
                 return Next::Not(Transmitted::Blocked(None));
             }
         }
-        let State { path: Some(path), pacing, .. } = state else { return Next::Write };
+        let State { path: Some(path), sealing, pacing, .. } = state else { return Next::Write };
         if !path.is_here || pacing.has_allowance(now) {
             return Next::Write;
         }
         // What is in the batch fills the receiver's buffer, too.
-        if !outgoing.is_empty() && !flush(path, outgoing) {
+        if !outgoing.is_empty() && !flush(path, sealing.as_mut(), outgoing) {
             return Next::Not(Transmitted::Blocked(None));
         }
         let room = path.port.link().room(path.peer, receiver);
@@ -132,8 +155,18 @@ impl QueuePair {
     }
 }
 
-/// Sends what the batch holds; whether the link had room for all of it.
-fn flush(path: &Path, outgoing: &mut TxBatch) -> bool {
-    let mut reseal = |datagram: &mut [u8], to, id| put_icrc(datagram, |packet| path.icrc(id, packet, to));
+impl State {
+    /// Sends what the batch holds; whether the link had room for all of it.
+    fn flush(&mut self, outgoing: &mut TxBatch) -> bool {
+        self.path.as_ref().is_none_or(|path| flush(path, self.sealing.as_mut(), outgoing))
+    }
+}
+
+/// Sends what the batch holds on that path; whether the link had room for all of it.
+fn flush(path: &Path, mut sealing: Option<&mut Sealing>, outgoing: &mut TxBatch) -> bool {
+    let mut reseal = |datagram: &mut [u8], to, id| match &mut sealing {
+        Some(sealing) => sealing.reseal(datagram, id),
+        None => put_icrc(datagram, |packet| path.icrc(id, packet, to)),
+    };
     path.port.link().send(outgoing, &mut reseal) == Sent::All
 }

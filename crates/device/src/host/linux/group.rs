@@ -2,8 +2,9 @@
 //! queue pair number that a packet is for.
 //!
 //! The first bits of a queue pair's number name its [slot](SLOTS), the place of a socket in the group. A classic BPF
-//! program, which needs no right that users don't have, reads them from the base transport header. Numbers of slot 0
-//! are nobody's: there arrive what is for queue pair 1 and for multicast groups, and strays.
+//! program, which needs no right that users don't have, reads them from the base transport header; where a packet is
+//! sealed by ESP, the SPI names the slot. Numbers of slot 0 are nobody's: there arrive what is for queue pair 1 and for
+//! multicast groups, and strays.
 //!
 //! All sockets of a group must exist, bound and unconnected, for as long as it is used: closing one moves the last into
 //! its place, and a connected one takes part in the selection by another rule. So whoever makes the group keeps all of
@@ -41,7 +42,7 @@ pub fn bind_group(address: IpAddr) -> Result<Vec<UdpSocket>, BindError> {
     let sockets: Vec<UdpSocket> = (0..SLOTS).map(|_| bind(address, true)).collect::<Result<_, _>>()?;
     if let Some(first) = sockets.first() {
         let failed = |source| BindError::System { what: "choosing sockets by queue pair", address, source };
-        sys::steer_by_qpn(first, 24 - SLOTS.ilog2()).map_err(failed)?;
+        sys::steer_by_slot(first, SLOTS.ilog2()).map_err(failed)?;
     }
     Ok(sockets)
 }
@@ -59,6 +60,7 @@ fn bind(address: SocketAddr, shared: bool) -> Result<UdpSocket, BindError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rocev2_esp::Spi;
     use std::time::Duration;
 
     /// A packet that is for `qpn`: only the base transport header's fields matter.
@@ -87,6 +89,15 @@ mod tests {
             let mut buffer = [0; 128];
             let received = kept[slot].recv(&mut buffer);
             assert_eq!(received.ok(), Some(64), "{qpn:#x} in slot {slot}");
+        }
+        for slot in [1_u8, 40, 63] {
+            let spi = Spi::for_shared_port(0xc1ff_2233, slot);
+            let sealed = [&spi.number().to_be_bytes()[..], &[0xff; 60]].concat();
+            sender.send_to(&sealed, (address, UDP_PORT)).unwrap();
+            let kept = &kept[usize::from(slot)];
+            kept.set_nonblocking(false).unwrap();
+            kept.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+            assert_eq!(kept.recv(&mut [0; 128]).ok(), Some(64), "{spi:?} in slot {slot}");
         }
         sender.send_to(&[0; 5], (address, UDP_PORT)).unwrap();
         kept[0].set_read_timeout(Some(Duration::from_secs(10))).unwrap();

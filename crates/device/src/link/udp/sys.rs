@@ -84,10 +84,13 @@ pub(super) fn receive_buffer(socket: impl AsFd) -> Option<[u32; 2]> {
         .then(|| [libc::SK_MEMINFO_RMEM_ALLOC, libc::SK_MEMINFO_RCVBUF].map(|at| numbers[at as usize]))
 }
 
-/// Has the system pick a socket of `socket`'s group by the bits of a packet's destination queue pair number that are
-/// left of `shift`; for the number of all ones, and for packets that are too short to have one, the first.
-pub(crate) fn steer_by_qpn(socket: impl AsFd, shift: u32) -> io::Result<()> {
+/// Has the system pick a socket of `socket`'s group by the first `slot_bits` bits of a packet's destination queue pair
+/// number, or where the packet is sealed ([`Spi::is_sealed`](rocev2_esp::Spi)), by the last ones of its SPI's third
+/// byte. For the number of all ones, and for packets that are too short, the first.
+pub(crate) fn steer_by_slot(socket: impl AsFd, slot_bits: u32) -> io::Result<()> {
     const LOAD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS: the packet begins behind the UDP header
+    const LOAD_BYTE: u16 = 0x30; // BPF_LD | BPF_B | BPF_ABS
+    const AT_LEAST: u16 = 0x35; // BPF_JMP | BPF_JGE | BPF_K
     const AND: u16 = 0x54; // BPF_ALU | BPF_AND | BPF_K
     const RIGHT: u16 = 0x74; // BPF_ALU | BPF_RSH | BPF_K
     const IS: u16 = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
@@ -95,14 +98,19 @@ pub(crate) fn steer_by_qpn(socket: impl AsFd, shift: u32) -> io::Result<()> {
     const RETURN: u16 = 0x06; // BPF_RET | BPF_K
     let step = |code, jt, k| libc::sock_filter { code, jt, jf: 0, k };
     let mut steps = [
+        step(LOAD_BYTE, 0, 0),
+        step(AT_LEAST, 6, 0xc0),
         step(LOAD, 0, 4),
         step(AND, 0, 0x00ff_ffff),
         step(IS, 2, 0x00ff_ffff),
-        step(RIGHT, 0, shift),
+        step(RIGHT, 0, 24 - slot_bits),
         step(RETURN_A, 0, 0),
         step(RETURN, 0, 0),
+        step(LOAD_BYTE, 0, 2),
+        step(AND, 0, (1 << slot_bits) - 1),
+        step(RETURN_A, 0, 0),
     ];
-    let program = libc::sock_fprog { len: 6, filter: steps.as_mut_ptr() };
+    let program = libc::sock_fprog { len: 11, filter: steps.as_mut_ptr() };
     #[expect(clippy::cast_possible_truncation, reason = "a small structure's size")]
     let len = size_of_val(&program) as libc::socklen_t;
     // SAFETY: the descriptor is open while it is borrowed; the program is as long as it says, and is only read.

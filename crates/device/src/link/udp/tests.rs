@@ -191,7 +191,7 @@ fn what_the_ip_header_says_is_chosen_with_each_run() {
                 batch.commit(len, receiver.local_addr().unwrap(), |_, _| 0);
             }
         }
-        ours.send(&mut batch, &mut |_, _, _| 0);
+        ours.send(&mut batch, &mut |_, _, _| ());
         let mut seen: Vec<_> = (0..6).map(|_| sys::receive_marks(&receiver).unwrap()).collect();
         seen.iter_mut().for_each(|marks| marks.sort_unstable());
         assert_eq!(seen[..3], [[0, 64], [0, 64], [0, 64]], "{address}");

@@ -89,6 +89,11 @@ impl Context {
         Ok(Arc::new(context))
     }
 
+    /// What libibverbs has no interface for.
+    pub(crate) fn unsupported(&self, what: &'static str) -> Error {
+        Error::Unsupported { device: self.name.clone(), what }
+    }
+
     /// The device's name in libibverbs.
     pub(crate) fn name(&self) -> &str {
         &self.name

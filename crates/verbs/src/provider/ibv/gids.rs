@@ -77,6 +77,7 @@ impl Context {
             address: address.map(|(address, _)| address),
             interface: interface(entry.ndev_ifindex),
             mtu: self.mtu(),
+            sealed_mtu: None,
             udp_port: roce.then_some(rocev2::UDP_PORT),
             lid: (!self.is_ethernet()).then_some(self.port_limits.lid),
         })

@@ -46,6 +46,11 @@ unsafe impl Send for QueuePair {}
 unsafe impl Sync for QueuePair {}
 
 impl QueuePair {
+    /// What libibverbs has no interface for.
+    pub(crate) fn unsupported(&self, what: &'static str) -> Error {
+        self.domain.context.unsupported(what)
+    }
+
     /// A queue pair in the RESET state.
     pub(crate) fn new(
         domain: &Arc<Domain>,
