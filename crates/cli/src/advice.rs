@@ -37,6 +37,9 @@ pub(crate) fn session(error: &SessionError) -> Advice {
         SessionError::Seal { .. } => {
             "start the peer without --seal off, or, if the data may travel in clear, this side with --seal optional"
         }
+        SessionError::NoPackets { .. } => {
+            "use the embedded device on both sides (--device embedded), or take sealed messages too (--seal required)"
+        }
         SessionError::ForeignAddress { connected, .. } => {
             let advice = format!(
                 "on the peer: --device embedded:{connected}, or NAME:PORT:GID_INDEX with the GID of {connected}"
@@ -162,6 +165,7 @@ mod tests {
             SessionError::Listen { address, source: io() },
             SessionError::Seal { own: SealPolicy::Off, peer: SealPolicy::Required },
             SessionError::Seal { own: SealPolicy::Required, peer: SealPolicy::Off },
+            SessionError::NoPackets { who: "the peer" },
             SessionError::ForeignAddress { connected: host, named: host },
             SessionError::Withdrawn(Arc::new(SessionError::Retired(Duration::ZERO))),
             SessionError::Stale,

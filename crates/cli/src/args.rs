@@ -9,7 +9,7 @@ use crate::size::Size;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use rdma_verbs::DeviceSelector;
 use secure_rdma::certs::{Fingerprint, Name};
-use secure_rdma::control::SealPolicy;
+use secure_rdma::control::{PacketPolicy, SealPolicy};
 use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
@@ -85,16 +85,22 @@ pub(crate) struct SealArg {
 impl SealArg {
     pub(crate) fn policy(&self) -> SealPolicy {
         match self.seal {
-            SealMode::Required => SealPolicy::Required,
+            SealMode::Packets | SealMode::Required => SealPolicy::Required,
             SealMode::Optional => SealPolicy::Optional,
             SealMode::Off => SealPolicy::Off,
         }
+    }
+
+    pub(crate) fn packets(&self) -> PacketPolicy {
+        if self.seal == SealMode::Packets { PacketPolicy::Required } else { PacketPolicy::Offered }
     }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum SealMode {
-    /// Sealed, or no session
+    /// Each packet sealed, which both sides' devices must be able to (the embedded one is), or no session
+    Packets,
+    /// Sealed, by packets where both sides' devices can, or no session
     Required,
     /// Sealed, unless the other side has it off
     Optional,

@@ -14,15 +14,15 @@ use input::Lines;
 use rdma_verbs::Device;
 use secure_rdma::certs::Name;
 use secure_rdma::control::Access;
-use secure_rdma::{Client, Session, SessionError, SessionInfo, SessionOptions};
+use secure_rdma::{Client, SealedBy, Session, SessionError, SessionInfo, SessionOptions};
 use std::io::{self, IsTerminal};
 use talk::{Talk, Turn};
 
 pub(crate) fn run(args: ClientArgs) -> Result<(), Failure> {
     logging::start(args.verbose);
     let name = server_name(args.server_name.as_ref(), &args.place)?;
-    let mut client =
-        Client::builder(args.trust.trust()?).options(SessionOptions::default().seal(args.seal.policy()));
+    let options = SessionOptions::default().seal(args.seal.policy()).packets(Some(args.seal.packets()));
+    let mut client = Client::builder(args.trust.trust()?).options(options);
     if let Some(identity) = args.trust.own()? {
         client = client.identity(identity);
     }
@@ -65,11 +65,13 @@ fn greet(session: &Session, name: &Name, verbose: bool) {
     ));
     output::note(format_args!("control channel: {}, {}, {}", tls.version, tls.suite, tls.group));
     match (info.sealed, session.counters()) {
-        (true, 0) => output::note(format_args!("data path: {}", data_path(info))),
-        (true, _) => {
+        (SealedBy::Messages, 1..) => {
             output::note(format_args!("data path: {}; counters (add, swap): NOT sealed", data_path(info)));
         }
-        (false, _) => {
+        (SealedBy::Packets | SealedBy::Messages, _) => {
+            output::note(format_args!("data path: {}", data_path(info)));
+        }
+        (SealedBy::Nothing, _) => {
             output::note(format_args!(
                 "data path: NOT sealed (what you send, write and read travels in clear)"
             ));
@@ -103,7 +105,10 @@ fn greet(session: &Session, name: &Name, verbose: bool) {
 
 /// How the data path is sealed, if it is.
 fn data_path(info: &SessionInfo) -> String {
-    if info.sealed { format!("sealed, {}", info.tls.suite) } else { "NOT sealed".into() }
+    match info.sealed {
+        SealedBy::Nothing => "NOT sealed".into(),
+        by => format!("sealed, {}, by {}", info.tls.suite, by.name()),
+    }
 }
 
 /// Carries out lines until there are no more, one fails, or the session is over; at a terminal a line that

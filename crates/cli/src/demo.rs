@@ -71,7 +71,7 @@ async fn perform(args: &DemoArgs) -> Result<Report, Failure> {
     let begin = Instant::now();
     let device = Device::open(&args.device.device)?;
     let name = device.name().to_string();
-    let options = SessionOptions::default().seal(args.seal.policy());
+    let options = SessionOptions::default().seal(args.seal.policy()).packets(Some(args.seal.packets()));
     // Certificates of a CA that nobody else will ever trust, gone when this returns.
     let state = tempfile::tempdir().map_err(Failure::system("making a temporary directory"))?;
     let (host, stage) = match &args.connect {

@@ -18,8 +18,8 @@ use secure_rdma::certs::{Identity, Store, host_names};
 use secure_rdma::control::Access;
 use secure_rdma::tls::ClientAuth;
 use secure_rdma::{
-    Arrival, Server, ServerBuilder, ServerOptions, Session, SessionError, SessionInfo, SessionOptions,
-    SessionQuota,
+    Arrival, SealedBy, Server, ServerBuilder, ServerOptions, Session, SessionError, SessionInfo,
+    SessionOptions, SessionQuota,
 };
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
@@ -176,19 +176,25 @@ fn raise_descriptors(args: &ServerArgs) -> Result<(), Failure> {
 fn promise(args: &ServerArgs) -> String {
     const CLEAR: &str = "NOT sealed (what clients send, write and read travels in clear)";
     let promise = match args.seal.seal {
+        SealMode::Packets => return "sealed by packets".to_owned(),
         SealMode::Required => "sealed".to_owned(),
         SealMode::Optional => format!("sealed, but for clients that have it off: {CLEAR}"),
         SealMode::Off => return CLEAR.to_owned(),
     };
     match args.counters {
-        Switch::On => format!("{promise}; counters (add, swap): NOT sealed, --counters off withholds them"),
+        Switch::On => format!(
+            "{promise}; counters (add, swap): NOT sealed, unless packets are; --counters off withholds them"
+        ),
         Switch::Off => promise,
     }
 }
 
 /// What the arguments make of a server with that `identity`.
 fn builder(args: &ServerArgs, identity: Identity, client_auth: ClientAuth) -> ServerBuilder {
-    let session = SessionOptions::default().max_message(args.max_message.0).seal(args.seal.policy());
+    let session = SessionOptions::default()
+        .max_message(args.max_message.0)
+        .seal(args.seal.policy())
+        .packets(Some(args.seal.packets()));
     let mut options = ServerOptions::default()
         .max_clients(args.max_clients.get())
         .quota(SessionQuota {
@@ -349,7 +355,8 @@ impl Hall {
                         "identity",
                         info.tls.peer_certificate_sha256.map(|_| info.tls.peer_names.to_string()).into(),
                     ),
-                    ("sealed", info.sealed.into()),
+                    ("sealed", info.sealed.is_sealed().into()),
+                    ("seal", info.sealed.name().into()),
                 ];
                 let welcome = Welcome(info, self.verbose);
                 output::event("arrived", &fields, format_args!("client {number}: {welcome}"))?;
@@ -500,7 +507,10 @@ impl fmt::Display for Welcome<'_> {
             write!(f, "; allowed: {}", info.allowed)?;
         }
         write!(f, "; {} {} {}", info.tls.version, info.tls.suite, info.tls.group)?;
-        write!(f, "; data path: {}", if info.sealed { "sealed" } else { "NOT sealed" })
+        match info.sealed {
+            SealedBy::Nothing => f.write_str("; data path: NOT sealed"),
+            by => write!(f, "; data path: sealed by {}", by.name()),
+        }
     }
 }
 

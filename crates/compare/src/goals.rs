@@ -72,6 +72,7 @@ fn comparisons() -> Vec<Comparison> {
             compare((SEALED, op), ("tls", Op::Send), size, Goal::AtLeast(1.5));
             compare((SEALED, op), ("quic", Op::Send), size, Goal::AtLeast(5.));
             compare((SEALED, op), ("quic-4096", Op::Send), size, Goal::Open);
+            compare((SEALED, op), (ESP, op), size, Goal::AtLeast(0.92));
             compare((SEALED, op), (PLAIN, op), size, Goal::Open);
         }
         compare((SEALED, Op::Read), (PLAIN, Op::Read), size, Goal::Open);

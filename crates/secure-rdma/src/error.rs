@@ -79,6 +79,14 @@ pub enum SessionError {
         /// The peer's.
         peer: SealPolicy,
     },
+    /// One side insists on sealed packets, and a device can't seal them.
+    #[error(
+        "packets are to be sealed, and {who} can't: its device isn't the embedded one, or its software is too old"
+    )]
+    NoPackets {
+        /// Whose.
+        who: &'static str,
+    },
     /// What came over the sealed data path isn't what the peer sealed.
     #[error("the data path is under attack, or broken")]
     Forged(#[source] SealError),
@@ -346,6 +354,7 @@ impl SessionError {
             Self::Unexpected { .. }
             | Self::Version { .. }
             | Self::Seal { .. }
+            | Self::NoPackets { .. }
             | Self::Protocol { .. }
             | Self::Flooded { .. }
             | Self::CutShort
@@ -435,7 +444,7 @@ impl SessionError {
             },
             Self::Unexpected { .. } | Self::Protocol { .. } => ErrorKind::Unexpected,
             Self::Version { .. } => ErrorKind::Version,
-            Self::Seal { .. } => ErrorKind::Seal,
+            Self::Seal { .. } | Self::NoPackets { .. } => ErrorKind::Seal,
             Self::Forged(_) | Self::Truncated { .. } => ErrorKind::Forged,
             Self::ForeignAddress { .. } | Self::Path { .. } => ErrorKind::Path,
             Self::Full { .. } | Self::Quota { .. } => ErrorKind::Full,

@@ -77,14 +77,14 @@ pub use admission::SessionQuota;
 pub use allow::{AllowError, AllowList};
 pub use certs::{Authorities, Identity, Name, RevocationLists};
 pub use client::{Client, ClientBuilder};
-pub use control::{Access, SealPolicy};
+pub use control::{Access, PacketPolicy, SealPolicy};
 pub use error::{SessionError, SessionErrorKind};
 pub use reload::{ReloadCause, ReloadFailed, ReloadSchedule};
 pub use report::Report;
 pub use seal::Limits;
 pub use server::{Arrival, NewRules, Reloaded, Server, ServerBuilder, ServerOptions};
 pub use session::{
-    Buffers, End, RecvHalf, ReuniteError, SendHalf, Session, SessionInfo, SessionOptions, Timeouts,
+    Buffers, End, RecvHalf, ReuniteError, SealedBy, SendHalf, Session, SessionInfo, SessionOptions, Timeouts,
 };
 pub use size::{ParseSizeError, Size};
 pub use tls::{Allowed, ClientAuth, ClientTrust, Trust};

@@ -14,6 +14,8 @@ pub(crate) struct Report {
     pub(super) operation: Operation,
     pub(super) measure: &'static str,
     pub(super) sealed: bool,
+    /// How: `packets`, `messages` or `none`.
+    pub(super) seal: &'static str,
     /// The cipher suite, where it is sealed.
     #[serde(skip_serializing_if = "Option::is_none")]
     suite: Option<String>,
@@ -35,6 +37,7 @@ impl Report {
             measure: if request.latency { "lat" } else { "bw" },
             sealed: request.sealed,
             suite: request.sealed.then(|| info.tls.suite.to_string()),
+            seal: if request.sealed { info.sealed.name() } else { "none" },
             device: info.device.clone(),
             peer: info.peer.to_string(),
             path_mtu: request.mtu.unwrap_or(info.path_mtu).bytes(),
@@ -51,7 +54,7 @@ impl Report {
         let columns = if *measure == "lat" { LATENCY } else { BANDWIDTH };
         let way = if *bidirectional { ", both ways" } else { "" };
         let path = match &self.suite {
-            Some(suite) => format!("sealed, {suite}"),
+            Some(suite) => format!("sealed, {suite}, by {}", self.seal),
             None => "NOT sealed".into(),
         };
         format!(

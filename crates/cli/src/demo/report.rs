@@ -6,7 +6,7 @@ use crate::failure::Failure;
 use crate::output;
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use comfy_table::{CellAlignment, Table};
-use secure_rdma::SessionInfo;
+use secure_rdma::{SealedBy, SessionInfo};
 use serde::{Serialize, Serializer};
 use std::time::Duration;
 
@@ -15,9 +15,11 @@ use std::time::Duration;
 pub(super) struct Report {
     /// The device that the clients used, and the demo's own server.
     device: String,
-    /// Whether the data path was sealed: what was sent, written and read.
+    /// How the data path was sealed: `packets`, `messages` or `none`; the least of all clients'.
+    seal: &'static str,
+    /// Whether what was sent, written and read was sealed.
     sealed: bool,
-    /// Whether the counters of fetch-add and compare-swap were. They never are.
+    /// Whether the counters of fetch-add and compare-swap were: only where packets are.
     counters_sealed: bool,
     /// What every client's handshake agreed on.
     tls: Option<Tls>,
@@ -119,11 +121,15 @@ impl Report {
         }
         let clients: Vec<Entry> = clients.iter().map(|client| entry(client, guests)).collect();
         let ok = problems.is_empty() && clients.iter().all(Entry::is_good);
-        let sealed = infos().count() > 0 && infos().all(|info| info.sealed);
+        let least = [SealedBy::Nothing, SealedBy::Messages, SealedBy::Packets]
+            .into_iter()
+            .find(|by| infos().any(|info| info.sealed == *by))
+            .unwrap_or(SealedBy::Nothing);
         Self {
             device: device.into(),
-            sealed,
-            counters_sealed: false,
+            seal: least.name(),
+            sealed: least.is_sealed(),
+            counters_sealed: least.seals_counters(),
             tls,
             clients,
             seconds: took.as_secs_f64(),
@@ -139,8 +145,13 @@ impl Report {
             output::line(format_args!("control channel: {version}, {suite}, {group}"))?;
         }
         match &self.tls {
+            Some(Tls { suite, .. }) if self.counters_sealed => output::line(format_args!(
+                "data path: sealed, {suite}, by {}; counters (fetch-add, compare-swap) too",
+                self.seal
+            ))?,
             Some(Tls { suite, .. }) if self.sealed => output::line(format_args!(
-                "data path: sealed, {suite}; counters (fetch-add, compare-swap): NOT sealed"
+                "data path: sealed, {suite}, by {}; counters (fetch-add, compare-swap): NOT sealed",
+                self.seal
             ))?,
             _ => output::line(format_args!("data path: NOT sealed"))?,
         }

@@ -98,7 +98,8 @@ fn device() -> Arc<Device> {
 }
 
 fn options() -> SessionOptions {
-    SessionOptions::default().key_limits(Limits { records: KEY.into(), bytes: u64::MAX })
+    // Of messages: packets have keys of their own.
+    SessionOptions::default().key_limits(Limits { records: KEY.into(), bytes: u64::MAX }).packets(None)
 }
 
 fn name() -> Name {

@@ -203,6 +203,7 @@ impl Client {
             max_message: 1 << 20,
             heartbeat_ms: 60_000,
             software: Text::lossy("made by hand"),
+            packets: None,
         };
         control.send_within(&Record::Hello(hello), PATIENCE).await.unwrap();
         let Record::Hello(hello) = control.recv_within(PATIENCE).await.unwrap() else { panic!("no hello") };
@@ -220,6 +221,7 @@ impl Client {
             retry_count: 7,
             rnr_retry: 7,
             lid: None,
+            spi: None,
         };
         control.send_within(&Record::Endpoint(own.clone()), PATIENCE).await.unwrap();
         let record = control.recv_within(PATIENCE).await.unwrap();

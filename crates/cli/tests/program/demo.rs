@@ -26,7 +26,8 @@ fn ten_clients_at_once_do_everything_and_reach_no_foreign_region() {
     let document = demo(&[]);
     assert_eq!(document["device"], "embedded");
     assert_eq!(document["sealed"], true);
-    assert_eq!(document["counters_sealed"], false, "atomic operations can't be");
+    assert_eq!(document["seal"], "packets");
+    assert_eq!(document["counters_sealed"], true, "they are in packets, too");
     assert_eq!(document["tls"]["version"], "TLSv1.3");
     assert!(document["tls"]["suite"].as_str().unwrap().starts_with("TLS13_"), "{document}");
     assert_eq!(document["tls"]["group"], "X25519MLKEM768");
@@ -53,7 +54,7 @@ fn the_table_shows_the_same_to_people() {
     let out = ended.out.join("\n");
     for part in [
         "data path: sealed, TLS13_",
-        "counters (fetch-add, compare-swap): NOT sealed",
+        ", by packets; counters (fetch-add, compare-swap) too",
         "TLSv1.3",
         "foreign region",
         "refused",
@@ -68,6 +69,7 @@ fn the_table_shows_the_same_to_people() {
 fn a_demo_that_is_not_sealed_does_the_same_and_says_so() {
     let document = demo(&["--clients", "2", "--seal", "off"]);
     assert_eq!(document["sealed"], false);
+    assert_eq!((&document["seal"], &document["counters_sealed"]), (&"none".into(), &false.into()));
     let ended = secure_rdma(&["demo", "--clients", "1", "--seal", "off"]).succeeded();
     assert!(ended.out.contains(&"data path: NOT sealed".to_owned()), "{ended:?}");
 }

@@ -83,6 +83,7 @@ fn hello() -> Hello {
         max_message: 1 << 20,
         heartbeat_ms: 5000,
         software: Text::lossy("hostile"),
+        packets: None,
     }
 }
 
@@ -102,6 +103,7 @@ fn endpoint() -> Endpoint {
         retry_count: 7,
         rnr_retry: 7,
         lid: None,
+        spi: None,
     }
 }
 

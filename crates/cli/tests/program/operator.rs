@@ -86,6 +86,7 @@ fn lines_for_programs_are_one_json_object_each() {
         |name: &str| events.iter().find(|event| event["event"] == name).unwrap_or_else(|| panic!("{name}"));
     assert_eq!(event("arrived")["client"], 1);
     assert_eq!(event("arrived")["sealed"], true);
+    assert_eq!(event("arrived")["seal"], "packets");
     assert_eq!((&event("left")["outcome"], &event("left")["bytes"]), (&"left".into(), &5.into()));
     assert_eq!(event("ending")["clients"], 0);
     assert!(events.iter().all(|event| event["timestamp"].is_string() && event["message"].is_string()));

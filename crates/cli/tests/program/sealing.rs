@@ -27,6 +27,8 @@ fn what_both_take_is_what_they_have_and_both_say_it() {
         ("optional", "optional", true),
         ("optional", "required", true),
         ("required", "optional", true),
+        ("packets", "optional", true),
+        ("required", "packets", true),
         ("optional", "off", false),
         ("off", "optional", false),
         ("off", "off", false),
@@ -44,7 +46,7 @@ fn what_both_take_is_what_they_have_and_both_say_it() {
         assert!(ended.out.iter().any(|line| line.starts_with(said)), "{at_server}, {at_client}: {ended:?}");
         let arrival = server.program.says("client 1: arrived");
         assert!(
-            arrival.ends_with(if sealed { "data path: sealed" } else { "data path: NOT sealed" }),
+            arrival.ends_with(if sealed { "data path: sealed by packets" } else { "data path: NOT sealed" }),
             "{arrival}"
         );
     }

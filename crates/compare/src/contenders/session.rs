@@ -98,7 +98,7 @@ impl Sealed {
             let client = self.client(options)?;
             let name = Credentials::name()?;
             let mut session = client.connect(&address.ip().to_string(), address.port(), &name).await?;
-            if !session.info().sealed {
+            if !session.info().sealed.is_sealed() {
                 return Err("the session isn't sealed".into());
             }
             talk(&mut session).await

@@ -5,6 +5,7 @@ use core::num::NonZeroU16;
 
 use minicbor::decode::{self, Decoder};
 use minicbor::encode::{self, Encoder, Write};
+use rdma_verbs::esp::Spi;
 use rocev2::{Mtu, Psn, Qpn};
 
 use super::Invalid;
@@ -194,6 +195,17 @@ impl Field for Lid {
     fn from_wire(value: u64) -> Result<Self, Invalid> {
         let lid = u16::try_from(value).ok().and_then(Self::new);
         lid.ok_or(Invalid::Range { field: "the LID", found: value, min: 1, max: Self::MAX.into() })
+    }
+}
+
+impl Field for Spi {
+    fn to_wire(&self) -> u64 {
+        self.number().into()
+    }
+
+    fn from_wire(value: u64) -> Result<Self, Invalid> {
+        let spi = u32::try_from(value).ok().and_then(Self::new);
+        spi.ok_or(Invalid::Range { field: "the SPI", found: value, min: 256, max: u32::MAX.into() })
     }
 }
 

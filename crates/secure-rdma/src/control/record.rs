@@ -7,6 +7,7 @@ use std::error::Error as _;
 use std::net::Ipv6Addr;
 
 use minicbor::{Decode, Encode};
+use rdma_verbs::esp::Spi;
 use rocev2::{Mtu, Psn, Qpn};
 use zeroize::Zeroizing;
 
@@ -72,6 +73,18 @@ pub enum Record {
     /// Third step of closing: the sender frees everything.
     #[n(10)]
     Fin,
+    /// Where packets are sealed: the sender takes those under its peer's next key by this SPI, and the peer is to seal
+    /// with that key from now on.
+    #[n(11)]
+    Spi {
+        /// The number of that key: one more than that of the key before.
+        #[n(0)]
+        epoch: u64,
+        /// The SPI.
+        #[n(1)]
+        #[cbor(with = "field")]
+        spi: Spi,
+    },
 }
 
 impl Record {
@@ -111,7 +124,8 @@ impl Record {
             | Self::Error { .. }
             | Self::Bye(_)
             | Self::ByeAck(_)
-            | Self::Fin => Ok(()),
+            | Self::Fin
+            | Self::Spi { .. } => Ok(()),
         }
     }
 }
@@ -171,6 +185,11 @@ pub struct Hello {
     /// The sender's software and version, for people.
     #[n(5)]
     pub software: Text<64>,
+    /// Whether the sender's device can seal packets, and whether it must. A peer that knows nothing of it takes it for
+    /// one that can't.
+    #[n(6)]
+    #[cbor(with = "optional", has_nil)]
+    pub packets: Option<PacketPolicy>,
 }
 
 impl Hello {
@@ -244,6 +263,29 @@ impl Field for SealPolicy {
     }
 }
 
+/// What a side wants of the data path, if it is to be sealed and its device can seal packets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PacketPolicy {
+    /// Packets are sealed if the peer's device can, and otherwise messages.
+    Offered = 1,
+    /// Packets are sealed, or there is no session.
+    Required = 2,
+}
+
+impl Field for PacketPolicy {
+    fn to_wire(&self) -> u64 {
+        *self as u64
+    }
+
+    fn from_wire(value: u64) -> Result<Self, Invalid> {
+        match value {
+            1 => Ok(Self::Offered),
+            2 => Ok(Self::Required),
+            _ => Err(Invalid::Range { field: "the packet policy", found: value, min: 1, max: 2 }),
+        }
+    }
+}
+
 /// A queue pair, as its peer needs to know it (IBA 12.9.2 exchanges the same through the connection manager).
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
@@ -294,6 +336,10 @@ pub struct Endpoint {
     #[n(12)]
     #[cbor(with = "optional", has_nil)]
     pub lid: Option<Lid>,
+    /// The SPI by which it takes sealed packets, if it can.
+    #[n(13)]
+    #[cbor(with = "optional", has_nil)]
+    pub spi: Option<Spi>,
 }
 
 impl Endpoint {
@@ -391,6 +437,12 @@ impl Access {
     /// Each right with its name, in the order in which they are shown.
     pub const NAMES: [(Self, &str); 4] =
         [(Self::SEND, "send"), (Self::WRITE, "write"), (Self::READ, "read"), (Self::ATOMIC, "atomic")];
+
+    /// The rights as the record has them: 1 read + 2 write + 4 atomic + 8 messages.
+    #[must_use]
+    pub const fn bits(self) -> u8 {
+        self.0
+    }
 
     /// Whether every right of `other` is among these.
     #[must_use]

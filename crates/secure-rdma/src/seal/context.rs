@@ -96,7 +96,7 @@ impl Context {
 }
 
 impl Endpoint {
-    fn encode(&self, out: &mut Vec<u8>) {
+    pub(super) fn encode(&self, out: &mut Vec<u8>) {
         out.extend(self.qpn.get().to_be_bytes());
         out.extend(self.psn.get().to_be_bytes());
         out.extend(self.gid);

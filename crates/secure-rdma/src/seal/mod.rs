@@ -12,6 +12,7 @@
 //! | `schedule` | from the session's secret to the keys of each direction and use |
 //! | `key` | an AEAD key with its IV |
 //! | `message` | sealed fragments of messages, and manifests, in order, re-keyed under way |
+//! | `packets` | keys for packets that devices seal |
 //! | `slot` | sealed memory for one-sided access |
 
 mod context;
@@ -19,6 +20,7 @@ mod error;
 mod exporter;
 mod key;
 mod message;
+mod packets;
 mod schedule;
 mod secret;
 mod slot;
@@ -32,6 +34,7 @@ pub use context::{Context, Endpoint, Region};
 pub use error::SealError;
 pub use exporter::{Exporter, LABEL};
 pub use message::{Fragment, Limits, MessageOpener, MessageSealer, OVERHEAD};
+pub use packets::{PACKET_LABEL, PacketChain, PacketContext, PacketEnd, PacketKeys, PacketRegion};
 pub use schedule::SessionKeys;
 pub use slot::{
     Attempts, Format, Layout, MANIFEST_ENTRY, ManifestError, Piece, SLOT_OVERHEAD, Slots, Writers,

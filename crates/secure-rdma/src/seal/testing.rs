@@ -1,9 +1,13 @@
 //! What the tests of this module share.
 
 use super::secret::Secret;
-use super::{Context, Endpoint, Format, Layout, Limits, Region, SealError, SessionKeys, Suite, Writers};
+use super::{
+    Context, Endpoint, Format, Layout, Limits, PacketContext, PacketEnd, PacketRegion, Region, SealError,
+    SessionKeys, Suite, Writers,
+};
 use crate::certs::Fingerprint;
-use crate::control::{Access, Role, SealPolicy};
+use crate::control::{Access, PacketPolicy, Role, SealPolicy};
+use rdma_verbs::esp::Spi;
 use rocev2::{Psn, Qpn};
 
 /// A session's secret of bytes that count up from `first`.
@@ -35,6 +39,31 @@ pub(super) fn small() -> Layout {
 pub(super) fn clients() -> Layout {
     let format = Format { writers: Writers::Client, ..small().format() };
     Layout::for_capacity(small().capacity(), format).unwrap()
+}
+
+/// The same of a session whose packets are sealed.
+pub(super) fn packet_context() -> PacketContext {
+    let Context { version, client, server, client_certificate, .. } = context();
+    let end = |endpoint, spi| PacketEnd {
+        policy: SealPolicy::Required,
+        packets: PacketPolicy::Offered,
+        endpoint,
+        spi: Spi::new(spi).unwrap(),
+    };
+    PacketContext {
+        version,
+        client: end(client, 0xc1c2_c3c4),
+        server: end(server, 0xd1d2_d3d4),
+        region: Some(PacketRegion {
+            addr: 0x7f00_1234_5000,
+            rkey: 0xdead_beef,
+            len: (1 << 20) + 64,
+            data_len: 1 << 20,
+            counters_len: 64,
+            access: Access::READ | Access::WRITE,
+        }),
+        client_certificate,
+    }
 }
 
 /// A context of documentation addresses, with every field set.

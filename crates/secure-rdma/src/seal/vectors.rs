@@ -3,11 +3,12 @@
 use super::message::{MessageOpener, MessageSealer};
 use super::schedule::{Chain, slot_secrets};
 use super::secret::Secret;
-use super::testing::{context, pair, session, small};
-use super::{Attempts, Limits, OVERHEAD, SLOT_OVERHEAD, Suite};
+use super::testing::{context, packet_context, pair, session, small};
+use super::{Attempts, Limits, OVERHEAD, PacketKeys, SLOT_OVERHEAD, Suite};
 use crate::control::Role;
 use aws_lc_rs::aead::{Aad, LessSafeKey, Nonce, UnboundKey};
 use core::fmt::Write;
+use rdma_verbs::esp::{Inbound, Inner, Outbound, layout};
 
 const DOCUMENT: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/sealing.md"));
 
@@ -159,6 +160,51 @@ fn vectors() -> String {
 #[test]
 fn the_documents_vectors_are_what_the_code_makes() {
     let vectors = vectors();
+    assert!(
+        DOCUMENT.contains(&format!("```text\n{vectors}```\n")),
+        "docs/sealing.md should have:\n{vectors}"
+    );
+}
+
+/// A client's first packet of 20 bytes, under its first key and under its second.
+fn packet_vectors() -> String {
+    let mut out = String::new();
+    for suite in Suite::ALL {
+        let name = match suite {
+            Suite::Aes128Gcm => "TLS_AES_128_GCM_SHA256",
+            Suite::Aes256Gcm => "TLS_AES_256_GCM_SHA384",
+            Suite::ChaCha20Poly1305 => "TLS_CHACHA20_POLY1305_SHA256",
+        };
+        writeln!(out, "# {name}").unwrap();
+        line(&mut out, "packet context", &packet_context().encode(suite));
+        line(&mut out, "packets secret", session(suite, 0).bytes());
+        let keys = |own| PacketKeys::from_secret(&session(suite, 0), own).unwrap();
+        let (mut client, mut server) = (keys(Role::Client), keys(Role::Server));
+        line(&mut out, "s packet 0 secret", server.own.secret().bytes());
+        line(&mut out, "s packet 0 key, salt", &server.own.material().unwrap());
+        for epoch in 0..2 {
+            line(&mut out, &format!("c packet {epoch} secret"), client.own.secret().bytes());
+            line(&mut out, &format!("c packet {epoch} key, salt"), &client.own.material().unwrap());
+            let spi = packet_context().server.spi;
+            let inner = Inner { source_port: 4791, checksum: None };
+            let sa = Outbound::new(spi, client.own.next_key().unwrap(), inner);
+            let packet: Vec<u8> = (0..20).collect();
+            let mut datagram = vec![0; layout::sealed_len(packet.len())];
+            datagram[layout::HEADROOM..][..packet.len()].copy_from_slice(&packet);
+            assert_eq!(sa.sealer().seal(&mut datagram, packet.len()), Ok(1));
+            line(&mut out, "datagram", &datagram);
+            let mut into = Inbound::new(spi, server.peer.next_key().unwrap(), 64);
+            assert_eq!(*into.open(&mut datagram).unwrap().packet, packet);
+        }
+        out.push('\n');
+    }
+    out.pop();
+    out
+}
+
+#[test]
+fn the_documents_vectors_of_packets_are_what_the_code_makes() {
+    let vectors = packet_vectors();
     assert!(
         DOCUMENT.contains(&format!("```text\n{vectors}```\n")),
         "docs/sealing.md should have:\n{vectors}"

@@ -17,20 +17,24 @@
 //! Each side draws the PSN that it will send with (`sq_psn`) itself and tells it to the other, whose `rq_psn`
 //! it becomes. The types [`OwnPsn`] and [`PeerPsn`] keep the two apart.
 //!
-//! The keys of a sealed data path come from TLS and from everything above: [`Context`].
+//! The keys of a sealed data path come from TLS and from everything above: [`Context`], or where packets are
+//! sealed, [`PacketContext`].
 
 use super::data::{DataPath, Parts, receives};
 use super::keeper::Keeper;
 use super::memory::{Buffers, COUNTERS, RD_ATOMIC, peer_rights, region_access};
+use super::packets::{Offered, Rekeying, Wish};
 use super::path::{self, ack_timeout, address_of};
-use super::{End, RegionLayout, Session, SessionInfo, SessionOptions, Timing, agree};
+use super::{End, RegionLayout, SealedBy, Session, SessionInfo, SessionOptions, Timing};
 use crate::SessionError;
 use crate::admission::{Seat, Sessions, Source};
 use crate::certs::Fingerprint;
 use crate::control::{
     Access, ControlChannel, ControlError, Endpoint, Hello, Lid, Record, Redacted, Region, Role, Text, VERSION,
 };
-use crate::seal::{self, Context, Exporter, Format, Layout, SessionKeys};
+use crate::seal::{
+    self, Context, Exporter, Format, Layout, PacketContext, PacketEnd, PacketKeys, PacketRegion, SessionKeys,
+};
 use crate::tls::{self, Negotiated, TlsError};
 use rdma_verbs::{
     AsyncChannel, CompletionQueue, Device, Gid, GidEntry, Init, LocalMemory, MemoryRegion, OwnPsn, Peer,
@@ -105,28 +109,29 @@ where
     let mut steps = Steps { control, peer: tls::Peer::Server, limit: local.options.timeouts.step };
     // Of what the server answers, nothing changes what it is told of the queue pair.
     let send_size = |least: u32| least.max(local.options.buffers.in_range().size);
-    let prepared = Prepared::new(&local, PeerRights::default(), send_size(LEAST_SEALED))?;
+    let wish = Wish::new(local.device, local.options)?;
+    let offered = wish.packets.is_some();
+    let prepared = Prepared::new(&local, PeerRights::default(), send_size(LEAST_SEALED), offered)?;
     let own = prepared.endpoint();
-    let records = [hello(Role::Client, local.options), Record::Endpoint(own.clone())];
+    let records = [hello(Role::Client, local.options, wish), Record::Endpoint(own.clone())];
     steps.say("greeting the server", &records).await?;
     let hello = steps.hello(Role::Server).await?;
-    let sealed = agree(local.options.seal, hello.seal)?;
-    let prepared = Prepared { send_size: send_size(if sealed { LEAST_SEALED } else { LEAST }), ..prepared };
+    let sealed = wish.agree(wished(&hello))?;
+    let least = if sealed == SealedBy::Messages { LEAST_SEALED } else { LEAST };
+    let prepared = Prepared { send_size: send_size(least), ..prepared };
     let endpoint = steps.endpoint(&local, &prepared.gid).await?;
     let region = match steps.next("waiting for the region").await? {
         Record::Region(region) => region,
         other => return Err(unexpected("waiting for the region", &other)),
     };
     steps.ready().await?;
-    let slots = if sealed { Some(Layout::for_area(region.data_len, Format::DEFAULT)?) } else { None };
-    let keys = match slots {
-        Some(slots) => {
-            let [client, server] = [&own, &endpoint];
-            let agreed = Agreed { hello: &hello, client, server, region: &region, slots };
-            Some(agreed.keys(steps.control.get_ref(), &local, Role::Client)?)
-        }
-        None => None,
+    let slots = match sealed {
+        SealedBy::Messages => Some(Layout::for_area(region.data_len, Format::DEFAULT)?),
+        SealedBy::Packets | SealedBy::Nothing => None,
     };
+    let (client, server) = (&own, &endpoint);
+    let agreed = Agreed { own: wish, peer: wished(&hello), client, server, region: &region, slots };
+    let keys = agreed.keys(sealed, steps.control.get_ref(), &local, Role::Client)?;
     let connected = prepared.connect(&local, &endpoint, &hello, keys, true)?;
     steps.say("announcing the queue pair", &[Record::Ready]).await?;
     Ok(connected.open(steps.control, &local, &hello, layout(&region, slots), None, None))
@@ -194,15 +199,20 @@ impl<T: AsyncRead + AsyncWrite + Exporter + Unpin> Steps<T> {
         // Here, not before: a client reads why where it waits for this side's greeting.
         let offer = offer?;
         let seat = offer.sessions.take(offer.source, offer.quota)?;
-        self.say("greeting the client", &[hello(Role::Server, local.options)]).await?;
+        let wish = Wish::new(local.device, local.options)?;
+        self.say("greeting the client", &[hello(Role::Server, local.options, wish)]).await?;
         // Not before this side has told its own: then both know what they can't agree on.
-        let sealed = agree(local.options.seal, peer_hello.seal)?;
+        let sealed = wish.agree(wished(&peer_hello))?;
         let gid = local.device.gid_for(local.address.ip().to_canonical())?;
         let endpoint = self.endpoint(local, &gid).await?;
         // A server sends messages only.
         let send_size = local.options.buffers.in_range().size;
-        let prepared = Prepared::new(local, peer_rights(offer.allowed), send_size)?;
-        let slots = if sealed { Some(Layout::for_capacity(offer.data_len, Format::DEFAULT)?) } else { None };
+        let offered = sealed == SealedBy::Packets;
+        let prepared = Prepared::new(local, peer_rights(offer.allowed), send_size, offered)?;
+        let slots = match sealed {
+            SealedBy::Messages => Some(Layout::for_capacity(offer.data_len, Format::DEFAULT)?),
+            SealedBy::Packets | SealedBy::Nothing => None,
+        };
         // Whole words, so that the counters behind the data are aligned. Sealed slots are that too.
         let data_len = slots.map_or_else(|| offer.data_len.next_multiple_of(8), |slots| slots.area_len());
         let counters_len = if offer.allowed.allows(Access::ATOMIC) { COUNTERS } else { 0 };
@@ -210,14 +220,9 @@ impl<T: AsyncRead + AsyncWrite + Exporter + Unpin> Steps<T> {
         let region = prepared.domain.register(len, region_access(offer.allowed))?;
         let (described, own) =
             (describe(&region, data_len, counters_len, offer.allowed), prepared.endpoint());
-        let keys = match slots {
-            Some(slots) => {
-                let (client, server) = (&endpoint, &own);
-                let agreed = Agreed { hello: &peer_hello, client, server, region: &described, slots };
-                Some(agreed.keys(self.control.get_ref(), local, Role::Server)?)
-            }
-            None => None,
-        };
+        let (client, peer) = (&endpoint, wished(&peer_hello));
+        let agreed = Agreed { own: wish, peer, client, server: &own, region: &described, slots };
+        let keys = agreed.keys(sealed, self.control.get_ref(), local, Role::Server)?;
         let takes_messages = offer.allowed.allows(Access::SEND);
         let connected = prepared.connect(local, &endpoint, &peer_hello, keys, takes_messages)?;
         let layout = layout(&described, slots);
@@ -298,6 +303,8 @@ struct Prepared {
     qp: QueuePair<Init>,
     psn: OwnPsn,
     gid: GidEntry,
+    /// What may seal its packets.
+    offered: Option<Offered>,
     domain: Arc<ProtectionDomain>,
     queue: Arc<CompletionQueue>,
     channel: AsyncChannel,
@@ -310,9 +317,20 @@ struct Prepared {
 }
 
 impl Prepared {
-    fn new(local: &Local<'_>, rights: PeerRights, send_size: u32) -> Result<Self, SessionError> {
+    /// `offered` says whether its packets may be sealed.
+    fn new(
+        local: &Local<'_>,
+        rights: PeerRights,
+        send_size: u32,
+        offered: bool,
+    ) -> Result<Self, SessionError> {
         let device = local.device;
-        let gid = device.gid_for(local.address.ip().to_canonical())?;
+        let mut gid = device.gid_for(local.address.ip().to_canonical())?;
+        let offered = offered.then(|| Offered::new(device)).transpose()?;
+        if offered.is_some() {
+            // Both sides compute the path MTU from what they tell each other, whatever comes of the offer.
+            gid.mtu = gid.sealed_mtu.unwrap_or(gid.mtu);
+        }
         let domain = device.protection_domain()?;
         let channel = device.completion_channel()?;
         let buffers = local.options.buffers.in_range();
@@ -328,7 +346,7 @@ impl Prepared {
         let psn = OwnPsn::random()?;
         let limits = device.attributes();
         let rd_atomic = [limits.max_qp_rd_atom, limits.max_qp_init_rd_atom].map(|limit| limit.min(RD_ATOMIC));
-        Ok(Self { qp, psn, gid, domain, queue, channel, memory, buffers, send_size, rd_atomic })
+        Ok(Self { qp, psn, gid, offered, domain, queue, channel, memory, buffers, send_size, rd_atomic })
     }
 
     /// What the peer needs to know of it.
@@ -347,6 +365,7 @@ impl Prepared {
             retry_count: RETRY_COUNT,
             rnr_retry: RNR_RETRY,
             lid: self.gid.lid.and_then(Lid::new),
+            spi: self.offered.as_ref().map(|offered| offered.spi),
         }
     }
 
@@ -356,7 +375,7 @@ impl Prepared {
         local: &Local<'_>,
         endpoint: &Endpoint,
         hello: &Hello,
-        keys: Option<SessionKeys>,
+        keys: Keys,
         takes_messages: bool,
     ) -> Result<Connected, SessionError> {
         let remote = End {
@@ -392,7 +411,20 @@ impl Prepared {
                 udp_port(&self.gid).get(),
             ),
         };
-        let sealed = keys.is_some();
+        let (sealed, keys, rekeying) = match keys {
+            Keys::None => (SealedBy::Nothing, None, None),
+            Keys::Messages(keys) => (SealedBy::Messages, Some(*keys), None),
+            Keys::Packets(keys) => {
+                const STEP: &str = "sealing packets";
+                let (Some(offered), Some(peers)) = (self.offered, endpoint.spi) else {
+                    return Err(SessionError::Unexpected { step: STEP, found: "an endpoint without SPI" });
+                };
+                let source_port = udp_port(&self.gid).get();
+                let rekeying = Rekeying::new(offered, peers, *keys, source_port, local.options.key_limits)?;
+                self.qp.seal_by(rekeying.association())?;
+                (SealedBy::Packets, None, Some(rekeying))
+            }
+        };
         let qp = self.qp.ready_to_receive(&peer, &receive)?.ready_to_send(self.psn, &send)?;
         let queue_pair = qp.query()?;
         let data = DataPath::new(Parts {
@@ -410,7 +442,7 @@ impl Prepared {
             busy_poll: local.options.busy_poll.min(BUSY_POLL_LIMIT),
             timeouts: local.options.timeouts,
         })?;
-        Ok(Connected { data, own, remote, queue_pair, path_mtu, sealed })
+        Ok(Connected { data, own, remote, queue_pair, path_mtu, sealed, rekeying })
     }
 }
 
@@ -421,7 +453,8 @@ struct Connected {
     remote: End<PeerPsn>,
     queue_pair: rdma_verbs::Snapshot,
     path_mtu: rdma_verbs::Mtu,
-    sealed: bool,
+    sealed: SealedBy,
+    rekeying: Option<Rekeying>,
 }
 
 impl Connected {
@@ -444,7 +477,7 @@ impl Connected {
         };
         Session {
             data: self.data,
-            keeper: Keeper::start(control, timing),
+            keeper: Keeper::start(control, timing, self.rekeying),
             info: SessionInfo {
                 peer: local.peer,
                 peer_software: hello.software.to_string(),
@@ -468,7 +501,7 @@ impl Connected {
     }
 }
 
-fn hello(role: Role, options: SessionOptions) -> Record {
+fn hello(role: Role, options: SessionOptions, wish: Wish) -> Record {
     Record::Hello(Hello {
         version: VERSION,
         role,
@@ -476,7 +509,13 @@ fn hello(role: Role, options: SessionOptions) -> Record {
         max_message: options.max_message.max(1),
         heartbeat_ms: options.heartbeat_ms(),
         software: Text::lossy(SOFTWARE),
+        packets: wish.packets,
     })
+}
+
+/// What the peer wants of the data path.
+fn wished(hello: &Hello) -> Wish {
+    Wish { seal: hello.seal, packets: hello.packets }
 }
 
 /// The region as the peer is told of it.
@@ -503,42 +542,100 @@ fn layout(region: &Region, slots: Option<Layout>) -> RegionLayout {
     }
 }
 
-/// What both sides of a sealed session agree on, as the records have it: if they differ in anything, they
-/// have different keys.
+/// What seals a data path.
+enum Keys {
+    None,
+    Messages(Box<SessionKeys>),
+    Packets(Box<PacketKeys>),
+}
+
+/// What both sides of a session agree on, as the records have it: if they differ in anything, they have different keys.
 struct Agreed<'a> {
-    /// The peer's.
-    hello: &'a Hello,
+    own: Wish,
+    peer: Wish,
     client: &'a Endpoint,
     server: &'a Endpoint,
     region: &'a Region,
-    slots: Layout,
+    /// How the region is divided where slots are sealed.
+    slots: Option<Layout>,
 }
 
 impl Agreed<'_> {
-    fn keys(&self, tls: &impl Exporter, local: &Local<'_>, own: Role) -> Result<SessionKeys, SessionError> {
-        let (wanted, peers) = (local.options.seal, self.hello.seal);
-        let (client_policy, server_policy) = match own {
-            Role::Client => (wanted, peers),
-            Role::Server => (peers, wanted),
-        };
+    fn keys(
+        &self,
+        sealed: SealedBy,
+        tls: &impl Exporter,
+        local: &Local<'_>,
+        own: Role,
+    ) -> Result<Keys, SessionError> {
+        Ok(match (sealed, self.slots) {
+            (SealedBy::Nothing, _) => Keys::None,
+            (SealedBy::Messages, None) => return Err(SessionError::NoRegion),
+            (SealedBy::Messages, Some(slots)) => {
+                let context = self.context(slots, local, own);
+                Keys::Messages(Box::new(SessionKeys::new(tls, &context, own, local.options.key_limits)?))
+            }
+            (SealedBy::Packets, _) => {
+                let context = self.packet_context(local, own)?;
+                Keys::Packets(Box::new(PacketKeys::new(tls, &context, own)?))
+            }
+        })
+    }
+
+    /// What the client wants, and the server.
+    fn wishes(&self, own: Role) -> [Wish; 2] {
+        match own {
+            Role::Client => [self.own, self.peer],
+            Role::Server => [self.peer, self.own],
+        }
+    }
+
+    fn context(&self, slots: Layout, local: &Local<'_>, own: Role) -> Context {
+        let [client, server] = self.wishes(own);
         let region = seal::Region {
             addr: self.region.addr,
             rkey: self.region.rkey.expose(),
             len: self.region.len,
-            layout: self.slots,
+            layout: slots,
             counters_len: self.region.counters_len,
             access: self.region.access,
         };
-        let context = Context {
+        Context {
             version: VERSION,
-            client_policy,
-            server_policy,
+            client_policy: client.seal,
+            server_policy: server.seal,
             client: sealed_end(self.client),
             server: sealed_end(self.server),
             region: Some(region),
             client_certificate: local.client_certificate,
+        }
+    }
+
+    fn packet_context(&self, local: &Local<'_>, own: Role) -> Result<PacketContext, SessionError> {
+        let end = |wish: Wish, endpoint: &Endpoint| match (wish.packets, endpoint.spi) {
+            (Some(packets), Some(spi)) => {
+                Ok(PacketEnd { policy: wish.seal, packets, endpoint: sealed_end(endpoint), spi })
+            }
+            _ => Err(SessionError::Protocol {
+                what: "a queue pair without SPI, though its packets are to be sealed",
+            }),
         };
-        Ok(SessionKeys::new(tls, &context, own, local.options.key_limits)?)
+        let [client, server] = self.wishes(own);
+        let Region { addr, rkey, len, data_len, counters_len, access } = self.region;
+        Ok(PacketContext {
+            version: VERSION,
+            client: end(client, self.client)?,
+            server: end(server, self.server)?,
+            region: Some(PacketRegion {
+                addr: *addr,
+                rkey: rkey.expose(),
+                len: *len,
+                data_len: *data_len,
+                counters_len: *counters_len,
+                access: *access,
+            }),
+            client_certificate: local.client_certificate,
+        })
     }
 }
 

@@ -18,10 +18,12 @@
 //! attacker can drop the last fragments and forge their acknowledgements.
 
 use super::data::RecordCounts;
+use super::packets::{LOOK, Rekeying};
 use super::{Timeouts, Timing};
 use crate::SessionError;
 use crate::control::{ControlChannel, ControlReader, ControlWriter, Fragments, Pace, Record};
 use core::fmt;
+use rdma_verbs::esp::Spi;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, watch};
@@ -101,8 +103,8 @@ impl fmt::Debug for Keeper {
 }
 
 impl Keeper {
-    /// Starts a keeper for `control`.
-    pub(crate) fn start<T>(control: ControlChannel<T>, timing: Timing) -> Self
+    /// Starts a keeper for `control`. Where packets are sealed, it sees to their keys.
+    pub(crate) fn start<T>(control: ControlChannel<T>, timing: Timing, rekeying: Option<Rekeying>) -> Self
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -121,6 +123,7 @@ impl Keeper {
                 timing,
                 heard: now,
                 pings: 0,
+                rekeying,
                 pace: Pace::new(now),
             };
             let end = task.run().await;
@@ -202,6 +205,7 @@ struct Task<R, W> {
     timing: Timing,
     heard: Instant,
     pings: u64,
+    rekeying: Option<Rekeying>,
     /// How often the peer may be heard and is answered.
     pace: Pace,
 }
@@ -217,6 +221,8 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Task<R, W> {
         let mut beat =
             tokio::time::interval_at(Instant::now() + self.timing.send_every, self.timing.send_every);
         beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut look = tokio::time::interval_at(Instant::now() + LOOK, LOOK);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let silence = self.timing.expect_every * MISSED;
         loop {
             let owed = self.pace.due();
@@ -235,6 +241,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Task<R, W> {
                     self.pings += 1;
                     self.say(&Record::Ping { n: self.pings }).await.map(|()| None)
                 }
+                now = look.tick(), if self.rekeying.is_some() => self.look(now).await.map(|()| None),
                 () = tokio::time::sleep_until(self.heard + silence) => Err(SessionError::Silent(silence)),
                 wish = self.wanted.recv() => match wish {
                     Some(Wish::Close(farewell)) => return self.close(farewell).await,
@@ -256,6 +263,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Task<R, W> {
         match record {
             Record::Ping { n } => self.ping(n).await?,
             Record::Pong { .. } => self.pong()?,
+            Record::Spi { epoch, spi } => self.told(epoch, spi)?,
             Record::Bye(fragments) => {
                 self.life.send_replace(Life::PeerClosing(fragments));
             }
@@ -266,6 +274,23 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Task<R, W> {
             }
         }
         Ok(None)
+    }
+
+    /// Gives the peer a new key for its packets, if it is time.
+    async fn look(&mut self, now: Instant) -> Result<(), SessionError> {
+        match self.rekeying.as_mut().map(|rekeying| rekeying.look(now)).transpose()?.flatten() {
+            Some(record) => self.say(&record).await,
+            None => Ok(()),
+        }
+    }
+
+    /// The peer takes packets of this side's next key by `spi`.
+    fn told(&mut self, epoch: u64, spi: Spi) -> Result<(), SessionError> {
+        // A peer that asks for key after key would keep this side busy.
+        self.pong()?;
+        let found = super::name(&Record::Spi { epoch, spi });
+        let step = "keeping the session";
+        self.rekeying.as_mut().ok_or(SessionError::Unexpected { step, found })?.told(epoch, spi)
     }
 
     /// Takes a ping, which is answered now or soon.
@@ -336,6 +361,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Task<R, W> {
             match self.reader.recv_by(deadline).await.map_err(SessionError::control(step, self.limit()))? {
                 Record::Ping { n } => self.ping(n).await?,
                 Record::Pong { .. } => self.pong()?,
+                Record::Spi { epoch, spi } => self.told(epoch, spi)?,
                 Record::Error { code, text } => return Err(SessionError::Peer { code, text }),
                 other => return Ok(other),
             }
@@ -363,7 +389,7 @@ mod tests {
         let (own, peers) = duplex(1 << 16);
         let every = Duration::from_secs(5);
         let timing = Timing { send_every: every, expect_every: every, timeouts: Timeouts::DEFAULT };
-        (Keeper::start(ControlChannel::new(own), timing), ControlChannel::new(peers))
+        (Keeper::start(ControlChannel::new(own), timing, None), ControlChannel::new(peers))
     }
 
     async fn pong(peer: &mut ControlChannel<DuplexStream>) -> u64 {

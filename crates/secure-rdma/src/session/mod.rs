@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `bootstrap` | what is exchanged inside TLS until both queue pairs are in RTS |
 //! | `path` | where the peer may be sent to |
+//! | `packets` | whether packets are sealed, and new keys for them |
 //! | `data` | messages and one-sided operations over the queue pair, in clear and sealed |
 //! | `keeper` | the control channel afterwards: heartbeat, errors, the three-step close |
 //! | `memory` | sizes of what a session holds and offers |
@@ -15,6 +16,7 @@ mod data;
 mod keeper;
 mod memory;
 mod options;
+mod packets;
 mod path;
 mod split;
 
@@ -27,7 +29,7 @@ use options::STEP_LIMIT;
 
 use crate::SessionError;
 use crate::admission::Seat;
-use crate::control::{Access, Record, SealPolicy};
+use crate::control::{Access, Record};
 use crate::tls::Negotiated;
 use core::any::Any;
 use core::fmt;
@@ -51,6 +53,47 @@ pub(crate) struct Timing {
     timeouts: Timeouts,
 }
 
+/// How a data path is sealed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SealedBy {
+    /// It isn't: everything is in clear.
+    Nothing,
+    /// Messages and the region's slots are sealed; headers, acknowledgements and counters are in clear.
+    Messages,
+    /// Each packet is sealed whole, by ESP: counters too.
+    Packets,
+}
+
+impl SealedBy {
+    /// Whether messages, and what is written and read, are sealed.
+    #[must_use]
+    pub const fn is_sealed(self) -> bool {
+        !matches!(self, Self::Nothing)
+    }
+
+    /// Whether counters are.
+    #[must_use]
+    pub const fn seals_counters(self) -> bool {
+        matches!(self, Self::Packets)
+    }
+
+    /// Its name: `none`, `messages` or `packets`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Nothing => "none",
+            Self::Messages => "messages",
+            Self::Packets => "packets",
+        }
+    }
+}
+
+impl fmt::Display for SealedBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
 /// One end of a session's queue pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct End<P> {
@@ -71,8 +114,8 @@ pub struct SessionInfo {
     pub peer_software: String,
     /// What the TLS handshake agreed on.
     pub tls: Negotiated,
-    /// Whether the data path is sealed.
-    pub sealed: bool,
+    /// How the data path is sealed.
+    pub sealed: SealedBy,
     /// The device in use here.
     pub device: String,
     /// This side's queue pair.
@@ -204,7 +247,8 @@ impl Session {
         self.layout.data
     }
 
-    /// How many counters it has. They travel in clear, also where the data path is sealed.
+    /// How many counters it has. They travel in clear, also where messages are sealed
+    /// ([`SealedBy::seals_counters`]).
     #[must_use]
     pub fn counters(&self) -> u64 {
         self.layout.counters / 8
@@ -603,19 +647,6 @@ async fn alive<T>(
     }
 }
 
-/// Whether the data path of two sides that want this is sealed.
-///
-/// # Errors
-/// They can't agree.
-fn agree(own: SealPolicy, peer: SealPolicy) -> Result<bool, SessionError> {
-    use SealPolicy::{Off, Optional, Required};
-    match (own, peer) {
-        (Required, Off) | (Off, Required) => Err(SessionError::Seal { own, peer }),
-        (Off, Off | Optional) | (Optional, Off) => Ok(false),
-        (Required | Optional, Required | Optional) => Ok(true),
-    }
-}
-
 /// The name of a record, for error messages.
 fn name(record: &Record) -> &'static str {
     match record {
@@ -629,5 +660,6 @@ fn name(record: &Record) -> &'static str {
         Record::Bye(_) => "bye",
         Record::ByeAck(_) => "bye-ack",
         Record::Fin => "fin",
+        Record::Spi { .. } => "spi",
     }
 }

@@ -1,7 +1,7 @@
 //! What a side wants of its sessions.
 
 use super::Buffers;
-use crate::control::{HEARTBEAT_MS, SealPolicy};
+use crate::control::{HEARTBEAT_MS, PacketPolicy, SealPolicy};
 use crate::seal::Limits;
 use std::time::Duration;
 
@@ -27,7 +27,11 @@ pub struct SessionOptions {
     pub heartbeat: Duration,
     /// Whether the data path is to be sealed. By default it is, or there is no session.
     pub seal: SealPolicy,
-    /// How much of this side's messages one key seals. It can be lowered, not raised.
+    /// Whether packets are to be sealed, where the data path is. By default they are, if both sides' devices can;
+    /// `None` has messages and slots sealed all the same.
+    pub packets: Option<PacketPolicy>,
+    /// How much of this side's messages one key seals; where packets are sealed, how many of the peer's. It can be
+    /// lowered, not raised.
     pub key_limits: Limits,
     /// This side's buffers.
     pub buffers: Buffers,
@@ -57,6 +61,13 @@ impl SessionOptions {
     #[must_use]
     pub const fn seal(mut self, policy: SealPolicy) -> Self {
         self.seal = policy;
+        self
+    }
+
+    /// Wants packets sealed, if the data path is, or not.
+    #[must_use]
+    pub const fn packets(mut self, policy: Option<PacketPolicy>) -> Self {
+        self.packets = policy;
         self
     }
 
@@ -96,12 +107,14 @@ impl SessionOptions {
 }
 
 impl Default for SessionOptions {
-    /// Messages of 1 MiB, a heartbeat every 5 s, a sealed data path or none, and no busy polling.
+    /// Messages of 1 MiB, a heartbeat every 5 s, a sealed data path or none, by packets where both sides can, and no
+    /// busy polling.
     fn default() -> Self {
         Self {
             max_message: 1 << 20,
             heartbeat: Duration::from_secs(5),
             seal: SealPolicy::Required,
+            packets: Some(PacketPolicy::Offered),
             key_limits: Limits::DEFAULT,
             buffers: Buffers::DEFAULT,
             busy_poll: Duration::ZERO,

@@ -132,6 +132,7 @@ mod tests {
             retry_count: 7,
             rnr_retry: 7,
             lid: lid.and_then(Lid::new),
+            spi: None,
         }
     }
 

@@ -1,7 +1,7 @@
 //! What every attack needs: sessions on this machine's loopback interface, time limits, and words for how a
 //! session ended.
 
-use crate::world::World;
+use crate::world::{World, messages};
 use secure_rdma::control::ErrorKind;
 use secure_rdma::control::SealPolicy::{self, Off, Required};
 use secure_rdma::seal::SealError;
@@ -35,14 +35,14 @@ pub(crate) async fn within<T>(what: impl Future<Output = T>) -> T {
 pub(crate) fn options(seal: SealPolicy) -> SessionOptions {
     // A packet is a fragment of a message: what is done to one is done to the other.
     let buffers = Buffers { size: 4096, ..Buffers::DEFAULT };
-    SessionOptions::default().seal(seal).buffers(buffers)
+    messages().seal(seal).buffers(buffers)
 }
 
 /// Both ends of a session over IPv6, whose packets have no identification for a forger to guess.
 pub(crate) async fn session(seal: SealPolicy) -> (World, Session, Session) {
     let mut world = World::with("::1", options(seal), options(seal), |_| {}).await;
     let (client, server) = world.session().await;
-    assert_eq!(client.info().sealed, seal == Required);
+    assert_eq!(client.info().sealed.is_sealed(), seal == Required);
     (world, client, server)
 }
 

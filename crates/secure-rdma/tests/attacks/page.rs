@@ -31,6 +31,13 @@ A note or a quoted sentence is the error that the program at that end gets, word
 note, the program at the other end gets the same after “the peer ended the session: ”. **In bold** is what
 works on sealed sessions too.
 
+“Sealed” are messages and slots here, as on every device that can't seal packets. **Where packets are sealed, an
+attacker without the key does nothing at all** to what is delivered or to who is connected: other tests let every packet
+be forged in clear with all of its numbers right (SENDs, WRITEs, atomics, READ responses, ACKs, NAKs, CNPs), change,
+repeat and relabel every sealed one, replay recordings after new keys and into other sessions, and find nothing
+delivered, nothing answered, nothing ended, and each of them counted by its reason
+(`crates/device/tests/stepped/sealed.rs`, `crates/secure-rdma/tests/session/packets.rs`). T3 can still withhold packets.
+
 To write this page anew after a change, as root: `cargo test -p secure-rdma --test attacks the_page`, and copy
 the file that it names.
 ";

@@ -53,7 +53,7 @@ impl Path {
         let client = self.at_client.block_on(connected).expect("a client");
         let arrived = self.at_server.spawn(async move { world.lock().await.arrival().await });
         let server = self.at_server.block_on(arrived).expect("a server");
-        assert_eq!(client.info().sealed, self.seal == Required);
+        assert_eq!(client.info().sealed.is_sealed(), self.seal == Required);
         assert_eq!(client.info().own.address.ip().to_string(), CLIENT);
         // What the attacker reckons with.
         assert_eq!(client.info().path_mtu, rocev2::Mtu::B4096);

@@ -1,11 +1,11 @@
 //! Operations that are dropped before they are done: at each point where they wait.
 #![expect(clippy::unwrap_used, reason = "clippy knows test functions, not their helpers")]
 
-use crate::world::{World, bytes};
+use crate::world::{World, bytes, messages};
 use core::pin::pin;
 use core::task::Poll;
 use secure_rdma::control::SealPolicy::{self, Off, Required};
-use secure_rdma::{Buffers, Session, SessionError, SessionOptions};
+use secure_rdma::{Buffers, Session, SessionError};
 use std::time::Duration;
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -18,7 +18,7 @@ async fn within<T>(what: impl Future<Output = T>) -> T {
 }
 
 async fn session(seal: SealPolicy) -> (World, Session, Session) {
-    let options = SessionOptions::default().seal(seal).buffers(SMALLEST);
+    let options = messages().seal(seal).buffers(SMALLEST);
     // A client's send buffers are of 64 KiB, but no fragment is longer than the server takes.
     let mut world = World::with("127.0.0.1", options, options, |_| {}).await;
     let (client, server) = world.session().await;

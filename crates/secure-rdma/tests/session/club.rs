@@ -1,11 +1,11 @@
 //! A server that lets in only whom it knows.
 #![expect(clippy::unwrap_used, reason = "clippy knows test functions, not their helpers")]
 
-use crate::world::{World, client};
+use crate::world::{World, client, messages};
 use secure_rdma::certs::{Identity, Kind, Revoke, Store, Validity};
 use secure_rdma::control::SealPolicy;
 use secure_rdma::tls::{ClientAuth, ClientTrust};
-use secure_rdma::{Client, Reloaded, Session, SessionError, SessionOptions};
+use secure_rdma::{Client, Reloaded, Session, SessionError};
 use std::fmt::Write;
 use std::fs;
 use std::path::PathBuf;
@@ -65,7 +65,7 @@ impl Club {
 
     /// Its server. Clients may have a sealed data path, or an open one, in which a hostile one can do more.
     pub(crate) async fn world(&self) -> World {
-        let options = SessionOptions::default().seal(SealPolicy::Optional);
+        let options = messages().seal(SealPolicy::Optional);
         World::with("127.0.0.1", options, options, |config| {
             config.client_auth = self.auth();
             config.options.max_clients = 16;
@@ -74,7 +74,7 @@ impl Club {
     }
 
     pub(crate) fn client(&self, world: &World, name: &str, seal: SealPolicy) -> Client {
-        let options = SessionOptions::default().seal(seal);
+        let options = messages().seal(seal);
         client(&world.dir, Some(self.identity(name)), options)
     }
 

@@ -124,6 +124,7 @@ fn hello() -> Record {
         max_message: 1 << 20,
         heartbeat_ms: 5000,
         software: Text::lossy("hostile"),
+        packets: None,
     })
 }
 
@@ -147,6 +148,7 @@ fn endpoint(gid: &GidEntry, qpn: Qpn, psn: OwnPsn) -> Endpoint {
         retry_count: 7,
         rnr_retry: 7,
         lid: None,
+        spi: None,
     }
 }
 

@@ -4,7 +4,7 @@
 
 use crate::club::Club;
 use crate::tampering::{STRIDE, is_over, raw, within};
-use crate::world::{World, bytes};
+use crate::world::{World, bytes, messages};
 use secure_rdma::control::SealPolicy::Required;
 use secure_rdma::seal::{Limits, SealError};
 use secure_rdma::{Buffers, Report, Session, SessionError, SessionOptions};
@@ -14,7 +14,7 @@ const SLOT: u64 = 4096;
 const SMALLEST: Buffers = Buffers { size: 256, receives: 2, sends: 1 };
 
 async fn session() -> (World, Session, Session) {
-    session_with(SessionOptions::default()).await
+    session_with(messages()).await
 }
 
 async fn session_with(options: SessionOptions) -> (World, Session, Session) {
@@ -168,7 +168,7 @@ async fn a_client_that_may_only_write_tells_of_it_at_the_end() {
 async fn what_is_too_much_for_a_note_is_told_in_several() {
     const WRITTEN: u32 = 100;
     for tampered in [0, 6, 194, 198] {
-        let options = SessionOptions::default().buffers(SMALLEST);
+        let options = messages().buffers(SMALLEST);
         let (_world, mut client, mut server) = session_with(options).await;
         // Every other slot, in an order of no use.
         let places = || (0..WRITTEN).map(|number| 2 * (number * 37 % WRITTEN));
@@ -201,7 +201,7 @@ async fn nobody_is_alarmed_by_what_is_genuine() {
         (Buffers { size: 4096, receives: 2, sends: 3 }, Limits { records: 2, bytes: 9000 }),
     ] {
         let (_world, mut client, mut server) =
-            session_with(SessionOptions::default().buffers(buffers).key_limits(limits)).await;
+            session_with(messages().buffers(buffers).key_limits(limits)).await;
         let rounds = 0..60_u64;
         let write = async {
             for round in rounds.clone() {
@@ -244,7 +244,7 @@ async fn nobody_is_alarmed_by_what_is_genuine() {
 #[tokio::test]
 async fn a_server_that_only_waits_for_the_end_is_told_then() {
     for buffers in [Buffers::DEFAULT, SMALLEST] {
-        let (_world, mut client, mut server) = session_with(SessionOptions::default().buffers(buffers)).await;
+        let (_world, mut client, mut server) = session_with(messages().buffers(buffers)).await;
         // All of its receive buffers.
         for _ in 0..buffers.receives {
             client.send(b"for nobody").await.unwrap();

@@ -1,14 +1,14 @@
 //! Several operations under way at a time, and buffers of other sizes.
 
-use crate::world::{World, bytes};
+use crate::world::{World, bytes, messages};
 use secure_rdma::control::SealPolicy::{self, Off, Required};
-use secure_rdma::{Buffers, Session, SessionError, SessionOptions};
+use secure_rdma::{Buffers, Session, SessionError};
 use std::time::Duration;
 
 const SMALLEST: Buffers = Buffers { size: 256, receives: 2, sends: 1 };
 
 async fn session(seal: SealPolicy, at_server: Buffers, at_client: Buffers) -> (World, Session, Session) {
-    let options = |buffers| SessionOptions::default().seal(seal).buffers(buffers);
+    let options = |buffers| messages().seal(seal).buffers(buffers);
     let mut world = World::with("127.0.0.1", options(at_server), options(at_client), |_| {}).await;
     let (client, server) = world.session().await;
     (world, client, server)
@@ -117,8 +117,8 @@ async fn settings_out_of_range_are_brought_into_it() {
 
 #[tokio::test]
 async fn a_side_that_polls_sees_what_one_that_sleeps_sees() {
-    let options = SessionOptions::default().busy_poll(Duration::from_micros(100));
-    for at_server in [options, SessionOptions::default()] {
+    let options = messages().busy_poll(Duration::from_micros(100));
+    for at_server in [options, messages()] {
         let mut world = World::with("127.0.0.1", at_server, options, |_| {}).await;
         let (mut client, mut server) = world.session().await;
         for pause in [0, 0, 0, 1, 20] {
@@ -144,7 +144,7 @@ fn a_side_that_polls_lets_others_run_and_stops_though_tokios_clock_stands_still(
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let options = SessionOptions::default().busy_poll(Duration::from_millis(1));
+            let options = messages().busy_poll(Duration::from_millis(1));
             let mut world = World::with("127.0.0.1", options, options, |_| {}).await;
             let (_client, mut server) = world.session().await;
             tokio::time::pause();

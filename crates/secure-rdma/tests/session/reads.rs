@@ -1,19 +1,19 @@
 //! Several reads under way at a time.
 
 use crate::tampering::within;
-use crate::world::{REGION, World, bytes};
+use crate::world::{REGION, World, bytes, messages};
 use core::future::poll_fn;
 use core::pin::pin;
 use core::task::Poll;
 use secure_rdma::control::SealPolicy::{self, Off, Required};
-use secure_rdma::{Buffers, Session, SessionError, SessionOptions};
+use secure_rdma::{Buffers, Session, SessionError};
 use std::collections::VecDeque;
 
 /// One buffer to send from and to read into.
 const ONE: Buffers = Buffers { size: 256, receives: 2, sends: 1 };
 
 async fn session(seal: SealPolicy, buffers: Buffers) -> (World, Session, Session) {
-    let options = SessionOptions::default().seal(seal).buffers(buffers);
+    let options = messages().seal(seal).buffers(buffers);
     let mut world = World::with("127.0.0.1", options, options, |_| {}).await;
     let (client, server) = world.session().await;
     (world, client, server)

@@ -1,13 +1,13 @@
 //! Sealed sessions: all sizes and places, re-keys, and an end that misses nothing.
 
-use crate::world::{REGION, World, bytes};
+use crate::world::{REGION, World, bytes, messages};
 use secure_rdma::seal::{Limits, OVERHEAD};
-use secure_rdma::{Buffers, Session, SessionOptions};
+use secure_rdma::{Buffers, SealedBy, Session};
 
 async fn session() -> (World, Session, Session) {
-    let mut world = World::new("127.0.0.1", 4, SessionOptions::default()).await;
+    let mut world = World::new("127.0.0.1", 4, messages()).await;
     let (client, server) = world.session().await;
-    assert!(client.info().sealed && server.info().sealed);
+    assert_eq!((client.info().sealed, server.info().sealed), (SealedBy::Messages, SealedBy::Messages));
     (world, client, server)
 }
 
@@ -85,7 +85,7 @@ async fn writes_and_reads_of_any_part_of_the_region_are_those_of_plain_memory() 
 #[tokio::test]
 async fn a_region_is_as_large_as_was_asked_for_or_a_slot_more() {
     for (asked, given) in [(1, 4096), (4096, 4096), (4097, 8192)] {
-        let options = SessionOptions::default();
+        let options = messages();
         let mut world =
             World::with("127.0.0.1", options, options, |config| config.options.region_len = asked).await;
         let (mut client, _server) = world.session().await;
@@ -99,7 +99,7 @@ async fn a_region_is_as_large_as_was_asked_for_or_a_slot_more() {
 
 #[tokio::test]
 async fn keys_change_under_traffic_in_both_directions_and_nobody_notices() {
-    let options = SessionOptions::default()
+    let options = messages()
         .key_limits(Limits { records: 3, bytes: 9000 })
         .buffers(Buffers { size: 4096, ..Buffers::DEFAULT });
     let mut world = World::with("127.0.0.1", options, options, |_| {}).await;

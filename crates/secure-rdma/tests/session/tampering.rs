@@ -2,7 +2,7 @@
 //! whichever device. Attacks by packets are those of the attack lab (`tests/attacks`), on the embedded
 //! device.
 
-use crate::world::{World, bytes};
+use crate::world::{World, bytes, messages};
 use rdma_verbs::Mtu;
 use rocev2::{Psn, Qpn};
 use secure_rdma::control::SealPolicy::Required;
@@ -11,7 +11,7 @@ use secure_rdma::control::{
 };
 use secure_rdma::seal::SealError;
 use secure_rdma::tls::{ClientTls, Trust};
-use secure_rdma::{Report, Session, SessionError, SessionOptions};
+use secure_rdma::{Report, Session, SessionError};
 use std::net::Ipv4Addr;
 use std::num::NonZeroU16;
 use std::time::Duration;
@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) const STRIDE: u64 = 4096 + 24;
 
 async fn session() -> (World, Session, Session) {
-    let mut world = World::new("127.0.0.1", 4, SessionOptions::default()).await;
+    let mut world = World::new("127.0.0.1", 4, messages()).await;
     let (client, server) = world.session().await;
     (world, client, server)
 }
@@ -124,7 +124,7 @@ async fn posted_reads_end_with_the_first_slot_that_was_tampered_with() {
 /// Two clients of one server: the slots of the one are put into the other's region.
 #[tokio::test]
 async fn slots_of_another_client_are_refused() {
-    let mut world = World::new("127.0.0.1", 4, SessionOptions::default()).await;
+    let mut world = World::new("127.0.0.1", 4, messages()).await;
     let (mut first, at_first) = world.session().await;
     let (mut second, at_second) = world.session().await;
     for client in [&mut first, &mut second] {
@@ -154,7 +154,7 @@ async fn what_was_cut_off_at_the_end_is_missed_by_a_server_that_looks_at_its_mem
 }
 
 async fn cut_off(look: impl AsyncFnOnce(&mut Session) -> Result<(), SessionError>) {
-    let mut world = World::new("127.0.0.1", 4, SessionOptions::default()).await;
+    let mut world = World::new("127.0.0.1", 4, messages()).await;
     let tls = ClientTls::new(Trust::State(world.dir.clone()), None).expect("as usual");
     let stream = TcpStream::connect(world.server.local_addr()).await.expect("as usual");
     let secured =
@@ -167,6 +167,7 @@ async fn cut_off(look: impl AsyncFnOnce(&mut Session) -> Result<(), SessionError
         max_message: 1 << 20,
         heartbeat_ms: 5000,
         software: Text::lossy("by hand"),
+        packets: None,
     };
     let endpoint = Endpoint {
         qpn: Qpn::new(0x1234).expect("as usual"),
@@ -182,6 +183,7 @@ async fn cut_off(look: impl AsyncFnOnce(&mut Session) -> Result<(), SessionError
         retry_count: 7,
         rnr_retry: 7,
         lid: None,
+        spi: None,
     };
     for record in [Record::Hello(hello), Record::Endpoint(endpoint), Record::Ready] {
         control.send_within(&record, PATIENCE).await.expect("as usual");

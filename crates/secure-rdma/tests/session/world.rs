@@ -94,6 +94,16 @@ pub(crate) fn device() -> Arc<Device> {
     Device::open(&selector).expect("the device")
 }
 
+/// The usual options, but messages and slots are sealed also where packets could be.
+pub(crate) fn messages() -> SessionOptions {
+    SessionOptions::default().packets(None)
+}
+
+/// Whether the sessions' devices are embedded ones.
+pub(crate) fn is_embedded() -> bool {
+    std::env::var("SECURE_RDMA_TEST_DEVICE").map_or(true, |name| name.starts_with("embedded"))
+}
+
 /// A counter of a device.
 pub(crate) fn counted(device: &Device, name: &str) -> u64 {
     let counters = device.counters();

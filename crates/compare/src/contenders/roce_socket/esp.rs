@@ -1,5 +1,5 @@
-//! Packets in ESP, as the embedded device seals them: each sealed where it lies, those of a run equally long, and opened
-//! where it arrives.
+//! Packets in ESP, as the embedded device seals them: each sealed where it lies, those of a run equally long, and
+//! opened where it arrives.
 
 use crate::failure::Failure;
 use rocev2::icrc;

@@ -14,6 +14,7 @@ fn hello() -> Hello {
         max_message: 1 << 31,
         heartbeat_ms: 5000,
         software: Text::new("secure-rdma/0.1.0").unwrap(),
+        packets: None,
     }
 }
 
@@ -32,6 +33,7 @@ fn endpoint() -> Endpoint {
         retry_count: 7,
         rnr_retry: 6,
         lid: None,
+        spi: None,
     }
 }
 
@@ -50,8 +52,10 @@ fn region() -> Region {
 fn every_record() -> Vec<Record> {
     vec![
         Record::Hello(hello()),
+        Record::Hello(Hello { packets: Some(PacketPolicy::Offered), ..hello() }),
         Record::Endpoint(endpoint()),
         Record::Endpoint(Endpoint { lid: Lid::new(0x1234), ..endpoint() }),
+        Record::Endpoint(Endpoint { spi: Spi::new(0xc1c2_c3c4), ..endpoint() }),
         Record::Region(region()),
         Record::Ready,
         Record::Ping { n: 7 },
@@ -60,6 +64,7 @@ fn every_record() -> Vec<Record> {
         Record::Bye(Fragments { sealed: 7, opened: u64::MAX }),
         Record::ByeAck(Fragments::default()),
         Record::Fin,
+        Record::Spi { epoch: 1, spi: Spi::new(0xffee_ddcc).unwrap() },
     ]
 }
 
@@ -85,15 +90,21 @@ fn refusal(record: &Record) -> Invalid {
 fn the_bytes_of_every_record_are_these() {
     // The wire format, once and for all: a change here is another protocol version.
     let bytes: Vec<Vec<u8>> = every_record().iter().map(encode).collect();
-    let expected: [&[u8]; 11] = [
+    let expected: [&[u8]; 14] = [
         b"\x82\x01\xa1\x00\xa6\x00\x02\x01\x00\x02\x02\x03\x1a\x80\x00\x00\x00\x04\x19\x13\x88\x05\x71\
           secure-rdma/0.1.0",
+        b"\x82\x01\xa1\x00\xa7\x00\x02\x01\x00\x02\x02\x03\x1a\x80\x00\x00\x00\x04\x19\x13\x88\x05\x71\
+          secure-rdma/0.1.0\x06\x01",
         b"\x82\x02\xa1\x00\xac\x00\x1a\x00\x12\x34\x56\x01\x1a\x00\xab\xcd\xef\x02\x50\0\0\0\0\0\0\0\0\0\0\xff\xff\
           \x7f\0\0\x01\
           \x03\x19\x12\xb7\x04\x05\x05\x10\x06\x18\x40\x07\x19\x10\x00\x08\x0c\x09\x0e\x0a\x07\x0b\x06",
         b"\x82\x02\xa1\x00\xad\x00\x1a\x00\x12\x34\x56\x01\x1a\x00\xab\xcd\xef\x02\x50\0\0\0\0\0\0\0\0\0\0\xff\xff\
           \x7f\0\0\x01\
           \x03\x19\x12\xb7\x04\x05\x05\x10\x06\x18\x40\x07\x19\x10\x00\x08\x0c\x09\x0e\x0a\x07\x0b\x06\x0c\x19\x12\x34",
+        b"\x82\x02\xa1\x00\xad\x00\x1a\x00\x12\x34\x56\x01\x1a\x00\xab\xcd\xef\x02\x50\0\0\0\0\0\0\0\0\0\0\xff\xff\
+          \x7f\0\0\x01\
+          \x03\x19\x12\xb7\x04\x05\x05\x10\x06\x18\x40\x07\x19\x10\x00\x08\x0c\x09\x0e\x0a\x07\x0b\x06\
+          \x0d\x1a\xc1\xc2\xc3\xc4",
         b"\x82\x03\xa1\x00\xa6\x00\x1b\x00\x00\x7f\x00\x00\x00\x10\x00\x01\x1a\xde\xad\xbe\xef\x02\x19\x10\x40\
           \x03\x19\x10\x00\
           \x04\x18\x40\x05\x07",
@@ -104,6 +115,7 @@ fn the_bytes_of_every_record_are_these() {
         b"\x82\x08\xa1\x00\xa2\x00\x07\x01\x1b\xff\xff\xff\xff\xff\xff\xff\xff",
         b"\x82\x09\xa1\x00\xa2\x00\x00\x01\x00",
         b"\x82\x0a\xa0",
+        b"\x82\x0b\xa2\x00\x01\x01\x1a\xff\xee\xdd\xcc",
     ];
     assert_eq!(bytes, expected);
 }
@@ -169,7 +181,7 @@ fn bytes_behind_a_record_are_refused() {
 #[test]
 fn an_unknown_record_is_refused_with_its_number() {
     assert_eq!(Record::decode(&[0x82, 0, 0xa0]), Err(DecodeError::Unknown(0)));
-    assert_eq!(Record::decode(&[0x82, 11, 0xa0]), Err(DecodeError::Unknown(11)));
+    assert_eq!(Record::decode(&[0x82, 12, 0xa0]), Err(DecodeError::Unknown(12)));
     let widest = [&[0x82, 0x1b][..], &[0xff; 8], &[0xa0]].concat();
     assert_eq!(Record::decode(&widest), Err(DecodeError::Unknown(u64::MAX)));
 }
@@ -405,14 +417,17 @@ fn any_text<const MAX: usize>() -> impl Strategy<Value = Text<MAX>> {
 fn any_hello() -> impl Strategy<Value = Hello> {
     let role = prop_oneof![Just(Role::Client), Just(Role::Server)];
     let seal = prop_oneof![Just(SealPolicy::Off), Just(SealPolicy::Optional), Just(SealPolicy::Required)];
-    (1..=u16::MAX, role, seal, 1..=u64::MAX, HEARTBEAT_MS, any_text()).prop_map(
-        |(version, role, seal, max_message, heartbeat_ms, software)| Hello {
+    let packets =
+        prop_oneof![Just(None), Just(Some(PacketPolicy::Offered)), Just(Some(PacketPolicy::Required))];
+    (1..=u16::MAX, role, seal, 1..=u64::MAX, HEARTBEAT_MS, any_text(), packets).prop_map(
+        |(version, role, seal, max_message, heartbeat_ms, software, packets)| Hello {
             version,
             role,
             seal,
             max_message,
             heartbeat_ms,
             software,
+            packets,
         },
     )
 }
@@ -423,7 +438,8 @@ fn any_endpoint() -> impl Strategy<Value = Endpoint> {
     let numbers = (2..0xff_ffff_u32, 0..=0xff_ffff_u32, gid, 1..=u16::MAX, mtu);
     let limits = (any::<u8>(), 1..=u32::MAX, 1..=u32::MAX, 0..=31_u8, 0..=31_u8, 0..=7_u8, 0..=7_u8);
     let lid = proptest::option::of((1..=0xbfff_u16).prop_map(|lid| Lid::new(lid).unwrap()));
-    (numbers, limits, lid).prop_map(|((qpn, psn, gid, port, mtu), limits, lid)| Endpoint {
+    let spi = proptest::option::of(any_spi());
+    (numbers, limits, lid, spi).prop_map(|((qpn, psn, gid, port, mtu), limits, lid, spi)| Endpoint {
         qpn: Qpn::truncate(qpn),
         psn: Redacted::new(Psn::truncate(psn)),
         gid,
@@ -437,7 +453,12 @@ fn any_endpoint() -> impl Strategy<Value = Endpoint> {
         retry_count: limits.5,
         rnr_retry: limits.6,
         lid,
+        spi,
     })
+}
+
+fn any_spi() -> impl Strategy<Value = Spi> {
+    (256..=u32::MAX).prop_map(|number| Spi::new(number).unwrap())
 }
 
 fn any_region() -> impl Strategy<Value = Region> {
@@ -469,6 +490,7 @@ fn any_record() -> impl Strategy<Value = Record> {
         any_fragments().prop_map(Record::Bye),
         any_fragments().prop_map(Record::ByeAck),
         Just(Record::Fin),
+        (any::<u64>(), any_spi()).prop_map(|(epoch, spi)| Record::Spi { epoch, spi }),
     ]
 }
 
@@ -503,12 +525,13 @@ fn without_unknown_fields(bytes: &[u8]) -> Vec<u8> {
     let number = bytes[1];
     let known: &[u8] = match number {
         1..=3 | 5 | 6 | 8 | 9 => &[0],
-        7 => &[0, 1],
+        7 | 11 => &[0, 1],
         _ => &[],
     };
     let inner = match number {
-        1 | 3 => Some(6),
-        2 => Some(13),
+        1 => Some(7),
+        2 => Some(14),
+        3 => Some(6),
         8 | 9 => Some(2),
         _ => None,
     };

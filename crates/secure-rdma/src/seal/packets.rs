@@ -1,0 +1,213 @@
+//! Keys for sealed packets: where both ends' devices seal each packet (ESP), instead of messages and slots.
+//!
+//! ```text
+//! exporter (PACKET_LABEL, context) ── secret ─┬─ "c packet" ── client's packets, epoch 0 ── "next" ── epoch 1 ── …
+//!                                             └─ "s packet" ── server's packets, epoch 0 ── "next" ── epoch 1 ── …
+//! each of the secrets at the right ── "esp": key, then salt
+//! ```
+
+use super::context::Endpoint;
+use super::secret::Secret;
+use super::{Exporter, SealError, Suite};
+use crate::certs::Fingerprint;
+use crate::control::{Access, PacketPolicy, Role, SealPolicy};
+use core::fmt;
+use rdma_verbs::esp::{Algorithm, Key, Spi};
+use zeroize::Zeroizing;
+
+/// The label under which TLS exports the secret of a session's packets.
+pub const PACKET_LABEL: &[u8] = b"EXPORTER secure-rdma/1 packets";
+
+/// What both sides of a session whose packets are sealed know of it, each for itself: if they differ in anything, they
+/// have different keys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PacketContext {
+    /// The version of the control protocol that both speak.
+    pub version: u16,
+    /// The client.
+    pub client: PacketEnd,
+    /// The server.
+    pub server: PacketEnd,
+    /// The region that the server gives the client, if it does.
+    pub region: Option<PacketRegion>,
+    /// The fingerprint of the certificate that the client showed in the handshake, if it did.
+    pub client_certificate: Option<Fingerprint>,
+}
+
+/// One side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PacketEnd {
+    /// What its Hello wants.
+    pub policy: SealPolicy,
+    /// What its Hello says of packets.
+    pub packets: PacketPolicy,
+    /// Its end of the queue pair.
+    pub endpoint: Endpoint,
+    /// The SPI by which it takes the peer's first packets.
+    pub spi: Spi,
+}
+
+/// A region for one-sided access: plain memory.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct PacketRegion {
+    /// Its first address.
+    pub addr: u64,
+    /// Its remote key.
+    pub rkey: u32,
+    /// Its length in bytes.
+    pub len: u64,
+    /// How many bytes of it, from the start, are data.
+    pub data_len: u64,
+    /// How many bytes behind them are counters.
+    pub counters_len: u64,
+    /// What the client may do: there, and with messages.
+    pub access: Access,
+}
+
+/// The encoding begins with it.
+const NAME: &[u8; 16] = b"secure-rdma pckt";
+
+/// Bytes of a side.
+const END: usize = 1 + 1 + 28 + 4;
+
+/// Bytes of a region.
+const REGION: usize = 8 + 4 + 3 * 8 + 1;
+
+/// Bytes of the encoding.
+const LEN: usize = NAME.len() + 2 + 2 + 2 * END + 1 + REGION + 1 + 32;
+
+impl PacketContext {
+    /// Its encoding: every field has a place and a length of its own, so that two contexts never have the same.
+    pub(super) fn encode(&self, suite: Suite) -> Vec<u8> {
+        let mut out = Vec::with_capacity(LEN);
+        out.extend(NAME);
+        out.extend(self.version.to_be_bytes());
+        out.extend(suite.code().to_be_bytes());
+        for PacketEnd { policy, packets, endpoint, spi } in [&self.client, &self.server] {
+            out.extend([*policy as u8, *packets as u8]);
+            endpoint.encode(&mut out);
+            out.extend(spi.number().to_be_bytes());
+        }
+        match &self.region {
+            Some(PacketRegion { addr, rkey, len, data_len, counters_len, access }) => {
+                out.push(1);
+                out.extend(addr.to_be_bytes());
+                out.extend(rkey.to_be_bytes());
+                [len, data_len, counters_len].iter().for_each(|number| out.extend(number.to_be_bytes()));
+                out.push(access.bits());
+            }
+            None => out.extend([0; 1 + REGION]),
+        }
+        match &self.client_certificate {
+            Some(certificate) => {
+                out.push(1);
+                out.extend(certificate.as_bytes());
+            }
+            None => out.extend([0; 1 + 32]),
+        }
+        out
+    }
+}
+
+/// Without the key, as everywhere.
+impl fmt::Debug for PacketRegion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PacketRegion")
+            .field("addr", &self.addr)
+            .field("len", &self.len)
+            .field("access", &self.access)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The keys of both directions of a session's packets.
+#[derive(Debug)]
+pub struct PacketKeys {
+    /// Of what this side sends.
+    pub own: PacketChain,
+    /// Of what the peer sends.
+    pub peer: PacketChain,
+}
+
+impl PacketKeys {
+    /// The keys of the side that is `own`, for the session that `context` describes, from the TLS connection that it
+    /// was agreed on in.
+    ///
+    /// # Errors
+    /// TLS or the cryptographic library refuses.
+    pub fn new(tls: &impl Exporter, context: &PacketContext, own: Role) -> Result<Self, SealError> {
+        let suite = tls.suite()?;
+        let secret = Secret::new(suite, |out| tls.export(PACKET_LABEL, &context.encode(suite), out))?;
+        Self::from_secret(&secret, own)
+    }
+
+    /// The same from the secret.
+    pub(super) fn from_secret(secret: &Secret, own: Role) -> Result<Self, SealError> {
+        let [client, server] = [b"c packet", b"s packet"].map(|label| PacketChain::first(secret, label));
+        let (client, server) = (client?, server?);
+        Ok(match own {
+            Role::Client => Self { own: client, peer: server },
+            Role::Server => Self { own: server, peer: client },
+        })
+    }
+}
+
+/// The keys of one direction's packets, epoch after epoch. Each is given out once.
+pub struct PacketChain {
+    secret: Secret,
+    epoch: u64,
+}
+
+impl PacketChain {
+    fn first(secret: &Secret, label: &[u8]) -> Result<Self, SealError> {
+        Ok(Self { secret: secret.derive(label, b"")?, epoch: 0 })
+    }
+
+    /// The number of the next key.
+    #[must_use]
+    pub const fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// The next key. The secret of the one after it takes the place of its own; one-way, as TLS's application traffic
+    /// secrets are (RFC 8446, section 7.2).
+    ///
+    /// # Errors
+    /// The cryptographic library refuses.
+    pub fn next_key(&mut self) -> Result<Key, SealError> {
+        let material = self.material()?;
+        let key = Key::new(algorithm(self.secret.suite()), &material).map_err(|_| SealError::Library)?;
+        self.secret = self.secret.derive(b"next", b"")?;
+        self.epoch += 1;
+        Ok(key)
+    }
+
+    /// The next key's bytes: key, then salt.
+    pub(super) fn material(&self) -> Result<Zeroizing<Vec<u8>>, SealError> {
+        let mut material = Zeroizing::new(vec![0; algorithm(self.secret.suite()).material_len()]);
+        self.secret.expand(b"esp", b"", &mut material)?;
+        Ok(material)
+    }
+
+    #[cfg(test)]
+    pub(super) const fn secret(&self) -> &Secret {
+        &self.secret
+    }
+}
+
+impl fmt::Debug for PacketChain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PacketChain").field("epoch", &self.epoch).finish_non_exhaustive()
+    }
+}
+
+/// What seals packets where TLS has agreed on `suite`. ESP has AES-GCM on both sides here, whatever TLS prefers.
+const fn algorithm(suite: Suite) -> Algorithm {
+    match suite {
+        Suite::Aes128Gcm => Algorithm::Aes128Gcm,
+        Suite::Aes256Gcm | Suite::ChaCha20Poly1305 => Algorithm::Aes256Gcm,
+    }
+}
+
+#[cfg(test)]
+mod tests;
