@@ -51,6 +51,8 @@ pub(crate) struct Port {
     gid: Gid,
     mtu: PathMtu,
     receive: Mutex<RxPath>,
+    /// What was opened where it arrived is to be wiped.
+    stale: AtomicBool,
     /// How often somebody has found the link empty, or left it so.
     emptied: AtomicU64,
     mode: PollMode,
@@ -111,6 +113,7 @@ impl Port {
             gid: Gid::for_endpoint(local),
             mtu,
             receive: Mutex::default(),
+            stale: AtomicBool::new(false),
             emptied: AtomicU64::new(0),
             mode: PollMode::new(),
             interest: Mutex::new(interest),
@@ -314,7 +317,33 @@ impl Port {
     }
 
     /// Takes what has arrived, unless another thread is at it; whether something had.
-    fn take(&self, table: &QueuePairTable, mut service: impl FnMut(&Arc<QueuePair>, Time)) -> Option<bool> {
+    fn take(&self, table: &QueuePairTable, service: impl FnMut(&Arc<QueuePair>, Time)) -> Option<bool> {
+        let found = self.take_some(table, service);
+        // Somebody may have come to wipe it meanwhile.
+        if self.stale.load(Ordering::Acquire) {
+            self.wipe();
+        }
+        found
+    }
+
+    /// Wipes what sealed packets have left where they arrived: a queue pair has ended that they were for. Where another
+    /// thread is at it, that one does.
+    pub(crate) fn wipe(&self) {
+        self.stale.store(true, Ordering::Release);
+        let mut rx = match self.receive.try_lock() {
+            Ok(rx) => rx,
+            Err(TryLockError::Poisoned(rx)) => rx.into_inner(),
+            Err(TryLockError::WouldBlock) => return,
+        };
+        self.stale.store(false, Ordering::Relaxed);
+        rx.batch.wipe();
+    }
+
+    fn take_some(
+        &self,
+        table: &QueuePairTable,
+        mut service: impl FnMut(&Arc<QueuePair>, Time),
+    ) -> Option<bool> {
         let mut rx = match self.receive.try_lock() {
             Ok(rx) => rx,
             // What a thread that panicked has left is good enough to go on with; nobody would ever receive otherwise.

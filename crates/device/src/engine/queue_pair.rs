@@ -465,10 +465,16 @@ impl QueuePair {
         self.send_delayed_ack(&mut state, now);
         // RESET is allowed from every state.
         let _ = state.modify(Transition::Reset);
+        let opened = state.sealing.is_some().then(|| state.path.as_ref().map(|path| Arc::clone(&path.port)));
         state.path = None;
         state.address = None;
         state.unsent = None;
         state.pacing.forget();
+        drop(state);
+        if let Some(port) = opened.flatten() {
+            // What the program has received is its own to wipe; copies of it are not to stay here.
+            port.wipe();
+        }
     }
 
     /// Goes on to send: it's this queue pair's turn.

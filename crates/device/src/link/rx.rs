@@ -15,6 +15,8 @@ pub struct RxBatch {
     batches: [Batch; BATCHES],
     /// How many of them hold something.
     count: usize,
+    /// Bytes that have been written to each buffer since it was wiped.
+    written: [usize; BATCHES],
     /// What the last call brought.
     pace: Pace,
 }
@@ -87,6 +89,7 @@ impl RxBatch {
             bytes: vec![0; BATCHES * BATCH].into(),
             batches: [none; BATCHES],
             count: 0,
+            written: [0; BATCHES],
             pace: Pace::Paused,
         }
     }
@@ -107,9 +110,12 @@ impl RxBatch {
         fill: impl FnOnce(&mut dyn Iterator<Item = &'a mut [u8]>, &mut [Batch]) -> usize,
     ) -> Received {
         let room = self.room();
-        let Self { bytes, batches, count, pace } = self;
+        let Self { bytes, batches, count, written, pace } = self;
         *count = fill(&mut bytes.chunks_exact_mut(BATCH).take(room), &mut batches[..room]).min(room);
         let batches = &batches[..*count];
+        for (written, batch) in written.iter_mut().zip(batches) {
+            *written = batch.len.min(BATCH).max(*written);
+        }
         let datagrams = batches.iter().map(|it| it.len.div_ceil(it.stride.max(1)).max(1)).sum();
         let bytes = batches.iter().map(|it| it.len).sum();
         *pace = pace.after(datagrams);
@@ -125,6 +131,14 @@ impl RxBatch {
             let arrived = buffers.map_while(next).zip(batches);
             arrived.map(|((len, from), batch)| *batch = Batch { len, stride: len, from }).count()
         })
+    }
+
+    /// Wipes what arrived, and may have been opened where it stood.
+    pub fn wipe(&mut self) {
+        self.count = 0;
+        for (buffer, written) in self.bytes.chunks_exact_mut(BATCH).zip(&mut self.written) {
+            buffer[..core::mem::take(written)].fill(0);
+        }
     }
 
     /// The datagrams in the order of arrival.

@@ -63,3 +63,18 @@ fn more_than_one_call_takes_arrive_in_order() {
     let expected: Vec<_> = (0_u8..).take(senders.len()).map(|number| (0, vec![number; 64])).collect();
     assert_eq!(received, expected);
 }
+
+#[test]
+fn what_is_wiped_is_gone_also_what_shorter_datagrams_have_covered() {
+    let socket = socket_at(loopbacks()[0]);
+    let sender = UdpSocket::bind((loopbacks()[0], 0)).unwrap();
+    let mut buffers = RxBatch::new();
+    for len in [5000, 60] {
+        sender.send_to(&vec![0xab; len], socket.local_addr()).unwrap();
+        assert_eq!(socket.recv(&mut buffers).datagrams, 1);
+    }
+    assert!(buffers.bytes.contains(&0xab));
+    buffers.wipe();
+    assert!(!buffers.bytes.contains(&0xab));
+    assert_eq!(buffers.datagrams().count(), 0);
+}
