@@ -88,6 +88,12 @@ impl SealedBy {
     }
 }
 
+impl fmt::Display for SealedBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
 /// One end of a session's queue pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct End<P> {
