@@ -247,7 +247,6 @@ impl Manager {
         dreq: &Dreq,
     ) -> Result<(), Dropped> {
         let id = dreq.remote_comm_id;
-        let config = self.config.clone();
         let connection = match self.instance(path, id, dreq.local_comm_id) {
             Ok(connection) => connection,
             Err(dropped) => {
@@ -262,15 +261,17 @@ impl Manager {
             return Err(Dropped::WrongInstance);
         }
         let state = connection.state;
-        let answer_within = connection.interval(&config).min(config.answer_within);
         match state {
             State::Established | State::RepSent | State::RepRcvd => {
                 connection.transaction_id = transaction_id;
                 self.set_state(id, State::DreqRcvd);
                 self.tell(id, Event::Disconnected { id });
-                if self.table.get(id).is_some_and(|connection| connection.abandoned) {
+                let Some(connection) = self.table.get(id) else { return Ok(()) };
+                if connection.abandoned {
                     self.answer_dreq(now, id);
                 } else {
+                    // The caller is given as long as this side gives the peer.
+                    let answer_within = connection.interval(&self.config).min(self.config.answer_within);
                     self.table.set_deadline(id, Some(now + answer_within));
                 }
                 Ok(())
