@@ -153,9 +153,11 @@ impl Simulation {
         let plan = own.common;
         let [connected, reliable] = [plan.transport != Transport::Ud, plan.transport == Transport::Rc];
         let (machine, there) = (&self.machines[own.machine], &self.machines[peer.machine]);
-        let (peer_gid, port) = there.device.bind_gid(there.gid_index).expect("a port");
-        let path =
-            PathAttributes { peer_port: Some(port), ..PathAttributes::new(machine.gid_index, peer_gid) };
+        let (peer_gid, port) = there.machine.device.bind_gid(there.machine.gid_index).expect("a port");
+        let path = PathAttributes {
+            peer_port: Some(port),
+            ..PathAttributes::new(machine.machine.gid_index, peer_gid)
+        };
         let queue_pair = own.queue_pair.as_ref().expect("it is new");
         let rights = PeerRights { read: true, write: true, atomic: true };
         let init = Attributes {
@@ -207,7 +209,7 @@ impl Simulation {
             }
             Disturbance::Stall { machine, ns } => {
                 self.tally.fault(Fault::Stall);
-                self.stall(machine, now + ns);
+                self.machines[machine].machine.stall(now + ns);
                 self.record("stall", &[("machine", machine as u64), ("ns", ns)]);
             }
             Disturbance::ShutEgress { machine, ns } => {

@@ -9,17 +9,20 @@
 //! |---|---|
 //! | `plan` | what a seed decides before anything happens |
 //! | `network`, `platform` | links, sockets, clocks, randomness: what a device runs on |
+//! | `machine` | a device, and when it is stepped |
 //! | `memory` | a region beside a model of it |
 //! | `end` | a queue pair, and what its program knows |
 //! | `program`, `completions` | what programs post, and what must come of it |
 //! | `connections` | how connections are made, disturbed and taken down |
 //! | `simulation` | the machines, one step after another |
+//! | `victim` | how long one client waits for its READs beside greedy ones |
 //! | `tally`, `trace` | what is counted; what happened |
 #![forbid(unsafe_code)]
 
 mod completions;
 mod connections;
 mod end;
+mod machine;
 mod memory;
 mod network;
 mod plan;
@@ -29,8 +32,10 @@ mod rng;
 mod simulation;
 mod tally;
 mod trace;
+mod victim;
 
 pub use tally::{Ends, Fault, Operation, TRANSPORTS, Tally, Way};
+pub use victim::{Reading, read_beside};
 
 use simulation::Simulation;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -4,14 +4,15 @@ use crate::rng::Rng;
 use crate::tally::Fault;
 use crate::trace::Trace;
 use netem::{LinkConfig, Loss};
+use rocev2::icrc::PseudoHeader;
 use rocev2_device::link::Interest;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-/// A packet on its way: from where, and to where.
-type Flying = ((SocketAddr, SocketAddr), Vec<u8>);
+/// A packet on its way: from where, to where, and the UDP checksum of its bytes.
+type Flying = ((SocketAddr, SocketAddr, u16), Vec<u8>);
 
 /// What all machines share.
 #[derive(Debug)]
@@ -36,7 +37,9 @@ pub(crate) struct State {
 struct Wire {
     link: netem::Link<Flying>,
     config: LinkConfig,
-    cut: bool,
+    /// Where the sender's buffer is limited: how fast it drains, and when what is in it has left, with its bytes.
+    ns_per_byte: u64,
+    leaving: VecDeque<(u64, u64)>,
 }
 
 /// What the network knows of a machine.
@@ -60,43 +63,15 @@ pub(crate) struct MachineState {
     pub(crate) watches_refused: u64,
 }
 
-/// A machine's send buffer: what it holds, and how fast it drains.
+/// A machine's send buffer. What it holds leaves for each receiver as fast as the link there allows.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Egress {
     /// Bytes; `None` without a limit.
     pub(crate) capacity: Option<u64>,
-    /// Nanoseconds a byte.
+    /// Nanoseconds a byte, at least.
     pub(crate) ns_per_byte: u64,
-    /// When everything in it has left, in the network's time.
-    pub(crate) empty_at: u64,
     /// Nothing leaves until then.
     pub(crate) shut_until: u64,
-}
-
-impl Egress {
-    fn held(&self, now: u64) -> u64 {
-        self.empty_at.saturating_sub(now) / self.ns_per_byte.max(1)
-    }
-
-    /// Takes a datagram, if there is room.
-    fn take(&mut self, now: u64, len: u64) -> bool {
-        if self.shut_until > now {
-            return false;
-        }
-        let Some(capacity) = self.capacity else { return true };
-        let held = self.held(now);
-        if held > 0 && held + len > capacity {
-            return false;
-        }
-        self.empty_at = self.empty_at.max(now) + len * self.ns_per_byte;
-        true
-    }
-
-    /// When there is room again; as a socket says so when half of the buffer is free.
-    pub(crate) fn writable_at(&self, now: u64) -> u64 {
-        let half = self.capacity.map_or(u64::MAX, |capacity| capacity / 2 * self.ns_per_byte);
-        self.shut_until.max(self.empty_at.saturating_sub(half)).max(now)
-    }
 }
 
 /// A socket of a machine.
@@ -128,14 +103,22 @@ impl State {
     }
 
     pub(crate) fn connect(&mut self, from: usize, to: usize, config: LinkConfig, seed: u64) {
-        let wire = Wire { link: netem::Link::new(config, seed), config, cut: false };
-        self.links.insert((from, to), wire);
+        let Egress { capacity, ns_per_byte, .. } = self.machines[from].egress;
+        let (config, ns_per_byte) = match (capacity, config.bandwidth_bits_per_s) {
+            // The buffer holds what waits for the link.
+            (Some(_), Some(rate)) => {
+                let config = LinkConfig { bandwidth_bits_per_s: None, ..config };
+                (config, ns_per_byte.max(8_000_000_000 / rate))
+            }
+            _ => (config, ns_per_byte),
+        };
+        let (link, leaving) = (netem::Link::new(config, seed), VecDeque::new());
+        self.links.insert((from, to), Wire { link, config, ns_per_byte, leaving });
     }
 
     /// Cuts the link in one direction, or heals it.
     pub(crate) fn cut(&mut self, from: usize, to: usize, cut: bool) {
         if let Some(wire) = self.links.get_mut(&(from, to)) {
-            wire.cut = cut;
             let lost = LinkConfig { loss: Loss::Bernoulli(1.0), ..wire.config };
             wire.link.set_config(if cut { lost } else { wire.config });
         }
@@ -151,7 +134,10 @@ impl State {
     pub(crate) fn send(&mut self, from: SocketAddr, to: SocketAddr, datagram: &[u8]) -> bool {
         let now = self.now;
         let Some(machine) = self.sockets.get(&from).map(|socket| socket.machine) else { return true };
-        if !self.machines[machine].egress.take(now, datagram.len() as u64) {
+        let len = datagram.len() as u64;
+        let Egress { capacity, shut_until, .. } = self.machines[machine].egress;
+        let held = self.held(machine);
+        if shut_until > now || capacity.is_some_and(|capacity| held > 0 && held + len > capacity) {
             self.machines[machine].blocked += 1;
             self.record("blocked", &[("machine", machine as u64)]);
             return false;
@@ -172,16 +158,57 @@ impl State {
             self.trace.comment(&text);
         }
         if let Some(wire) = self.links.get_mut(&(machine, peer)) {
-            wire.link.send(now, ((from, to), datagram.to_vec()));
+            let leaves = match capacity {
+                Some(_) => {
+                    let idle_at = wire.leaving.back().map_or(now, |(at, _)| (*at).max(now));
+                    let leaves = idle_at + len * wire.ns_per_byte;
+                    wire.leaving.push_back((leaves, len));
+                    leaves
+                }
+                None => now,
+            };
+            wire.link.send(leaves, ((from, to, checksum(datagram)), datagram.to_vec()));
         }
         true
+    }
+
+    /// Bytes that a machine's send buffer holds.
+    pub(crate) fn held(&self, machine: usize) -> u64 {
+        let wires = self.links.range((machine, 0)..(machine + 1, 0));
+        let waiting = wires.flat_map(|(_, wire)| wire.leaving.iter().filter(|(at, _)| *at > self.now));
+        waiting.map(|(_, len)| len).sum()
+    }
+
+    /// When half of a machine's send buffer is free: then a socket says that there is room.
+    pub(crate) fn writable_at(&self, machine: usize) -> u64 {
+        let Egress { capacity, shut_until, .. } = self.machines[machine].egress;
+        let open = shut_until.max(self.now);
+        let Some(capacity) = capacity else { return open };
+        let mut held = self.held(machine);
+        let wires = self.links.range((machine, 0)..(machine + 1, 0));
+        let mut leaving: Vec<_> = wires.flat_map(|(_, wire)| wire.leaving.iter().copied()).collect();
+        leaving.sort_unstable();
+        let mut at = open;
+        for (leaves, len) in leaving.into_iter().filter(|(leaves, _)| *leaves > self.now) {
+            if held <= capacity / 2 {
+                break;
+            }
+            held -= len;
+            at = at.max(leaves);
+        }
+        at
     }
 
     /// Puts what has arrived by now into the sockets' buffers.
     pub(crate) fn deliver(&mut self) {
         let Self { now, trace, links, sockets, machines, .. } = self;
         for (&(_, peer), wire) in links {
-            while let Some(((from, to), bytes)) = wire.link.recv(*now) {
+            while wire.leaving.pop_front_if(|(at, _)| *at <= *now).is_some() {}
+            while let Some(((from, to, sum), bytes)) = wire.link.recv(*now) {
+                if checksum(&bytes) != sum && is_accepted(from, to, &bytes) {
+                    trace.record(*now, "checksum", &[("machine", peer as u64)]);
+                    continue;
+                }
                 let Some(socket) = sockets.get_mut(&to) else { continue };
                 let machine = &mut machines[peer];
                 if socket.held + bytes.len() > machine.receive_buffer {
@@ -240,6 +267,19 @@ impl State {
             (Fault::WatchRefused, of(|machine| machine.watches_refused)),
         ]
     }
+}
+
+/// The sum of its 16-bit words, around the end.
+fn checksum(bytes: &[u8]) -> u16 {
+    let word = |pair: &[u8]| u64::from(pair[0]) << 8 | pair.get(1).map_or(0, |low| u64::from(*low));
+    u16::try_from(bytes.chunks(2).map(word).sum::<u64>() % 0xffff).unwrap_or(0)
+}
+
+/// Whether a device would take a damaged packet for a good one: over IPv4 the ICRC covers an identification that the
+/// receiver doesn't see, so that one in 65,536 passes for one with another identification. A host's UDP checksum keeps
+/// these from it.
+fn is_accepted(from: SocketAddr, to: SocketAddr, bytes: &[u8]) -> bool {
+    PseudoHeader::new(from, to).is_ok_and(|pseudo_header| pseudo_header.verify(0, bytes).is_ok())
 }
 
 /// The headers of a packet, for a trace.

@@ -103,6 +103,12 @@ impl Link for SimulatedLink {
         Some((state.machines[self.machine].receive_buffer / 2).saturating_sub(socket.held))
     }
 
+    fn send_buffer(&self) -> Option<[usize; 2]> {
+        let state = self.network.lock();
+        let capacity = state.machines[self.machine].egress.capacity?;
+        Some([state.held(self.machine), capacity].map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX)))
+    }
+
     fn counters(&self) -> &LinkCounters {
         &self.counters
     }

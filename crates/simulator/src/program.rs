@@ -110,7 +110,7 @@ impl Simulation {
     /// Takes asynchronous events.
     fn take_events(&mut self, number: usize) -> bool {
         let mut some = false;
-        while let Some(event) = self.machines[number].device.try_event() {
+        while let Some(event) = self.machines[number].machine.device.try_event() {
             some = true;
             let (qpn, event) = match event {
                 DeviceEvent::QueuePair(qpn, event) => (qpn, event),

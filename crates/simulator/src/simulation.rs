@@ -1,18 +1,15 @@
 //! The run: machines stepped one after another, in virtual time, until all has been done or has failed.
 
 use crate::end::{Drain, End};
+use crate::machine::Machine;
 use crate::memory::{ClaimId, Memory};
 use crate::network::{Egress, MachineState, Network};
 use crate::plan::{Disturbance, MS, Plan};
-use crate::platform;
 use crate::rng::Rng;
 use crate::tally::Tally;
 use crate::trace::Trace;
 use rocev2::Qpn;
-use rocev2_device::{
-    CompletionChannel, CompletionQueue, Config, Device, Engine, Pause, Progress, ProtectionDomain, Ready,
-    SharedReceiveQueue, Usage,
-};
+use rocev2_device::{CompletionChannel, CompletionQueue, ProtectionDomain, SharedReceiveQueue, Usage};
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
@@ -33,13 +30,10 @@ const DEADLINES: usize = 64;
 /// Entries of a completion queue: more than all requests that a run posts.
 const QUEUE: usize = 4096;
 
-/// A machine with its device and program.
+/// A machine with its program.
 #[derive(Debug)]
-pub(crate) struct Machine {
-    pub(crate) device: Arc<Device>,
-    engine: Arc<Engine>,
-    progress: Progress,
-    pub(crate) gid_index: usize,
+pub(crate) struct Host {
+    pub(crate) machine: Machine,
     pub(crate) domains: Vec<ProtectionDomain>,
     pub(crate) queues: Vec<CompletionQueue>,
     pub(crate) channel: Arc<CompletionChannel>,
@@ -47,15 +41,9 @@ pub(crate) struct Machine {
     pub(crate) shared: Vec<Option<Shared>>,
     /// A region with a word for each domain that many add to.
     pub(crate) counters: Vec<usize>,
-    pub(crate) step_ns: u64,
-    pub(crate) yield_ns: u64,
     pub(crate) pace_ns: u64,
     pub(crate) waits: bool,
     pub(crate) batch: usize,
-    /// The engine's next step, if it asked for one.
-    again_at: Option<u64>,
-    /// It is at work, or stalled, until then.
-    busy_until: u64,
     /// When the program looks again.
     pub(crate) program_at: u64,
     /// It waits for its channel, and doesn't poll before.
@@ -103,7 +91,7 @@ pub(crate) struct Simulation {
     pub(crate) network: Arc<Network>,
     pub(crate) rng: Rng,
     pub(crate) harsh: bool,
-    pub(crate) machines: Vec<Machine>,
+    pub(crate) machines: Vec<Host>,
     pub(crate) connections: Vec<Connection>,
     /// Two for each connection.
     pub(crate) ends: Vec<End>,
@@ -137,7 +125,6 @@ impl Simulation {
                     egress: Egress {
                         capacity: machine.send_buffer,
                         ns_per_byte: machine.ns_per_byte,
-                        empty_at: 0,
                         shut_until: 0,
                     },
                     receive_buffer: machine.receive_buffer,
@@ -178,33 +165,24 @@ impl Simulation {
     }
 
     fn add_machine(&mut self, number: usize, plan: &crate::plan::MachinePlan) {
-        let platform = Arc::new(platform::Machine { network: Arc::clone(&self.network), number });
-        let (device, engine) = Device::stepped(Config::default(), platform).expect("a device");
-        let gid_index = device.gid_index(platform::address(number)).expect("its address");
-        device.bind_gid(gid_index).expect("its port");
+        let machine = Machine::new(&self.network, number, plan.step_ns, plan.yield_ns);
+        let device = &machine.device;
         let channel = device.completion_channel().expect("a channel");
         let queue = || device.completion_queue(QUEUE, Some(Arc::clone(&channel))).expect("a queue");
         let queues = (0..plan.queues).map(|_| queue()).collect();
         let domains: Vec<_> = (0..plan.domains).map(|_| device.protection_domain()).collect();
         let counters = domains.iter().map(|domain| self.add_counter(number, domain)).collect();
         self.tally.devices += 1;
-        self.machines.push(Machine {
-            device: Arc::new(device),
-            engine,
-            progress: Progress::default(),
-            gid_index,
+        self.machines.push(Host {
             shared: domains.iter().map(|_| None).collect(),
+            machine,
             domains,
             queues,
             channel,
             counters,
-            step_ns: plan.step_ns,
-            yield_ns: plan.yield_ns,
             pace_ns: plan.pace_ns,
             waits: plan.waits,
             batch: plan.batch,
-            again_at: None,
-            busy_until: 0,
             program_at: 0,
             waiting: false,
             idle: 0,
@@ -255,31 +233,19 @@ impl Simulation {
     }
 
     fn step_machine(&mut self, number: usize, now: u64) {
-        if self.machines[number].busy_until > now {
+        if self.machines[number].machine.is_busy(now) {
             return;
         }
-        let ready = self.ready(number, now);
-        let due = self.network.lock().machines[number].alarm.take_if(|at| *at <= now).is_some();
-        let machine = &mut self.machines[number];
-        let again = machine.again_at.take_if(|at| *at <= now).is_some();
-        if !ready.is_empty() || due || again {
-            let pause = machine.progress.step(&machine.engine, &ready);
-            machine.again_at = match pause {
-                Pause::Yield => Some(now + machine.yield_ns),
-                Pause::Busy(span) => Some(now + u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)),
-                Pause::Sleep => None,
-            };
-            machine.busy_until = now + machine.step_ns;
+        if self.machines[number].machine.step(now) {
             self.tally.steps += 1;
-            self.record("step", &[("machine", number as u64), ("pause", pause_number(pause))]);
             self.check(number);
         }
-        let machine = &mut self.machines[number];
-        if machine.waiting && machine.channel.try_event().is_some() {
-            machine.waiting = false;
-            machine.program_at = now;
+        let host = &mut self.machines[number];
+        if host.waiting && host.channel.try_event().is_some() {
+            host.waiting = false;
+            host.program_at = now;
         }
-        if machine.program_at <= now {
+        if host.program_at <= now {
             self.tally.steps += 1;
             self.run_program(number, now);
             self.check(number);
@@ -288,44 +254,18 @@ impl Simulation {
 
     /// When something happens next.
     fn next(&self) -> u64 {
-        let state = self.network.lock();
-        let machines = self.machines.iter().enumerate().map(|(number, machine)| {
-            let sockets = state.sockets.values().filter(|socket| socket.machine == number);
-            let (mut readable, mut arrived, mut writable) = (false, false, false);
-            for socket in sockets {
-                readable |= socket.interest.readable;
-                arrived |= socket.interest.readable && !socket.arrived.is_empty();
-                writable |= socket.interest.writable;
-            }
-            let network = &state.machines[number];
-            let arrival = if arrived { Some(0) } else { state.next_arrival(number).filter(|_| readable) };
-            let room = writable.then(|| network.egress.writable_at(0));
-            [arrival, room, network.alarm, machine.again_at, Some(machine.program_at)]
-                .into_iter()
-                .flatten()
-                .min()
-                .unwrap_or(u64::MAX)
-                .max(machine.busy_until)
+        let now = self.now();
+        let machines = self.machines.iter().flat_map(|host| {
+            let program = host.program_at.max(host.machine.busy_until());
+            [host.machine.next(), Some(program)].into_iter().flatten()
         });
         let disturbance = self.disturbances.front().map(|(at, _)| *at);
         let told = self.connections.iter().filter_map(|connection| match connection {
-            Connection::Failed { told_at } if *told_at > state.now => Some(*told_at),
+            Connection::Failed { told_at } if *told_at > now => Some(*told_at),
             _ => None,
         });
         // Time goes on with each step.
-        machines.chain(disturbance).chain(told).min().unwrap_or(u64::MAX).max(state.now + 1)
-    }
-
-    fn ready(&self, number: usize, now: u64) -> Vec<Ready> {
-        let state = self.network.lock();
-        let room = state.machines[number].egress.writable_at(now) <= now;
-        let sockets = state.sockets.values().filter(|socket| socket.machine == number);
-        let ready = sockets.map(|socket| Ready {
-            token: socket.token,
-            readable: socket.interest.readable && !socket.arrived.is_empty(),
-            writable: socket.interest.writable && room,
-        });
-        ready.filter(|ready| ready.readable || ready.writable).collect()
+        machines.chain(disturbance).chain(told).min().unwrap_or(u64::MAX).max(now + 1)
     }
 
     /// Something happens in the next moments.
@@ -333,12 +273,6 @@ impl Simulation {
         let at = self.now() + self.rng.below(MS / 2);
         let place = self.disturbances.partition_point(|(other, _)| *other <= at);
         self.disturbances.insert(place, (at, disturbance));
-    }
-
-    /// The machine does nothing for a while.
-    pub(crate) fn stall(&mut self, number: usize, until: u64) {
-        let machine = &mut self.machines[number];
-        machine.busy_until = machine.busy_until.max(until);
     }
 
     /// Compares all memory of a machine with its model.
@@ -361,7 +295,7 @@ impl Simulation {
 
     /// What a queue pair holds is bounded by what it was made for.
     fn check_limits(&self, number: usize) {
-        let usage = self.machines[number].device.usage();
+        let usage = self.machines[number].machine.device.usage();
         // Those of queue pairs that were destroyed last among them.
         let most = DEADLINES * (usage.queue_pairs + 2);
         assert!(usage.deadlines <= most, "{} deadlines, {usage:?}", usage.deadlines);
@@ -404,13 +338,13 @@ impl Simulation {
             assert!(memory.is_alone(), "somebody holds memory of a region that was deregistered");
         }
         for machine in &self.machines {
-            let held = machine.device.usage();
+            let held = machine.machine.device.usage();
             assert_eq!(
                 held,
                 Usage { delayed_acks: held.delayed_acks.min(self.ends.len()), ..Usage::default() }
             );
         }
-        let engines: Vec<_> = self.machines.iter().map(|machine| Arc::downgrade(&machine.engine)).collect();
+        let engines: Vec<_> = self.machines.iter().map(|host| host.machine.engine()).collect();
         self.machines.clear();
         assert!(engines.iter().all(|engine| engine.upgrade().is_none()), "an engine outlives its device");
         let state = self.network.lock();
@@ -426,28 +360,21 @@ impl Simulation {
     /// Steps the devices until nothing is under way and no alarm is set.
     fn settle_down(&mut self) {
         for _ in 0..STEPS {
-            let next = {
+            let arrivals = {
                 let state = self.network.lock();
-                let alarms = state.machines.iter().filter_map(|machine| machine.alarm);
-                let arrivals = (0..state.machines.len()).filter_map(|number| state.next_arrival(number));
-                let again = self.machines.iter().filter_map(|machine| machine.again_at);
-                let waiting = state.sockets.values().filter(|socket| socket.interest.writable);
-                let room = waiting.map(|socket| state.machines[socket.machine].egress.writable_at(state.now));
-                let Some(next) = alarms.chain(arrivals).chain(again).chain(room).min() else { break };
-                next.max(state.now + 1)
+                (0..self.machines.len()).filter_map(|number| state.next_arrival(number)).min()
             };
-            {
+            let steps = self.machines.iter().filter_map(|host| host.machine.next());
+            let Some(next) = steps.chain(arrivals).min() else { break };
+            let now = {
                 let mut state = self.network.lock();
-                state.now = next;
+                state.now = next.max(state.now + 1);
                 state.deliver();
-            }
-            for number in 0..self.machines.len() {
-                let due = self.network.lock().machines[number].alarm.take_if(|at| *at <= next).is_some();
-                let ready = self.ready(number, next);
-                let machine = &mut self.machines[number];
-                if due || !ready.is_empty() || machine.again_at.take_if(|at| *at <= next).is_some() {
-                    let pause = machine.progress.step(&machine.engine, &ready);
-                    machine.again_at = (pause != Pause::Sleep).then_some(next + machine.step_ns);
+                state.now
+            };
+            for host in &mut self.machines {
+                if !host.machine.is_busy(now) {
+                    host.machine.step(now);
                 }
             }
         }
@@ -472,13 +399,5 @@ impl Simulation {
             }
         }
         text
-    }
-}
-
-fn pause_number(pause: Pause) -> u64 {
-    match pause {
-        Pause::Yield => 1,
-        Pause::Busy(_) => 2,
-        Pause::Sleep => 0,
     }
 }

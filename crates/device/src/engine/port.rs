@@ -202,6 +202,10 @@ impl Port {
         let noticed = self.wait_for_room(true);
         if !noticed {
             self.turns.blocked.store(false, Ordering::Relaxed);
+            // It doesn't wait: it would be here once more each time that it sends.
+            let mut queue = crate::lock(&self.turns.queue);
+            queue.pop_front_if(|first| *first == queue_pair);
+            self.turns.some.store(!queue.is_empty(), Ordering::Relaxed);
         }
         noticed
     }

@@ -4,6 +4,7 @@ mod announced;
 mod delayed_ack;
 mod pacing;
 mod path;
+mod reads;
 mod segmentation;
 mod transmit;
 
@@ -11,6 +12,7 @@ use self::announced::Announced;
 use self::delayed_ack::DelayedAck;
 use self::pacing::Pacing;
 pub(crate) use self::path::Path;
+use self::reads::ReadPacing;
 use self::transmit::Transmitted;
 use super::completion_queue::{CompletionQueue, Overflow, WorkCompletion};
 use super::security::{AssociationId, Refusal, Sealing};
@@ -51,6 +53,7 @@ struct State {
     /// The address handle that the path is.
     address: Option<AddressId>,
     pacing: Pacing,
+    reads: ReadPacing,
     delayed_ack: DelayedAck,
     announced: Announced,
     /// It waits for its turn to send.
@@ -147,7 +150,8 @@ impl State {
 
     /// When to be looked at again.
     fn poll_timeout(&self) -> Option<Time> {
-        self.protocol.poll_timeout().into_iter().chain(self.pacing.wake()).min()
+        let paced = self.pacing.wake().into_iter().chain(self.reads.wake());
+        self.protocol.poll_timeout().into_iter().chain(paced).min()
     }
 
     /// A program that polls received a message that its peer wants acknowledged.
@@ -186,6 +190,7 @@ impl QueuePair {
             sealing: None,
             address: None,
             pacing: Pacing::default(),
+            reads: ReadPacing::default(),
             delayed_ack: DelayedAck::default(),
             announced: Announced::default(),
             waits: false,
@@ -274,8 +279,12 @@ impl QueuePair {
             }
         }
         change(&mut state)?;
-        if path.is_some() {
-            state.path = path;
+        if let Some(path) = path {
+            // On one host the receiver's buffer is what fills: what leaves is there.
+            if !path.is_here {
+                state.protocol.allow_read_responses(0);
+            }
+            state.path = Some(path);
         }
         self.drive(&mut state, now);
         Ok(())
@@ -455,6 +464,7 @@ impl QueuePair {
             // What is sent again doesn't have to leave twice.
             state.unsent = None;
         }
+        state.reads.woken(now);
         self.drive(&mut state, now);
     }
 
@@ -470,6 +480,7 @@ impl QueuePair {
         state.address = None;
         state.unsent = None;
         state.pacing.forget();
+        state.reads.pause();
         drop(state);
         if let Some(port) = opened.flatten() {
             // What the program has received is its own to wipe; copies of it are not to stay here.

@@ -162,6 +162,10 @@ impl Link for UdpLink {
         self.socket.room(to, receiver)
     }
 
+    fn send_buffer(&self) -> Option<[usize; 2]> {
+        self.socket.send_buffer()
+    }
+
     fn counters(&self) -> &LinkCounters {
         self.socket.counters()
     }

@@ -79,6 +79,11 @@ pub trait Link: Send + Sync {
         None
     }
 
+    /// How many bytes its send buffer holds, and how many it has room for. `None` where nobody knows.
+    fn send_buffer(&self) -> Option<[usize; 2]> {
+        None
+    }
+
     /// What it has sent and received.
     fn counters(&self) -> &LinkCounters;
 }

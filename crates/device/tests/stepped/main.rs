@@ -157,6 +157,21 @@ fn a_peer_that_is_never_ready_leaves_no_deadlines_behind() {
 }
 
 #[test]
+fn a_link_that_is_full_and_cannot_be_watched_is_like_one_that_loses_packets() {
+    let world = World::new(&[A, B]);
+    let device = world.device();
+    let [a, b] = world.pair_on(&device, A, B, LONG);
+    world.set_room(A, Some(0));
+    world.refuse_to_watch(true);
+    (0..8).for_each(|_| a.post(SendOperation::Write(b.memory()), 64));
+    assert!(device.usage().turns <= 1, "{:?}", device.usage());
+    world.refuse_to_watch(false);
+    world.set_room(A, None);
+    world.run(|| a.done() == 8);
+    assert_eq!(device.usage().turns, 0);
+}
+
+#[test]
 fn a_device_without_addresses_cannot_be_opened() {
     let world = World::new(&[]);
     let opened = Device::stepped(Config::default(), world.platform());

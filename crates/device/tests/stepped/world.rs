@@ -45,6 +45,8 @@ struct State {
     wire: Option<Vec<Seen>>,
     attacker: Option<Attacker>,
     weather: Option<Weather>,
+    /// The system has no memory to watch links.
+    refuses_to_watch: bool,
 }
 
 /// A datagram that has left.
@@ -245,7 +247,11 @@ impl Link for TestLink {
     }
 
     fn watch(&self, interest: Interest) -> io::Result<()> {
-        if let Some(link) = lock(&self.network.state).links.get_mut(&self.local) {
+        let mut state = lock(&self.network.state);
+        if state.refuses_to_watch {
+            return Err(io::ErrorKind::OutOfMemory.into());
+        }
+        if let Some(link) = state.links.get_mut(&self.local) {
             link.interest = interest;
         }
         Ok(())
@@ -392,6 +398,11 @@ impl World {
     pub(crate) fn is_waited_for(&self, address: [u8; 4]) -> bool {
         let state = lock(&self.network.state);
         state.links.iter().any(|(local, link)| local.ip() == IpAddr::from(address) && link.interest.writable)
+    }
+
+    /// From now on the system has no memory to watch links, or has again.
+    pub(crate) fn refuse_to_watch(&self, refuse: bool) {
+        lock(&self.network.state).refuses_to_watch = refuse;
     }
 
     /// Steps the devices until `done`.

@@ -27,7 +27,7 @@ pub(super) enum Transmitted {
     Part,
     /// The link has no room for these.
     Blocked(Option<Unsent>),
-    /// The receiver has no room, on this host.
+    /// The receiver has no room, on this host, or those who wait for READ responses have had their share.
     Paced,
 }
 
@@ -79,13 +79,21 @@ impl QueuePair {
             {
                 return transmitted;
             }
-            let State { protocol, receives, path: Some(path), sealing, deficit, pacing, .. } = &mut *state
-            else {
+            let transmit = {
+                let State { protocol, receives, .. } = &mut *state;
+                let mut cx = Context { memory: &self.memory, receives: &mut receives.enter() };
+                let room = &mut outgoing.reserve()[headroom..headroom + LONGEST];
+                protocol.poll_transmit(now, &mut cx, room)
+            };
+            let Some(transmit) = transmit else {
+                match Self::answer(state, now, outgoing) {
+                    Next::Write => continue,
+                    Next::Not(transmitted) => return transmitted,
+                }
+            };
+            let State { protocol, path: Some(path), sealing, deficit, pacing, .. } = &mut *state else {
                 return Transmitted::All;
             };
-            let mut cx = Context { memory: &self.memory, receives: &mut receives.enter() };
-            let room = &mut outgoing.reserve()[headroom..headroom + LONGEST];
-            let Some(transmit) = protocol.poll_transmit(now, &mut cx, room) else { return Transmitted::All };
             let len = transmit.len;
             *deficit = deficit.saturating_sub(len);
             if path.is_here {
@@ -122,6 +130,26 @@ impl QueuePair {
             }
         }
         Transmitted::Part
+    }
+
+    /// Allows more READ responses to leave, if that is what everything else waits for.
+    fn answer(state: &mut State, now: Time, outgoing: &mut TxBatch) -> Next {
+        let State { protocol, path: Some(path), sealing, reads, .. } = state else {
+            return Next::Not(Transmitted::All);
+        };
+        if !protocol.read_responses_wait() {
+            if reads.pause() {
+                protocol.allow_read_responses(0);
+            }
+            return Next::Not(Transmitted::All);
+        }
+        // What is in the batch fills the buffer, too.
+        if !outgoing.is_empty() && !flush(path, sealing.as_mut(), outgoing) {
+            return Next::Not(Transmitted::Blocked(None));
+        }
+        let allowed = reads.look(now, path.port.link().send_buffer());
+        protocol.allow_read_responses(allowed);
+        if allowed > 0 { Next::Write } else { Next::Not(Transmitted::Paced) }
     }
 
     /// Sees to it that an unreliable transport's next packet has its path, and that its receiver has room.

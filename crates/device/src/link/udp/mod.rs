@@ -149,6 +149,14 @@ impl Socket {
         self.receivers.room(&self.socket, self.local, to, receiver)
     }
 
+    /// How much of its send buffer the system uses for what hasn't left yet, and how large the buffer is, in bytes;
+    /// `None` if the system doesn't tell.
+    #[must_use]
+    pub fn send_buffer(&self) -> Option<[usize; 2]> {
+        let [used, size] = sys::send_buffer(&self.socket)?;
+        Some([usize::try_from(used).ok()?, usize::try_from(size).ok()?])
+    }
+
     /// Whether datagrams are handed to the system in runs.
     #[must_use]
     pub fn gso(&self) -> bool {

@@ -66,6 +66,16 @@ impl SocketOption {
 
 /// How much of its receive buffer a socket uses, and how large the buffer is, in bytes.
 pub(super) fn receive_buffer(socket: impl AsFd) -> Option<[u32; 2]> {
+    memory(socket, [libc::SK_MEMINFO_RMEM_ALLOC, libc::SK_MEMINFO_RCVBUF])
+}
+
+/// The same of its send buffer.
+pub(super) fn send_buffer(socket: impl AsFd) -> Option<[u32; 2]> {
+    memory(socket, [libc::SK_MEMINFO_WMEM_ALLOC, libc::SK_MEMINFO_SNDBUF])
+}
+
+/// Numbers of a socket's memory.
+fn memory(socket: impl AsFd, which: [libc::c_int; 2]) -> Option<[u32; 2]> {
     // As many numbers as the system has today; it gives as many as there is room for.
     let mut numbers = [0_u32; 9];
     #[expect(clippy::cast_possible_truncation, reason = "a small array's size")]
@@ -80,8 +90,7 @@ pub(super) fn receive_buffer(socket: impl AsFd) -> Option<[u32; 2]> {
             &raw mut len,
         )
     };
-    (result == 0)
-        .then(|| [libc::SK_MEMINFO_RMEM_ALLOC, libc::SK_MEMINFO_RCVBUF].map(|at| numbers[at as usize]))
+    (result == 0).then(|| which.map(|at| numbers[at as usize]))
 }
 
 /// Has the system pick a socket of `socket`'s group by the first `slot_bits` bits of a packet's destination queue pair

@@ -1,0 +1,111 @@
+//! A machine: a device, and when its engine is stepped.
+
+use crate::network::Network;
+use crate::platform;
+use rocev2_device::{Config, Device, Engine, Pause, Progress, Ready};
+use std::sync::{Arc, Weak};
+
+/// A device that is stepped.
+#[derive(Debug)]
+pub(crate) struct Machine {
+    network: Arc<Network>,
+    number: usize,
+    pub(crate) device: Device,
+    engine: Arc<Engine>,
+    progress: Progress,
+    pub(crate) gid_index: usize,
+    /// How long a step takes.
+    step_ns: u64,
+    /// How long other threads go first where it lets them.
+    yield_ns: u64,
+    /// The next step, if it asked for one.
+    again_at: Option<u64>,
+    /// It is at work, or stalled, until then.
+    busy_until: u64,
+}
+
+impl Machine {
+    pub(crate) fn new(network: &Arc<Network>, number: usize, step_ns: u64, yield_ns: u64) -> Self {
+        let platform = Arc::new(platform::Machine { network: Arc::clone(network), number });
+        let (device, engine) = Device::stepped(Config::default(), platform).expect("a device");
+        let gid_index = device.gid_index(platform::address(number)).expect("its address");
+        device.bind_gid(gid_index).expect("its port");
+        Self {
+            network: Arc::clone(network),
+            number,
+            device,
+            engine,
+            progress: Progress::default(),
+            gid_index,
+            step_ns,
+            yield_ns,
+            again_at: None,
+            busy_until: 0,
+        }
+    }
+
+    pub(crate) fn engine(&self) -> Weak<Engine> {
+        Arc::downgrade(&self.engine)
+    }
+
+    pub(crate) fn is_busy(&self, now: u64) -> bool {
+        self.busy_until > now
+    }
+
+    /// It does nothing for a while.
+    pub(crate) fn stall(&mut self, until: u64) {
+        self.busy_until = self.busy_until.max(until);
+    }
+
+    /// Makes the engine's step, if there is a reason to; whether it did.
+    pub(crate) fn step(&mut self, now: u64) -> bool {
+        let ready = self.ready();
+        let due = self.network.lock().machines[self.number].alarm.take_if(|at| *at <= now).is_some();
+        let again = self.again_at.take_if(|at| *at <= now).is_some();
+        if ready.is_empty() && !due && !again {
+            return false;
+        }
+        let pause = self.progress.step(&self.engine, &ready);
+        let (number, after) = match pause {
+            Pause::Yield => (1, Some(self.yield_ns)),
+            Pause::Busy(span) => (2, u64::try_from(span.as_nanos()).ok()),
+            Pause::Sleep => (0, None),
+        };
+        self.again_at = after.map(|after| now + after);
+        self.busy_until = now + self.step_ns;
+        self.network.lock().record("step", &[("machine", self.number as u64), ("pause", number)]);
+        true
+    }
+
+    /// When the next step is to be made, as far as is known.
+    pub(crate) fn next(&self) -> Option<u64> {
+        let state = self.network.lock();
+        let sockets = state.sockets.values().filter(|socket| socket.machine == self.number);
+        let (mut readable, mut arrived, mut writable) = (false, false, false);
+        for socket in sockets {
+            readable |= socket.interest.readable;
+            arrived |= socket.interest.readable && !socket.arrived.is_empty();
+            writable |= socket.interest.writable;
+        }
+        let arrival = if arrived { Some(0) } else { state.next_arrival(self.number).filter(|_| readable) };
+        let room = writable.then(|| state.writable_at(self.number));
+        let next = [arrival, room, state.machines[self.number].alarm, self.again_at];
+        next.into_iter().flatten().min().map(|at| at.max(self.busy_until))
+    }
+
+    /// Not before then does it do anything.
+    pub(crate) fn busy_until(&self) -> u64 {
+        self.busy_until
+    }
+
+    fn ready(&self) -> Vec<Ready> {
+        let state = self.network.lock();
+        let sockets = state.sockets.values().filter(|socket| socket.machine == self.number);
+        let ready = sockets.map(|socket| Ready {
+            token: socket.token,
+            readable: socket.interest.readable && !socket.arrived.is_empty(),
+            writable: socket.interest.writable && state.writable_at(self.number) <= state.now,
+        });
+        ready.filter(|ready| ready.readable || ready.writable).collect()
+    }
+}
