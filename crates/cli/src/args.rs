@@ -41,6 +41,12 @@ pub(crate) enum Command {
     Devices(DevicesArgs),
     /// Make and show certificates
     Certs(CertsArgs),
+    /// Say what this machine offers, what that costs, and what to do
+    Doctor(DoctorArgs),
+    /// Print a shell's completions of this program
+    Completions(CompletionsArgs),
+    /// Write this program's manual pages into a directory
+    Man(ManArgs),
     /// Run a verbs program that knows nothing of this one on the embedded device
     Run(RunArgs),
     /// Share UDP port 4791 among this user's programs; `run` starts it
@@ -351,6 +357,31 @@ pub(crate) struct DevicesArgs {
     /// Print one JSON document
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DoctorArgs {
+    #[command(flatten)]
+    pub(crate) certs: CertsDir,
+    /// Print one JSON document
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Look for the system's files below this directory, for tests
+    #[arg(long, value_name = "DIR", hide = true)]
+    pub(crate) system: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CompletionsArgs {
+    /// Which shell
+    pub(crate) shell: clap_complete::Shell,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ManArgs {
+    /// Where to; made if it isn't there
+    #[arg(value_name = "DIR")]
+    pub(crate) dir: PathBuf,
 }
 
 #[derive(Debug, Args)]

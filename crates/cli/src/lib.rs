@@ -7,7 +7,8 @@
 //! |---|---|
 //! | `args` | every argument of every command |
 //! | `advice` | what a user can do about an error |
-//! | `server`, `client`, `demo`, `bench`, `devices`, `certs`, `run` | the commands |
+//! | `server`, `client`, `demo`, `bench`, `devices`, `certs`, `doctor`, `run` | the commands |
+//! | `shell` | completions and manual pages |
 //! | `config` | a server's options from a file |
 //! | `echo` | the service that servers offer |
 //! | `failure`, `output`, `text` | how results and errors are shown |
@@ -23,6 +24,7 @@ mod config;
 mod demo;
 mod descriptors;
 mod devices;
+mod doctor;
 mod echo;
 mod failure;
 mod logging;
@@ -32,6 +34,7 @@ mod rules;
 mod run;
 mod runtime;
 mod server;
+mod shell;
 mod size;
 mod text;
 mod trust;
@@ -51,6 +54,9 @@ pub fn secure_rdma() -> ExitCode {
         Command::Bench(args) => bench::run(&args),
         Command::Devices(args) => devices::run(&args),
         Command::Certs(args) => certs::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
+        Command::Completions(args) => shell::completions(&args),
+        Command::Man(args) => shell::pages(&args),
         Command::Run(args) => run::run(args),
         Command::Agent(args) => run::run_agent(&args),
     }))

@@ -7,6 +7,7 @@ mod bench;
 mod certificates;
 mod core_dump;
 mod demo;
+mod doctor;
 mod harness;
 mod hostile;
 mod identity;

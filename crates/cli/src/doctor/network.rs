@@ -1,0 +1,66 @@
+//! Network interfaces, and the port of RoCEv2.
+
+use super::{Finding, System};
+use std::io::ErrorKind;
+use std::net::{Ipv4Addr, UdpSocket};
+
+/// What RoCEv2 adds to a packet's payload at most: IPv6 and UDP headers, BTH, RETH, ICRC.
+const OVERHEAD: u64 = 40 + 8 + 12 + 16 + 4;
+
+/// The payloads that a packet may carry (IBA's path MTUs), the largest first.
+const PAYLOADS: [u64; 5] = [4096, 2048, 1024, 512, 256];
+
+pub(super) fn mtu(system: &System) -> Vec<Finding> {
+    const CHECK: &str = "MTU";
+    let Ok(entries) = std::fs::read_dir(system.path("sys/class/net")) else { return Vec::new() };
+    let mut names: Vec<String> =
+        entries.flatten().map(|entry| entry.file_name().to_string_lossy().into()).collect();
+    names.sort();
+    let mut found = Vec::new();
+    for name in names {
+        let is_down =
+            system.read(&format!("sys/class/net/{name}/operstate")).is_some_and(|state| state == "down");
+        let Some(mtu) = system.number(&format!("sys/class/net/{name}/mtu")).filter(|_| !is_down) else {
+            continue;
+        };
+        let payload = PAYLOADS.into_iter().find(|payload| payload + OVERHEAD <= mtu);
+        found.push(match payload {
+            Some(4096) => Finding::ok(CHECK, format!("{name}: {mtu}")),
+            Some(payload) => Finding::costs(
+                CHECK,
+                format!("{name}: {mtu}"),
+                format!(
+                    "packets carry {payload} bytes, where 4096 are possible: more packets for the same data"
+                ),
+                format!("ip link set dev {name} mtu 9000 (and on every host and switch between)"),
+            ),
+            None => Finding::broken(
+                CHECK,
+                format!("{name}: {mtu}"),
+                "no RDMA packet fits",
+                format!("ip link set dev {name} mtu 1500"),
+            ),
+        });
+    }
+    found
+}
+
+/// Network cards and Soft-RoCE send to this port alone.
+pub(super) fn port() -> Finding {
+    const CHECK: &str = "port 4791";
+    match UdpSocket::bind((Ipv4Addr::UNSPECIFIED, rdma_verbs::UDP_PORT)) {
+        Ok(_) => Finding::ok(CHECK, "free"),
+        Err(error) if error.kind() == ErrorKind::AddrInUse => Finding::costs(
+            CHECK,
+            "in use",
+            "another embedded device here takes another port, where network cards and Soft-RoCE don't find it",
+            "ss -ulpn 'sport = 4791' shows who has it",
+        ),
+        Err(error) => Finding::costs(
+            CHECK,
+            error.to_string(),
+            "the embedded device can't have it, where network cards and Soft-RoCE would find it",
+            "see what the firewall or the container's policy says",
+        ),
+    }
+}
