@@ -78,6 +78,12 @@ impl Socket {
         None
     }
 
+    /// How much of its send buffer the system uses: any system tells nothing of it.
+    #[must_use]
+    pub fn send_buffer(&self) -> Option<[usize; 2]> {
+        None
+    }
+
     /// Receives once. Errors are counted, not reported: on a UDP socket they concern datagrams sent earlier.
     pub fn recv(&self, batch: &mut RxBatch) -> Received {
         let received = batch.fill_each(|buffer| match self.socket.recv_from(buffer) {
