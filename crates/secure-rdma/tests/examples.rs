@@ -103,7 +103,7 @@ fn server_and_client() {
     let port = listening.rsplit(':').next().unwrap();
     let said = said(example("client", home.path()).args(["127.0.0.1", port, "localhost", "one", "two"]));
     let lines_of_client: Vec<_> = said.lines().collect();
-    assert!(lines_of_client[0].starts_with("sealed: true, device "), "{said}");
+    assert!(lines_of_client[0].starts_with("sealed: packets, device "), "{said}");
     assert_eq!(lines_of_client[1..], ["one", "two"]);
     assert!(lines.next().unwrap().unwrap().ends_with(" is dns:localhost"));
 }

@@ -477,17 +477,18 @@ fn openssl_finds_the_same_certificates_revoked() {
     assert!(!bad && said.contains("certificate revoked"), "{said}");
 }
 
-/// The commands of the README's section on mutual TLS, block by block.
-fn commands_of_the_readme() -> Vec<String> {
-    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../README.md")).unwrap();
-    let section = readme.split("\n## ").find(|section| section.starts_with("Mutual TLS from zero")).unwrap();
+/// The commands of the section on mutual TLS in the documents, block by block.
+fn documented_commands() -> Vec<String> {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/certificates.md");
+    let page = fs::read_to_string(page).unwrap();
+    let section = page.split("\n## ").find(|section| section.starts_with("Mutual TLS from zero")).unwrap();
     let blocks = section.split("```").skip(1).step_by(2);
     blocks.filter_map(|block| block.strip_prefix("sh\n")).map(str::to_owned).collect()
 }
 
 /// They are run as they stand, but for the port, which must be a free one here.
 #[test]
-fn the_readmes_commands_set_mutual_tls_up_from_zero() {
+fn the_documented_commands_set_mutual_tls_up_from_zero() {
     let home = tempfile::tempdir().unwrap();
     let bin = Path::new(SECURE_RDMA).parent().unwrap();
     let path = format!("{}:{}", text(bin), std::env::var("PATH").unwrap());
@@ -496,7 +497,7 @@ fn the_readmes_commands_set_mutual_tls_up_from_zero() {
         command.args(["-euc", block]).current_dir(home.path()).env("HOME", home.path()).env("PATH", &path);
         Program::spawn(&mut command)
     };
-    let blocks = commands_of_the_readme();
+    let blocks = documented_commands();
     let [prepare, serve, connect, revoke] = &blocks[..] else { panic!("{blocks:?}") };
     shell(prepare).end().succeeded();
     assert!(serve.starts_with("secure-rdma server "), "{serve}");

@@ -62,6 +62,11 @@ impl AllowList {
             client.check().map_err(|reason| wrong(Some(at(doubtful)), reason.into()))?;
             clients.push(client);
         }
+        if clients.is_empty() {
+            let reason =
+                "nobody is on it, so nobody could connect: it needs entries that begin with [[client]]";
+            return Err(wrong(None, reason.into()));
+        }
         Self::checked(path.into(), clients)
     }
 }
