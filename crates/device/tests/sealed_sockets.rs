@@ -83,7 +83,8 @@ fn long_writes_and_reads_arrive_in_runs_while_keys_change() {
         });
         let count = |end: &End, name| end.counters().into_iter().find(|row| row.0 == name).unwrap().1;
         for end in [&a, &b] {
-            assert!(count(end, "gso_runs") > 20, "{:?}", end.counters());
+            let runs = count(end, "gso_runs") > 20;
+            assert_eq!(runs, cfg!(not(feature = "portable")), "{:?}", end.counters());
             for name in ["esp_not_authentic", "esp_clear", "esp_not_sent", "esp_replayed", "esp_below_window"]
             {
                 assert_eq!(count(end, name), 0, "{name}: {:?}", end.counters());
