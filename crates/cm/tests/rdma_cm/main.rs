@@ -135,13 +135,20 @@ fn ucmatose_is_told_that_it_is_refused() {
     node.manager.listen(Service { space: PortSpace::Tcp, port: 7473 }.id(), None, 4).unwrap();
     let client = stock("ucmatose", &["-s", "10.77.0.2", "-p", "7473", "-C", "0", "-c", "1"]);
     let event = node.event();
-    let Event::ConnectRequest { id, .. } = event else { panic!("{event:?}") };
-    let reason = RejectReason::Consumer;
+    let Event::ConnectRequest { id, request } = event else { panic!("{event:?}") };
+    let (first, reason) = (request.qpn, RejectReason::Consumer);
     node.manager.reject(node.now(), id, reason, &[], PrivateData::default()).unwrap();
-    // Sends the refusal; the next thing to happen is another client's request.
+    // Sends the refusal; the next thing to happen is another client's request. Where the first one's was repeated before
+    // the refusal came, that is a request like any other.
     let another = stock("ucmatose", &["-s", "10.77.0.2", "-p", "7473", "-C", "0", "-c", "1"]);
-    let event = node.event();
-    let Event::ConnectRequest { id, .. } = event else { panic!("{event:?}") };
+    let id = loop {
+        let event = node.event();
+        let Event::ConnectRequest { id, request } = event else { panic!("{event:?}") };
+        if request.qpn != first {
+            break id;
+        }
+        node.manager.reject(node.now(), id, reason, &[], PrivateData::default()).unwrap();
+    };
     let (_, text) = output(client);
     assert!(text.contains("RDMA_CM_EVENT_REJECTED") && text.contains("28"), "{text}");
     node.manager.abandon(node.now(), id);
