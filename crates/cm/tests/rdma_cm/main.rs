@@ -138,8 +138,8 @@ fn ucmatose_is_told_that_it_is_refused() {
     let Event::ConnectRequest { id, request } = event else { panic!("{event:?}") };
     let (first, reason) = (request.qpn, RejectReason::Consumer);
     node.manager.reject(node.now(), id, reason, &[], PrivateData::default()).unwrap();
-    // Sends the refusal; the next thing to happen is another client's request. Where the first one's was repeated before
-    // the refusal came, that is a request like any other.
+    // Sends the refusal; the next thing to happen is another client's request. Where the first one's was repeated
+    // before the refusal came, that is a request like any other.
     let another = stock("ucmatose", &["-s", "10.77.0.2", "-p", "7473", "-C", "0", "-c", "1"]);
     let id = loop {
         let event = node.event();
