@@ -521,6 +521,8 @@ impl QueuePair {
     fn send(&self, state: &mut State, now: Time) {
         let Some(path) = &state.path else { return };
         let mut port = Arc::clone(&path.port);
+        // Whoever waits for a turn gets one.
+        state.pacing.begin();
         if state.waits {
             return;
         }
@@ -544,10 +546,13 @@ impl QueuePair {
                     if let Some(path) = &state.path {
                         port = Arc::clone(&path.port);
                     }
-                    // Otherwise they are lost, as on the way.
                     if port.block(self.qpn) {
                         state.unsent = unsent;
                         state.waits = true;
+                    } else {
+                        // They are lost, as on the way. What comes after them must not wait for ever: not every
+                        // transport has a timer of its own.
+                        state.pacing.blocked(now);
                     }
                     return;
                 }

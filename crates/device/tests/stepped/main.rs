@@ -172,6 +172,20 @@ fn a_link_that_is_full_and_cannot_be_watched_is_like_one_that_loses_packets() {
 }
 
 #[test]
+fn datagrams_behind_those_that_a_full_link_has_lost_leave_when_there_is_room() {
+    const DATAGRAMS: u64 = 100;
+    let world = World::new(&[A, B]);
+    let ([a, b], way) = world.datagram_pair([A, B], 8192);
+    // There is room for the first ones, and then nobody says when there is more.
+    world.refuse_to_watch(true);
+    world.set_room(A, Some(10_000));
+    a.send_list_to(&b, &way, 4096, DATAGRAMS);
+    assert!(a.done() < DATAGRAMS);
+    world.set_room(A, None);
+    world.run(|| a.done() == DATAGRAMS);
+}
+
+#[test]
 fn a_device_without_addresses_cannot_be_opened() {
     let world = World::new(&[]);
     let opened = Device::stepped(Config::default(), world.platform());

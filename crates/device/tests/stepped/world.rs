@@ -561,28 +561,31 @@ impl End {
     }
 
     pub(crate) fn post(&self, operation: SendOperation, len: u32) {
-        self.post_to(operation, len, None);
+        self.queue_pair.post_send(self.request(operation, len, None)).unwrap();
     }
 
     /// Sends a datagram to `peer`.
     pub(crate) fn send_to(&self, peer: &Self, way: &AddressHandle, len: u32) {
-        let remote_qpn = peer.queue_pair.qpn();
-        let to = Datagram { address: way.id(), remote_qpn, remote_qkey: 0 };
-        self.post_to(SendOperation::Send, len, Some(to));
+        self.send_list_to(peer, way, len, 1);
     }
 
-    fn post_to(&self, operation: SendOperation, len: u32, destination: Option<Datagram>) {
-        let request = SendRequest {
-            id: 0,
-            operation,
-            destination,
-            buffers: self.buffers(len),
-            len,
-            signaled: true,
-            solicited: false,
-            fence: false,
-        };
-        self.queue_pair.post_send(request).unwrap();
+    /// Sends so many datagrams to `peer`, posted in one list.
+    pub(crate) fn send_list_to(&self, peer: &Self, way: &AddressHandle, len: u32, count: u64) {
+        let remote_qpn = peer.queue_pair.qpn();
+        let to = Datagram { address: way.id(), remote_qpn, remote_qkey: 0 };
+        let requests = (0..count).map(|_| self.request(SendOperation::Send, len, Some(to)));
+        self.queue_pair.post_send_list(requests).unwrap();
+    }
+
+    fn request(
+        &self,
+        operation: SendOperation,
+        len: u32,
+        destination: Option<Datagram>,
+    ) -> SendRequest<Buffers> {
+        let buffers = self.buffers(len);
+        let (signaled, solicited, fence) = (true, false, false);
+        SendRequest { id: 0, operation, destination, buffers, len, signaled, solicited, fence }
     }
 
     pub(crate) fn post_recv(&self, len: u32) {

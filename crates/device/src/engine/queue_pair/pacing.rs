@@ -60,6 +60,16 @@ impl Pacing {
         true
     }
 
+    /// What follows is another attempt to send: nothing has to wake it for the last one.
+    pub(super) fn begin(&mut self) {
+        self.wake = None;
+    }
+
+    /// The link has no room, and can't tell when it has again.
+    pub(super) fn blocked(&mut self, now: Time) {
+        self.wake = Some(now + LOOK_AGAIN);
+    }
+
     /// A datagram of so many bytes leaves.
     pub(super) fn sent(&mut self, len: usize) {
         self.allowance = self.allowance.saturating_sub(2 * len + BOOKKEEPING);
