@@ -10,7 +10,7 @@
 //! | [`rx`] | datagrams that arrived |
 //! | `bind` | sockets at an address |
 //! | [`udp`] | Linux: a UDP socket that a strict RoCEv2 receiver accepts packets from, with segmentation offload |
-//! | [`plain`] | any other system, or the feature `portable`: a plain UDP socket |
+//! | `plain` | any other system, or the feature `portable`: a plain UDP socket |
 
 pub(crate) mod bind;
 pub mod counters;
