@@ -9,7 +9,7 @@ pub(crate) struct Pair {
     pub(crate) client: Session,
     pub(crate) server: Session,
     /// Where further clients are let in.
-    #[allow(dead_code)]
+    #[allow(dead_code, reason = "each example uses a part of it")]
     pub(crate) listener: Server,
 }
 

@@ -4,6 +4,8 @@
 //! room for. Programs that use unreliable transports on a lossless network don't expect that. So before a queue pair
 //! sends much to this host, it looks at how full the receiver's buffer is, and waits for a moment where it is half
 //! full. To other hosts nothing is known; there the local buffer alone holds senders up.
+//!
+//! The same alarm wakes a queue pair whose link is full and can't say when it has room again.
 
 use core::time::Duration;
 use rocev2::Time;
