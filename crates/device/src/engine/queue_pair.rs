@@ -279,6 +279,10 @@ impl QueuePair {
             }
         }
         change(&mut state)?;
+        let State { protocol, sealing, .. } = &mut *state;
+        if let (Some(sealing), Some(receive)) = (sealing, protocol.snapshot().receive) {
+            sealing.fit(receive.path_mtu);
+        }
         if let Some(path) = path {
             // On one host the receiver's buffer is what fills: what leaves is there.
             if !path.is_here {

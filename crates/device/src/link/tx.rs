@@ -24,7 +24,7 @@ const SLOT: usize = 4096 + 96;
 const FULL: usize = 128 << 10;
 
 /// The most bytes in one system call: what fits an IPv4 or IPv6 packet of 65,535 bytes.
-const MAX_RUN: usize = 65_535 - 40 - 8;
+pub(crate) const MAX_RUN: usize = 65_535 - 40 - 8;
 
 /// The fields of the IP header that whoever sends may choose. The ICRC doesn't cover them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -200,6 +200,13 @@ impl TxBatch {
     pub fn joined_len(&self, to: SocketAddr) -> Option<usize> {
         let run = self.runs.last().filter(|run| run.marking == self.marking && run.takes(1, to));
         run.map(|run| run.segment)
+    }
+
+    /// Whether another packet to `to`, as long as those before it, begins a new run.
+    #[must_use]
+    pub fn begins_run(&self, to: SocketAddr) -> bool {
+        let run = self.runs.last().filter(|run| run.marking == self.marking);
+        run.is_none_or(|run| !run.takes(run.segment, to))
     }
 
     /// Whether the packets added last leave by segmentation offload, and another one may join them.

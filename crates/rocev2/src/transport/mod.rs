@@ -38,4 +38,4 @@ mod unreliable;
 pub use context::{Context, Source};
 pub use drop_reason::DropReason;
 pub use queue_pair::{Limits, QueuePair, Snapshot};
-pub use transmit::{Destination, PacketKind, Transmit};
+pub use transmit::{Burst, Destination, PacketKind, Transmit};

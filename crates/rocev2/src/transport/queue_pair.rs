@@ -1,7 +1,7 @@
 //! A queue pair of any transport.
 
 use super::rc::{self, RequesterCounters, ResponderCounters};
-use super::{Context, Destination, DropReason, Source, Transmit, uc, ud};
+use super::{Burst, Context, Destination, DropReason, Source, Transmit, uc, ud};
 use crate::wire::{Packet, Transport};
 use crate::work::{
     Attributes, Event, Memory, ModifyError, PeerRights, PostError, ReceiveAttributes, ReceiveQueue,
@@ -191,6 +191,20 @@ impl<M: Memory> QueuePair<M> {
             Self::Rc(rc) => rc.handle_packet(now, from, packet, cx),
             Self::Uc(uc) => uc.handle_packet(from, packet, cx),
             Self::Ud(ud) => ud.handle_packet(from, packet, cx),
+        }
+    }
+
+    /// Says what the next packet begins, if it begins something that leaves by one system call.
+    ///
+    /// While much is in flight, and the peer owes an acknowledgement, requests that aren't enough for all of it wait
+    /// for more of them or for that acknowledgement, as a TCP sender's do by Nagle's algorithm (RFC 896): otherwise a
+    /// stream of messages that are a packet longer than that would cost two system calls for each. With `None`, and of
+    /// other transports than RC, nothing waits.
+    #[inline]
+    pub fn begins_burst(&mut self, burst: Option<Burst>) {
+        match self {
+            Self::Rc(rc) => rc.begins_burst(burst),
+            Self::Uc(_) | Self::Ud(_) => {}
         }
     }
 

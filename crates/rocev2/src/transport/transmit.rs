@@ -37,3 +37,14 @@ pub enum PacketKind {
     /// An ACK or NAK.
     Acknowledge,
 }
+
+/// What leaves with one system call where the next packet begins a new one: whoever sends would rather have so much.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Burst {
+    /// Bytes, headers included.
+    pub bytes: u32,
+    /// Packets.
+    pub packets: u32,
+    /// Whether packets whose headers differ in length leave together.
+    pub mixes_headers: bool,
+}

@@ -20,6 +20,7 @@ mod world;
 
 mod asking;
 mod attributes;
+mod bursts;
 mod congestion;
 mod errors;
 mod hostile;

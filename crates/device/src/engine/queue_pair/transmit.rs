@@ -4,8 +4,9 @@ use super::segmentation::Segmentation;
 use super::{Path, QueuePair, State};
 use crate::engine::security::{Refusal, Sealing};
 use crate::link::tx::Unsent;
+use crate::link::tx::{MAX_RUN, MAX_SEGMENTS};
 use crate::link::{Sent, TxBatch, put_icrc};
-use rocev2::transport::{Context, Destination, PacketKind};
+use rocev2::transport::{Burst, Context, Destination, PacketKind};
 use rocev2::wire::{Headers, Transport};
 use rocev2::{Mtu, Time};
 use std::cell::RefCell;
@@ -80,7 +81,9 @@ impl QueuePair {
                 return transmitted;
             }
             let transmit = {
-                let State { protocol, receives, .. } = &mut *state;
+                let State { protocol, receives, path, sealing, .. } = &mut *state;
+                protocol
+                    .begins_burst(path.as_ref().and_then(|path| burst(path, sealing.is_some(), outgoing)));
                 let mut cx = Context { memory: &self.memory, receives: &mut receives.enter() };
                 let room = &mut outgoing.reserve()[headroom..headroom + LONGEST];
                 protocol.poll_transmit(now, &mut cx, room)
@@ -188,6 +191,17 @@ impl State {
     fn flush(&mut self, outgoing: &mut TxBatch) -> bool {
         self.path.as_ref().is_none_or(|path| flush(path, self.sealing.as_mut(), outgoing))
     }
+}
+
+/// What the next packet begins, if it isn't one more of the batch's last run.
+fn burst(path: &Path, sealed: bool, outgoing: &TxBatch) -> Option<Burst> {
+    let together = path.segmentation != Segmentation::Fails;
+    // What is sealed is padded to one length.
+    (together && outgoing.begins_run(path.peer)).then_some(Burst {
+        bytes: u32::try_from(MAX_RUN).unwrap_or(u32::MAX),
+        packets: u32::try_from(MAX_SEGMENTS).unwrap_or(u32::MAX),
+        mixes_headers: sealed,
+    })
 }
 
 /// Sends what the batch holds on that path; whether the link had room for all of it.

@@ -2,8 +2,9 @@
 
 use super::association::{Association, AssociationId, Receiver};
 use crate::link::{TxBatch, put_icrc};
-use rocev2::UDP_PORT;
 use rocev2::icrc::{self, PseudoHeader};
+use rocev2::wire::{Bth, Header};
+use rocev2::{Mtu, UDP_PORT};
 use rocev2_esp::layout::{HEADROOM, MAX_PADDING, sealed_len};
 use rocev2_esp::{Outbound, Sealer};
 use std::net::{IpAddr, SocketAddr};
@@ -17,12 +18,17 @@ pub(crate) struct Sealing {
     sealer: Option<Sealer<Arc<Outbound>>>,
     /// Where the receiver checks the ICRC: what that covers beside the packet.
     pseudo_header: Option<PseudoHeader>,
+    /// Bytes that the longest packet of the path MTU is sealed to.
+    longest: usize,
 }
+
+/// Bytes by which packets of equal payload may differ: those of an address and key, and of an immediate.
+const HEADERS_DIFFER: usize = Header::Reth.len() + Header::ImmDt.len();
 
 impl Sealing {
     pub(crate) fn new(association: Arc<Association>) -> Self {
         // The first refresh finds another generation, if there is an SA.
-        Self { association, generation: 0, sealer: None, pseudo_header: None }
+        Self { association, generation: 0, sealer: None, pseudo_header: None, longest: 0 }
     }
 
     pub(crate) fn association(&self) -> &Arc<Association> {
@@ -35,6 +41,11 @@ impl Sealing {
 
     /// Where a packet has to be put into what a batch reserves.
     pub(crate) const HEADROOM: usize = HEADROOM;
+
+    /// Takes over the path MTU.
+    pub(crate) fn fit(&mut self, mtu: Mtu) {
+        self.longest = sealed_len(Bth::LEN + HEADERS_DIFFER + mtu.bytes() as usize + icrc::LEN);
+    }
 
     /// Takes the SA that seals from now on, for the way from `local` to `peer`; whether there is one that this process
     /// may seal with.
@@ -68,14 +79,17 @@ impl Sealing {
         to: SocketAddr,
         alone: bool,
     ) -> Option<usize> {
-        let Self { sealer: Some(sealer), pseudo_header, .. } = self else { return None };
+        let Self { sealer: Some(sealer), pseudo_header, longest, .. } = self else { return None };
         let len = len + icrc::LEN;
         let least = sealed_len(len);
+        // A run is as long as its first packet, and one that is full may be followed by longer ones.
+        let first =
+            if (1..=HEADERS_DIFFER).contains(&longest.saturating_sub(least)) { *longest } else { least };
         if alone {
             batch.close();
         }
         let padded = batch.joined_len(to).filter(|run| *run >= least && *run - least <= MAX_PADDING - 3);
-        let place = batch.commit_datagram(padded.unwrap_or(least), to, |datagram, id| {
+        let place = batch.commit_datagram(padded.unwrap_or(first), to, |datagram, id| {
             let packet = datagram.get_mut(HEADROOM..HEADROOM + len).unwrap_or_default();
             match pseudo_header {
                 Some(pseudo_header) => put_icrc(packet, |packet| pseudo_header.icrc(id, packet)),

@@ -3,7 +3,7 @@
 use super::requester::Requester;
 use super::responder::Responder;
 use crate::transport::queue_pair::{Limits, Snapshot};
-use crate::transport::{Context, DropReason, Source, Transmit};
+use crate::transport::{Burst, Context, DropReason, Source, Transmit};
 use crate::wire::{Opcode, Operation, Packet, Transport};
 use crate::work::{
     AsyncEvent, Attributes, Event, Memory, ModifyError, PostError, ReceiveQueue, RecvRequest, SendRequest,
@@ -177,6 +177,13 @@ impl<M: Memory> QueuePair<M> {
         self.state = to;
         self.after_change(receives);
         Ok(())
+    }
+
+    /// Says what the next packet begins, if it begins something that leaves by one system call. While much is in flight
+    /// and an acknowledgement is due, requests that aren't enough for it wait.
+    #[inline]
+    pub fn begins_burst(&mut self, burst: Option<Burst>) {
+        self.requester.begins_burst(burst);
     }
 
     /// Queues a send request. In the error state it is taken and completes with `WR_FLUSH_ERR`.

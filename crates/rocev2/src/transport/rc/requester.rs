@@ -18,6 +18,7 @@ use self::message_numbers::MessageNumbers;
 use super::recovery::Recovery;
 use super::timing::{Timer, Timers};
 use super::window::{PACKET_COST, Window};
+use crate::transport::Burst;
 use crate::work::{
     Attributes, Completion, Event, MAX_MESSAGE, PostError, SendAttributes, SendOperation, SendRequest, Status,
 };
@@ -99,6 +100,8 @@ pub(super) struct Requester<B> {
 
     message_numbers: MessageNumbers,
     recovery: Recovery<Window>,
+    /// What the next packet begins, for those who send it.
+    burst: Option<Burst>,
     draining: bool,
     /// Set once the connection can't go on; the queue pair goes to the error state.
     failed: bool,
@@ -123,6 +126,7 @@ impl<B> Requester<B> {
             asked: VecDeque::new(),
             message_numbers: MessageNumbers::default(),
             recovery: Recovery::new(Window::new(mtu.bytes(), window_limit)),
+            burst: None,
             draining: false,
             failed: false,
             counters: RequesterCounters::default(),
@@ -166,6 +170,11 @@ impl<B> Requester<B> {
         self.queue.push_back(Pending { request, first: self.end, packets, executed: false, fault });
         self.end += u64::from(packets);
         Ok(())
+    }
+
+    #[inline]
+    pub(super) fn begins_burst(&mut self, burst: Option<Burst>) {
+        self.burst = burst;
     }
 
     pub(super) fn failed(&self) -> bool {

@@ -23,6 +23,12 @@ const ACK_EVERY: u64 = 32;
 /// want of an answer.
 const ASK_AFTER: Duration = Duration::from_micros(500);
 
+/// Bytes in flight from which on packets may wait for others to leave with: what keeps the peer busy until they do.
+const BUSY: u64 = 32 << 10;
+
+/// Bytes of the longest headers and of what seals a packet.
+const HEADERS: u64 = 76;
+
 /// What the next packet is about, before its headers are made.
 struct Plan {
     /// The request, as its place in the queue, and the packet's number.
@@ -161,6 +167,12 @@ impl<B> Requester<B> {
             self.recovery.congestion.limited();
             return None;
         }
+        if fresh && self.waits_for_burst(pending, full) {
+            if self.end - self.next > (self.recovery.congestion.window() - self.recovery.in_flight) / full {
+                self.recovery.congestion.limited();
+            }
+            return None;
+        }
         let last = self.next + numbers == pending.end();
         let waits = self.recovery.go_back_probe
             || self.recovery.in_flight + cost + full > self.recovery.congestion.window();
@@ -169,6 +181,24 @@ impl<B> Requester<B> {
             || self.recovery.unrequested_bytes + cost
                 >= (self.recovery.congestion.window() / SHARE).min(ACK_EVERY * full);
         Some(Plan { request: self.cursor, at: self.next, numbers, cost, fresh, last, asks })
+    }
+
+    /// Whether there are fewer packets, of `full` bytes at most, than leave together, and more will probably come until
+    /// the answer that is due.
+    fn waits_for_burst(&self, pending: &Pending<B>, full: u64) -> bool {
+        let Some(burst) = self.burst else { return false };
+        let recovery = &self.recovery;
+        let window = recovery.congestion.window().saturating_sub(recovery.in_flight);
+        let together = (u64::from(burst.bytes) / (full - PACKET_COST + HEADERS)).min(burst.packets.into());
+        recovery.in_flight >= BUSY
+            && recovery.awaits_answer(self.acknowledged)
+            && !self.draining
+            && match pending.request.operation {
+                SendOperation::Read(_) | SendOperation::Atomic(..) => false,
+                SendOperation::Write(_) | SendOperation::WriteImmediate(..) => burst.mixes_headers,
+                _ => true,
+            }
+            && (self.end - self.next).min(window / full) < together
     }
 
     /// Repeats the first packet that isn't acknowledged, to ask for an ACK; nothing if an answer is awaited
