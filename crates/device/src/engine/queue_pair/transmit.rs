@@ -6,7 +6,7 @@ use crate::engine::security::{Refusal, Sealing};
 use crate::link::tx::Unsent;
 use crate::link::{Sent, TxBatch, put_icrc};
 use rocev2::transport::{Context, Destination, PacketKind};
-use rocev2::wire::{Headers, Transport};
+use rocev2::wire::Headers;
 use rocev2::{Mtu, Time};
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -74,14 +74,15 @@ impl QueuePair {
             if outgoing.is_full() && !state.flush(outgoing) {
                 return Transmitted::Blocked(None);
             }
-            if self.transport != Transport::Rc
+            if !self.of.is_reliable()
                 && let Next::Not(transmitted) = self.prepare(state, now, outgoing)
             {
                 return transmitted;
             }
             let transmit = {
                 let State { protocol, receives, .. } = &mut *state;
-                let mut cx = Context { memory: &self.memory, receives: &mut receives.enter() };
+                let mut entered = receives.enter();
+                let mut cx = Context::new(&self.memory, &mut entered);
                 let room = &mut outgoing.reserve()[headroom..headroom + LONGEST];
                 protocol.poll_transmit(now, &mut cx, room)
             };

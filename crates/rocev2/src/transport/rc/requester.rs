@@ -18,6 +18,7 @@ use self::message_numbers::MessageNumbers;
 use super::recovery::Recovery;
 use super::timing::{Timer, Timers};
 use super::window::{PACKET_COST, Window};
+use crate::wire::Transport;
 use crate::work::{
     Attributes, Completion, Event, MAX_MESSAGE, PostError, SendAttributes, SendOperation, SendRequest, Status,
 };
@@ -80,6 +81,7 @@ pub struct RequesterCounters {
 }
 
 pub(super) struct Requester<B> {
+    transport: Transport,
     mtu: Mtu,
     peer: Qpn,
     base: Psn,
@@ -106,8 +108,9 @@ pub(super) struct Requester<B> {
 }
 
 impl<B> Requester<B> {
-    pub(super) fn new(capacity: usize, mtu: Mtu, peer: Qpn, window_limit: u64) -> Self {
+    pub(super) fn new(transport: Transport, capacity: usize, mtu: Mtu, peer: Qpn, window_limit: u64) -> Self {
         Self {
+            transport,
             mtu,
             peer,
             base: Psn::default(),
