@@ -110,7 +110,7 @@ impl Side {
 
     /// The next packet, as a datagram in `out`.
     fn send(&mut self, out: &mut [u8]) -> Option<usize> {
-        let mut cx = Context { memory: &self.ram, receives: &mut self.receives };
+        let mut cx = Context::new(&self.ram, &mut self.receives);
         let len = self.qp.poll_transmit(Time::ZERO, &mut cx, out)?.len + icrc::LEN;
         self.out.write(0, &mut out[..len]).expect("room");
         Some(len)
@@ -119,7 +119,7 @@ impl Side {
     fn take(&mut self, datagram: &[u8]) {
         let verified = self.into.verify(0, datagram).expect("the right ICRC");
         let packet = Packet::parse(verified.packet).expect("a packet");
-        let mut cx = Context { memory: &self.ram, receives: &mut self.receives };
+        let mut cx = Context::new(&self.ram, &mut self.receives);
         self.qp.handle_packet(Time::ZERO, &self.source, &packet, &mut cx).expect("taken");
     }
 

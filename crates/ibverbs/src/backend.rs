@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, Once, PoisonError};
 pub(crate) use rocev2::wire::Transport;
 pub(crate) use rocev2::work::{
     AsyncEvent, AtomicOperation, AttributeMask, Attributes, CompletionKind, Datagram, PeerRights, PostError,
-    RecvRequest, RemoteAddress, SendOperation, SendRequest, State, rules,
+    Recipient, RecvRequest, RemoteAddress, SendOperation, SendRequest, State, rules,
 };
 pub(crate) use rocev2::{Mtu, Psn, Qpn};
 pub(crate) use rocev2_device::link::Marking;

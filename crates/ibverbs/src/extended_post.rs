@@ -3,7 +3,7 @@
 use crate::backend::{
     self, ATTRIBUTES, AtomicOperation, Buffers, RemoteAddress, SendOperation, SendRequest, Transport,
 };
-use crate::post::{Work, destination, elements, request};
+use crate::post::{Work, datagram, elements, request};
 use crate::queue_pair::Qp;
 use crate::window;
 use libc::{EINVAL, EOPNOTSUPP, c_int, c_void, size_t};
@@ -115,7 +115,7 @@ const KNOWN: u32 = IBV_QP_EX_WITH_RDMA_WRITE
 const fn known(transport: Transport) -> u32 {
     let datagrams = IBV_QP_EX_WITH_SEND | IBV_QP_EX_WITH_SEND_WITH_IMM;
     match transport {
-        Transport::Rc => KNOWN,
+        Transport::Rc | Transport::Xrc => KNOWN,
         Transport::Uc => {
             let writes = IBV_QP_EX_WITH_RDMA_WRITE | IBV_QP_EX_WITH_RDMA_WRITE_WITH_IMM;
             datagrams | writes | IBV_QP_EX_WITH_BIND_MW | IBV_QP_EX_WITH_LOCAL_INV
@@ -226,7 +226,7 @@ operation! {
         // SAFETY: as above.
         let building = unsafe { building(c) }.1;
         // SAFETY: the program's own.
-        match (unsafe { destination(ah, qpn, qkey) }, &mut building.open) {
+        match (unsafe { datagram(ah, qpn, qkey) }, &mut building.open) {
             (Ok(to), Some(work)) => work.destination = Some(to),
             (Ok(_), None) => building.error = EINVAL,
             (Err(error), _) => building.error = error,

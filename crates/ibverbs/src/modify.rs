@@ -85,9 +85,8 @@ fn attributes(attr: &ibv_qp_attr, mask: c_int) -> Result<Attributes, c_int> {
 
 /// Refuses what the device doesn't have: a second path to go to, queues whose depth changes, a limit of the rate.
 fn check(qp: &Qp, from: State, to: State, mask: c_int) -> Result<(), c_int> {
-    let transport = qp.queue_pair.transport();
     let given = AttributeMask::from_bits_truncate(mask.cast_unsigned()) - AttributeMask::STATE;
-    let rules = rules(transport, from, to).ok_or(EINVAL)?;
+    let rules = rules(qp.queue_pair.queue_pair_type(), from, to).ok_or(EINVAL)?;
     if !(given - rules.required - rules.optional).is_empty() {
         return Err(EINVAL);
     }

@@ -3,7 +3,7 @@
 use crate::address::Ah;
 use crate::backend::{
     self, ATTRIBUTES, AtomicOperation, Buffers, Datagram, Element, PostError, ProtectionDomain, Qpn,
-    RecvRequest, RemoteAddress, SendOperation, SendRequest, Transport,
+    Recipient, RecvRequest, RemoteAddress, SendOperation, SendRequest, Transport,
 };
 use crate::boundary::number;
 use crate::queue_pair::Qp;
@@ -118,7 +118,7 @@ unsafe fn send_request(qp: &Qp, wr: &ibv_send_wr) -> Result<SendRequest<Buffers>
         // SAFETY: on a queue pair for datagrams this member is valid.
         let ud = unsafe { wr.wr.ud };
         // SAFETY: the program's own.
-        Some(unsafe { destination(ud.ah, ud.remote_qpn, ud.remote_qkey) }?)
+        Some(unsafe { datagram(ud.ah, ud.remote_qpn, ud.remote_qkey) }?)
     } else {
         None
     };
@@ -130,13 +130,14 @@ unsafe fn send_request(qp: &Qp, wr: &ibv_send_wr) -> Result<SendRequest<Buffers>
 ///
 /// # Safety
 /// The handle must be one of ours that isn't destroyed, or null.
-pub(crate) unsafe fn destination(ah: *mut ibv_ah, qpn: u32, qkey: u32) -> Result<Datagram, c_int> {
+pub(crate) unsafe fn datagram(ah: *mut ibv_ah, qpn: u32, qkey: u32) -> Result<Recipient, c_int> {
     if ah.is_null() {
         return Err(EINVAL);
     }
     // SAFETY: the caller says so.
     let address = unsafe { Ah::of(ah) }.handle.id();
-    Ok(Datagram { address, remote_qpn: Qpn::truncate(qpn), remote_qkey: qkey })
+    let remote_qpn = Qpn::truncate(qpn);
+    Ok(Recipient::Datagram(Datagram { address, remote_qpn, remote_qkey: qkey }))
 }
 
 /// What a request is, without its bytes.
@@ -145,7 +146,7 @@ pub(crate) struct Work {
     pub(crate) id: u64,
     pub(crate) flags: u32,
     pub(crate) operation: SendOperation,
-    pub(crate) destination: Option<Datagram>,
+    pub(crate) destination: Option<Recipient>,
 }
 
 /// A request for the send queue, with C's flags.

@@ -2,11 +2,11 @@
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | [`psn`], [`qpn`], [`mtu`], [`time`] | the small numbers everything is made of |
+//! | [`psn`], [`qpn`], [`srqn`], [`mtu`], [`time`] | the small numbers everything is made of |
 //! | [`wire`] | headers: bytes to structures and back |
 //! | [`icrc`] | the invariant CRC, and solving for an IP identification that a receiver can't see |
 //! | [`work`] | work requests, completions, queue pair states and attributes, memory as a trait |
-//! | [`transport`] | queue pairs, driven from outside: RC, UC and UD |
+//! | [`transport`] | queue pairs, driven from outside: RC, UC, UD and XRC |
 //!
 //! "IBA" in the documentation is the *InfiniBand Architecture Specification, Volume 1*, release 1.4 or later,
 //! whose Annex A17 defines RoCEv2. "rxe" is Linux's Soft-RoCE, `drivers/infiniband/sw/rxe`.
@@ -16,6 +16,7 @@ pub mod icrc;
 pub mod mtu;
 pub mod psn;
 pub mod qpn;
+pub mod srqn;
 pub mod time;
 pub mod transport;
 pub mod wire;
@@ -24,6 +25,7 @@ pub mod work;
 pub use mtu::Mtu;
 pub use psn::Psn;
 pub use qpn::Qpn;
+pub use srqn::Srqn;
 pub use time::Time;
 
 /// The UDP destination port that IANA assigned to RoCEv2 (IBA Annex A17.3).

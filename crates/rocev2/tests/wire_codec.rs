@@ -6,12 +6,12 @@ use rocev2::wire::{
     Aeth, AtomicEth, Bth, Deth, EncodeError, Header, Headers, NakCode, Opcode, Operation, Packet, Reth,
     Syndrome, Transport,
 };
-use rocev2::{Psn, Qpn};
+use rocev2::{Psn, Qpn, Srqn};
 
 /// Which extension headers an opcode byte carries, in order, and whether a payload follows: rxe's opcode
-/// table, written down once more.
-const TABLE: [(u8, &[Header], bool); 38] = {
-    use Header::{Aeth, AtomicAckEth, AtomicEth, CnpReserved, Deth, Ieth, ImmDt, Reth};
+/// table, written down once more, and IBA's (Annex A14) for XRC, which rxe lacks.
+const TABLE: [(u8, &[Header], bool); 61] = {
+    use Header::{Aeth, AtomicAckEth, AtomicEth, CnpReserved, Deth, Ieth, ImmDt, Reth, XrcEth};
     [
         (0x00, &[], true),
         (0x01, &[], true),
@@ -51,6 +51,29 @@ const TABLE: [(u8, &[Header], bool); 38] = {
         (0x64, &[Deth], true),
         (0x65, &[Deth, ImmDt], true),
         (0x81, &[CnpReserved], false),
+        (0xa0, &[XrcEth], true),
+        (0xa1, &[XrcEth], true),
+        (0xa2, &[XrcEth], true),
+        (0xa3, &[XrcEth, ImmDt], true),
+        (0xa4, &[XrcEth], true),
+        (0xa5, &[XrcEth, ImmDt], true),
+        (0xa6, &[XrcEth, Reth], true),
+        (0xa7, &[XrcEth], true),
+        (0xa8, &[XrcEth], true),
+        (0xa9, &[XrcEth, ImmDt], true),
+        (0xaa, &[XrcEth, Reth], true),
+        (0xab, &[XrcEth, Reth, ImmDt], true),
+        (0xac, &[XrcEth, Reth], false),
+        (0xad, &[Aeth], true),
+        (0xae, &[], true),
+        (0xaf, &[Aeth], true),
+        (0xb0, &[Aeth], true),
+        (0xb1, &[Aeth], false),
+        (0xb2, &[Aeth, AtomicAckEth], false),
+        (0xb3, &[XrcEth, AtomicEth], false),
+        (0xb4, &[XrcEth, AtomicEth], false),
+        (0xb6, &[XrcEth, Ieth], true),
+        (0xb7, &[XrcEth, Ieth], true),
     ]
 };
 
@@ -127,6 +150,10 @@ prop_compose! {
                 Header::Deth => {
                     headers.deth = Some(Deth { qkey, src_qp: Qpn::truncate(src_qp) });
                     bytes.extend(qkey.to_be_bytes());
+                    bytes.extend(src_qp.to_be_bytes());
+                }
+                Header::XrcEth => {
+                    headers.xrc_srq = Some(Srqn::truncate(src_qp));
                     bytes.extend(src_qp.to_be_bytes());
                 }
                 Header::ImmDt => {
@@ -214,6 +241,7 @@ proptest! {
             (Header::Aeth, Headers { aeth: Some(aeth), ..whole }),
             (Header::AtomicAckEth, Headers { atomic_ack: Some(0), ..whole }),
             (Header::Deth, Headers { deth: Some(deth), ..whole }),
+            (Header::XrcEth, Headers { xrc_srq: Some(Srqn::truncate(1)), ..whole }),
             (Header::ImmDt, Headers { immediate: Some(0), ..whole }),
             (Header::Ieth, Headers { invalidate: Some(0), ..whole }),
         ] {
@@ -246,7 +274,7 @@ fn header_lengths_are_those_of_the_table() {
         assert_eq!(opcode.carries_payload(), *carries_payload, "{byte:#04x}");
         assert!(Headers::len_for(opcode) <= Headers::MAX_LEN);
     }
-    assert_eq!(Headers::MAX_LEN, 40);
+    assert_eq!(Headers::MAX_LEN, 44);
 }
 
 #[test]

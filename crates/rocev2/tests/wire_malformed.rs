@@ -28,6 +28,9 @@ fn canonical(bytes: &[u8], packet: &Packet<'_>) -> Vec<u8> {
     if packet.headers.deth.is_some() {
         bytes[16] = 0;
     }
+    if packet.headers.xrc_srq.is_some() {
+        bytes[12] = 0;
+    }
     if packet.headers.bth.opcode == Opcode::Cnp {
         bytes[12..28].fill(0);
     }

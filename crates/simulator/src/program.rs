@@ -8,8 +8,8 @@ use crate::simulation::Simulation;
 use crate::tally::{Operation, Way};
 use rocev2::wire::Transport;
 use rocev2::work::{
-    AsyncEvent, AtomicOperation, CompletionKind, Datagram, RecvRequest, RemoteAddress, SendOperation,
-    SendRequest, Transition,
+    AsyncEvent, AtomicOperation, CompletionKind, Datagram, Recipient, RecvRequest, RemoteAddress,
+    SendOperation, SendRequest, Transition,
 };
 use rocev2_device::memory::{Access, WindowRange, WindowType};
 use rocev2_device::{Arm, Buffers, DeviceEvent};
@@ -255,7 +255,7 @@ impl Simulation {
 
     fn draft(&mut self, end: usize) -> Option<Draft> {
         match self.ends[end].transport() {
-            Transport::Rc => self.draft_reliable(end),
+            Transport::Rc | Transport::Xrc => self.draft_reliable(end),
             Transport::Uc => match self.rng.below(10) {
                 0..5 => self.draft_send(end),
                 5..8 => self.draft_write(end, false),
@@ -667,7 +667,8 @@ impl Simulation {
         let remote_qpn = self.ends[self.ends[number].peer].qpn;
         let end = &mut self.ends[number];
         let way = end.handle.as_ref().map(rocev2_device::AddressHandle::id);
-        let destination = way.map(|address| Datagram { address, remote_qpn, remote_qkey: QKEY });
+        let destination =
+            way.map(|address| Recipient::Datagram(Datagram { address, remote_qpn, remote_qkey: QKEY }));
         let request = SendRequest {
             id: work.id,
             operation: request,

@@ -146,6 +146,8 @@ impl ProtectionDomain {
 fn protocol(transport: Transport, limits: Limits, qpn: Qpn) -> Protocol<DomainMemory> {
     match transport {
         Transport::Rc => Protocol::Rc(rc::QueuePair::new(limits)),
+        // Its peer is an XRC domain's target.
+        Transport::Xrc => Protocol::Rc(rc::QueuePair::xrc_initiator(limits)),
         Transport::Uc => Protocol::Uc(uc::QueuePair::new(limits)),
         // What fits is known with the address handle.
         Transport::Ud => Protocol::Ud(ud::QueuePair::new(limits, qpn, Mtu::B4096)),

@@ -36,7 +36,7 @@ impl PathAttributes {
         let peer = SocketAddr::new(address, peer_port.unwrap_or(gid_port));
         let local = port.address();
         // A connection that is acknowledged needn't know.
-        let is_here = transport != Transport::Rc && device.is_here(address)?;
+        let is_here = !transport.is_reliable() && device.is_here(address)?;
         Path::new(port, peer, marking, is_here, transport)
             .map_err(|_| DeviceError::Family { local, peer: address })
     }

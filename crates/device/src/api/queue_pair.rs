@@ -5,7 +5,9 @@ use super::{CompletionQueue, DeviceError, PathAttributes, SecurityAssociation, S
 use crate::engine::{self, Buffers, PathMtu};
 use rocev2::transport::Snapshot;
 use rocev2::wire::Transport;
-use rocev2::work::{Attributes, PostError, ReceiveAttributes, RecvRequest, SendRequest, State, Transition};
+use rocev2::work::{
+    Attributes, PostError, QueuePairType, ReceiveAttributes, RecvRequest, SendRequest, State, Transition,
+};
 use rocev2::{Mtu, Qpn};
 use std::sync::Arc;
 
@@ -58,10 +60,16 @@ impl QueuePair {
         self.queue_pair.qpn()
     }
 
+    /// What it was made for.
+    #[must_use]
+    pub fn queue_pair_type(&self) -> QueuePairType {
+        self.queue_pair.queue_pair_type()
+    }
+
     /// Its transport.
     #[must_use]
     pub fn transport(&self) -> Transport {
-        self.queue_pair.transport()
+        self.queue_pair_type().transport()
     }
 
     /// Everything a query tells.
@@ -108,7 +116,7 @@ impl QueuePair {
             return Err(DeviceError::PartitionKey(index));
         }
         let engine = self.device.engine();
-        let transport = self.queue_pair.transport();
+        let transport = self.transport();
         let path = path.map(|path| path.resolve(&self.device, transport)).transpose()?;
         if let Some(path) = &path
             && let Some(asked) = attributes.path_mtu.or(self.query().attributes.path_mtu)
@@ -142,7 +150,7 @@ impl QueuePair {
     /// The queue pair is past INIT, or for datagrams; or the association is another device's.
     pub fn seal_by(&self, association: &SecurityAssociation) -> Result<(), DeviceError> {
         let association = association.of(&self.device).ok_or(DeviceError::OtherDevice)?;
-        if self.queue_pair.transport() == Transport::Ud {
+        if self.transport() == Transport::Ud {
             return Err(DeviceError::SealedDatagrams);
         }
         self.queue_pair.seal_by(association).map_err(|state| DeviceError::SealedLate(state.0))

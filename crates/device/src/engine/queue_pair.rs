@@ -22,9 +22,10 @@ use crate::link::tx::Unsent;
 use core::ops::{Deref, DerefMut};
 use core::time::Duration;
 use rocev2::transport::{self, Context, Destination, DropReason, Snapshot, Source};
-use rocev2::wire::{Packet, Transport};
+use rocev2::wire::Packet;
 use rocev2::work::{
-    self, AddressId, Attributes, Event, ModifyError, PostError, RecvRequest, SendRequest, Transition,
+    self, AddressId, Attributes, Event, ModifyError, PostError, QueuePairType, Recipient, RecvRequest,
+    SendRequest, Transition,
 };
 use rocev2::{Qpn, Time};
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
@@ -68,7 +69,7 @@ struct State {
 /// its completions go.
 pub(crate) struct QueuePair {
     qpn: Qpn,
-    transport: Transport,
+    of: QueuePairType,
     memory: DomainMemory,
     send_queue: Arc<CompletionQueue>,
     recv_queue: Arc<CompletionQueue>,
@@ -136,7 +137,8 @@ impl RxGuard<'_> {
             Some(Refused::Seal(refusal)) => return counters.refused(refusal),
         }
         let State { protocol, receives, .. } = &mut *self.state;
-        let mut cx = Context { memory: &self.queue_pair.memory, receives: &mut receives.enter() };
+        let mut entered = receives.enter();
+        let mut cx = Context::new(&self.queue_pair.memory, &mut entered);
         if let Err(reason) = protocol.handle_packet(now, self.from, packet, &mut cx) {
             counters.dropped(reason);
         }
@@ -199,7 +201,7 @@ impl QueuePair {
         };
         Self {
             qpn,
-            transport: state.protocol.transport(),
+            of: state.protocol.queue_pair_type(),
             memory,
             send_queue: Arc::clone(send_queue),
             recv_queue: Arc::clone(recv_queue),
@@ -230,9 +232,9 @@ impl QueuePair {
         crate::lock(&self.state).path.as_ref().is_none_or(|path| path.segmentation.is_on_trial())
     }
 
-    /// Which transport it belongs to.
-    pub(crate) fn transport(&self) -> Transport {
-        self.transport
+    /// What it was made for.
+    pub(crate) fn queue_pair_type(&self) -> QueuePairType {
+        self.of
     }
 
     /// Whoever polls for its completions looks there for packets.
@@ -296,7 +298,7 @@ impl QueuePair {
 
     /// Looks at where a datagram is to go: to a handle of this domain, and it fits what carries it.
     fn check_destination(&self, request: &SendRequest<Buffers>) -> Result<(), PostError> {
-        let Some(to) = request.destination else { return Ok(()) };
+        let Some(Recipient::Datagram(to)) = request.destination else { return Ok(()) };
         let path = self.address(to.address).ok_or(PostError::Destination)?;
         let (len, mtu) = (request.len, path.port.mtu().clear.bytes());
         if len > mtu { Err(PostError::Datagram { len, mtu }) } else { Ok(()) }
@@ -364,7 +366,7 @@ impl QueuePair {
     pub(crate) fn lock_rx<'a>(&'a self, from: &'a Source, association: Option<AssociationId>) -> RxGuard<'a> {
         let state = crate::lock(&self.state);
         // The source port may differ: senders vary it for the sake of multipath routing (IBA A17.9.5.2).
-        let known = self.transport == Transport::Ud
+        let known = self.of == QueuePairType::Ud
             || state
                 .path
                 .as_ref()
@@ -506,7 +508,7 @@ impl QueuePair {
 
     /// Sends what is to be sent, hands out what has completed, and announces when to be looked at again.
     fn drive(&self, state: &mut State, now: Time) {
-        if self.transport == Transport::Ud {
+        if self.of == QueuePairType::Ud {
             self.find_path(state);
         }
         if let Some(path) = &mut state.path {

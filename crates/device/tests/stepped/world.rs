@@ -2,8 +2,8 @@
 
 use rocev2::wire::Transport;
 use rocev2::work::{
-    Attributes, Datagram, InitAttributes, PeerRights, ReceiveAttributes, RecvRequest, RemoteAddress,
-    SendAttributes, SendOperation, SendRequest, State as QpState, Status, Transition,
+    Attributes, Datagram, InitAttributes, PeerRights, ReceiveAttributes, Recipient, RecvRequest,
+    RemoteAddress, SendAttributes, SendOperation, SendRequest, State as QpState, Status, Transition,
 };
 use rocev2::{Mtu, Psn, Qpn, Time};
 use rocev2_device::host::{Interface, InterfacesError, Platform};
@@ -572,7 +572,7 @@ impl End {
     /// Sends so many datagrams to `peer`, posted in one list.
     pub(crate) fn send_list_to(&self, peer: &Self, way: &AddressHandle, len: u32, count: u64) {
         let remote_qpn = peer.queue_pair.qpn();
-        let to = Datagram { address: way.id(), remote_qpn, remote_qkey: 0 };
+        let to = Recipient::Datagram(Datagram { address: way.id(), remote_qpn, remote_qkey: 0 });
         let requests = (0..count).map(|_| self.request(SendOperation::Send, len, Some(to)));
         self.queue_pair.post_send_list(requests).unwrap();
     }
@@ -581,7 +581,7 @@ impl End {
         &self,
         operation: SendOperation,
         len: u32,
-        destination: Option<Datagram>,
+        destination: Option<Recipient>,
     ) -> SendRequest<Buffers> {
         let buffers = self.buffers(len);
         let (signaled, solicited, fence) = (true, false, false);

@@ -3,7 +3,7 @@
 use super::end::{End, GRH, QKEY, device, fresh};
 use super::pairs;
 use rocev2::wire::Transport;
-use rocev2::work::{CompletionKind, PostError, SendOperation, State};
+use rocev2::work::{CompletionKind, Datagram, PostError, Recipient, SendOperation, State};
 use rocev2::{Mtu, Qpn};
 use rocev2_device::link::Marking;
 use rocev2_device::{Config, Device, DeviceError, Gid, PathAttributes};
@@ -163,10 +163,8 @@ fn octets(address: IpAddr) -> Vec<u8> {
 fn a_datagram_to_an_unknown_queue_pair_is_counted() {
     let [[a, b], _] = pairs(Transport::Ud);
     let handle = a.handle(&b);
-    let mut to = b.to(&handle, QKEY);
-    if let Some(to) = &mut to {
-        to.remote_qpn = Qpn::truncate(b.queue_pair.qpn().get() ^ 1);
-    }
+    let remote_qpn = Qpn::truncate(b.queue_pair.qpn().get() ^ 1);
+    let to = Some(Recipient::Datagram(Datagram { address: handle.id(), remote_qpn, remote_qkey: QKEY }));
     a.post(SendOperation::Send, b"", to).unwrap();
     a.done();
     b.wait_for("unknown_queue_pair", 1);

@@ -2,8 +2,8 @@
 
 use rocev2::wire::Transport;
 use rocev2::work::{
-    Attributes, Completion, Datagram, PeerRights, PostError, RecvRequest, RemoteAddress, SendOperation,
-    SendRequest, State, Status,
+    Attributes, Completion, Datagram, PeerRights, PostError, Recipient, RecvRequest, RemoteAddress,
+    SendOperation, SendRequest, State, Status,
 };
 use rocev2::{Mtu, Psn};
 use rocev2_device::memory::Access;
@@ -133,7 +133,7 @@ impl End {
         &self,
         operation: SendOperation,
         len: u32,
-        destination: Option<Datagram>,
+        destination: Option<Recipient>,
     ) -> SendRequest<Buffers> {
         SendRequest {
             id: 1,
@@ -152,7 +152,7 @@ impl End {
         &self,
         operation: SendOperation,
         bytes: &[u8],
-        destination: Option<Datagram>,
+        destination: Option<Recipient>,
     ) -> Result<(), PostError> {
         self.memory.mapping().write(0, bytes).unwrap();
         let len = u32::try_from(bytes.len()).unwrap();
@@ -250,7 +250,8 @@ impl End {
         self.domain.address_handle(self.path(peer)).unwrap()
     }
 
-    pub(crate) fn to(&self, handle: &AddressHandle, qkey: u32) -> Option<Datagram> {
-        Some(Datagram { address: handle.id(), remote_qpn: self.queue_pair.qpn(), remote_qkey: qkey })
+    pub(crate) fn to(&self, handle: &AddressHandle, qkey: u32) -> Option<Recipient> {
+        let remote_qpn = self.queue_pair.qpn();
+        Some(Recipient::Datagram(Datagram { address: handle.id(), remote_qpn, remote_qkey: qkey }))
     }
 }

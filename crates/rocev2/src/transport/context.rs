@@ -1,5 +1,6 @@
 //! What a call is given beside the packet.
 
+use crate::Srqn;
 use crate::work::{Memory, ReceiveQueue};
 use std::net::IpAddr;
 
@@ -10,6 +11,17 @@ pub struct Context<'a, M: Memory> {
     pub memory: &'a M,
     /// The receive queue that messages take requests from: the queue pair's own, or a shared one.
     pub receives: &'a mut ReceiveQueue<M::Buffers>,
+    /// At an XRC target, the number of the shared receive queue that `receives` is and whose protection domain `memory`
+    /// is: that of the message that [is arriving](super::QueuePair::message_arrives), or else the one that the packet
+    /// names, if the queue pair's XRC domain has it. A request that names another is refused.
+    pub xrc_srq: Option<Srqn>,
+}
+
+impl<'a, M: Memory> Context<'a, M> {
+    /// For a queue pair that is no XRC target.
+    pub fn new(memory: &'a M, receives: &'a mut ReceiveQueue<M::Buffers>) -> Self {
+        Self { memory, receives, xrc_srq: None }
+    }
 }
 
 /// Where a packet came from, as far as its device knows.

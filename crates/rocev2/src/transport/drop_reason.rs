@@ -14,7 +14,7 @@ pub enum DropReason {
     PartitionKey,
     /// The queue pair isn't ready for it.
     State,
-    /// Not a packet of a reliable connection.
+    /// Not a packet that a queue pair of this type takes.
     Transport,
     /// A request behind the expected PSN: done before, acknowledged again.
     Duplicate,

@@ -18,7 +18,7 @@
 //! |---|---|
 //! | `queue_pair` | a queue pair of any transport |
 //! | `context`, `transmit`, `drop_reason` | what goes into its calls, and what comes out of them |
-//! | [`rc`] | the reliable connection |
+//! | [`rc`] | the reliable connection, and its extended one (XRC) |
 //! | [`uc`] | the unreliable connection |
 //! | [`ud`], `grh` | datagrams, and the 40 bytes before each |
 //! | `message` | what connected transports share: messages cut into packets |

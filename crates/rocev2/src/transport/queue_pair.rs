@@ -2,10 +2,10 @@
 
 use super::rc::{self, RequesterCounters, ResponderCounters};
 use super::{Burst, Context, Destination, DropReason, Source, Transmit, uc, ud};
-use crate::wire::{Packet, Transport};
+use crate::wire::Packet;
 use crate::work::{
-    Attributes, Event, Memory, ModifyError, PeerRights, PostError, ReceiveAttributes, ReceiveQueue,
-    RecvRequest, SendAttributes, SendRequest, State, Transition,
+    Attributes, Event, Memory, ModifyError, PeerRights, PostError, QueuePairType, ReceiveAttributes,
+    ReceiveQueue, RecvRequest, SendAttributes, SendRequest, State, Transition,
 };
 use crate::{Psn, Qpn, Time};
 use core::fmt;
@@ -45,7 +45,7 @@ pub struct Snapshot {
 /// A queue pair. See the [module](super) for how it is driven.
 #[expect(clippy::large_enum_variant, reason = "most are reliable connections, and those would pay for a box")]
 pub enum QueuePair<M: Memory> {
-    /// Of a reliable connection.
+    /// Of a reliable connection, or a side of an extended one.
     Rc(rc::QueuePair<M>),
     /// Of an unreliable connection.
     Uc(uc::QueuePair<M>),
@@ -134,13 +134,25 @@ impl<M: Memory> QueuePair<M> {
         }
     }
 
-    /// Which transport it belongs to.
+    /// What it was made for.
     #[must_use]
-    pub fn transport(&self) -> Transport {
+    pub fn queue_pair_type(&self) -> QueuePairType {
         match self {
-            Self::Rc(_) => Transport::Rc,
-            Self::Uc(_) => Transport::Uc,
-            Self::Ud(_) => Transport::Ud,
+            Self::Rc(rc) => rc.queue_pair_type(),
+            Self::Uc(_) => QueuePairType::Uc,
+            Self::Ud(_) => QueuePairType::Ud,
+        }
+    }
+
+    /// Whether a message is between its first and its last packet. An XRC target takes all of one into the same shared
+    /// receive queue: while this holds, each call has to be given that.
+    #[inline]
+    #[must_use]
+    pub fn message_arrives(&self) -> bool {
+        match self {
+            Self::Rc(rc) => rc.message_arrives(),
+            Self::Uc(uc) => uc.message_arrives(),
+            Self::Ud(_) => false,
         }
     }
 

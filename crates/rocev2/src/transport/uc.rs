@@ -11,7 +11,7 @@ use super::{Context, Destination, DropReason, PacketKind, Source, Transmit};
 use crate::wire::{Bth, Headers, Opcode, Operation, Packet, Transport};
 use crate::work::{
     AsyncEvent, Attributes, Completion, CompletionKind, Event, MAX_MESSAGE, Memory, ModifyError, PostError,
-    ReceiveQueue, RecvRequest, RemoteRight, SendOperation, SendRequest, State, Status,
+    QueuePairType, ReceiveQueue, RecvRequest, RemoteRight, SendOperation, SendRequest, State, Status,
 };
 use crate::{Mtu, Psn, Qpn};
 use core::fmt;
@@ -31,7 +31,7 @@ impl<M: Memory> QueuePair<M> {
     #[must_use]
     pub fn new(limits: Limits) -> Self {
         Self {
-            common: Unreliable::new(Transport::Uc, limits),
+            common: Unreliable::new(QueuePairType::Uc, limits),
             mtu: Mtu::B256,
             peer: Qpn::truncate(0),
             expected: Psn::default(),
@@ -47,6 +47,10 @@ impl<M: Memory> QueuePair<M> {
         self.common.snapshot()
     }
 
+    pub(super) fn message_arrives(&self) -> bool {
+        self.arriving.is_some()
+    }
+
     pub(super) fn next_psn(&self) -> Psn {
         self.common.psn()
     }
@@ -56,7 +60,7 @@ impl<M: Memory> QueuePair<M> {
         change: &Attributes,
         receives: &mut ReceiveQueue<M::Buffers>,
     ) -> Result<(), ModifyError> {
-        let to = change.check(Transport::Uc, self.state())?;
+        let to = change.check(QueuePairType::Uc, self.state())?;
         match to {
             State::Reset => self.abandon(receives),
             State::Error => self.flush_arriving(receives),

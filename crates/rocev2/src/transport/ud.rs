@@ -6,8 +6,8 @@ use super::unreliable::{Part, Unreliable};
 use super::{Context, Destination, DropReason, PacketKind, Source, Transmit};
 use crate::wire::{Bth, Deth, Headers, Opcode, Operation, Packet, Transport};
 use crate::work::{
-    AsyncEvent, Attributes, Completion, CompletionKind, Event, Memory, ModifyError, PostError, ReceiveQueue,
-    RecvRequest, SendOperation, SendRequest, State, Status,
+    AsyncEvent, Attributes, Completion, CompletionKind, Event, Memory, ModifyError, PostError, QueuePairType,
+    ReceiveQueue, RecvRequest, SendOperation, SendRequest, State, Status,
 };
 use crate::{Mtu, Psn, Qpn};
 use core::fmt;
@@ -27,7 +27,7 @@ impl<M: Memory> QueuePair<M> {
     /// A queue pair with number `own`, in the RESET state, for messages of at most `mtu`.
     #[must_use]
     pub fn new(limits: Limits, own: Qpn, mtu: Mtu) -> Self {
-        Self { common: Unreliable::new(Transport::Ud, limits), own, mtu }
+        Self { common: Unreliable::new(QueuePairType::Ud, limits), own, mtu }
     }
 
     pub(super) fn state(&self) -> State {
@@ -51,7 +51,7 @@ impl<M: Memory> QueuePair<M> {
     }
 
     pub(super) fn post_send(&mut self, request: SendRequest<M::Buffers>) -> Result<(), PostError> {
-        if request.destination.is_none() {
+        if request.datagram().is_none() {
             return Err(PostError::Destination);
         }
         if !matches!(request.operation, SendOperation::Send | SendOperation::SendImmediate(_)) {
@@ -76,7 +76,7 @@ impl<M: Memory> QueuePair<M> {
     }
 
     pub(super) fn next_destination(&self) -> Option<(Destination, Qpn)> {
-        let to = self.common.front()?.destination?;
+        let to = self.common.front()?.datagram()?;
         Some((Destination::Address(to.address), to.remote_qpn))
     }
 
@@ -84,7 +84,7 @@ impl<M: Memory> QueuePair<M> {
         let own_qkey = self.common.attributes().qkey.unwrap_or(0);
         let (own, memory) = (self.own, cx.memory);
         self.common.poll_transmit(memory, |Part { request, psn, .. }| {
-            let to = request.destination.ok_or(Status::LocalQueuePairOperation)?;
+            let to = request.datagram().ok_or(Status::LocalQueuePairOperation)?;
             let (operation, immediate) = match request.operation {
                 SendOperation::SendImmediate(value) => (Operation::SendOnlyImm, Some(value)),
                 _ => (Operation::SendOnly, None),

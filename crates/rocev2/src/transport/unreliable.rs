@@ -4,10 +4,9 @@ use super::Transmit;
 use super::queue_pair::{Limits, Snapshot};
 use super::rc::{RequesterCounters, ResponderCounters};
 use crate::Psn;
-use crate::wire::Transport;
 use crate::work::{
-    AsyncEvent, Attributes, Completion, Event, MAX_MESSAGE, Memory, ModifyError, PostError, ReceiveQueue,
-    RecvRequest, SendRequest, State, Status, execute_local,
+    AsyncEvent, Attributes, Completion, Event, MAX_MESSAGE, Memory, ModifyError, PostError, QueuePairType,
+    ReceiveQueue, RecvRequest, SendRequest, State, Status, execute_local,
 };
 use std::collections::VecDeque;
 
@@ -21,7 +20,7 @@ pub(super) struct Part<'a, B> {
 
 /// The states and the send queue of an unreliable queue pair.
 pub(super) struct Unreliable<M: Memory> {
-    transport: Transport,
+    of: QueuePairType,
     limits: Limits,
     state: State,
     attributes: Attributes,
@@ -35,9 +34,9 @@ pub(super) struct Unreliable<M: Memory> {
 }
 
 impl<M: Memory> Unreliable<M> {
-    pub(super) fn new(transport: Transport, limits: Limits) -> Self {
+    pub(super) fn new(of: QueuePairType, limits: Limits) -> Self {
         Self {
-            transport,
+            of,
             limits,
             state: State::Reset,
             attributes: Attributes::default(),
@@ -82,10 +81,10 @@ impl<M: Memory> Unreliable<M> {
         change: &Attributes,
         receives: &mut ReceiveQueue<M::Buffers>,
     ) -> Result<(), ModifyError> {
-        let to = change.check(self.transport, self.state)?;
+        let to = change.check(self.of, self.state)?;
         if to == State::Reset {
             receives.clear();
-            *self = Self::new(self.transport, self.limits);
+            *self = Self::new(self.of, self.limits);
             return Ok(());
         }
         self.attributes = self.attributes.updated(change);

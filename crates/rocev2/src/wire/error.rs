@@ -6,6 +6,7 @@ use super::atomic::ATOMIC_ACK_LEN;
 use super::ieth::IETH_LEN;
 use super::immediate::IMMEDIATE_LEN;
 use super::packet::CNP_RESERVED_LEN;
+use super::xrceth::XRCETH_LEN;
 use super::{Aeth, AtomicEth, Bth, Deth, Opcode, Reth};
 
 /// A header's name.
@@ -23,6 +24,8 @@ pub enum Header {
     AtomicAckEth,
     /// The datagram extended transport header.
     Deth,
+    /// The XRC extended transport header.
+    XrcEth,
     /// Immediate data.
     ImmDt,
     /// The invalidate extended transport header.
@@ -44,6 +47,7 @@ impl Header {
             Self::Aeth => Aeth::LEN,
             Self::AtomicAckEth => ATOMIC_ACK_LEN,
             Self::Deth => Deth::LEN,
+            Self::XrcEth => XRCETH_LEN,
             Self::ImmDt => IMMEDIATE_LEN,
             Self::Ieth => IETH_LEN,
             Self::CnpReserved => CNP_RESERVED_LEN,
@@ -60,6 +64,7 @@ impl fmt::Display for Header {
             Self::Aeth => "AETH",
             Self::AtomicAckEth => "AtomicAckETH",
             Self::Deth => "DETH",
+            Self::XrcEth => "XRCETH",
             Self::ImmDt => "ImmDt",
             Self::Ieth => "IETH",
             Self::CnpReserved => "CNP's reserved field",

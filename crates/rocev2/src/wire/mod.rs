@@ -14,6 +14,7 @@ pub mod immediate;
 pub mod opcode;
 pub mod packet;
 pub mod reth;
+mod xrceth;
 
 pub use aeth::{Aeth, NakCode, Syndrome};
 pub use atomic::AtomicEth;

@@ -3,28 +3,28 @@
 //! ```text
 //!   7   6   5   4   3   2   1   0
 //! +-----------+-------------------+
-//! | transport |     operation     |     RC 0x00, UC 0x20, UD 0x60
+//! | transport |     operation     |     RC 0x00, UC 0x20, UD 0x60, XRC 0xa0 • |
 //! +-----------+-------------------+
 //! ```
 //!
-//! | operation | codes | headers after the BTH, in this order | payload | RC | UC | UD |
-//! |---|---|---|---|---|---|---|
-//! | SEND first, middle, last, only | 0x00 0x01 0x02 0x04 | | yes | • | • | only |
-//! | SEND last, only with immediate | 0x03 0x05 | ImmDt | yes | • | • | only |
-//! | RDMA WRITE first, only | 0x06 0x0a | RETH | yes | • | • | |
-//! | RDMA WRITE middle, last | 0x07 0x08 | | yes | • | • | |
-//! | RDMA WRITE last with immediate | 0x09 | ImmDt | yes | • | • | |
-//! | RDMA WRITE only with immediate | 0x0b | RETH, ImmDt | yes | • | • | |
-//! | RDMA READ request | 0x0c | RETH | no | • | | |
-//! | RDMA READ response first, last, only | 0x0d 0x0f 0x10 | AETH | yes | • | | |
-//! | RDMA READ response middle | 0x0e | | yes | • | | |
-//! | acknowledge | 0x11 | AETH | no | • | | |
-//! | atomic acknowledge | 0x12 | AETH, AtomicAckETH | no | • | | |
-//! | compare and swap, fetch and add | 0x13 0x14 | AtomicETH | no | • | | |
-//! | SEND last, only with invalidate | 0x16 0x17 | IETH | yes | • | | |
+//! | operation | codes | headers after the BTH, in this order | payload | RC | UC | UD | XRC |
+//! |---|---|---|---|---|---|---|---|
+//! | SEND first, middle, last, only | 0x00 0x01 0x02 0x04 | | yes | • | • | only | • |
+//! | SEND last, only with immediate | 0x03 0x05 | ImmDt | yes | • | • | only | • |
+//! | RDMA WRITE first, only | 0x06 0x0a | RETH | yes | • | • | | • |
+//! | RDMA WRITE middle, last | 0x07 0x08 | | yes | • | • | | • |
+//! | RDMA WRITE last with immediate | 0x09 | ImmDt | yes | • | • | | • |
+//! | RDMA WRITE only with immediate | 0x0b | RETH, ImmDt | yes | • | • | | • |
+//! | RDMA READ request | 0x0c | RETH | no | • | | | • |
+//! | RDMA READ response first, last, only | 0x0d 0x0f 0x10 | AETH | yes | • | | | • |
+//! | RDMA READ response middle | 0x0e | | yes | • | | | • |
+//! | acknowledge | 0x11 | AETH | no | • | | | • |
+//! | atomic acknowledge | 0x12 | AETH, AtomicAckETH | no | • | | | • |
+//! | compare and swap, fetch and add | 0x13 0x14 | AtomicETH | no | • | | | • |
+//! | SEND last, only with invalidate | 0x16 0x17 | IETH | yes | • | | | • |
 //!
-//! UD puts a DETH first. Of the opcodes outside these transports, only RoCEv2's CNP (0x81, IBA Annex A17.9.3)
-//! is known here.
+//! UD puts a DETH first, and XRC (IBA Annex A14) an XRCETH in each request. Of the opcodes outside these transports,
+//! only RoCEv2's CNP (0x81, IBA Annex A17.9.3) is known here.
 
 use super::Header;
 
@@ -38,6 +38,8 @@ pub enum Transport {
     Uc = 0x20,
     /// Unreliable datagram.
     Ud = 0x60,
+    /// Extended reliable connection: a reliable connection whose requests name a shared receive queue.
+    Xrc = 0xa0,
 }
 
 /// What a packet does: an opcode's lower five bits.
@@ -241,6 +243,29 @@ impl Operation {
         self.is_send() || self.is_write() || self.is_read_response()
     }
 
+    /// Its extension headers on an extended reliable connection, in the order they are sent in.
+    const fn xrc_extensions(self) -> &'static [Header] {
+        match self {
+            Self::SendFirst
+            | Self::SendMiddle
+            | Self::SendLast
+            | Self::SendOnly
+            | Self::WriteMiddle
+            | Self::WriteLast => &[Header::XrcEth],
+            Self::SendLastImm | Self::SendOnlyImm | Self::WriteLastImm => &[Header::XrcEth, Header::ImmDt],
+            Self::SendLastInvalidate | Self::SendOnlyInvalidate => &[Header::XrcEth, Header::Ieth],
+            Self::WriteFirst | Self::WriteOnly | Self::ReadRequest => &[Header::XrcEth, Header::Reth],
+            Self::WriteOnlyImm => &[Header::XrcEth, Header::Reth, Header::ImmDt],
+            Self::CompareSwap | Self::FetchAdd => &[Header::XrcEth, Header::AtomicEth],
+            Self::ReadResponseFirst
+            | Self::ReadResponseMiddle
+            | Self::ReadResponseLast
+            | Self::ReadResponseOnly
+            | Self::Acknowledge
+            | Self::AtomicAcknowledge => self.extensions(),
+        }
+    }
+
     /// Its extension headers on a connection (RC, UC), in the order they are sent in.
     const fn extensions(self) -> &'static [Header] {
         match self {
@@ -304,6 +329,7 @@ impl Opcode {
             0x00 => Transport::Rc,
             0x20 => Transport::Uc,
             0x60 => Transport::Ud,
+            0xa0 => Transport::Xrc,
             _ => return Self::Unknown(byte),
         };
         match Operation::from_low_bits(byte) {
@@ -332,6 +358,7 @@ impl Opcode {
                 Some(&[Header::Deth, Header::ImmDt])
             }
             Self::Known { transport: Transport::Ud, .. } => Some(&[Header::Deth]),
+            Self::Known { transport: Transport::Xrc, operation } => Some(operation.xrc_extensions()),
             Self::Known { operation, .. } => Some(operation.extensions()),
             Self::Cnp => Some(&[Header::CnpReserved]),
             Self::Unknown(_) => None,
@@ -347,12 +374,19 @@ impl Opcode {
 }
 
 impl Transport {
+    /// Whether requests are acknowledged.
+    #[inline]
+    #[must_use]
+    pub const fn is_reliable(self) -> bool {
+        matches!(self, Self::Rc | Self::Xrc)
+    }
+
     /// Whether this transport has that operation.
     #[inline]
     #[must_use]
     pub const fn offers(self, operation: Operation) -> bool {
         match self {
-            Self::Rc => true,
+            Self::Rc | Self::Xrc => true,
             Self::Uc => {
                 operation.is_write()
                     || operation.is_send()
@@ -368,7 +402,7 @@ mod tests {
     use super::*;
 
     fn exists(byte: u8) -> bool {
-        matches!(byte, 0x00..=0x14 | 0x16 | 0x17 | 0x20..=0x2b | 0x64 | 0x65)
+        matches!(byte, 0x00..=0x14 | 0x16 | 0x17 | 0x20..=0x2b | 0x64 | 0x65 | 0xa0..=0xb4 | 0xb6 | 0xb7)
     }
 
     #[test]
@@ -394,7 +428,7 @@ mod tests {
 
     #[test]
     fn a_combination_that_does_not_exist_has_no_headers() {
-        for transport in [Transport::Rc, Transport::Uc, Transport::Ud] {
+        for transport in [Transport::Rc, Transport::Uc, Transport::Ud, Transport::Xrc] {
             for operation in Operation::ALL {
                 let opcode = Opcode::Known { transport, operation };
                 assert_eq!(opcode.extensions().is_some(), exists(opcode.to_byte()), "{opcode:?}");

@@ -3,7 +3,7 @@
 //! ```text
 //! +------+--------------------------+---------+----------+ +------+
 //! | BTH  | extension headers by     | payload | 0 to 3   | | ICRC |
-//! |      | opcode, 0 to 28 bytes    |         | pad bytes| |      |
+//! |      | opcode, 0 to 32 bytes    |         | pad bytes| |      |
 //! +------+--------------------------+---------+----------+ +------+
 //! |<--------------- Packet, Headers::frame ------------->|  module icrc
 //! ```
@@ -13,7 +13,9 @@
 use super::atomic::ATOMIC_ACK_LEN;
 use super::ieth::IETH_LEN;
 use super::immediate::IMMEDIATE_LEN;
+use super::xrceth::{self, XRCETH_LEN};
 use super::{Aeth, AtomicEth, Bth, Deth, EncodeError, Header, Opcode, ParseError, Reth};
+use crate::Srqn;
 
 /// The headers of one packet: the BTH and whatever extension headers its opcode carries (see [`Opcode`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +32,8 @@ pub struct Headers {
     pub atomic_ack: Option<u64>,
     /// Queue key and sender of a datagram.
     pub deth: Option<Deth>,
+    /// The shared receive queue that a request of an extended reliable connection names.
+    pub xrc_srq: Option<Srqn>,
     /// Immediate data: its four bytes read as a big-endian number.
     pub immediate: Option<u32>,
     /// The rkey that the receiver is to invalidate.
@@ -46,8 +50,8 @@ pub struct Frame<'a> {
 }
 
 impl Headers {
-    /// The most bytes that headers take: BTH and AtomicETH.
-    pub const MAX_LEN: usize = Bth::LEN + AtomicEth::LEN;
+    /// The most bytes that headers take: BTH, XRCETH and AtomicETH.
+    pub const MAX_LEN: usize = Bth::LEN + XRCETH_LEN + AtomicEth::LEN;
 
     /// Only a BTH, no extension header yet.
     #[inline]
@@ -60,6 +64,7 @@ impl Headers {
             aeth: None,
             atomic_ack: None,
             deth: None,
+            xrc_srq: None,
             immediate: None,
             invalidate: None,
         }
@@ -82,6 +87,7 @@ impl Headers {
             (self.aeth.is_some(), Header::Aeth),
             (self.atomic_ack.is_some(), Header::AtomicAckEth),
             (self.deth.is_some(), Header::Deth),
+            (self.xrc_srq.is_some(), Header::XrcEth),
             (self.immediate.is_some(), Header::ImmDt),
             (self.invalidate.is_some(), Header::Ieth),
         ]
@@ -130,6 +136,9 @@ impl Headers {
                 }
                 Header::Deth => {
                     self.deth.ok_or(missing)?.encode(reserve(&mut rest).ok_or(no_room)?);
+                }
+                Header::XrcEth => {
+                    xrceth::encode(self.xrc_srq.ok_or(missing)?, reserve(&mut rest).ok_or(no_room)?);
                 }
                 Header::ImmDt => {
                     *reserve(&mut rest).ok_or(no_room)? = self.immediate.ok_or(missing)?.to_be_bytes();
@@ -222,6 +231,7 @@ impl<'a> Packet<'a> {
                         Some(u64::from_be_bytes(*take::<ATOMIC_ACK_LEN>(&mut rest, header)?));
                 }
                 Header::Deth => headers.deth = Some(Deth::decode(take(&mut rest, header)?)),
+                Header::XrcEth => headers.xrc_srq = Some(xrceth::decode(take(&mut rest, header)?)),
                 Header::ImmDt => {
                     headers.immediate = Some(u32::from_be_bytes(*take::<IMMEDIATE_LEN>(&mut rest, header)?));
                 }

@@ -4,7 +4,7 @@
 use super::attributes::{
     MAX_RD_ATOMIC, ModifyError, PeerRights, ReceiveAttributes, SendAttributes, State, Transition,
 };
-use crate::wire::Transport;
+use super::queue_pair_type::QueuePairType;
 use crate::{Mtu, Psn, Qpn};
 use core::fmt;
 
@@ -136,9 +136,9 @@ impl Attributes {
     ///
     /// # Errors
     /// There is no such transition, an attribute is missing, not allowed or out of range.
-    pub fn check(&self, transport: Transport, from: State) -> Result<State, ModifyError> {
+    pub fn check(&self, of: QueuePairType, from: State) -> Result<State, ModifyError> {
         let to = self.state.unwrap_or(from);
-        let rules = rules(transport, from, to).ok_or(ModifyError::Transition { from, to })?;
+        let rules = rules(of, from, to).ok_or(ModifyError::Transition { from, to })?;
         if self.current_state.is_some_and(|state| state != from) {
             return Err(ModifyError::CurrentState { from });
         }
@@ -254,65 +254,55 @@ pub struct Rules {
 
 /// The rules of the transition between two states, if there is one.
 #[must_use]
-pub fn rules(transport: Transport, from: State, to: State) -> Option<Rules> {
+pub fn rules(of: QueuePairType, from: State, to: State) -> Option<Rules> {
     use AttributeMask as A;
     use State::{Error, Init, ReadyToReceive, ReadyToSend, Reset, SendQueueDrain, SendQueueError};
     let none = A::empty();
-    // One of three, for RC, UC and UD.
-    let of = |rc: A, uc: A, ud: A| match transport {
-        Transport::Rc => rc,
-        Transport::Uc => uc,
-        Transport::Ud => ud,
+    let for_datagrams = of == QueuePairType::Ud;
+    // What only a connection has, and only one side of a reliable one: that which sends requests or answers them.
+    let connected = |attributes: A| if for_datagrams { none } else { attributes };
+    let requester = |attributes: A| match of {
+        QueuePairType::Rc | QueuePairType::XrcInitiator => attributes,
+        _ => none,
     };
-    let connected = |attributes: A| of(attributes, attributes, none);
+    let responder = |attributes: A| match of {
+        QueuePairType::Rc | QueuePairType::XrcTarget => attributes,
+        _ => none,
+    };
+    let reliable = |attributes: A| requester(attributes) | responder(attributes);
+    let own = if for_datagrams { A::QKEY } else { A::ACCESS_FLAGS };
+    let path = A::ALTERNATE_PATH | A::MIGRATION_STATE;
+    // What may be changed in RTS, and on the way there.
+    let working = A::CURRENT_STATE | own | connected(path) | responder(A::MIN_RNR_TIMER);
     let (required, optional) = match (from, to) {
         (_, Reset) => (none, none),
         (Reset, Error) => return None,
         (_, Error) => (none, none),
-        (Reset, Init) => {
-            let own = of(A::ACCESS_FLAGS, A::ACCESS_FLAGS, A::QKEY);
-            (A::PKEY_INDEX | A::PORT | own, none)
-        }
-        (Init, Init) => (none, A::PKEY_INDEX | A::PORT | of(A::ACCESS_FLAGS, A::ACCESS_FLAGS, A::QKEY)),
-        (Init, ReadyToReceive) => {
-            let path = connected(A::PATH | A::PATH_MTU | A::DEST_QPN | A::RQ_PSN);
-            let reliable = of(A::MAX_DEST_RD_ATOMIC | A::MIN_RNR_TIMER, none, none);
-            let own = A::ALTERNATE_PATH | A::ACCESS_FLAGS;
-            (path | reliable, A::PKEY_INDEX | of(own, own, A::QKEY))
-        }
-        (ReadyToReceive, ReadyToSend) => {
-            let reliable = A::TIMEOUT | A::RETRY_COUNT | A::RNR_RETRY | A::MAX_RD_ATOMIC;
-            (A::SQ_PSN | of(reliable, none, none), A::CURRENT_STATE | while_it_works(transport))
-        }
-        (ReadyToSend, ReadyToSend) | (SendQueueDrain, ReadyToSend) => {
-            (none, A::CURRENT_STATE | while_it_works(transport))
-        }
+        (Reset, Init) => (A::PKEY_INDEX | A::PORT | own, none),
+        (Init, Init) => (none, A::PKEY_INDEX | A::PORT | own),
+        (Init, ReadyToReceive) => (
+            connected(A::PATH | A::PATH_MTU | A::DEST_QPN | A::RQ_PSN)
+                | responder(A::MAX_DEST_RD_ATOMIC | A::MIN_RNR_TIMER),
+            A::PKEY_INDEX | own | connected(A::ALTERNATE_PATH),
+        ),
+        (ReadyToReceive, ReadyToSend) => (
+            A::SQ_PSN | reliable(A::TIMEOUT) | requester(A::RETRY_COUNT | A::RNR_RETRY | A::MAX_RD_ATOMIC),
+            working,
+        ),
+        (ReadyToSend, ReadyToSend) | (SendQueueDrain, ReadyToSend) => (none, working),
         (ReadyToSend, SendQueueDrain) => (none, A::DRAIN_EVENT),
-        (SendQueueDrain, SendQueueDrain) => {
-            let path = A::PATH | A::ALTERNATE_PATH | A::ACCESS_FLAGS | A::MIGRATION_STATE;
-            let reliable = A::PORT
-                | A::TIMEOUT
-                | A::RETRY_COUNT
-                | A::RNR_RETRY
-                | A::MAX_RD_ATOMIC
-                | A::MAX_DEST_RD_ATOMIC
-                | A::MIN_RNR_TIMER;
-            (none, A::PKEY_INDEX | of(path | reliable, path, A::QKEY))
-        }
+        (SendQueueDrain, SendQueueDrain) => (
+            none,
+            A::PKEY_INDEX
+                | own
+                | connected(A::PATH | path)
+                | reliable(A::PORT | A::TIMEOUT)
+                | requester(A::RETRY_COUNT | A::RNR_RETRY | A::MAX_RD_ATOMIC)
+                | responder(A::MAX_DEST_RD_ATOMIC | A::MIN_RNR_TIMER),
+        ),
         // A reliable connection never gets there.
-        (SendQueueError, ReadyToSend) => (none, A::CURRENT_STATE | of(none, A::ACCESS_FLAGS, A::QKEY)),
+        (SendQueueError, ReadyToSend) => (none, A::CURRENT_STATE | if of.is_reliable() { none } else { own }),
         _ => return None,
     };
     Some(Rules { required, optional })
-}
-
-/// What may be changed in RTS, and on the way there.
-fn while_it_works(transport: Transport) -> AttributeMask {
-    use AttributeMask as A;
-    let connected = A::ALTERNATE_PATH | A::ACCESS_FLAGS | A::MIGRATION_STATE;
-    match transport {
-        Transport::Rc => connected | A::MIN_RNR_TIMER,
-        Transport::Uc => connected,
-        Transport::Ud => A::QKEY,
-    }
 }

@@ -5,6 +5,7 @@ mod attribute_table;
 mod attributes;
 mod completion;
 mod memory;
+mod queue_pair_type;
 mod receive_queue;
 mod request;
 
@@ -15,9 +16,11 @@ pub use attributes::{
 };
 pub use completion::{AsyncEvent, Completion, CompletionKind, Event, Status};
 pub use memory::{AtomicOperation, LocalFault, Memory, RemoteFault, RemoteRight};
+pub use queue_pair_type::QueuePairType;
 pub use receive_queue::ReceiveQueue;
 pub(crate) use receive_queue::flushed;
 pub(crate) use request::execute_local;
 pub use request::{
-    AddressId, Datagram, MAX_MESSAGE, PostError, RecvRequest, RemoteAddress, SendOperation, SendRequest,
+    AddressId, Datagram, MAX_MESSAGE, PostError, Recipient, RecvRequest, RemoteAddress, SendOperation,
+    SendRequest,
 };

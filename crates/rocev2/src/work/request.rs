@@ -2,7 +2,7 @@
 
 use super::completion::{CompletionKind, Status};
 use super::memory::{AtomicOperation, Memory};
-use crate::Qpn;
+use crate::{Qpn, Srqn};
 
 /// The longest message: 2 GiB (rxe: `check_length`).
 pub const MAX_MESSAGE: u32 = 1 << 31;
@@ -83,6 +83,16 @@ pub struct Datagram {
     pub remote_qkey: u32,
 }
 
+/// What a request names beside the queue pair's peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recipient {
+    /// Where a datagram goes.
+    Datagram(Datagram),
+    /// The shared receive queue of the peer's XRC domain that a request of an XRC initiator is for. Its protection
+    /// domain is the one whose memory is reached.
+    SharedReceiveQueue(Srqn),
+}
+
 /// A request for the send queue.
 #[derive(Clone, Debug)]
 pub struct SendRequest<B> {
@@ -100,8 +110,27 @@ pub struct SendRequest<B> {
     pub solicited: bool,
     /// Whether to wait until the reads and atomics posted before have finished.
     pub fence: bool,
-    /// Where a datagram goes; other transports have one peer and take none.
-    pub destination: Option<Datagram>,
+    /// Where a datagram goes, or the shared receive queue that a request of an XRC initiator names; other queue pairs
+    /// take none.
+    pub destination: Option<Recipient>,
+}
+
+impl<B> SendRequest<B> {
+    /// Where it goes, if it is a datagram.
+    pub(crate) fn datagram(&self) -> Option<Datagram> {
+        match self.destination {
+            Some(Recipient::Datagram(datagram)) => Some(datagram),
+            _ => None,
+        }
+    }
+
+    /// The shared receive queue that it names, if it is an XRC initiator's.
+    pub(crate) fn xrc_srq(&self) -> Option<Srqn> {
+        match self.destination {
+            Some(Recipient::SharedReceiveQueue(number)) => Some(number),
+            _ => None,
+        }
+    }
 }
 
 /// A request for the receive queue.
@@ -132,11 +161,13 @@ pub enum PostError {
     /// Receive requests go to the shared receive queue that the queue pair takes them from.
     #[error("the queue pair has no receive queue of its own: post to its shared receive queue")]
     SharedReceiveQueue,
-    /// The queue pair's transport has no such operation.
-    #[error("the queue pair's transport has no such operation")]
+    /// The queue pair's type has no such operation.
+    #[error("a queue pair of this type has no such operation")]
     Operation,
-    /// A datagram needs a destination, and a connection takes none.
-    #[error("a datagram needs a destination, and a request of a connection takes none")]
+    /// A datagram needs an address, an XRC request a shared receive queue, and other requests take neither.
+    #[error(
+        "a datagram needs an address, an XRC request a shared receive queue, and other requests take neither"
+    )]
     Destination,
     /// A datagram is one packet.
     #[error("{len} bytes are more than the {mtu} that a datagram may have here")]

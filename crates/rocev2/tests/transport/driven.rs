@@ -1,10 +1,11 @@
 //! A queue pair with a receive queue of its own.
 
-use rocev2::Time;
 use rocev2::transport::{Context, DropReason, Limits, QueuePair, Source, Transmit, rc};
 use rocev2::wire::Packet;
 use rocev2::work::{Attributes, Memory, ModifyError, PostError, ReceiveQueue, RecvRequest, Transition};
+use rocev2::{Srqn, Time};
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::ops::{Deref, DerefMut};
 use std::rc::Rc;
@@ -20,9 +21,16 @@ pub(crate) const SOURCE: Source = Source {
 /// A receive queue that several queue pairs of a host may take from.
 pub(crate) type Shared<B> = Rc<RefCell<ReceiveQueue<B>>>;
 
+/// The shared receive queues of an XRC domain, by number.
+pub(crate) type XrcDomain<B> = Rc<RefCell<HashMap<Srqn, Shared<B>>>>;
+
 pub(crate) struct Driven<M: Memory> {
     protocol: QueuePair<M>,
     receives: Shared<M::Buffers>,
+    /// An XRC target's.
+    domain: Option<XrcDomain<M::Buffers>>,
+    /// The queue of the message that is arriving there.
+    arriving: Option<(Srqn, Shared<M::Buffers>)>,
 }
 
 impl<M: Memory> Driven<M> {
@@ -32,12 +40,18 @@ impl<M: Memory> Driven<M> {
     }
 
     pub(crate) fn with(protocol: QueuePair<M>, max_recv_requests: usize) -> Self {
-        Self { protocol, receives: Rc::new(RefCell::new(ReceiveQueue::new(max_recv_requests))) }
+        Self::sharing(protocol, Rc::new(RefCell::new(ReceiveQueue::new(max_recv_requests))))
     }
 
     /// A queue pair that takes its receive requests from a queue that others share.
     pub(crate) fn sharing(protocol: QueuePair<M>, receives: Shared<M::Buffers>) -> Self {
-        Self { protocol, receives }
+        Self { protocol, receives, domain: None, arriving: None }
+    }
+
+    /// An XRC target, whose messages take their receive requests from the queues of `domain`.
+    pub(crate) fn xrc_target(domain: XrcDomain<M::Buffers>) -> Self {
+        let target = QueuePair::Rc(rc::QueuePair::xrc_target());
+        Self { domain: Some(domain), ..Self::with(target, 0) }
     }
 
     pub(crate) fn recv_outstanding(&self) -> usize {
@@ -45,15 +59,15 @@ impl<M: Memory> Driven<M> {
     }
 
     pub(crate) fn modify(&mut self, transition: Transition) -> Result<(), ModifyError> {
-        self.protocol.modify(transition, &mut self.receives.borrow_mut())
+        self.enter(None, |protocol, _, receives| protocol.modify(transition, receives))
     }
 
     pub(crate) fn set(&mut self, change: Attributes) -> Result<(), ModifyError> {
-        self.protocol.set_attributes(&change, &mut self.receives.borrow_mut())
+        self.enter(None, |protocol, _, receives| protocol.set_attributes(&change, receives))
     }
 
     pub(crate) fn post_recv(&mut self, request: RecvRequest<M::Buffers>) -> Result<(), PostError> {
-        self.protocol.post_recv(request, &mut self.receives.borrow_mut())
+        self.enter(None, |protocol, _, receives| protocol.post_recv(request, receives))
     }
 
     pub(crate) fn handle_packet(
@@ -72,19 +86,39 @@ impl<M: Memory> Driven<M> {
         packet: &Packet<'_>,
         memory: &M,
     ) -> Result<(), DropReason> {
-        let receives = &mut self.receives.borrow_mut();
-        let mut cx = Context { memory, receives };
-        self.protocol.handle_packet(now, from, packet, &mut cx)
+        self.enter(packet.headers.xrc_srq, |protocol, xrc_srq, receives| {
+            protocol.handle_packet(now, from, packet, &mut Context { memory, receives, xrc_srq })
+        })
     }
 
     pub(crate) fn poll_transmit(&mut self, now: Time, memory: &M, out: &mut [u8]) -> Option<Transmit> {
-        let receives = &mut self.receives.borrow_mut();
-        let mut cx = Context { memory, receives };
-        self.protocol.poll_transmit(now, &mut cx, out)
+        self.enter(None, |protocol, xrc_srq, receives| {
+            protocol.poll_transmit(now, &mut Context { memory, receives, xrc_srq }, out)
+        })
     }
 
     pub(crate) fn handle_timeout(&mut self, now: Time) {
-        self.protocol.handle_timeout(now, &mut self.receives.borrow_mut());
+        self.enter(None, |protocol, _, receives| protocol.handle_timeout(now, receives));
+    }
+
+    /// Calls the protocol with the receive queue that the call is for: an XRC target's is that of the message that is
+    /// arriving, or the one that a packet names.
+    fn enter<T>(
+        &mut self,
+        named: Option<Srqn>,
+        call: impl FnOnce(&mut QueuePair<M>, Option<Srqn>, &mut ReceiveQueue<M::Buffers>) -> T,
+    ) -> T {
+        let queue = self.arriving.take().or_else(|| {
+            let number = named?;
+            let queue = Rc::clone(self.domain.as_ref()?.borrow().get(&number)?);
+            Some((number, queue))
+        });
+        let result = match &queue {
+            Some((number, queue)) => call(&mut self.protocol, Some(*number), &mut queue.borrow_mut()),
+            None => call(&mut self.protocol, None, &mut self.receives.borrow_mut()),
+        };
+        self.arriving = queue.filter(|_| self.protocol.message_arrives());
+        result
     }
 }
 

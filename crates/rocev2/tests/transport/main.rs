@@ -9,6 +9,7 @@
 //! | `lone` | one queue pair and a peer whose packets are written by hand |
 //! | `shared`, `windows` | shared receive queues; memory windows and other local operations |
 //! | `uc`, `ud`, `attributes` | the unreliable transports; which attributes each transition takes |
+//! | `xrc` | the extended reliable connection |
 //! | the others | the proofs of the reliable connection |
 
 mod driven;
@@ -34,3 +35,4 @@ mod ud;
 mod windows;
 mod wire;
 mod workloads;
+mod xrc;

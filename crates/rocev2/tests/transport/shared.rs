@@ -8,9 +8,10 @@ use super::world::{Options, Receiving, World};
 use netem::{LinkConfig, Loss, Reorder};
 use rocev2::Mtu;
 use rocev2::transport::DropReason;
-use rocev2::wire::{Operation as O, Transport};
+use rocev2::wire::Operation as O;
 use rocev2::work::{
-    AsyncEvent, PostError, ReceiveQueue, RecvRequest, SendOperation, SendRequest, State, Status, Transition,
+    AsyncEvent, PostError, QueuePairType, ReceiveQueue, RecvRequest, SendOperation, SendRequest, State,
+    Status, Transition,
 };
 use std::cell::RefCell;
 use std::collections::HashSet;
@@ -159,8 +160,8 @@ fn many_to_one(seed: u64) {
     // The last one is unreliable: what it loses, it loses alone.
     let pairs: Vec<usize> = (0..=PAIRS)
         .map(|at| {
-            let transport = if at == PAIRS { Transport::Uc } else { Transport::Rc };
-            world.connect(&Options { transport, mtu: Mtu::B256, timeout: 17, ..Options::default() })
+            let of = if at == PAIRS { QueuePairType::Uc } else { QueuePairType::Rc };
+            world.connect(&Options { of, mtu: Mtu::B256, timeout: 17, ..Options::default() })
         })
         .collect();
     let inbox = world.hosts[1].ram.register(&mut rng, 0, vec![0; 1000 * LONGEST], Rights::LOCAL);

@@ -9,7 +9,8 @@ use rocev2::transport::{DropReason, Limits};
 use rocev2::wire::{Bth, Headers, Opcode, Operation as O, Packet, Reth, Transport};
 use rocev2::work::{
     AddressId, AsyncEvent, AtomicOperation, Attributes, Completion, CompletionKind, Datagram, Event,
-    PeerRights, PostError, RecvRequest, RemoteAddress, SendOperation, SendRequest, State, Status,
+    PeerRights, PostError, QueuePairType, Recipient, RecvRequest, RemoteAddress, SendOperation, SendRequest,
+    State, Status,
 };
 use rocev2::{Mtu, Psn, Qpn, Time};
 use std::time::Duration;
@@ -24,7 +25,7 @@ const REGION: usize = 1 << 14;
 const FULL: [u8; 256] = [7; 256];
 
 pub(crate) fn options() -> Options {
-    Options { transport: Transport::Uc, mtu: Mtu::B256, ..Options::default() }
+    Options { of: QueuePairType::Uc, mtu: Mtu::B256, ..Options::default() }
 }
 
 /// One queue pair, its peer's packets written by hand.
@@ -189,7 +190,7 @@ fn what_has_no_answer_is_refused_and_so_is_a_destination() {
         signaled: true,
         solicited: false,
         fence: false,
-        destination: Some(destination),
+        destination: Some(Recipient::Datagram(destination)),
     };
     assert_eq!(alone.qp.post_send(request), Err(PostError::Destination));
     assert_eq!(alone.sent(), []);

@@ -8,8 +8,8 @@ use netem::{Corrupt, LinkConfig, Loss, Reorder};
 use rocev2::transport::{Destination, DropReason, Limits, Source};
 use rocev2::wire::{Bth, Deth, Headers, Opcode, Operation as O, Packet, Transport};
 use rocev2::work::{
-    AsyncEvent, Attributes, Completion, CompletionKind, Datagram, Event, PostError, RecvRequest,
-    RemoteAddress, SendOperation, SendRequest, State, Status,
+    AsyncEvent, Attributes, Completion, CompletionKind, Datagram, Event, PostError, QueuePairType, Recipient,
+    RecvRequest, RemoteAddress, SendOperation, SendRequest, State, Status,
 };
 use rocev2::{Mtu, Psn, Qpn, Time};
 use std::collections::HashSet;
@@ -21,7 +21,7 @@ const SENDER: Qpn = Qpn::truncate(0xabcd);
 const GRH: usize = 40;
 
 fn options() -> Options {
-    Options { transport: Transport::Ud, ..Options::default() }
+    Options { of: QueuePairType::Ud, ..Options::default() }
 }
 
 const V4: Source = Source {
@@ -66,7 +66,11 @@ impl Alone {
             signaled: true,
             solicited: true,
             fence: false,
-            destination: Some(Datagram { address: ADDRESS, remote_qpn: SENDER, remote_qkey }),
+            destination: Some(Recipient::Datagram(Datagram {
+                address: ADDRESS,
+                remote_qpn: SENDER,
+                remote_qkey,
+            })),
         }
     }
 
@@ -294,7 +298,7 @@ fn over_any_link_each_datagram_that_arrives_is_one_that_was_sent() {
                     signaled: false,
                     solicited: false,
                     fence: false,
-                    destination: Some(destination),
+                    destination: Some(Recipient::Datagram(destination)),
                 };
                 world.hosts[0].ends[pair].qp.post_send(request).expect("there is room");
             }

@@ -6,10 +6,10 @@ use super::rng::{Rng, seeds};
 use super::world::{Options, Receiving, World};
 use netem::{LinkConfig, Loss, Reorder};
 use rocev2::transport::DropReason;
-use rocev2::wire::{Operation as O, Reth, Transport};
+use rocev2::wire::{Operation as O, Reth};
 use rocev2::work::{
-    CompletionKind, Datagram, PostError, RecvRequest, RemoteAddress, SendOperation, SendRequest, State,
-    Status, Transition,
+    CompletionKind, Datagram, PostError, QueuePairType, Recipient, RecvRequest, RemoteAddress, SendOperation,
+    SendRequest, State, Status, Transition,
 };
 use rocev2::{Mtu, Qpn};
 use std::time::Duration;
@@ -157,11 +157,14 @@ fn a_queue_that_drains_begins_no_local_operation() {
 #[test]
 fn datagrams_have_no_windows() {
     let mut world = World::quiet(Duration::ZERO);
-    let pair = world.connect(&Options { transport: Transport::Ud, ..Options::default() });
+    let pair = world.connect(&Options { of: QueuePairType::Ud, ..Options::default() });
     let destination =
         Datagram { address: super::world::ADDRESS, remote_qpn: Qpn::truncate(7), remote_qkey: 0 };
     for operation in [SendOperation::BindWindow, SendOperation::LocalInvalidate(1)] {
-        let request = SendRequest { destination: Some(destination), ..request(0, operation, vec![], 0) };
+        let request = SendRequest {
+            destination: Some(Recipient::Datagram(destination)),
+            ..request(0, operation, vec![], 0)
+        };
         assert_eq!(world.hosts[0].ends[pair].qp.post_send(request), Err(PostError::Operation));
     }
 }

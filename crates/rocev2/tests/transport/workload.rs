@@ -10,8 +10,8 @@ use super::rng::Rng;
 use super::world::World;
 use rocev2::Time;
 use rocev2::work::{
-    AtomicOperation, Completion, CompletionKind, PostError, RecvRequest, RemoteAddress, SendOperation,
-    SendRequest, State, Status,
+    AtomicOperation, Completion, CompletionKind, PostError, Recipient, RecvRequest, RemoteAddress,
+    SendOperation, SendRequest, State, Status,
 };
 use std::ops::Range;
 use std::time::Duration;
@@ -117,6 +117,7 @@ impl Flow {
         let total = |of: fn(Kind) -> bool| -> usize {
             ops.iter().filter(|op| of(op.kind)).map(|op| op.len.max(8) as usize).sum()
         };
+        let names = world.hosts[from].ends[pair].xrc_srq.as_ref().map(|(number, _)| *number);
         let longest = ops.iter().map(|op| op.len as usize).max().unwrap_or(0);
         let (own, peer) = (&world.hosts[from].ram, &world.hosts[1 - from].ram);
 
@@ -252,7 +253,7 @@ impl Flow {
                     signaled,
                     solicited,
                     fence,
-                    destination: None,
+                    destination: names.map(Recipient::SharedReceiveQueue),
                 },
                 completion: Completion {
                     id,
@@ -301,7 +302,12 @@ impl Flow {
             {
                 break;
             }
-            match peer.qp.post_recv(planned.request.clone()) {
+            let request = planned.request.clone();
+            let taken = match &peer.xrc_srq {
+                Some((_, queue)) => queue.borrow_mut().post(request),
+                None => peer.qp.post_recv(request),
+            };
+            match taken {
                 Ok(()) => self.receives_posted += 1,
                 Err(PostError::QueueFull(_)) => break,
                 Err(error) => panic!("a receive request is refused: {error}"),

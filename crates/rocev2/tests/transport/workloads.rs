@@ -12,7 +12,7 @@ use rocev2::{Mtu, Psn};
 use std::time::Duration;
 
 /// A link with a little of everything, more or less of it.
-fn random_link(rng: &mut Rng) -> LinkConfig {
+pub(crate) fn random_link(rng: &mut Rng) -> LinkConfig {
     let mut share = |most: u32| f64::from(rng.below(most * 10)) / 1000.0;
     let (loss, reorder, duplicate, corrupt) = (share(20), share(10), share(10), share(10));
     LinkConfig {
@@ -30,7 +30,7 @@ fn random_link(rng: &mut Rng) -> LinkConfig {
     }
 }
 
-fn random_options(rng: &mut Rng) -> Options {
+pub(crate) fn random_options(rng: &mut Rng) -> Options {
     let near_the_end = [0, 1].map(|_| Psn::truncate(0xff_ffff - rng.below(64)));
     Options {
         mtu: rng.pick(&Mtu::ALL),
@@ -48,7 +48,7 @@ fn random_options(rng: &mut Rng) -> Options {
     }
 }
 
-fn random_ops(rng: &mut Rng, mtu: Mtu, count: usize) -> Vec<Op> {
+pub(crate) fn random_ops(rng: &mut Rng, mtu: Mtu, count: usize) -> Vec<Op> {
     let full = mtu.bytes();
     (0..count)
         .map(|_| {

@@ -1,7 +1,7 @@
 //! Two hosts with many queue pairs each, joined by two links that carry whole datagrams with their ICRC, in
 //! virtual time.
 
-use super::driven::{Driven, Shared};
+use super::driven::{Driven, Shared, XrcDomain};
 use super::memory::{Ram, Slice};
 use super::rng::Rng;
 use netem::{Link, LinkConfig};
@@ -11,10 +11,11 @@ use rocev2::transport::{
 };
 use rocev2::wire::{Headers, Opcode, Operation, Packet, Transport};
 use rocev2::work::{
-    AddressId, AsyncEvent, Attributes, Completion, Event, InitAttributes, PeerRights, ReceiveAttributes,
-    SendAttributes, State, Transition,
+    AddressId, AsyncEvent, Attributes, Completion, Event, InitAttributes, PeerRights, QueuePairType,
+    ReceiveAttributes, ReceiveQueue, SendAttributes, State, Transition,
 };
-use rocev2::{Mtu, Psn, Qpn, Time, UDP_PORT};
+use rocev2::{Mtu, Psn, Qpn, Srqn, Time, UDP_PORT};
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::rc::Rc;
@@ -23,7 +24,8 @@ use std::time::Duration;
 /// What a connection is made with, the same on both sides.
 #[derive(Clone, Debug)]
 pub(crate) struct Options {
-    pub(crate) transport: Transport,
+    /// On host 0; an XRC initiator's peer on host 1 is a target.
+    pub(crate) of: QueuePairType,
     pub(crate) mtu: Mtu,
     pub(crate) limits: Limits,
     pub(crate) max_recv_requests: usize,
@@ -40,7 +42,7 @@ pub(crate) struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            transport: Transport::Rc,
+            of: QueuePairType::Rc,
             mtu: Mtu::B1024,
             limits: Limits { max_send_requests: 64, window: 160 << 10 },
             max_recv_requests: 64,
@@ -82,6 +84,8 @@ pub(crate) type Attacker = Box<dyn FnMut(&mut Vec<u8>)>;
 pub(crate) struct End {
     pub(crate) qp: Driven<Ram>,
     pub(crate) qpn: Qpn,
+    /// On an extended reliable connection, the target's shared receive queue.
+    pub(crate) xrc_srq: Option<(Srqn, Shared<Vec<Slice>>)>,
     pub(crate) done: Vec<Completion>,
     pub(crate) events: Vec<AsyncEvent>,
 }
@@ -91,6 +95,8 @@ pub(crate) struct Host {
     pub(crate) ends: Vec<End>,
     /// The receive queue that queue pairs made from now on share.
     pub(crate) shared: Option<Shared<Vec<Slice>>>,
+    /// What its XRC targets belong to.
+    pub(crate) domain: XrcDomain<Vec<Slice>>,
     by_qpn: HashMap<Qpn, usize>,
     /// Packets that the ICRC rejected.
     pub(crate) corrupt: u64,
@@ -140,6 +146,7 @@ impl World {
             ram: Ram::default(),
             ends: Vec::new(),
             shared: None,
+            domain: Rc::default(),
             by_qpn: HashMap::new(),
             corrupt: 0,
             malformed: 0,
@@ -183,16 +190,33 @@ impl World {
                 }
             }
         });
+        let xrc_srq = (options.of == QueuePairType::XrcInitiator).then(|| {
+            let number = Srqn::truncate(self.rng.word());
+            let queue = Rc::new(RefCell::new(ReceiveQueue::shared(options.max_recv_requests)));
+            self.hosts[1].domain.borrow_mut().insert(number, Rc::clone(&queue));
+            (number, queue)
+        });
         for host in 0..2 {
-            let protocol = protocol(options, qpn[host]);
-            let mut qp = match &self.hosts[host].shared {
-                Some(shared) => Driven::sharing(protocol, Rc::clone(shared)),
-                None => Driven::with(protocol, options.max_recv_requests),
+            let own = match options.of {
+                QueuePairType::XrcInitiator if host == 1 => QueuePairType::XrcTarget,
+                of => of,
             };
-            for change in changes(options, qpn[1 - host], psn[host], psn[1 - host]) {
+            let options = Options { of: own, ..options.clone() };
+            let mut qp = match &self.hosts[host] {
+                Host { domain, .. } if own == QueuePairType::XrcTarget => {
+                    Driven::xrc_target(Rc::clone(domain))
+                }
+                Host { shared: Some(shared), .. } => {
+                    Driven::sharing(protocol(&options, qpn[host]), Rc::clone(shared))
+                }
+                _ => Driven::with(protocol(&options, qpn[host]), options.max_recv_requests),
+            };
+            for change in changes(&options, qpn[1 - host], psn[host], psn[1 - host]) {
                 qp.set(change).expect("the usual transitions");
             }
-            self.hosts[host].ends.push(End { qp, qpn: qpn[host], done: Vec::new(), events: Vec::new() });
+            let (done, events) = (Vec::new(), Vec::new());
+            let xrc_srq = xrc_srq.clone();
+            self.hosts[host].ends.push(End { qp, qpn: qpn[host], xrc_srq, done, events });
             self.hosts[host].by_qpn.insert(qpn[host], index);
         }
         index
@@ -384,24 +408,31 @@ pub(crate) const ADDRESS: AddressId = AddressId(0x77);
 pub(crate) const QKEY: u32 = 0x1234_5678;
 
 pub(crate) fn protocol(options: &Options, own: Qpn) -> QueuePair<Ram> {
-    match options.transport {
-        Transport::Rc => QueuePair::Rc(rc::QueuePair::new(options.limits)),
-        Transport::Uc => QueuePair::Uc(uc::QueuePair::new(options.limits)),
-        Transport::Ud => QueuePair::Ud(ud::QueuePair::new(options.limits, own, options.mtu)),
+    match options.of {
+        QueuePairType::Rc => QueuePair::Rc(rc::QueuePair::new(options.limits)),
+        QueuePairType::Uc => QueuePair::Uc(uc::QueuePair::new(options.limits)),
+        QueuePairType::Ud => QueuePair::Ud(ud::QueuePair::new(options.limits, own, options.mtu)),
+        QueuePairType::XrcInitiator => QueuePair::Rc(rc::QueuePair::xrc_initiator(options.limits)),
+        QueuePairType::XrcTarget => QueuePair::Rc(rc::QueuePair::xrc_target()),
     }
 }
 
-/// RESET to RTS, for any transport.
+/// RESET to RTS, for queue pairs of any type.
 pub(crate) fn changes(options: &Options, peer_qpn: Qpn, sq_psn: Psn, rq_psn: Psn) -> [Attributes; 3] {
     let mut changes = transitions(options, peer_qpn, sq_psn, rq_psn).map(Attributes::from);
-    if options.transport != Transport::Rc {
-        let [init, receive, send] = &mut changes;
+    let [init, receive, send] = &mut changes;
+    if !matches!(options.of, QueuePairType::Rc | QueuePairType::XrcTarget) {
         (receive.max_dest_rd_atomic, receive.min_rnr_timer) = (None, None);
-        (send.timeout, send.retry_count, send.rnr_retry, send.max_rd_atomic) = (None, None, None, None);
-        if options.transport == Transport::Ud {
-            (init.rights, init.qkey) = (None, Some(QKEY));
-            (receive.path, receive.path_mtu, receive.peer_qpn, receive.rq_psn) = (false, None, None, None);
-        }
+    }
+    if !matches!(options.of, QueuePairType::Rc | QueuePairType::XrcInitiator) {
+        (send.retry_count, send.rnr_retry, send.max_rd_atomic) = (None, None, None);
+    }
+    if !options.of.is_reliable() {
+        send.timeout = None;
+    }
+    if options.of == QueuePairType::Ud {
+        (init.rights, init.qkey) = (None, Some(QKEY));
+        (receive.path, receive.path_mtu, receive.peer_qpn, receive.rq_psn) = (false, None, None, None);
     }
     changes
 }

@@ -11,7 +11,7 @@ use crate::options::{
 use crate::{Error, PostReason};
 use rocev2::transport;
 use rocev2::wire::Transport;
-use rocev2::work::{self, AsyncEvent, Datagram, PeerRights, SendAttributes, State, Transition};
+use rocev2::work::{self, AsyncEvent, Datagram, PeerRights, Recipient, SendAttributes, State, Transition};
 use rocev2::{Psn, Qpn};
 use rocev2_device::memory::{Access, Bind, Mapping, WindowRange, WindowType};
 use rocev2_device::{Arm, Buffers, DeviceError, DeviceEvent, Gid, PathAttributes, WorkCompletion};
@@ -357,7 +357,11 @@ impl QueuePair {
         let destination = match (work.destination, needs) {
             (Some(to), Needs::Handle(handle)) => {
                 let handle = handle.embedded().map_err(|_| PostReason::OtherDevice)?;
-                Some(Datagram { address: handle.0.id(), remote_qpn: to.qpn, remote_qkey: to.qkey })
+                Some(Recipient::Datagram(Datagram {
+                    address: handle.0.id(),
+                    remote_qpn: to.qpn,
+                    remote_qkey: to.qkey,
+                }))
             }
             _ => None,
         };

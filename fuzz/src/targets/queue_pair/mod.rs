@@ -9,10 +9,11 @@ use memory::{RKEY, Ram, SIZE, VA};
 use rocev2::transport::{Context, Limits, QueuePair, Source, rc};
 use rocev2::wire::{Aeth, AtomicEth, Bth, Headers, Opcode, Operation, Packet, Reth, Syndrome};
 use rocev2::work::{
-    AtomicOperation, Event, InitAttributes, PeerRights, ReceiveAttributes, ReceiveQueue, RecvRequest,
-    RemoteAddress, SendAttributes, SendOperation, SendRequest, State, Transition,
+    AtomicOperation, Attributes, Event, InitAttributes, PeerRights, QueuePairType, ReceiveAttributes,
+    ReceiveQueue, Recipient, RecvRequest, RemoteAddress, SendAttributes, SendOperation, SendRequest, State,
+    Transition,
 };
-use rocev2::{Mtu, Psn, Qpn, Time};
+use rocev2::{Mtu, Psn, Qpn, Srqn, Time};
 use std::net::{IpAddr, Ipv4Addr};
 use std::ops::Range;
 use std::time::Duration;
@@ -33,9 +34,23 @@ const SOURCE: Source = Source {
     traffic_class: None,
     hop_limit: None,
 };
+/// The shared receive queue that an extended reliable connection uses.
+const XRC_SRQ: Srqn = Srqn::truncate(0x4321);
 const REMOTE: RemoteAddress = RemoteAddress { va: 0x7000, rkey: 0x5555 };
 
+/// Without the attributes that a queue pair of this type doesn't take.
+fn fitting(of: QueuePairType, change: Attributes) -> Attributes {
+    match of {
+        QueuePairType::XrcInitiator => Attributes { max_dest_rd_atomic: None, min_rnr_timer: None, ..change },
+        QueuePairType::XrcTarget => {
+            Attributes { retry_count: None, rnr_retry: None, max_rd_atomic: None, ..change }
+        }
+        _ => change,
+    }
+}
+
 struct Bench {
+    of: QueuePairType,
     qp: QueuePair<Ram>,
     receives: ReceiveQueue<Range<usize>>,
     ram: Ram,
@@ -51,9 +66,22 @@ struct Bench {
 pub(super) fn run(bytes: &[u8]) {
     let mut input = Input::new(bytes);
     let rights = input.u8();
+    // Most are of a reliable connection.
+    let of = match rights >> 6 {
+        2 => QueuePairType::XrcInitiator,
+        3 => QueuePairType::XrcTarget,
+        _ => QueuePairType::Rc,
+    };
     let rights = PeerRights { read: rights & 1 == 0, write: rights & 2 == 0, atomic: rights & 4 == 0 };
-    let mut qp = QueuePair::Rc(rc::QueuePair::new(LIMITS));
-    let mut receives = ReceiveQueue::new(REQUESTS);
+    let mut qp = QueuePair::Rc(match of {
+        QueuePairType::XrcInitiator => rc::QueuePair::xrc_initiator(LIMITS),
+        QueuePairType::XrcTarget => rc::QueuePair::xrc_target(),
+        _ => rc::QueuePair::new(LIMITS),
+    });
+    let mut receives = match of {
+        QueuePairType::XrcTarget => ReceiveQueue::shared(REQUESTS),
+        _ => ReceiveQueue::new(REQUESTS),
+    };
     let path = [
         Transition::Init(InitAttributes { rights }),
         Transition::ReadyToReceive(ReceiveAttributes {
@@ -76,9 +104,11 @@ pub(super) fn run(bytes: &[u8]) {
     // Mostly ready to send.
     let steps = [3, 3, 3, 3, 0, 1, 2, 4, 5][usize::from(input.u8()) % 9];
     for transition in path.into_iter().take(steps) {
-        qp.modify(transition, &mut receives).expect("the usual transitions");
+        let change = fitting(of, transition.into());
+        qp.set_attributes(&change, &mut receives).expect("the usual transitions");
     }
     let mut bench = Bench {
+        of,
         qp,
         receives,
         ram: Ram::new(rights),
@@ -107,7 +137,10 @@ pub(super) fn run(bytes: &[u8]) {
     if bench.qp.state() != State::Reset {
         bench.qp.modify(Transition::Error, &mut bench.receives).expect("from any state but RESET");
         bench.check();
-        assert!(bench.open.iter().all(Range::is_empty), "each request has ended");
+        let [sends, receives] = &bench.open;
+        assert!(sends.is_empty(), "each request has ended");
+        // Nobody else's end takes a shared one along.
+        assert!(receives.is_empty() || of == QueuePairType::XrcTarget);
         assert_eq!(bench.qp.poll_timeout(), None);
     }
 }
@@ -126,7 +159,11 @@ impl Bench {
         let bth = Bth {
             ack_req: bits & 1 != 0,
             solicited: bits & 2 != 0,
-            ..Bth::new(Opcode::rc(operation), Qpn::truncate(0x1234), psn)
+            ..Bth::new(
+                Opcode::Known { transport: self.of.transport(), operation },
+                Qpn::truncate(0x1234),
+                psn,
+            )
         };
         let rkey = if bits & 4 == 0 { RKEY } else { input.u32() };
         let va = if bits & 8 == 0 { VA + u64::from(input.u16()) % SIZE as u64 } else { input.u64() };
@@ -138,6 +175,8 @@ impl Bench {
         let has = Packet::parse(zeros).expect("a packet of zeros").headers;
         let syndrome = Syndrome::from_byte(if has.aeth.is_some() { input.u8() } else { 0 });
         let headers = Headers {
+            // Now and then one of another domain.
+            xrc_srq: has.xrc_srq.map(|_| if bits & 12 == 12 { Srqn::truncate(rkey) } else { XRC_SRQ }),
             reth: has.reth.map(|_| Reth { va, rkey, len }),
             atomic: has.atomic.map(|_| AtomicEth { va: va & !7, rkey, swap_or_add: len.into(), compare: 0 }),
             aeth: has.aeth.map(|_| Aeth { syndrome, msn: len & 0xff_ffff }),
@@ -165,7 +204,11 @@ impl Bench {
 
     /// Gives the queue pair a packet, and says whether it took it.
     fn handle(&mut self, packet: &Packet<'_>) -> bool {
-        let mut cx = Context { memory: &self.ram, receives: &mut self.receives };
+        // The target's domain has one queue; a message that is arriving keeps it.
+        let target = self.of == QueuePairType::XrcTarget;
+        let there = self.qp.message_arrives() || packet.headers.xrc_srq == Some(XRC_SRQ);
+        let xrc_srq = (target && there).then_some(XRC_SRQ);
+        let mut cx = Context { memory: &self.ram, receives: &mut self.receives, xrc_srq };
         self.qp.handle_packet(self.now, &SOURCE, packet, &mut cx).is_ok()
     }
 
@@ -175,7 +218,7 @@ impl Bench {
             if sent == most {
                 break;
             }
-            let mut cx = Context { memory: &self.ram, receives: &mut self.receives };
+            let mut cx = Context::new(&self.ram, &mut self.receives);
             let Some(transmit) = self.qp.poll_transmit(self.now, &mut cx, &mut self.out) else { break };
             let packet = Packet::parse(&self.out[..transmit.len]).expect("what is sent can be read");
             assert!(packet.payload.len() <= 256, "no packet is longer than the path takes");
@@ -221,7 +264,8 @@ impl Bench {
             signaled: true,
             solicited: flags & 2 != 0,
             fence: flags & 4 != 0,
-            destination: None,
+            destination: (self.of == QueuePairType::XrcInitiator)
+                .then_some(Recipient::SharedReceiveQueue(XRC_SRQ)),
         };
         if self.qp.post_send(request).is_ok() {
             self.open[0].end += 1;
@@ -234,7 +278,11 @@ impl Bench {
     fn post_recv(&mut self) {
         let buffers = 2048..3072;
         let request = RecvRequest { id: self.open[1].end, buffers: buffers.clone(), len: 1024 };
-        if self.qp.post_recv(request, &mut self.receives).is_ok() {
+        let taken = match self.of {
+            QueuePairType::XrcTarget => self.receives.post(request),
+            _ => self.qp.post_recv(request, &mut self.receives),
+        };
+        if taken.is_ok() {
             self.open[1].end += 1;
             self.ram.reach(&buffers);
         }

@@ -32,7 +32,7 @@ impl Path {
     ) -> Result<Self, MixedFamilies> {
         let pseudo_header = PseudoHeader::new(port.local(), peer)?;
         let segmentation = match transport {
-            Transport::Rc => Segmentation::new(peer.ip()),
+            Transport::Rc | Transport::Xrc => Segmentation::new(peer.ip()),
             Transport::Uc | Transport::Ud => Segmentation::unwatched(peer.ip(), is_here),
         };
         Ok(Self { port, peer, marking, is_here, pseudo_header, segmentation })

@@ -7,7 +7,7 @@ use crate::link::tx::Unsent;
 use crate::link::tx::{MAX_RUN, MAX_SEGMENTS};
 use crate::link::{Sent, TxBatch, put_icrc};
 use rocev2::transport::{Burst, Context, Destination, PacketKind};
-use rocev2::wire::{Headers, Transport};
+use rocev2::wire::Headers;
 use rocev2::{Mtu, Time};
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -75,7 +75,7 @@ impl QueuePair {
             if outgoing.is_full() && !state.flush(outgoing) {
                 return Transmitted::Blocked(None);
             }
-            if self.transport != Transport::Rc
+            if !self.of.is_reliable()
                 && let Next::Not(transmitted) = self.prepare(state, now, outgoing)
             {
                 return transmitted;
@@ -84,7 +84,8 @@ impl QueuePair {
                 let State { protocol, receives, path, sealing, .. } = &mut *state;
                 protocol
                     .begins_burst(path.as_ref().and_then(|path| burst(path, sealing.is_some(), outgoing)));
-                let mut cx = Context { memory: &self.memory, receives: &mut receives.enter() };
+                let mut entered = receives.enter();
+                let mut cx = Context::new(&self.memory, &mut entered);
                 let room = &mut outgoing.reserve()[headroom..headroom + LONGEST];
                 protocol.poll_transmit(now, &mut cx, room)
             };

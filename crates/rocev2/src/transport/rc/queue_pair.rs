@@ -1,20 +1,22 @@
-//! A queue pair: a requester and a responder under one state.
+//! A queue pair: a requester and a responder under one state. A side of an extended reliable connection (IBA, Annex
+//! A14) uses one of the two.
 
 use super::requester::Requester;
 use super::responder::Responder;
 use crate::transport::queue_pair::{Limits, Snapshot};
 use crate::transport::{Burst, Context, DropReason, Source, Transmit};
-use crate::wire::{Opcode, Operation, Packet, Transport};
+use crate::wire::{Opcode, Operation, Packet};
 use crate::work::{
-    AsyncEvent, Attributes, Event, Memory, ModifyError, PostError, ReceiveQueue, RecvRequest, SendRequest,
-    State,
+    AsyncEvent, Attributes, Event, Memory, ModifyError, PostError, QueuePairType, ReceiveQueue, RecvRequest,
+    SendRequest, State,
 };
 use crate::{Mtu, Psn, Qpn, Time};
 use core::fmt;
 use std::collections::VecDeque;
 
-/// A queue pair of a reliable connection. See [`crate::transport`] for how it is driven.
+/// A queue pair of a reliable connection, or a side of an extended one. See [`crate::transport`] for how it is driven.
 pub struct QueuePair<M: Memory> {
+    of: QueuePairType,
     limits: Limits,
     state: State,
     attributes: Attributes,
@@ -77,21 +79,52 @@ impl<M: Memory> fmt::Debug for QueuePair<M> {
 }
 
 impl<M: Memory> QueuePair<M> {
-    /// A queue pair in the RESET state.
+    /// A queue pair of a reliable connection, in the RESET state.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
+        Self::with(QueuePairType::Rc, limits)
+    }
+
+    /// The side of an extended reliable connection that sends requests, in the RESET state.
+    #[must_use]
+    pub fn xrc_initiator(limits: Limits) -> Self {
+        Self::with(QueuePairType::XrcInitiator, limits)
+    }
+
+    /// The side of an extended reliable connection that answers requests, in the RESET state.
+    #[must_use]
+    pub fn xrc_target() -> Self {
+        Self::with(QueuePairType::XrcTarget, Limits { max_send_requests: 0, window: 0 })
+    }
+
+    fn with(of: QueuePairType, limits: Limits) -> Self {
+        let transport = of.transport();
+        let (capacity, peer) = (limits.max_send_requests, Qpn::truncate(0));
         Self {
+            of,
             limits,
             state: State::Reset,
             attributes: Attributes::default(),
-            requester: Requester::new(limits.max_send_requests, Mtu::B256, Qpn::truncate(0), limits.window),
-            responder: Responder::new(),
+            requester: Requester::new(transport, capacity, Mtu::B256, peer, limits.window),
+            responder: Responder::new(transport),
             established: false,
             drain_reported: false,
             turn: Turn::START,
             ack_waits: false,
             events: VecDeque::new(),
         }
+    }
+
+    /// What it was made for.
+    #[must_use]
+    pub fn queue_pair_type(&self) -> QueuePairType {
+        self.of
+    }
+
+    /// Whether a message is between its first and its last packet.
+    #[must_use]
+    pub fn message_arrives(&self) -> bool {
+        self.responder.message_arrives()
     }
 
     /// Its state.
@@ -138,11 +171,11 @@ impl<M: Memory> QueuePair<M> {
         change: &Attributes,
         receives: &mut ReceiveQueue<M::Buffers>,
     ) -> Result<(), ModifyError> {
-        let to = change.check(Transport::Rc, self.state)?;
+        let to = change.check(self.of, self.state)?;
         if to == State::Reset {
             self.responder.abandon(receives);
             receives.clear();
-            *self = Self::new(self.limits);
+            *self = Self::with(self.of, self.limits);
             return Ok(());
         }
         self.attributes = self.attributes.updated(change);
@@ -151,7 +184,8 @@ impl<M: Memory> QueuePair<M> {
         {
             self.responder.start(&receive);
             let Limits { max_send_requests, window } = self.limits;
-            self.requester = Requester::new(max_send_requests, receive.path_mtu, receive.peer_qpn, window);
+            let (mtu, peer) = (receive.path_mtu, receive.peer_qpn);
+            self.requester = Requester::new(self.of.transport(), max_send_requests, mtu, peer, window);
         }
         if let (State::ReadyToReceive, State::ReadyToSend, Some(send)) =
             (self.state, to, self.attributes.send())
@@ -192,7 +226,12 @@ impl<M: Memory> QueuePair<M> {
     /// The state doesn't allow it, the queue is full, or the request is malformed; nothing was queued.
     #[inline]
     pub fn post_send(&mut self, request: SendRequest<M::Buffers>) -> Result<(), PostError> {
-        if request.destination.is_some() {
+        let names_what_it_needs = match self.of {
+            QueuePairType::XrcTarget => return Err(PostError::Operation),
+            QueuePairType::XrcInitiator => request.xrc_srq().is_some() || request.operation.is_local(),
+            _ => request.destination.is_none(),
+        };
+        if !names_what_it_needs {
             return Err(PostError::Destination);
         }
         match self.state {
@@ -215,6 +254,11 @@ impl<M: Memory> QueuePair<M> {
         request: RecvRequest<M::Buffers>,
         receives: &mut ReceiveQueue<M::Buffers>,
     ) -> Result<(), PostError> {
+        match self.of {
+            QueuePairType::XrcInitiator => return Err(PostError::Operation),
+            QueuePairType::XrcTarget => return Err(PostError::SharedReceiveQueue),
+            _ => {}
+        }
         match self.state {
             State::Reset => Err(PostError::State(State::Reset)),
             State::Error => {
@@ -238,23 +282,17 @@ impl<M: Memory> QueuePair<M> {
         packet: &Packet<'_>,
         cx: &mut Context<'_, M>,
     ) -> Result<(), DropReason> {
-        if self.state == State::Error
-            && let Opcode::Known { transport: Transport::Rc, operation } = packet.headers.bth.opcode
-            && operation.is_request()
-        {
+        if self.state == State::Error && self.takes(packet).is_some_and(Operation::is_request) {
             self.responder.refuse_again(packet.headers.bth.psn);
         }
         if !self.state.receives() {
             return Err(DropReason::State);
         }
-        let operation = match packet.headers.bth.opcode {
-            Opcode::Known { transport: Transport::Rc, operation } => operation,
-            Opcode::Cnp => {
-                self.requester.handle_congestion();
-                return Ok(());
-            }
-            _ => return Err(DropReason::Transport),
-        };
+        if packet.headers.bth.opcode == Opcode::Cnp {
+            self.requester.handle_congestion();
+            return Ok(());
+        }
+        let operation = self.takes(packet).ok_or(DropReason::Transport)?;
         let result = if operation.is_request() {
             self.responder.handle_request(operation, packet, cx, &mut self.events)
         } else {
@@ -266,6 +304,18 @@ impl<M: Memory> QueuePair<M> {
         }
         self.after_change(cx.receives);
         result
+    }
+
+    /// The packet's operation, if it is one that a queue pair of this type takes.
+    #[inline]
+    fn takes(&self, packet: &Packet<'_>) -> Option<Operation> {
+        let Opcode::Known { transport, operation } = packet.headers.bth.opcode else { return None };
+        let on_this_side = match self.of {
+            QueuePairType::XrcInitiator => operation.is_response(),
+            QueuePairType::XrcTarget => operation.is_request(),
+            _ => true,
+        };
+        (transport == self.of.transport() && on_this_side).then_some(operation)
     }
 
     fn handle_response(
@@ -394,7 +444,8 @@ impl<M: Memory> QueuePair<M> {
     fn enter_error(&mut self, receives: &mut ReceiveQueue<M::Buffers>) {
         self.requester.flush(&mut self.events);
         self.responder.flush(receives, &mut self.events);
-        if receives.is_shared() {
+        // An XRC target has no queue that it could have emptied.
+        if receives.is_shared() && self.of == QueuePairType::Rc {
             self.events.push_back(Event::Async(AsyncEvent::LastWorkRequestReached));
         }
     }

@@ -19,6 +19,7 @@ use super::recovery::Recovery;
 use super::timing::{Timer, Timers};
 use super::window::{PACKET_COST, Window};
 use crate::transport::Burst;
+use crate::wire::Transport;
 use crate::work::{
     Attributes, Completion, Event, MAX_MESSAGE, PostError, SendAttributes, SendOperation, SendRequest, Status,
 };
@@ -81,6 +82,7 @@ pub struct RequesterCounters {
 }
 
 pub(super) struct Requester<B> {
+    transport: Transport,
     mtu: Mtu,
     peer: Qpn,
     base: Psn,
@@ -109,8 +111,9 @@ pub(super) struct Requester<B> {
 }
 
 impl<B> Requester<B> {
-    pub(super) fn new(capacity: usize, mtu: Mtu, peer: Qpn, window_limit: u64) -> Self {
+    pub(super) fn new(transport: Transport, capacity: usize, mtu: Mtu, peer: Qpn, window_limit: u64) -> Self {
         Self {
+            transport,
             mtu,
             peer,
             base: Psn::default(),

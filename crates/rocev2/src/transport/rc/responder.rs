@@ -4,7 +4,7 @@ mod receive;
 mod transmit;
 
 use crate::transport::message::Arriving;
-use crate::wire::NakCode;
+use crate::wire::{NakCode, Transport};
 use crate::work::{Attributes, Event, Memory, PeerRights, ReceiveAttributes, ReceiveQueue, flushed};
 use crate::{Mtu, Psn, Qpn};
 use std::collections::VecDeque;
@@ -65,6 +65,7 @@ impl Answer {
 }
 
 pub(super) struct Responder<M: Memory> {
+    transport: Transport,
     mtu: Mtu,
     peer: Qpn,
     rights: PeerRights,
@@ -98,8 +99,9 @@ pub(super) struct Responder<M: Memory> {
 const ORIGIN: u64 = 1 << Psn::BITS;
 
 impl<M: Memory> Responder<M> {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(transport: Transport) -> Self {
         Self {
+            transport,
             mtu: Mtu::B256,
             peer: Qpn::truncate(0),
             rights: PeerRights::default(),
@@ -134,6 +136,10 @@ impl<M: Memory> Responder<M> {
         self.base = attributes.rq_psn;
         self.min_rnr_timer = attributes.min_rnr_timer;
         self.max_dest_rd_atomic = usize::from(attributes.max_dest_rd_atomic);
+    }
+
+    pub(super) fn message_arrives(&self) -> bool {
+        self.arriving.is_some()
     }
 
     pub(super) fn failed(&self) -> bool {

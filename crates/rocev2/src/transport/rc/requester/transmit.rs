@@ -253,7 +253,9 @@ impl<B> Requester<B> {
         let end = pending.offset(plan.at + plan.numbers, self.mtu);
 
         let psn = self.psn(plan.at);
-        let mut bth = Bth::new(Opcode::rc(operation(request.operation, place)), self.peer, psn);
+        let opcode =
+            Opcode::Known { transport: self.transport, operation: operation(request.operation, place) };
+        let mut bth = Bth::new(opcode, self.peer, psn);
         bth.ack_req = plan.asks;
         // Only what completes a receive request can wake anybody (rxe: init_req_packet).
         bth.solicited = place.last
@@ -261,6 +263,7 @@ impl<B> Requester<B> {
             && !matches!(request.operation, SendOperation::Write(_))
             && !request.operation.is_read_or_atomic();
         let mut headers = Headers::new(bth);
+        headers.xrc_srq = request.xrc_srq();
         let mut payload = (end - offset) as usize;
         match request.operation {
             SendOperation::Read(remote) => {

@@ -87,6 +87,11 @@ impl<M: Memory> Responder<M> {
         if !continues {
             return Err(DropReason::InvalidRequest);
         }
+        // What names a queue of another XRC domain, or none, reaches for what it has no right to: network cards report
+        // it as an access violation (hns, qedr).
+        if packet.headers.xrc_srq != cx.xrc_srq {
+            return Err(DropReason::RemoteAccess);
+        }
         if operation.is_send() {
             self.execute_send(place, packet, cx, events)
         } else if operation.is_write() {

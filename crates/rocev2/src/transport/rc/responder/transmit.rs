@@ -131,6 +131,7 @@ impl<M: Memory> Responder<M> {
     }
 
     fn bth(&self, operation: Operation, sequence: u64) -> Bth {
-        Bth::new(Opcode::rc(operation), self.peer, self.psn(sequence))
+        let opcode = Opcode::Known { transport: self.transport, operation };
+        Bth::new(opcode, self.peer, self.psn(sequence))
     }
 }
