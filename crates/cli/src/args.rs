@@ -211,7 +211,8 @@ pub(crate) struct ServerArgs {
     /// Bytes of memory that each client can write and read, such as 64K or 1M
     #[arg(long, value_name = "SIZE", default_value = "1M")]
     pub(crate) region: Size,
-    /// Whether each client gets counters for `add` and `swap`. These travel in clear, whatever else is sealed
+    /// Whether each client gets counters for `add` and `swap`. Where messages are sealed and not
+    /// packets, these travel in clear
     #[arg(long, value_name = "WHETHER", default_value = "on")]
     pub(crate) counters: Switch,
     /// The longest message taken

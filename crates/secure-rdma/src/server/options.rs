@@ -27,8 +27,8 @@ pub struct ServerOptions {
     /// default 1 MiB.
     pub region_len: u64,
     /// Whether each client's region has eight counters for atomic operations. **Those travel in clear also
-    /// where the data path is sealed**: a network card that adds can't open what is sealed. By default there are
-    /// none.
+    /// where messages are sealed**, unless packets are: a network card that adds can't open what is sealed. By default
+    /// there are none.
     pub counters: bool,
     /// How soon a connection has to bring its first byte: a client speaks first. By default 2 s.
     pub first_byte: Duration,

@@ -19,14 +19,27 @@ pub(crate) type Played = Result<Outcome, Skipped>;
 
 /// What an attack led to.
 pub(crate) struct Outcome {
+    /// Where nothing is sealed.
     pub(crate) open: String,
-    pub(crate) sealed: String,
+    /// Where messages and the region's slots are.
+    pub(crate) messages: String,
+    /// Where packets are.
+    pub(crate) packets: String,
 }
 
 impl Outcome {
-    /// What it led to where the data path isn't sealed, and where it is.
-    pub(crate) fn new(open: impl Into<String>, sealed: impl Into<String>) -> Self {
-        Self { open: open.into(), sealed: sealed.into() }
+    /// What it led to on each kind of session.
+    pub(crate) fn new(
+        open: impl Into<String>,
+        messages: impl Into<String>,
+        packets: impl Into<String>,
+    ) -> Self {
+        Self { open: open.into(), messages: messages.into(), packets: packets.into() }
+    }
+
+    /// The same on all.
+    pub(crate) fn alike(words: &str) -> Self {
+        Self::new(words, words, words)
     }
 }
 

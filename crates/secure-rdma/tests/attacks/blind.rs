@@ -2,13 +2,14 @@
 //! the numbers, so that all that is left can be tried; how many it would take without being told is reckoned
 //! from there.
 
+use crate::esp;
 use crate::lab::{BOTH, message, run, session, silence, within};
 use crate::packets::{Injector, packet, reth};
 use crate::world::counted;
 use rocev2::wire::{Headers, Operation};
 use rocev2::{Psn, Qpn};
+use secure_rdma::SealedBy::{self, Messages, Nothing, Packets};
 use secure_rdma::SessionError;
-use secure_rdma::control::SealPolicy::{self, Off};
 use secure_rdma::seal::SealError;
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -36,13 +37,13 @@ pub(crate) struct Line {
 /// Sends one packet for each possibility: one is taken. Returns how many were counted as refused for one of
 /// the `reasons`. The highest PSN goes first: after the right one, lower ones are duplicates, while a higher
 /// one would be the next that is expected.
-async fn sweep(seal: SealPolicy, unknown: &Unknown, reasons: &[&str]) -> u64 {
+async fn sweep(seal: SealedBy, unknown: &Unknown, reasons: &[&str]) -> u64 {
     let (world, client, mut server) = session(seal).await;
     let info = client.info();
     let (to, device) = (info.remote.address, &world.device);
     let before: u64 = reasons.iter().map(|reason| counted(device, reason)).sum();
     let arrived = counted(device, "datagrams_received");
-    let operation = if seal == Off { Operation::SendOnlyImm } else { Operation::SendOnly };
+    let operation = if seal == Nothing { Operation::SendOnlyImm } else { Operation::SendOnly };
     let (psns, qpns) = (1_u32 << unknown.psn, 1_u32 << unknown.qpn);
     let guesses = (0..psns).rev().flat_map(|psn| (0..qpns).map(move |qpn| (psn, qpn)));
     let guesses: Vec<Headers> = guesses
@@ -50,7 +51,7 @@ async fn sweep(seal: SealPolicy, unknown: &Unknown, reasons: &[&str]) -> u64 {
             let psn = Psn::truncate(info.own.psn.get().get() & !(psns - 1) | psn);
             let qpn = Qpn::truncate(info.remote.qpn.get() & !(qpns - 1) | qpn);
             let mut headers = packet(operation, qpn, psn);
-            headers.immediate = (seal == Off).then_some(1);
+            headers.immediate = (seal == Nothing).then_some(1);
             headers
         })
         .collect();
@@ -69,18 +70,22 @@ async fn sweep(seal: SealPolicy, unknown: &Unknown, reasons: &[&str]) -> u64 {
         .await;
     }
     let refused = reasons.iter().map(|reason| counted(device, reason)).sum::<u64>() - before;
-    if seal == Off {
-        assert_eq!(message(&mut server).await, b"forged");
-        silence(&mut server).await;
-    } else {
-        let error = within(server.recv()).await.unwrap_err();
-        assert!(matches!(error, SessionError::Forged(SealError::Message { counter: 0 })), "{error}");
+    match seal {
+        Nothing => {
+            assert_eq!(message(&mut server).await, b"forged");
+            silence(&mut server).await;
+        }
+        Messages => {
+            let error = within(server.recv()).await.unwrap_err();
+            assert!(matches!(error, SessionError::Forged(SealError::Message { counter: 0 })), "{error}");
+        }
+        Packets => esp::unharmed(client, server).await,
     }
     refused
 }
 
 /// One wrong guess at the rkey, with everything else right.
-async fn guess_key(seal: SealPolicy) {
+async fn guess_key(seal: SealedBy) {
     let (world, mut client, mut server) = session(seal).await;
     let info = client.info();
     let mut region = client.remote_region().unwrap();
@@ -129,6 +134,9 @@ async fn play() -> Vec<Line> {
         for seal in BOTH {
             assert_eq!(sweep(seal, &unknown, reasons).await, guesses - 1, "{what}, {seal:?}");
         }
+        // Not even the right one; and of those for no queue pair there are as many.
+        let refused = sweep(Packets, &unknown, &["esp_clear", "unknown_queue_pair"]).await;
+        assert_eq!(refused, guesses, "{what}");
         let counted = match reasons {
             [] => "–".to_owned(),
             _ => {

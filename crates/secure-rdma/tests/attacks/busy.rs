@@ -1,11 +1,12 @@
 //! Answers that an attacker off the path makes up while a connection is busy: they need no exact PSN.
 
+use crate::esp;
 use crate::lab::{BOTH, message, within};
 use crate::middle::{Caught, Way};
 use crate::packets::answer;
 use crate::path::Path;
 use rocev2::wire::{Aeth, NakCode, Syndrome};
-use secure_rdma::control::SealPolicy;
+use secure_rdma::SealedBy;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::OnceLock;
@@ -16,7 +17,7 @@ const UNDER_WAY: u32 = 8;
 
 /// Whether a NAK with a PSN that is `at` from that of the oldest request under way ends the connection. All
 /// else is as the peer would have it: what it has completed (its MSN) is known, one message.
-fn ends(seal: SealPolicy, at: i32) -> Option<bool> {
+fn ends(seal: SealedBy, at: i32) -> Option<bool> {
     let path = Path::new(seal).ok()?;
     let (mut client, mut server) = path.session();
     path.run(async {
@@ -68,6 +69,7 @@ fn play() -> Option<[String; 4]> {
             assert_eq!(ends(seal, at)?, taken, "{seal:?}, {at}");
         }
     }
+    esp::naks_while_busy(&Path::new(SealedBy::Packets).ok()?, UNDER_WAY);
     Some([
         "a NAK that is fatal, with the MSN that the peer would send".into(),
         UNDER_WAY.to_string(),

@@ -2,11 +2,12 @@
 //! path, sealed or not.
 
 use crate::attack::{Attack, Outcome, Played};
-use crate::lab::{BOTH, options, quote, run, within};
+use crate::lab::{ALL, options, quote, run, within};
 use crate::proxy::Proxy;
-use crate::world::World;
+use crate::world::{World, messages};
+use secure_rdma::control::PacketPolicy;
 use secure_rdma::control::SealPolicy::{self, Off, Optional, Required};
-use secure_rdma::{Arrival, Report, Session, SessionError};
+use secure_rdma::{Arrival, Report, SealedBy, Session, SessionError, SessionOptions};
 use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -41,7 +42,16 @@ pub(crate) static PROTOCOL: Attack = Attack::new(
 pub(crate) static UNSEALED: Attack =
     Attack::new("downgrade: a server that offers unsealed sessions only", "the peer", "–", unsealed);
 
-async fn world(seal: SealPolicy) -> World {
+pub(crate) static NO_PACKETS: Attack =
+    Attack::new("downgrade: a server that offers no sealed packets", "the peer", "–", no_packets);
+pub(crate) static OFFER: Attack = Attack::new(
+    "downgrade: what the client offers of sealing changed, inside TLS",
+    "T3",
+    "the control channel's bytes",
+    offer,
+);
+
+async fn world(seal: SealedBy) -> World {
     World::with("::1", options(seal), options(seal), |_| {}).await
 }
 
@@ -57,16 +67,16 @@ async fn refused(world: &mut World) -> SessionError {
     }
 }
 
-/// Both kinds of session end alike.
+/// All kinds of session end alike.
 fn alike(words: &[String]) -> Outcome {
-    assert_eq!(words[0], words[1]);
-    Outcome::new(&*words[0], &*words[1])
+    assert!(words.iter().all(|other| *other == words[0]), "{words:?}");
+    Outcome::alike(&words[0])
 }
 
 fn impersonation() -> Played {
     run(async {
         let mut words = Vec::new();
-        for seal in BOTH {
+        for seal in ALL {
             let (mut others, world) = (world(seal).await, world(seal).await);
             let error = connect(&world, others.server.local_addr()).await.unwrap_err();
             assert!(matches!(error, SessionError::Tls(_)), "{error}");
@@ -96,7 +106,7 @@ fn flip_next(proxy: &Proxy) {
 fn bit() -> Played {
     run(async {
         let mut words = Vec::new();
-        for seal in BOTH {
+        for seal in ALL {
             let mut world = world(seal).await;
             let proxy = Proxy::new(world.server.local_addr()).await;
             let client = connect(&world, proxy.address).await.unwrap();
@@ -119,7 +129,7 @@ fn bit() -> Played {
 fn replay() -> Played {
     run(async {
         let mut words = Vec::new();
-        for seal in BOTH {
+        for seal in ALL {
             let mut world = world(seal).await;
             let proxy = Proxy::new(world.server.local_addr()).await;
             let client = connect(&world, proxy.address).await.unwrap();
@@ -148,7 +158,7 @@ fn replay() -> Played {
 fn offered(genuine: &'static [u8], instead: &'static [u8]) -> Played {
     run(async {
         let mut words = Vec::new();
-        for seal in BOTH {
+        for seal in ALL {
             let mut world = world(seal).await;
             let proxy = Proxy::new(world.server.local_addr()).await;
             proxy.change(move |bytes| {
@@ -168,13 +178,22 @@ fn offered(genuine: &'static [u8], instead: &'static [u8]) -> Played {
     })
 }
 
+fn by_messages(seal: SealPolicy) -> SessionOptions {
+    messages().seal(seal)
+}
+
+/// `--seal packets`.
+fn by_packets(seal: SealPolicy) -> SessionOptions {
+    SessionOptions::default().seal(seal).packets(Some(PacketPolicy::Required))
+}
+
 /// The policies are said inside TLS, so that only the peer itself can offer less.
 fn unsealed() -> Played {
     run(async {
-        let mut open = World::with("::1", options(Off), options(Optional), |_| {}).await;
+        let mut open = World::with("::1", by_messages(Off), by_messages(Optional), |_| {}).await;
         let (client, server) = open.session().await;
         assert!(!client.info().sealed.is_sealed() && !server.info().sealed.is_sealed());
-        let world = World::with("::1", options(Off), options(Required), |_| {}).await;
+        let world = World::with("::1", by_messages(Off), by_messages(Required), |_| {}).await;
         let at_client = world.connect().await.unwrap_err();
         let at_server = world.server.next().await;
         assert!(matches!(at_client, SessionError::Seal { own: Required, peer: Off }), "{at_client}");
@@ -185,11 +204,76 @@ fn unsealed() -> Played {
             ),
             "{at_server:?}"
         );
+        let world = World::with("::1", by_messages(Off), by_packets(Required), |_| {}).await;
+        let at_packets = world.connect().await.unwrap_err();
+        assert!(matches!(at_packets, SessionError::Seal { own: Required, peer: Off }), "{at_packets}");
         Ok(Outcome::new(
             "a client with `--seal optional` agrees, and says so: `data path: NOT sealed`",
             format!("a client with `--seal required`, the default, refuses: {}", quote(&at_client)),
+            format!("a client with `--seal packets` refuses: {}", quote(&at_packets)),
         ))
     })
+}
+
+/// Whoever wants packets sealed gets that or nothing; whoever doesn't insist is told what it got.
+fn no_packets() -> Played {
+    run(async {
+        for (seal, expected) in
+            [(Off, SealedBy::Nothing), (Optional, SealedBy::Messages), (Required, SealedBy::Messages)]
+        {
+            let server = if seal == Off { messages().seal(Off) } else { messages() };
+            let client = SessionOptions::default().seal(seal).packets(Some(PacketPolicy::Offered));
+            let mut world = World::with("::1", server, client, |_| {}).await;
+            let (client, server) = world.session().await;
+            assert_eq!((client.info().sealed, server.info().sealed), (expected, expected));
+        }
+        let world = World::with("::1", messages(), by_packets(Required), |_| {}).await;
+        let at_client = world.connect().await.unwrap_err();
+        assert!(matches!(at_client, SessionError::NoPackets { who: "the peer" }), "{at_client}");
+        let at_server = world.server.next().await;
+        assert!(
+            matches!(at_server, Arrival::Refused { error: SessionError::NoPackets { who: "this side" }, .. }),
+            "{at_server:?}"
+        );
+        Ok(Outcome::new(
+            "a client with `--seal off` wants none",
+            "a client with `--seal required`, the default, or `optional` agrees to messages and slots, and says so",
+            format!("a client with `--seal packets` refuses: {}", quote(&at_client)),
+        ))
+    })
+}
+
+/// The client's offer comes right behind its part of the handshake.
+fn offer() -> Played {
+    run(async {
+        for seal in ALL {
+            let mut world = world(seal).await;
+            let proxy = Proxy::new(world.server.local_addr()).await;
+            let mut chunks = 0;
+            proxy.change(move |bytes| {
+                // The first one is the client's hello.
+                chunks += 1;
+                if chunks == 2
+                    && let Some(last) = bytes.last_mut()
+                {
+                    *last ^= 1;
+                }
+            });
+            connect(&world, proxy.address).await.unwrap_err();
+            refused(&mut world).await;
+        }
+        Ok(Outcome::alike("no session: a record that was changed isn't authentic"))
+    })
+}
+
+#[test]
+fn a_server_that_seals_no_packets_is_refused_by_who_requires_them() {
+    NO_PACKETS.play().as_ref().unwrap();
+}
+
+#[test]
+fn an_offer_that_was_changed_inside_tls_makes_no_session() {
+    OFFER.play().as_ref().unwrap();
 }
 
 #[test]

@@ -1,13 +1,14 @@
 //! A2: ending a connection. Sealing can't prevent it: a queue pair takes the packet before anybody looks at its seal.
 
 use crate::attack::{Attack, Outcome, Played};
-use crate::lab::{BOTH, quote, run, session, within};
+use crate::esp;
+use crate::lab::{BOTH, Side, quote, run, session, within};
 use crate::middle::{Caught, Way};
 use crate::packets::{answer, inject, request, reth};
 use crate::path::Path;
 use rdma_verbs::Status;
 use rocev2::wire::{Headers, NakCode, Operation, Syndrome};
-use secure_rdma::{Report, Session, SessionError};
+use secure_rdma::{Report, SealedBy, Session, SessionError};
 
 pub(crate) static WRONG_KEY: Attack =
     Attack::new("A2: a forged WRITE with a wrong rkey", "T2, T3", "QPN, PSN", wrong_key);
@@ -31,7 +32,9 @@ fn refused(forged: impl Fn(&Session) -> Headers, status: Status) -> Played {
             );
             words.push(over(&at_client, &at_server));
         }
-        Ok(both(&words))
+        let by_packets =
+            esp::forged(&[Side::Server], |client| vec![(forged(client), b"forged".to_vec())]).await;
+        Ok(both(&words, &by_packets))
     })
 }
 
@@ -40,11 +43,12 @@ fn over(at_client: &SessionError, at_server: &SessionError) -> String {
 }
 
 /// The same on both paths.
-fn both(words: &[String]) -> Outcome {
+fn both(words: &[String], by_packets: &str) -> Outcome {
     assert_eq!(words[0], words[1]);
     Outcome::new(
         format!("the connection ends. {}", words[0]),
         "**works too**: ended, with the same errors; no wrong byte",
+        by_packets,
     )
 }
 
@@ -93,7 +97,7 @@ fn nak() -> Played {
             over(&at_client, &at_server)
         }));
     }
-    Ok(both(&words))
+    Ok(both(&words, &esp::nak_instead(&Path::new(SealedBy::Packets)?)))
 }
 
 #[test]

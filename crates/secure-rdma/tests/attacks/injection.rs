@@ -1,14 +1,15 @@
 //! A1: packets in another's name (ReDMArk: packet injection by impersonation).
 
 use crate::attack::{Attack, Outcome, Played};
+use crate::esp;
 use crate::lab::{BOTH, Side, is_over, message, run, session, silence, within};
 use crate::packets::{Injector, inject, packet, request, reth};
 use crate::world::bytes;
 use rdma_verbs::Status;
-use rocev2::wire::{AtomicEth, Operation, Reth};
-use secure_rdma::SessionError;
-use secure_rdma::control::SealPolicy::{Off, Required};
+use rocev2::wire::{AtomicEth, Bth, Headers, Opcode, Operation, Reth};
+use secure_rdma::SealedBy::{Messages, Nothing};
 use secure_rdma::seal::SealError;
+use secure_rdma::{Session, SessionError};
 use std::time::Duration;
 
 pub(crate) static SEND: Attack = Attack::new("A1: a forged SEND", "T2, T3", "QPN, PSN", send);
@@ -23,10 +24,14 @@ pub(crate) static WRITE_IMMEDIATE: Attack = Attack::new(
 pub(crate) static ATOMIC: Attack =
     Attack::new("A1: a forged FETCH ADD on a counter", "T2, T3", "QPN, PSN, rkey, address", atomic);
 
+/// Whoever is told of congestion sends less at a time.
+pub(crate) static CNP: Attack =
+    Attack::new("a forged CNP, which slows the sender down", "T2, T3", "QPN", congestion);
+
 /// A1 by a SEND. It needs no key of a region, and is the message of whoever's queue pair it names.
 fn send() -> Played {
     run(async {
-        let (_world, mut client, mut server) = session(Off).await;
+        let (_world, mut client, mut server) = session(Nothing).await;
         let mut forged = request(&client, Operation::SendOnlyImm, 0);
         forged.immediate = Some(1);
         inject(&client, &forged, b"forged");
@@ -39,7 +44,7 @@ fn send() -> Played {
         for (before, payload) in
             [(3, bytes(200)), (1, b"".to_vec()), (2, bytes(4096)), (0, vec![0; 20]), (0, b"forged".to_vec())]
         {
-            let (_world, mut client, mut server) = session(Required).await;
+            let (_world, mut client, mut server) = session(Messages).await;
             for _ in 0..before {
                 client.send(b"genuine").await.unwrap();
                 assert_eq!(message(&mut server).await, b"genuine");
@@ -56,6 +61,11 @@ fn send() -> Played {
         Ok(Outcome::new(
             "delivered as the client's; the genuine message with that PSN is acknowledged and never seen",
             words,
+            esp::forged(&[Side::Server, Side::Client], |from| {
+                let behind = 0..8;
+                behind.map(|psn| (request(from, Operation::SendOnly, psn), b"forged".to_vec())).collect()
+            })
+            .await,
         ))
     })
 }
@@ -79,7 +89,7 @@ fn write() -> Played {
             })
             .await;
             let found = within(server.read_local(0, 6)).await;
-            words.push(if seal == Off {
+            words.push(if seal == Nothing {
                 assert_eq!(found.unwrap(), b"forged");
                 "the server's program reads it as the client's".into()
             } else {
@@ -88,7 +98,11 @@ fn write() -> Played {
                 is_over((Side::Server, &mut server), &mut client, &error).await
             });
         }
-        Ok(Outcome::new(&*words[0], &*words[1]))
+        let by_packets = esp::forged(&[Side::Server], |client| {
+            let forge = esp::write(client, b"forged");
+            (0..8).map(forge).collect()
+        });
+        Ok(Outcome::new(&*words[0], &*words[1], by_packets.await))
     })
 }
 
@@ -112,20 +126,30 @@ fn write_immediate() -> Played {
             assert!(matches!(error, SessionError::Protocol { .. }), "{error}");
             words.push(is_over((Side::Server, &mut server), &mut client, &error).await);
         }
-        Ok(Outcome::new(&*words[0], &*words[1]))
+        let by_packets = esp::forged(&[Side::Server, Side::Client], |from| {
+            let mut forged = request(from, Operation::WriteOnlyImm, 0);
+            forged.reth = Some(Reth { va: 0, rkey: 0, len: 0 });
+            forged.immediate = Some(1);
+            vec![(forged, Vec::new())]
+        });
+        Ok(Outcome::new(&*words[0], &*words[1], by_packets.await))
     })
 }
 
 /// A1 by an atomic operation, which no card could carry out on a sealed counter.
 fn atomic() -> Played {
     run(async {
-        for seal in BOTH {
-            let (_world, mut client, server) = session(seal).await;
+        let forge = |client: &Session, counter: u64| {
             let region = client.remote_region().unwrap();
             let at = region.len - client.counters() * 8;
-            let mut forged = request(&client, Operation::FetchAdd, 0);
-            let (va, rkey) = (region.addr + at, region.rkey);
+            let mut forged = request(client, Operation::FetchAdd, 0);
+            let (va, rkey) = (region.addr + at + 8 * counter, region.rkey);
             forged.atomic = Some(AtomicEth { va, rkey, swap_or_add: 1000, compare: 0 });
+            (forged, at)
+        };
+        for seal in BOTH {
+            let (_world, mut client, server) = session(seal).await;
+            let (forged, at) = forge(&client, 0);
             inject(&client, &forged, b"");
             let counter = || {
                 let mut word = [0; 8];
@@ -146,9 +170,47 @@ fn atomic() -> Played {
         let words = "the counter is changed; the client's own operation with that PSN is answered and not carried out";
         Ok(Outcome::new(
             words,
-            format!("**works too**: {words}. Counters can't be sealed; `--counters off` withholds them"),
+            format!("**works too**: {words}. Counters can't be sealed so; `--counters off` withholds them"),
+            // The counter that the victim looks at afterwards.
+            esp::forged(&[Side::Server], |client| vec![(forge(client, 1).0, Vec::new())]).await,
         ))
     })
+}
+
+/// The sender is told of a congestion that there isn't.
+fn congestion() -> Played {
+    let notification = |from: &Session| {
+        let bth = Bth::new(Opcode::Cnp, from.info().remote.qpn, from.info().own.psn.get());
+        (Headers::new(bth), Vec::new())
+    };
+    run(async {
+        for seal in BOTH {
+            let (_world, mut client, mut server) = session(seal).await;
+            let (headers, payload) = notification(&server);
+            let notified = || {
+                let counters = client.queue_pair().unwrap().counters.unwrap();
+                counters.requester.congestion_notifications
+            };
+            assert_eq!(notified(), 0);
+            Injector::new().send(client.info().own.address, &headers, &payload);
+            within(async {
+                while notified() == 0 {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            })
+            .await;
+            client.send(b"still there").await.unwrap();
+            assert_eq!(message(&mut server).await, b"still there");
+        }
+        let words = "taken, and counted (`congestion_notifications`); the session goes on";
+        let by_packets = esp::forged(&[Side::Server, Side::Client], |from| vec![notification(from); 8]).await;
+        Ok(Outcome::new(words, words, by_packets))
+    })
+}
+
+#[test]
+fn a_forged_cnp_is_taken_but_where_packets_are_sealed() {
+    CNP.play().as_ref().unwrap();
 }
 
 #[test]
@@ -195,7 +257,7 @@ fn a_forged_atomic_changes_a_counter_whether_the_session_is_sealed_or_not() {
 
 #[tokio::test]
 async fn messages_that_had_arrived_before_a_forged_one_are_not_delivered_after_it() {
-    let (_world, mut client, mut server) = session(Required).await;
+    let (_world, mut client, mut server) = session(Messages).await;
     client.send(b"first").await.unwrap();
     client.send(b"second").await.unwrap();
     inject(&client, &request(&client, Operation::SendOnly, 2), b"forged");

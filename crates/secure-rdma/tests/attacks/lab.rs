@@ -2,8 +2,9 @@
 //! session ended.
 
 use crate::world::{World, messages};
-use secure_rdma::control::ErrorKind;
-use secure_rdma::control::SealPolicy::{self, Off, Required};
+use secure_rdma::SealedBy::{self, Messages, Nothing, Packets};
+use secure_rdma::control::SealPolicy::{Off, Required};
+use secure_rdma::control::{ErrorKind, PacketPolicy};
 use secure_rdma::seal::SealError;
 use secure_rdma::{Buffers, Report, Session, SessionError, SessionOptions};
 use std::collections::BTreeMap;
@@ -16,8 +17,12 @@ use tokio::runtime::Runtime;
 #[derive(Debug)]
 pub(crate) struct Skipped;
 
-/// Both kinds of session: the open one, on which an attack has to work, or it proves nothing; and the sealed one.
-pub(crate) const BOTH: [SealPolicy; 2] = [Off, Required];
+/// The open session, on which an attack has to work, or it proves nothing; and the one whose messages and slots are
+/// sealed, but no packet.
+pub(crate) const BOTH: [SealedBy; 2] = [Nothing, Messages];
+
+/// Every kind of session.
+pub(crate) const ALL: [SealedBy; 3] = [Nothing, Messages, Packets];
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -32,17 +37,23 @@ pub(crate) async fn within<T>(what: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, what).await.expect("in time")
 }
 
-pub(crate) fn options(seal: SealPolicy) -> SessionOptions {
-    // A packet is a fragment of a message: what is done to one is done to the other.
-    let buffers = Buffers { size: 4096, ..Buffers::DEFAULT };
-    messages().seal(seal).buffers(buffers)
+/// Options with which sessions are sealed so.
+pub(crate) fn options(sealed: SealedBy) -> SessionOptions {
+    match sealed {
+        Nothing => messages().seal(Off).buffers(BUFFERS),
+        Messages => messages().seal(Required).buffers(BUFFERS),
+        Packets => SessionOptions::default().packets(Some(PacketPolicy::Required)),
+    }
 }
 
+/// A packet is a fragment of a message: what is done to one is done to the other.
+const BUFFERS: Buffers = Buffers { size: 4096, ..Buffers::DEFAULT };
+
 /// Both ends of a session over IPv6, whose packets have no identification for a forger to guess.
-pub(crate) async fn session(seal: SealPolicy) -> (World, Session, Session) {
+pub(crate) async fn session(seal: SealedBy) -> (World, Session, Session) {
     let mut world = World::with("::1", options(seal), options(seal), |_| {}).await;
     let (client, server) = world.session().await;
-    assert_eq!(client.info().sealed.is_sealed(), seal == Required);
+    assert_eq!(client.info().sealed, seal);
     (world, client, server)
 }
 

@@ -4,6 +4,7 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `injection`, `ending`, `memory`, `messages`, `control`, `exhaustion`, `blind`, `busy` | the attacks |
+//! | `esp` | the same on sessions whose packets are sealed |
 //! | `packets` | forged packets |
 //! | `network`, `middle`, `path` | sessions whose packets all go through the attacker's hands |
 //! | `proxy` | the same for the control channel |
@@ -15,6 +16,7 @@ mod blind;
 mod busy;
 mod control;
 mod ending;
+mod esp;
 mod exhaustion;
 mod injection;
 mod lab;
@@ -35,7 +37,15 @@ use page::Part;
 const PARTS: &[Part] = &[
     Part {
         title: "Packets in another's name",
-        attacks: &[&injection::SEND, &injection::WRITE, &injection::WRITE_IMMEDIATE, &injection::ATOMIC],
+        attacks: &[
+            &injection::SEND,
+            &injection::WRITE,
+            &injection::WRITE_IMMEDIATE,
+            &injection::ATOMIC,
+            &injection::CNP,
+            &messages::MADE_UP,
+            &messages::ELSEWHERE,
+        ],
     },
     Part { title: "Ending a connection", attacks: &[&ending::WRONG_KEY, &ending::BAD_OPCODE, &ending::NAK] },
     Part {
@@ -45,6 +55,7 @@ const PARTS: &[Part] = &[
             &memory::COVERT,
             &messages::CHANGED,
             &memory::READ_CHANGED,
+            &memory::READ_FORGED,
             &messages::REORDERED,
             &messages::LEFT_OUT,
             &messages::WRITE_LOST,
@@ -59,6 +70,7 @@ const PARTS: &[Part] = &[
         title: "What was genuine once, or elsewhere",
         attacks: &[
             &messages::REPLAYED,
+            &messages::OLD_KEYS,
             &messages::RESTAMPED,
             &messages::OLD_SESSION,
             &messages::ADDRESSED_ANEW,
@@ -90,7 +102,9 @@ const PARTS: &[Part] = &[
             &control::REPLAY,
             &control::TLS_1_2,
             &control::PROTOCOL,
+            &control::OFFER,
             &control::UNSEALED,
+            &control::NO_PACKETS,
         ],
     },
 ];

@@ -1,14 +1,16 @@
 //! A3 and A6: regions of memory (ReDMArk: unauthorized memory access, and one-sided access that nobody notices).
 
 use crate::attack::{Attack, Outcome, Played};
-use crate::lab::{BOTH, Side, is_over, options, quote, run, within};
+use crate::esp;
+use crate::lab::{ALL, BOTH, Side, Skipped, is_over, options, quote, run, within};
 use crate::middle::{Caught, Way};
-use crate::packets::reth;
+use crate::packets::{packet, reth};
 use crate::path::Path;
 use crate::world::World;
 use rdma_verbs::{RemoteRegion, Status};
-use rocev2::wire::{Headers, Operation};
-use secure_rdma::control::SealPolicy::Off;
+use rocev2::wire::{Aeth, Headers, Operation, Syndrome};
+use rocev2::{Psn, Qpn};
+use secure_rdma::SealedBy::{Nothing, Packets};
 use secure_rdma::seal::SealError;
 use secure_rdma::{Session, SessionError};
 use std::collections::HashSet;
@@ -49,6 +51,8 @@ pub(crate) static ANOTHERS_SLOT: Attack = Attack::new(
 );
 pub(crate) static READ_CHANGED: Attack =
     Attack::new("a READ response changed on the way", "T3", "every packet", read_changed);
+pub(crate) static READ_FORGED: Attack =
+    Attack::new("a READ withheld, and answered in the server's name", "T3", "every packet", read_forged);
 pub(crate) static READ_REPLAYED: Attack = Attack::new(
     "rollback: an older READ response in a newer one's place",
     "T3",
@@ -62,7 +66,7 @@ pub(crate) static COVERT: Attack =
 fn others() -> Played {
     run(async {
         let mut words = Vec::new();
-        for seal in BOTH {
+        for seal in ALL {
             let mut world = World::with("127.0.0.1", options(seal), options(seal), |_| {}).await;
             let (mut victim, _served) = world.session().await;
             victim.write(0, b"mine").await.unwrap();
@@ -81,7 +85,7 @@ fn others() -> Played {
 fn outside() -> Played {
     run(async {
         let mut words = Vec::new();
-        for seal in BOTH {
+        for seal in ALL {
             let mut world = World::with("127.0.0.1", options(seal), options(seal), |_| {}).await;
             for (ahead, write) in [(true, true), (true, false), (false, true), (false, false)] {
                 let (intruder, served) = world.session().await;
@@ -112,7 +116,7 @@ fn refused(words: &[String], end: &str) -> Outcome {
     different.sort();
     different.dedup();
     let words = format!("refused, and the attacker's connection ends: {}{end}", different.join(", "));
-    Outcome::new(&*words, &*words)
+    Outcome::alike(&words)
 }
 
 /// What each WRITE of the client's wrote, in their order. Packets may have been sent again.
@@ -138,6 +142,14 @@ fn overwrite(path: &Path, client: &Session, offset: u64, bytes: &[u8]) {
     }
 }
 
+/// A WRITE by whoever was told everything, where packets are sealed: what it would write doesn't matter.
+fn forged_write() -> Result<String, Skipped> {
+    let path = Path::new(Packets)?;
+    let (client, server) = path.session();
+    let forge = esp::write(&client, b"forged");
+    Ok(esp::forged_on_the_way(&path, (client, server), forge))
+}
+
 /// The client writes one block, another behind it, and then something newer in the first one's place; that is
 /// overwritten.
 fn overwritten(with: fn(&[Vec<u8>]) -> &[u8], open: &str, sealed: &SealError) -> Played {
@@ -155,7 +167,7 @@ fn overwritten(with: fn(&[Vec<u8>]) -> &[u8], open: &str, sealed: &SealError) ->
             let bytes = with(&written);
             overwrite(&path, &client, 0, &bytes[..bytes.len().min(written[0].len())]);
             let found = within(client.read(0, 5)).await;
-            if seal == Off {
+            if seal == Nothing {
                 assert_eq!(found.unwrap(), open.as_bytes());
                 return "the client reads it as what it wrote there last".into();
             }
@@ -164,7 +176,7 @@ fn overwritten(with: fn(&[Vec<u8>]) -> &[u8], open: &str, sealed: &SealError) ->
             is_over((Side::Client, &mut client), &mut server, &error).await
         }));
     }
-    Ok(Outcome::new(&*words[0], &*words[1]))
+    Ok(Outcome::new(&*words[0], &*words[1], forged_write()?))
 }
 
 /// The server's program can't know what it wasn't told, but it never goes back behind what it has seen.
@@ -182,7 +194,7 @@ fn rolled_back_there() -> Played {
             // When this is answered, the server's device has taken what came before it.
             within(client.fetch_add(0, 1)).await.unwrap();
             let found = within(server.read_local(0, 5)).await;
-            if seal == Off {
+            if seal == Nothing {
                 assert_eq!(found.unwrap(), b"AAAAA");
                 return "the server's program reads it as the newest".into();
             }
@@ -191,7 +203,7 @@ fn rolled_back_there() -> Played {
             is_over((Side::Server, &mut server), &mut client, &error).await
         }));
     }
-    Ok(Outcome::new(&*words[0], &*words[1]))
+    Ok(Outcome::new(&*words[0], &*words[1], forged_write()?))
 }
 
 /// Splicing between two clients of one server.
@@ -208,7 +220,7 @@ fn anothers_slot() -> Played {
             overwrite(&path, &second, 0, &written[0]);
             let found = within(second.read(0, 5)).await;
             assert_eq!(within(first.read(0, 5)).await.unwrap(), b"AAAAA");
-            if seal == Off {
+            if seal == Nothing {
                 assert_eq!(found.unwrap(), b"AAAAA");
                 return "the client reads the other's bytes as its own".into();
             }
@@ -217,7 +229,7 @@ fn anothers_slot() -> Played {
             is_over((Side::Client, &mut second), &mut server, &error).await
         }));
     }
-    Ok(Outcome::new(&*words[0], &*words[1]))
+    Ok(Outcome::new(&*words[0], &*words[1], forged_write()?))
 }
 
 fn read_changed() -> Played {
@@ -232,7 +244,7 @@ fn read_changed() -> Played {
             };
             path.middle.change(first, |caught| caught.payload[..5].copy_from_slice(b"wrong"));
             let found = within(client.read(0, 4096)).await;
-            if seal == Off {
+            if seal == Nothing {
                 assert_eq!(found.unwrap()[..10], *b"wrongAAAAA");
                 return "the client reads the attacker's bytes".into();
             }
@@ -241,7 +253,56 @@ fn read_changed() -> Played {
             is_over((Side::Client, &mut client), &mut server, &error).await
         }));
     }
-    Ok(Outcome::new(&*words[0], &*words[1]))
+    Ok(Outcome::new(&*words[0], &*words[1], esp::response_changed(&Path::new(Packets)?)))
+}
+
+/// The packets of an answer to the READ of `len` bytes with that PSN.
+fn read_response(to: Qpn, psn: Psn, len: u32) -> Vec<Caught> {
+    let bytes = vec![b'X'; usize::try_from(len).unwrap()];
+    let packets: Vec<_> = bytes.chunks(4096).collect();
+    let last = packets.len() - 1;
+    let answer = packets.into_iter().zip(0_u32..).map(|(payload, at)| {
+        let operation = match at {
+            0 if last == 0 => Operation::ReadResponseOnly,
+            0 => Operation::ReadResponseFirst,
+            _ if usize::try_from(at).unwrap() == last => Operation::ReadResponseLast,
+            _ => Operation::ReadResponseMiddle,
+        };
+        let mut headers = packet(operation, to, psn.plus(at));
+        if operation != Operation::ReadResponseMiddle {
+            let syndrome = Syndrome::Ack { credits: Syndrome::NO_CREDITS };
+            headers.aeth = Some(Aeth { syndrome, msn: 0 });
+        }
+        Caught { way: Way::ToClient, headers, payload: payload.to_vec() }
+    });
+    answer.collect()
+}
+
+fn read_forged() -> Played {
+    let mut words = Vec::new();
+    for seal in BOTH {
+        let path = Path::new(seal)?;
+        let (mut client, mut server) = path.session();
+        let own = client.info().own.qpn;
+        path.middle.rule(move |caught, out| match (caught.operation(), caught.headers.reth) {
+            (Operation::ReadRequest, Some(reth)) => out.extend(read_response(own, caught.psn(), reth.len)),
+            _ => out.push(caught),
+        });
+        words.push(path.run(async {
+            client.write(0, &[b'A'; 4096]).await.unwrap();
+            let found = within(client.read(0, 4096)).await;
+            if seal == Nothing {
+                assert_eq!(found.unwrap(), [b'X'; 4096]);
+                return "the client reads the attacker's bytes".into();
+            }
+            let error = found.unwrap_err();
+            assert!(matches!(error, SessionError::Forged(SealError::Slot { slot: 0 })), "{error}");
+            is_over((Side::Client, &mut client), &mut server, &error).await
+        }));
+    }
+    let path = Path::new(Packets)?;
+    let forge = |to, psn| read_response(to, psn, 4096).remove(0);
+    Ok(Outcome::new(&*words[0], &*words[1], esp::read_answered(&path, forge)))
 }
 
 fn read_replayed() -> Played {
@@ -264,7 +325,7 @@ fn read_replayed() -> Played {
                 },
             );
             let found = within(client.read(0, 4096)).await;
-            if seal == Off {
+            if seal == Nothing {
                 assert_eq!(found.unwrap(), [b'A'; 4096]);
                 return "the client reads what it has overwritten".into();
             }
@@ -273,7 +334,7 @@ fn read_replayed() -> Played {
             is_over((Side::Client, &mut client), &mut server, &error).await
         }));
     }
-    Ok(Outcome::new(&*words[0], &*words[1]))
+    Ok(Outcome::new(&*words[0], &*words[1], esp::response(&Path::new(Packets)?)))
 }
 
 /// A6: whoever knows the numbers reads what he likes, and neither program is told. The client gets answers to
@@ -314,9 +375,19 @@ fn covert() -> Played {
         }));
     }
     assert_eq!(words, [true, false]);
+    let path = Path::new(Packets)?;
+    let ends = path.session();
+    let region = ends.0.remote_region().unwrap();
+    let (qpn, psn) = (ends.0.info().remote.qpn, ends.0.info().own.psn.get());
+    let by_packets = esp::forged_on_the_way(&path, ends, |ahead| {
+        let mut headers = packet(Operation::ReadRequest, qpn, psn.plus(ahead));
+        headers.reth = reth(&region, 0, 4000);
+        (headers, Vec::new())
+    });
     Ok(Outcome::new(
         "the attacker has the plaintext; neither program notices",
         "the attacker has ciphertext; **neither program notices**",
+        by_packets,
     ))
 }
 
@@ -358,6 +429,11 @@ fn another_clients_slot_is_noticed_where_it_is_sealed() {
 #[test]
 fn a_changed_read_response_is_delivered_in_an_open_session_and_ends_a_sealed_one() {
     let _ = READ_CHANGED.play();
+}
+
+#[test]
+fn a_forged_read_response_is_delivered_in_an_open_session_and_ends_a_sealed_one() {
+    let _ = READ_FORGED.play();
 }
 
 #[test]

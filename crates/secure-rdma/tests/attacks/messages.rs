@@ -2,14 +2,15 @@
 //! reordering, truncation.
 
 use crate::attack::{Attack, Outcome, Played};
-use crate::lab::{BOTH, Side, assert_told, ended, goodbye, is_over, message, silence, within};
-use crate::middle::{Caught, Way};
+use crate::esp::{self, Then};
+use crate::lab::{BOTH, Side, assert_told, ended, goodbye, is_over, message, options, silence, within};
+use crate::middle::{Caught, Sealed, Way};
 use crate::packets::{answer, packet};
 use crate::path::Path;
 use rocev2::Psn;
 use rocev2::wire::{Headers, Syndrome};
-use secure_rdma::control::SealPolicy::{Off, Required};
-use secure_rdma::seal::SealError;
+use secure_rdma::SealedBy::{Messages, Nothing, Packets};
+use secure_rdma::seal::{Limits, SealError};
 use secure_rdma::{Session, SessionError, SessionInfo};
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
@@ -85,13 +86,25 @@ pub(crate) static NOTE_CUT_OFF: Attack = Attack::new(
     note_cut_off,
 );
 
-/// Plays on both paths; `play` returns what is said of it.
-fn both(play: impl Fn(&Path, bool) -> String) -> Played {
+pub(crate) static ELSEWHERE: Attack = Attack::new(
+    "a client's packets sent on from another address, the numbers all right",
+    "T3",
+    "every packet",
+    elsewhere,
+);
+pub(crate) static OLD_KEYS: Attack =
+    Attack::new("replay: the same, when there are new keys", "T3", "every packet", old_keys);
+
+pub(crate) static MADE_UP: Attack =
+    Attack::new("A1: a made-up ESP packet, with the next number", "T3", "every packet", made_up);
+
+/// Plays on each kind of path, and returns what is said of it: `play` where packets aren't sealed.
+fn both(by_packets: fn(&Path) -> String, play: impl Fn(&Path, bool) -> String) -> Played {
     let mut words = Vec::new();
     for seal in BOTH {
-        words.push(play(&Path::new(seal)?, seal == Off));
+        words.push(play(&Path::new(seal)?, seal == Nothing));
     }
-    Ok(Outcome::new(&*words[0], &*words[1]))
+    Ok(Outcome::new(&*words[0], &*words[1], by_packets(&Path::new(Packets)?)))
 }
 
 /// The server refuses what it gets as the client's fragment with that number.
@@ -118,7 +131,7 @@ fn same_immediate(caught: &Caught) -> impl FnOnce(&mut Headers) + use<> {
 
 fn read() -> Played {
     const SECRETS: [&[u8]; 2] = [b"a message for nobody else", b"written for nobody else"];
-    both(|path, open| {
+    both(esp::eavesdropping, |path, open| {
         let (mut client, mut server) = path.session();
         path.run(async {
             client.send(SECRETS[0]).await.unwrap();
@@ -139,7 +152,7 @@ fn read() -> Played {
 }
 
 fn changed() -> Played {
-    both(|path, open| {
+    both(esp::changed, |path, open| {
         let (mut client, mut server) = path.session();
         path.middle.change(Caught::is_send_to_server, |caught| {
             let last = caught.payload.last_mut().unwrap();
@@ -159,7 +172,7 @@ fn changed() -> Played {
 /// The responder takes it for one whose acknowledgement was lost.
 fn replayed() -> Played {
     const TIMES: u64 = 100;
-    both(|path, _| {
+    both(esp::as_it_was, |path, _| {
         let (mut client, mut server) = path.session();
         let before = path.counted("duplicate_request");
         path.run(async {
@@ -178,12 +191,80 @@ fn replayed() -> Played {
             left.unwrap();
             stayed.unwrap();
         });
-        "does nothing: acknowledged again, not carried out, counted as `duplicate_request`; the session goes on".into()
+        REPLAYED_IN_CLEAR.into()
+    })
+}
+
+const REPLAYED_IN_CLEAR: &str =
+    "does nothing: acknowledged again, not carried out, counted as `duplicate_request`; the session goes on";
+
+/// Where packets aren't sealed, what is in them is under older keys, and the packet is a duplicate before that.
+fn old_keys() -> Played {
+    let mut words = Vec::new();
+    for seal in BOTH {
+        let path = Path::with(seal, options(seal).key_limits(Limits { records: 4, bytes: u64::MAX }))?;
+        let (mut client, mut server) = path.session();
+        let before = path.counted("duplicate_request");
+        path.run(async {
+            for _ in 0..20 {
+                client.send(b"over and over").await.unwrap();
+                assert_eq!(message(&mut server).await, b"over and over");
+            }
+            let old = seen_send(&path, client.info());
+            path.middle.send(&old);
+            silence(&mut server).await;
+            client.send(b"next").await.unwrap();
+            assert_eq!(message(&mut server).await, b"next");
+        });
+        assert!(path.counted("duplicate_request") > before);
+        words.push(REPLAYED_IN_CLEAR);
+    }
+    let limits = Limits { records: esp::PACKETS, bytes: u64::MAX };
+    let path = Path::with(Packets, options(Packets).key_limits(limits))?;
+    Ok(Outcome::new(words[0], words[1], esp::after_new_keys(&path)))
+}
+
+/// Where packets aren't sealed, no SPI is known.
+fn made_up() -> Played {
+    both(esp::made_up, |path, _| {
+        let (mut client, mut server) = path.session();
+        let mut bytes = vec![0; 100];
+        bytes[..4].copy_from_slice(&[0xc5, 0x08, 0, 7]);
+        (0..100).for_each(|_| path.middle.send_sealed(&Sealed { way: Way::ToServer, bytes: bytes.clone() }));
+        path.run(async {
+            silence(&mut server).await;
+            client.send(b"genuine").await.unwrap();
+            assert_eq!(message(&mut server).await, b"genuine");
+        });
+        assert_eq!(path.counted("esp_unknown_spi"), 100);
+        "nothing: refused and counted (`esp_unknown_spi`)".into()
+    })
+}
+
+#[test]
+fn a_made_up_sealed_packet_is_refused() {
+    let _ = MADE_UP.play();
+}
+
+/// The ICRC has no key: whoever sends it on makes it right for the new address.
+fn elsewhere() -> Played {
+    both(esp::readdressed, |path, _| {
+        let (mut client, mut server) = path.session();
+        let before = path.counted("wrong_address");
+        path.middle.readdress(true);
+        path.run(async {
+            client.post_send(b"from elsewhere").await.unwrap();
+            silence(&mut server).await;
+            path.middle.readdress(false);
+            assert_eq!(message(&mut server).await, b"from elsewhere");
+        });
+        assert!(path.counted("wrong_address") > before);
+        "nothing: refused and counted (`wrong_address`); sent again, it arrives".into()
     })
 }
 
 fn restamped() -> Played {
-    both(|path, open| {
+    both(esp::relabelled, |path, open| {
         let (mut client, mut server) = path.session();
         path.run(async {
             client.send(b"pay 100").await.unwrap();
@@ -201,7 +282,7 @@ fn restamped() -> Played {
 }
 
 fn old_session() -> Played {
-    both(|path, _| {
+    both(esp::old_session, |path, _| {
         let (mut client, mut server) = path.session();
         let old = path.run(async {
             client.send(b"pay 100").await.unwrap();
@@ -230,7 +311,7 @@ fn old_session() -> Played {
 }
 
 fn addressed_anew() -> Played {
-    both(|path, open| {
+    both(esp::into_another_session, |path, open| {
         let (mut client, mut server) = path.session();
         let old = path.run(async {
             client.send(b"pay 100").await.unwrap();
@@ -251,7 +332,7 @@ fn addressed_anew() -> Played {
 }
 
 fn reflected() -> Played {
-    both(|path, open| {
+    both(esp::reflected, |path, open| {
         let (mut client, mut server) = path.session();
         path.run(async {
             client.send(b"who are you?").await.unwrap();
@@ -273,7 +354,7 @@ fn reflected() -> Played {
 }
 
 fn spliced() -> Played {
-    both(|path, open| {
+    both(esp::into_another_client, |path, open| {
         let (mut first, mut at_first) = path.session();
         let (mut second, mut at_second) = path.session();
         path.run(async {
@@ -294,7 +375,7 @@ fn spliced() -> Played {
 }
 
 fn reordered() -> Played {
-    both(|path, open| {
+    both(esp::exchanged, |path, open| {
         let (mut client, mut server) = path.session();
         let mut held: Option<Caught> = None;
         let mut exchanged = false;
@@ -343,7 +424,7 @@ fn withhold(path: &Path, client: &SessionInfo, which: fn(&Caught) -> bool) -> Ar
 }
 
 fn left_out() -> Played {
-    both(|path, open| {
+    both(esp::send_acknowledged, |path, open| {
         let (mut client, mut server) = path.session();
         path.run(async {
             client.send(b"first").await.unwrap();
@@ -369,7 +450,7 @@ fn left_out() -> Played {
 }
 
 fn cut_off() -> Played {
-    both(|path, open| {
+    both(esp::send_acknowledged, |path, open| {
         let (mut client, mut server) = path.session();
         path.run(async {
             client.send(b"first").await.unwrap();
@@ -406,122 +487,137 @@ async fn overwritten(path: &Path, client: &mut Session, server: &mut Session) {
 }
 
 fn write_withheld() -> Played {
-    both(|path, open| {
-        let (mut client, mut server) = path.session();
-        path.run(async {
-            overwritten(path, &mut client, &mut server).await;
-            client.send(b"written").await.unwrap();
-            assert_eq!(message(&mut server).await, b"written");
-            let found = within(server.read_local(0, 5)).await;
-            if open {
-                assert_eq!(found.unwrap(), b"AAAAA");
-                let (left, stayed) = goodbye(client, server).await;
-                left.unwrap();
-                stayed.unwrap();
-                return "the server's program reads what was there before, and neither side ever notices"
-                    .into();
-            }
-            let error = found.unwrap_err();
-            assert!(matches!(error, SessionError::Forged(SealError::Withheld { slot: 0 })), "{error}");
-            is_over((Side::Server, &mut server), &mut client, &error).await
-        })
-    })
+    both(
+        |path| esp::write_acknowledged(path, Then::Message),
+        |path, open| {
+            let (mut client, mut server) = path.session();
+            path.run(async {
+                overwritten(path, &mut client, &mut server).await;
+                client.send(b"written").await.unwrap();
+                assert_eq!(message(&mut server).await, b"written");
+                let found = within(server.read_local(0, 5)).await;
+                if open {
+                    assert_eq!(found.unwrap(), b"AAAAA");
+                    let (left, stayed) = goodbye(client, server).await;
+                    left.unwrap();
+                    stayed.unwrap();
+                    return "the server's program reads what was there before, and neither side ever notices"
+                        .into();
+                }
+                let error = found.unwrap_err();
+                assert!(matches!(error, SessionError::Forged(SealError::Withheld { slot: 0 })), "{error}");
+                is_over((Side::Server, &mut server), &mut client, &error).await
+            })
+        },
+    )
 }
 
 fn write_cut_off() -> Played {
-    both(|path, open| {
-        let (mut client, mut server) = path.session();
-        path.run(async {
-            overwritten(path, &mut client, &mut server).await;
-            let read = async {
-                assert!(server.recv().await.unwrap().is_none());
-                let found = server.read_local(0, 5).await;
+    both(
+        |path| esp::write_acknowledged(path, Then::End),
+        |path, open| {
+            let (mut client, mut server) = path.session();
+            path.run(async {
+                overwritten(path, &mut client, &mut server).await;
+                let read = async {
+                    assert!(server.recv().await.unwrap().is_none());
+                    let found = server.read_local(0, 5).await;
+                    if open {
+                        server.close().await.unwrap();
+                    }
+                    found
+                };
+                let (left, found) = within(async { tokio::join!(client.close(), read) }).await;
                 if open {
-                    server.close().await.unwrap();
-                }
-                found
-            };
-            let (left, found) = within(async { tokio::join!(client.close(), read) }).await;
-            if open {
-                assert_eq!(found.unwrap(), b"AAAAA");
-                left.unwrap();
-                return "both sides end in good order; the server's program has read what was there before"
+                    assert_eq!(found.unwrap(), b"AAAAA");
+                    left.unwrap();
+                    return "both sides end in good order; the server's program has read what was there before"
                     .into();
-            }
-            let error = found.unwrap_err();
-            assert!(matches!(error, SessionError::Forged(SealError::Withheld { slot: 0 })), "{error}");
-            assert_told(&error, &left.unwrap_err());
-            ended(Side::Server, &error)
-        })
-    })
+                }
+                let error = found.unwrap_err();
+                assert!(matches!(error, SessionError::Forged(SealError::Withheld { slot: 0 })), "{error}");
+                assert_told(&error, &left.unwrap_err());
+                ended(Side::Server, &error)
+            })
+        },
+    )
 }
 
 fn write_missed() -> Played {
-    both(|path, open| {
-        let (mut client, mut server) = path.session();
-        path.run(async {
-            overwritten(path, &mut client, &mut server).await;
-            let (left, stayed) = goodbye(client, server).await;
-            if open {
-                left.unwrap();
-                stayed.unwrap();
-                return "both sides end in good order; the server's program has read what was there before"
+    both(
+        |path| esp::write_acknowledged(path, Then::End),
+        |path, open| {
+            let (mut client, mut server) = path.session();
+            path.run(async {
+                overwritten(path, &mut client, &mut server).await;
+                let (left, stayed) = goodbye(client, server).await;
+                if open {
+                    left.unwrap();
+                    stayed.unwrap();
+                    return "both sides end in good order; the server's program has read what was there before"
                     .into();
-            }
-            let error = stayed.unwrap_err();
-            assert!(matches!(error, SessionError::Forged(SealError::Withheld { slot: 0 })), "{error}");
-            assert_told(&error, &left.unwrap_err());
-            format!(
-                "the server's program, which wasn't told yet, has read older bytes of the client's; at \
+                }
+                let error = stayed.unwrap_err();
+                assert!(matches!(error, SessionError::Forged(SealError::Withheld { slot: 0 })), "{error}");
+                assert_told(&error, &left.unwrap_err());
+                format!(
+                    "the server's program, which wasn't told yet, has read older bytes of the client's; at \
                 the end, {}",
-                ended(Side::Server, &error).trim_start_matches("no wrong byte; ")
-            )
-        })
-    })
+                    ended(Side::Server, &error).trim_start_matches("no wrong byte; ")
+                )
+            })
+        },
+    )
 }
 
 fn note_cut_off() -> Played {
-    both(|path, open| {
-        let (mut client, mut server) = path.session();
-        path.run(async {
-            overwritten(path, &mut client, &mut server).await;
-            withhold(path, client.info(), Caught::is_send_to_server);
-            let (left, stayed) = goodbye(client, server).await;
-            if open {
-                left.unwrap();
-                stayed.unwrap();
-                return "a client tells of nothing; both sides end in good order".into();
-            }
-            let error = stayed.unwrap_err();
-            assert!(
-                matches!(error, SessionError::Truncated { who: "the peer", sealed: 1, opened: 0 }),
-                "{error}"
-            );
-            assert_told(&error, &left.unwrap_err());
-            ended(Side::Server, &error)
-        })
-    })
+    both(
+        |path| esp::write_acknowledged(path, Then::End),
+        |path, open| {
+            let (mut client, mut server) = path.session();
+            path.run(async {
+                overwritten(path, &mut client, &mut server).await;
+                withhold(path, client.info(), Caught::is_send_to_server);
+                let (left, stayed) = goodbye(client, server).await;
+                if open {
+                    left.unwrap();
+                    stayed.unwrap();
+                    return "a client tells of nothing; both sides end in good order".into();
+                }
+                let error = stayed.unwrap_err();
+                assert!(
+                    matches!(error, SessionError::Truncated { who: "the peer", sealed: 1, opened: 0 }),
+                    "{error}"
+                );
+                assert_told(&error, &left.unwrap_err());
+                ended(Side::Server, &error)
+            })
+        },
+    )
 }
 
 fn write_lost() -> Played {
-    both(|path, open| {
-        let (mut client, mut server) = path.session();
-        path.run(async {
-            client.write(0, &[b'A'; 4096]).await.unwrap();
-            let withheld = withhold(path, client.info(), |caught| caught.operation().is_write());
-            within(client.write(0, &[b'B'; 4096])).await.unwrap();
-            path.middle.let_pass();
-            path.middle.leave_out(client.info(), withheld.lock().unwrap().len());
-            let found = within(client.read(0, 5)).await;
-            if open {
-                assert_eq!(found.unwrap(), b"AAAAA");
-                return "the client takes it for written, and reads the old bytes back".into();
-            }
-            let error = found.unwrap_err();
-            assert!(matches!(error, SessionError::Forged(SealError::RolledBack { slot: 0 })), "{error}");
-            is_over((Side::Client, &mut client), &mut server, &error).await
-        })
-    })
+    both(
+        |path| esp::write_acknowledged(path, Then::Read),
+        |path, open| {
+            let (mut client, mut server) = path.session();
+            path.run(async {
+                client.write(0, &[b'A'; 4096]).await.unwrap();
+                let withheld = withhold(path, client.info(), |caught| caught.operation().is_write());
+                within(client.write(0, &[b'B'; 4096])).await.unwrap();
+                path.middle.let_pass();
+                path.middle.leave_out(client.info(), withheld.lock().unwrap().len());
+                let found = within(client.read(0, 5)).await;
+                if open {
+                    assert_eq!(found.unwrap(), b"AAAAA");
+                    return "the client takes it for written, and reads the old bytes back".into();
+                }
+                let error = found.unwrap_err();
+                assert!(matches!(error, SessionError::Forged(SealError::RolledBack { slot: 0 })), "{error}");
+                is_over((Side::Client, &mut client), &mut server, &error).await
+            })
+        },
+    )
 }
 
 #[test]
@@ -537,6 +633,16 @@ fn a_changed_message_is_delivered_in_an_open_session_and_ends_a_sealed_one() {
 #[test]
 fn a_repeated_packet_is_never_carried_out_twice() {
     let _ = REPLAYED.play();
+}
+
+#[test]
+fn a_repeated_packet_is_not_carried_out_under_new_keys_either() {
+    let _ = OLD_KEYS.play();
+}
+
+#[test]
+fn a_packet_from_another_address_than_the_peers_is_refused() {
+    let _ = ELSEWHERE.play();
 }
 
 #[test]
@@ -582,7 +688,7 @@ fn a_message_cut_off_at_the_end_goes_unnoticed_in_an_open_session_and_is_missed_
 /// Where nobody looks for messages any more, the goodbyes' counts alone tell.
 #[test]
 fn a_message_cut_off_at_the_end_is_missed_by_a_side_that_leaves_without_looking() {
-    let Ok(path) = Path::new(Required) else { return };
+    let Ok(path) = Path::new(Messages) else { return };
     let (mut client, server) = path.session();
     path.run(async {
         withhold(&path, client.info(), Caught::is_send_to_server);

@@ -1,7 +1,8 @@
 //! The attacker on the path: every packet goes through its hands. It lets them pass, unless a rule says otherwise.
 
-use crate::network::{CLIENT, Machine, Network, SERVER};
+use crate::network::{ATTACKER, CLIENT, Machine, Network, SERVER};
 use crate::packets::{datagram, packet};
+use rdma_verbs::esp::Spi;
 use rocev2::icrc;
 use rocev2::wire::{Headers, Opcode, Operation, Packet};
 use rocev2::{Mtu, Psn, Qpn};
@@ -49,13 +50,26 @@ impl Caught {
     }
 }
 
+/// A sealed packet on its way: all that there is to see of it.
+#[derive(Clone, Debug)]
+pub(crate) struct Sealed {
+    pub(crate) way: Way,
+    /// ESP: the SPI, the number, and what is encrypted.
+    pub(crate) bytes: Vec<u8>,
+}
+
 /// Takes a packet and puts what is to be sent instead, to whomever, into the list.
 type Rule = Box<dyn FnMut(Caught, &mut Vec<Caught>) + Send>;
+
+/// The same for sealed ones.
+type SealedRule = Box<dyn FnMut(Sealed, &mut Vec<Sealed>) + Send>;
 
 #[derive(Default)]
 struct State {
     rule: Option<Rule>,
+    on_sealed: Option<SealedRule>,
     seen: Vec<Caught>,
+    sealed: Vec<Sealed>,
     /// Of each of the server's queue pairs, the PSN that it expects.
     expected: HashMap<Qpn, Psn>,
     /// By how much the client's PSNs are behind what the server expects, by either queue pair: since packets
@@ -74,16 +88,32 @@ pub(crate) struct Middle {
 struct Sockets {
     as_server: UdpSocket,
     as_client: UdpSocket,
+    as_itself: UdpSocket,
+    /// Packets to the server come from the attacker's own address.
+    from_own_address: AtomicBool,
 }
 
 impl Sockets {
     fn send(&self, caught: &Caught) {
-        let (from, to) = match caught.way {
-            Way::ToServer => (&self.as_client, address(SERVER)),
-            Way::ToClient => (&self.as_server, address(CLIENT)),
-        };
+        let (from, to) = self.path(caught.way);
         let own = from.local_addr().expect("its address");
         from.send_to(&datagram(own, to, &caught.headers, &caught.payload), to).expect("sent");
+    }
+
+    fn send_sealed(&self, sealed: &Sealed) {
+        let (from, to) = self.path(sealed.way);
+        from.send_to(&sealed.bytes, to).expect("sent");
+    }
+
+    /// From where, and to where.
+    fn path(&self, way: Way) -> (&UdpSocket, SocketAddr) {
+        match way {
+            Way::ToServer if self.from_own_address.load(Ordering::Relaxed) => {
+                (&self.as_itself, address(SERVER))
+            }
+            Way::ToServer => (&self.as_client, address(SERVER)),
+            Way::ToClient => (&self.as_server, address(CLIENT)),
+        }
     }
 }
 
@@ -102,7 +132,12 @@ impl Middle {
                 socket.set_read_timeout(Some(LOOK)).expect("a time limit");
                 socket
             };
-            let sockets = Sockets { as_server: socket(SERVER), as_client: socket(CLIENT) };
+            let sockets = Sockets {
+                as_server: socket(SERVER),
+                as_client: socket(CLIENT),
+                as_itself: socket(ATTACKER),
+                from_own_address: AtomicBool::new(false),
+            };
             sender.send(Arc::new(sockets)).expect("wanted");
         });
         let sockets = sockets.recv().expect("sockets");
@@ -139,9 +174,31 @@ impl Middle {
         });
     }
 
+    /// From now on every sealed packet is treated so.
+    pub(crate) fn on_sealed(&self, rule: impl FnMut(Sealed, &mut Vec<Sealed>) + Send + 'static) {
+        self.state().on_sealed = Some(Box::new(rule));
+    }
+
     /// From now on everything passes.
     pub(crate) fn let_pass(&self) {
-        self.state().rule = None;
+        let mut state = self.state();
+        state.rule = None;
+        state.on_sealed = None;
+    }
+
+    /// Whether packets for the server are sent on from the attacker's address instead of the client's.
+    pub(crate) fn readdress(&self, on: bool) {
+        self.sockets.from_own_address.store(on, Ordering::Relaxed);
+    }
+
+    /// Every sealed packet that was sent so far, as it was sent.
+    pub(crate) fn sealed(&self) -> Vec<Sealed> {
+        self.state().sealed.clone()
+    }
+
+    /// Sends a sealed packet as it is.
+    pub(crate) fn send_sealed(&self, sealed: &Sealed) {
+        self.sockets.send_sealed(sealed);
     }
 
     /// Everything that was sent so far, as it was sent.
@@ -214,10 +271,15 @@ fn relay(way: Way, state: &Mutex<State>, sockets: &Sockets, stop: &AtomicBool) {
     let mut buffer = vec![0; 1 << 16];
     while !stop.load(Ordering::Relaxed) {
         let Ok((len, _)) = socket.recv_from(&mut buffer) else { continue };
+        let mut state = state.lock().expect("no rule has panicked");
+        if Spi::is_sealed(buffer[0]) {
+            let sealed = Sealed { way, bytes: buffer[..len].to_vec() };
+            state.relay_sealed(sealed).iter().for_each(|sealed| sockets.send_sealed(sealed));
+            continue;
+        }
         let bytes = &buffer[..len - icrc::LEN];
         let Packet { headers, payload } = Packet::parse(bytes).expect("a genuine packet");
         let caught = Caught { way, headers, payload: payload.to_vec() };
-        let mut state = state.lock().expect("no rule has panicked");
         state.seen.push(caught.clone());
         let mut out = Vec::new();
         match &mut state.rule {
@@ -232,6 +294,17 @@ fn relay(way: Way, state: &Mutex<State>, sockets: &Sockets, stop: &AtomicBool) {
 }
 
 impl State {
+    /// What to send instead of a sealed packet.
+    fn relay_sealed(&mut self, sealed: Sealed) -> Vec<Sealed> {
+        self.sealed.push(sealed.clone());
+        let mut out = Vec::new();
+        match &mut self.on_sealed {
+            Some(rule) => rule(sealed, &mut out),
+            None => out.push(sealed),
+        }
+        out
+    }
+
     /// Gives a packet the PSN that its receiver knows the request by.
     fn adapt(&mut self, caught: &mut Caught) {
         let bth = &mut caught.headers.bth;

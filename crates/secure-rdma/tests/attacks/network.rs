@@ -12,6 +12,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 pub(crate) const SERVER: &str = "fd77:1::1";
 pub(crate) const CLIENT: &str = "fd77:2::1";
+/// The attacker's own, on the server's side.
+pub(crate) const ATTACKER: &str = "fd77:1::ff";
 
 /// `$1` is the namespaces' name, but for their last letter. The attacker's `s` leads to the server, its `c`
 /// to the client. What is sent to their addresses by UDP is at home where it arrives there, so that a socket

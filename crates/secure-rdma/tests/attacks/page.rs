@@ -1,6 +1,6 @@
 //! docs/attacks.md.
 
-use crate::attack::Attack;
+use crate::attack::{Attack, Outcome};
 use crate::blind;
 use crate::busy;
 use crate::lab::NOTES;
@@ -13,12 +13,14 @@ const HEAD: &str = "\
 # What attacks do
 
 Each line is an attack that the tests carry out on real sessions over the embedded device
-(`crates/secure-rdma/tests/attacks`), once with an open data path (`--seal off`) and once with a sealed one,
-and this page is what came of it: the run fails if the page says anything else. On open sessions the attacks
-work, as [ReDMArk](https://www.usenix.org/conference/usenixsecurity21/presentation/rothenberger) (Rothenberger
-et al., USENIX Security 2021) found; a test whose attack didn't would prove nothing. Where something else than
-sealing stands against an attack, it fails on both. Who can do what, and what nothing is done about, is in
-[SECURITY.md](../SECURITY.md); how sealing works, in [sealing.md](sealing.md).
+(`crates/secure-rdma/tests/attacks`), on each kind of session: an open one (`--seal off`), one whose messages and
+slots are sealed, as on every device that can't seal packets, and one whose packets are sealed, as between embedded
+devices by default (`--seal packets` takes nothing less). This page is what came of it: the run fails if the page says
+anything else. On open sessions the attacks work, as
+[ReDMArk](https://www.usenix.org/conference/usenixsecurity21/presentation/rothenberger) (Rothenberger et al., USENIX
+Security 2021) found; a test whose attack didn't would prove nothing. Where something else than sealing stands against
+an attack, it fails on all. Who can do what, and what nothing is done about, is in [SECURITY.md](../SECURITY.md); how
+sealing works, in [sealing.md](sealing.md).
 
 A1 to A6 are ReDMArk's attacks, and T1 to T3 its attackers: T1 is a client of the same server, T2 sends
 packets with any source address but sees none, T3 is on the path, sees every packet and can drop, change and
@@ -29,14 +31,13 @@ been told these numbers, as if it had seen or [guessed](#blind-injection) them.
 
 A note or a quoted sentence is the error that the program at that end gets, word for word. Where there is a
 note, the program at the other end gets the same after “the peer ended the session: ”. **In bold** is what
-works on sealed sessions too.
+works on sessions with sealed messages too.
 
-“Sealed” are messages and slots here, as on every device that can't seal packets. **Where packets are sealed, an
-attacker without the key does nothing at all** to what is delivered or to who is connected: other tests let every packet
-be forged in clear with all of its numbers right (SENDs, WRITEs, atomics, READ responses, ACKs, NAKs, CNPs), change,
-repeat and relabel every sealed one, replay recordings after new keys and into other sessions, and find nothing
-delivered, nothing answered, nothing ended, and each of them counted by its reason
-(`crates/device/tests/stepped/sealed.rs`, `crates/secure-rdma/tests/session/packets.rs`). T3 can still withhold packets.
+**Where packets are sealed, an attacker without the key does nothing** to what is delivered or to who is connected. The
+attacker is told what it can't see there, so that a packet that it forges is the one that is expected. After each attack
+the tests look at every reason for which either device refused packets on account of ESP: the numbers are exactly those
+of what was forged. Then they use the session for every operation, and end it in good order. What is left to T3 is to
+withhold packets: for long enough, and the connection ends.
 
 To write this page anew after a change, as root: `cargo test -p secure-rdma --test attacks the_page`, and copy
 the file that it names.
@@ -50,7 +51,8 @@ the numbers and tries every possibility, in an idle session. Of each set exactly
 numbers are, so half as many are needed on average. The figures for all bits can't be run in a test and are
 **extrapolated** from that. While data flows the PSN moves on, and a request takes up to twice as many; an
 acknowledgement, or a refusal, takes far fewer (SECURITY.md). In an open session the packet that is taken is
-delivered; a sealed one ends as with “a forged SEND” above.
+delivered; one with sealed messages ends as with “a forged SEND” above. **Where packets are sealed none is taken**, the
+right one included: what names the right QPN is counted as `esp_clear`.
 
 | what the attacker has to guess | packets sent, all possibilities | taken | refused and counted | needed on average for all bits |
 |---|---|---|---|---|
@@ -61,7 +63,7 @@ const BUSY: &str = "
 
 The same attacker while a connection is busy. A requester believes an acknowledgement, or a refusal, of any
 request that is under way, so that its PSN need not be exact; only the QPN has to be right, and the address. The
-tests withhold so many requests and try PSNs around them.
+tests withhold so many requests and try PSNs around them. Where packets are sealed none is taken (`esp_clear`).
 
 | forged | requests under way | PSNs that are taken | needed on average, the QPN known |
 |---|---|---|---|
@@ -82,8 +84,11 @@ fn row(attack: &Attack, page: &str) -> String {
     let start = format!("| {} |", attack.name);
     match attack.play() {
         Ok(outcome) => {
-            let sealed = if outcome.sealed == outcome.open { "the same" } else { &outcome.sealed };
-            format!("{start} {} | {} | {} | {sealed} |", attack.attacker, attack.knows, outcome.open)
+            let Outcome { open, messages, packets } = outcome;
+            let by_messages = if messages == open { "the same" } else { messages };
+            let by_packets = if packets == messages { "the same" } else { packets };
+            let Attack { attacker, knows, .. } = attack;
+            format!("{start} {attacker} | {knows} | {open} | {by_messages} | {by_packets} |")
         }
         Err(_) => page.lines().find(|line| line.starts_with(&start)).unwrap_or(&start).to_owned(),
     }
@@ -95,8 +100,8 @@ fn markdown(parts: &[Part], before: &str) -> String {
     for Part { title, attacks } in parts {
         write!(
             page,
-            "\n## {title}\n\n| attack | attacker | what it has | open session | sealed session \
-             |\n|---|---|---|---|---|\n"
+            "\n## {title}\n\n| attack | attacker | what it has | open session | sealed by messages | sealed by packets \
+             |\n|---|---|---|---|---|---|\n"
         )
         .expect("a string");
         for attack in *attacks {

@@ -1,11 +1,11 @@
 //! Sessions between two machines, with the attacker's in the middle.
 
-use crate::lab::{Skipped, options};
+use crate::lab::{Side, Skipped, options};
 use crate::middle::Middle;
 use crate::network::{CLIENT, Machine, Network, SERVER};
 use crate::world::{self, World};
-use secure_rdma::control::SealPolicy::{self, Required};
-use secure_rdma::{Client, Session};
+use rdma_verbs::Device;
+use secure_rdma::{Client, SealedBy, Session, SessionOptions};
 use std::sync::Arc;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Mutex;
@@ -15,10 +15,11 @@ pub(crate) struct Path {
     pub(crate) middle: Middle,
     world: Arc<Mutex<World>>,
     client: Arc<Client>,
+    server_device: Arc<Device>,
     /// What runs on each machine.
     at_server: Runtime,
     at_client: Runtime,
-    seal: SealPolicy,
+    seal: SealedBy,
     _network: Network,
 }
 
@@ -28,18 +29,24 @@ fn runtime(network: &Network, machine: Machine) -> Runtime {
 }
 
 impl Path {
-    pub(crate) fn new(seal: SealPolicy) -> Result<Self, Skipped> {
+    pub(crate) fn new(seal: SealedBy) -> Result<Self, Skipped> {
+        Self::with(seal, options(seal))
+    }
+
+    /// With these options at both ends.
+    pub(crate) fn with(seal: SealedBy, options: SessionOptions) -> Result<Self, Skipped> {
         let network = Network::new().ok_or(Skipped)?;
         let middle = Middle::new(&network);
         let at_server = runtime(&network, Machine::Server);
         let at_client = runtime(&network, Machine::Client);
-        let world = at_server.spawn(World::with(SERVER, options(seal), options(seal), |_| {}));
+        let world = at_server.spawn(World::with(SERVER, options, options, |_| {}));
         let world = at_server.block_on(world).expect("a server");
         let dir = world.dir.clone();
-        let client = at_client.spawn(async move { world::client(&dir, None, options(seal)) });
+        let client = at_client.spawn(async move { world::client(&dir, None, options) });
         let client = Arc::new(at_client.block_on(client).expect("a client"));
+        let server_device = Arc::clone(&world.device);
         let world = Arc::new(Mutex::new(world));
-        Ok(Self { middle, world, client, at_server, at_client, seal, _network: network })
+        Ok(Self { middle, world, client, server_device, at_server, at_client, seal, _network: network })
     }
 
     /// Both ends of a session.
@@ -53,7 +60,7 @@ impl Path {
         let client = self.at_client.block_on(connected).expect("a client");
         let arrived = self.at_server.spawn(async move { world.lock().await.arrival().await });
         let server = self.at_server.block_on(arrived).expect("a server");
-        assert_eq!(client.info().sealed.is_sealed(), self.seal == Required);
+        assert_eq!(client.info().sealed, self.seal);
         assert_eq!(client.info().own.address.ip().to_string(), CLIENT);
         // What the attacker reckons with.
         assert_eq!(client.info().path_mtu, rocev2::Mtu::B4096);
@@ -66,6 +73,14 @@ impl Path {
 
     /// A counter of the server's device.
     pub(crate) fn counted(&self, name: &str) -> u64 {
-        self.run(async { world::counted(&self.world.lock().await.device, name) })
+        world::counted(&self.device(Side::Server), name)
+    }
+
+    /// That side's device.
+    pub(crate) fn device(&self, side: Side) -> Arc<Device> {
+        match side {
+            Side::Server => Arc::clone(&self.server_device),
+            Side::Client => Arc::clone(self.client.device()),
+        }
     }
 }

@@ -1,0 +1,49 @@
+//! Recordings that are older than the keys.
+
+use super::{refusals, sent, unharmed};
+use crate::lab::{Side, message, within};
+use crate::middle::Way;
+use crate::path::Path;
+use crate::world::counted;
+use std::time::Duration;
+
+/// How many packets a key is for, at the least.
+pub(crate) const PACKETS: u64 = 50;
+
+/// What was recorded is sent again when both directions have new keys: while packets under the old ones may still be
+/// under way, and after that.
+pub(crate) fn after_new_keys(path: &Path) -> String {
+    let (mut client, mut server) = path.session();
+    let at_server = path.device(Side::Server);
+    let recorded = path.run(async {
+        client.send(b"pay 100").await.unwrap();
+        assert_eq!(message(&mut server).await, b"pay 100");
+        let recorded = sent(path, Way::ToServer);
+        // The server's device seals by a new key when the client has given it one, and the client's the other way.
+        within(async {
+            while counted(&at_server, "esp_rekeyed") == 0
+                || counted(&path.device(Side::Client), "esp_rekeyed") == 0
+            {
+                client.send(b"go on").await.unwrap();
+                assert_eq!(message(&mut server).await, b"go on");
+            }
+        })
+        .await;
+        recorded
+    });
+    let spi_is_unknown = || counted(&at_server, "esp_unknown_spi") > 0;
+    path.run(within(async {
+        while !spi_is_unknown() {
+            recorded.iter().for_each(|sealed| path.middle.send_sealed(sealed));
+            client.send(b"go on").await.unwrap();
+            assert_eq!(message(&mut server).await, b"go on");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }));
+    let reasons: Vec<_> = refusals(&at_server).into_iter().map(|(name, _)| name).collect();
+    assert_eq!(reasons, ["esp_unknown_spi", "esp_replayed"]);
+    path.run(unharmed(client, server));
+    "nothing: refused and counted, as `esp_replayed` while packets under the old key may be on their way, as \
+     `esp_unknown_spi` from then on"
+        .into()
+}
