@@ -10,9 +10,11 @@
 //! | [`protocol`] | messages |
 //! | [`lease`] | a process's side |
 //! | [`agent`] | the agent's side |
+//! | [`cm`] | connection management, on queue pair 1 |
 #![forbid(unsafe_code)]
 
 pub mod agent;
+pub mod cm;
 pub mod lease;
 pub mod protocol;
 
