@@ -10,7 +10,7 @@
 //! | [`protocol`] | messages |
 //! | [`lease`] | a process's side |
 //! | [`agent`] | the agent's side |
-//! | [`cm`] | connection management, on queue pair 1 |
+//! | [`cm`] | connection management for processes, on queue pair 1 of each address |
 #![forbid(unsafe_code)]
 
 pub mod agent;
