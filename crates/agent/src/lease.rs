@@ -59,7 +59,7 @@ pub enum LeaseError {
 const LOOK: Duration = Duration::from_millis(100);
 
 /// A connection to the agent at `place`, if it is this user's.
-fn connection(place: &Path) -> Result<OwnedFd, Errno> {
+pub(crate) fn connection(place: &Path) -> Result<OwnedFd, Errno> {
     let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
     connect(&socket, &SocketAddrUnix::new(place)?)?;
     if sockopt::socket_peercred(&socket)?.uid == rustix::process::geteuid() {

@@ -10,9 +10,11 @@
 //! | [`protocol`] | messages |
 //! | [`lease`] | a process's side |
 //! | [`agent`] | the agent's side |
+//! | [`cm`] | connection management for processes, on queue pair 1 of each address |
 #![forbid(unsafe_code)]
 
 pub mod agent;
+pub mod cm;
 pub mod lease;
 pub mod protocol;
 

@@ -17,7 +17,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 const MAGIC: [u8; 4] = *b"4791";
 
 /// The version of these messages. An agent answers another version with its own, and nothing else.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
 
 /// Bytes of each message.
 const LEN: usize = 24;
@@ -39,6 +39,10 @@ pub enum Message {
     Failed(i32),
     /// The other side speaks this version.
     Version(u8),
+    /// A process wants connection management at an address: what follows is [`crate::cm::protocol`]'s.
+    Manage(IpAddr),
+    /// It has it.
+    Manages,
 }
 
 impl Message {
@@ -52,6 +56,8 @@ impl Message {
             Self::Full => (5, 0, 0, none),
             Self::Failed(number) => (6, 0, number, none),
             Self::Version(_) => (7, 0, 0, none),
+            Self::Manage(address) => (8, 0, 0, address),
+            Self::Manages => (9, 0, 0, none),
         };
         let address = match address {
             IpAddr::V4(v4) => v4.to_ipv6_mapped(),
@@ -89,6 +95,8 @@ impl Message {
             5 => Some(Self::Full),
             6 => Some(Self::Failed(i32::from_le_bytes(*rest.first_chunk()?))),
             7 => Some(Self::Version(version)),
+            8 => Some(Self::Manage(address)),
+            9 => Some(Self::Manages),
             _ => None,
         }
     }
@@ -143,6 +151,8 @@ mod tests {
             Message::Full,
             Message::Failed(-98),
             Message::Version(VERSION),
+            Message::Manage(v6),
+            Message::Manages,
         ] {
             assert_eq!(Message::from_bytes(&message.to_bytes()), Some(message));
         }

@@ -32,6 +32,12 @@ pub enum PortSpace {
 
 impl PortSpace {
     const ALL: [Self; 4] = [Self::IpoIb, Self::Tcp, Self::Udp, Self::Ib];
+
+    /// The one with that number in `enum rdma_port_space`, if there is one.
+    #[must_use]
+    pub fn from_code(code: u16) -> Option<Self> {
+        Self::ALL.into_iter().find(|&space| space as u16 == code)
+    }
 }
 
 /// A port, as a service ID names it.

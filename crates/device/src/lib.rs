@@ -49,8 +49,8 @@ pub mod memory;
 
 pub use api::{
     ATTRIBUTES, AddressHandle, Attributes, CompletionChannel, CompletionQueue, Config, Device, DeviceError,
-    GidEntry, MemoryRegion, MemoryWindow, PathAttributes, ProtectionDomain, QueuePair, QueuePairOptions,
-    SaStatus, SecurityAssociation, SharedReceiveQueue,
+    GSI_QKEY, GidEntry, MemoryRegion, MemoryWindow, PathAttributes, ProtectionDomain, QueuePair,
+    QueuePairOptions, SaStatus, SecurityAssociation, SharedReceiveQueue,
 };
 #[cfg(target_os = "linux")]
 pub use api::{ForeignRegion, Reregistration};

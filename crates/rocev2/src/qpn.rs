@@ -12,6 +12,8 @@ pub struct Qpn(u32);
 impl Qpn {
     /// The number that marks a multicast packet.
     pub const MULTICAST: Self = Self(0xff_ffff);
+    /// Queue pair 1, the general services interface (GSI): management datagrams (IBA 3.9.5).
+    pub const GSI: Self = Self(1);
 
     /// `value`, or `None` if it needs more than 24 bits.
     #[must_use]

@@ -11,13 +11,16 @@ use crate::memory::{Access, Backing, Base, KeyTable, Mapping, Registration, Wind
 use crate::{ForeignRegion, memory::Foreign};
 use rocev2::transport::{Limits, QueuePair as Protocol, rc, uc, ud};
 use rocev2::wire::Transport;
-use rocev2::work::ReceiveQueue;
-use rocev2::{Mtu, Qpn};
+use rocev2::work::{Attributes, ReceiveQueue, State};
+use rocev2::{Mtu, Psn, Qpn};
 use std::sync::Arc;
 
 /// Bytes that one queue pair may have in flight at most. The window finds by itself what the sockets on the
 /// path can hold; this only keeps one queue pair from taking more than the largest socket buffers hold.
 const WINDOW: u64 = 2 << 20;
+
+/// The queue key of queue pair 1 (IBA 3.5.4).
+pub const GSI_QKEY: u32 = 0x8001_0000;
 
 /// A protection domain: its queue pairs reach its regions and no others.
 pub struct ProtectionDomain {
@@ -89,33 +92,62 @@ impl ProtectionDomain {
     /// # Errors
     /// The limits are more than the device has, or a queue is another device's.
     pub fn queue_pair(&self, options: QueuePairOptions<'_>) -> Result<QueuePair, DeviceError> {
-        let QueuePairOptions { transport, send_queue, recv_queue, shared, .. } = options;
-        let QueuePairOptions { max_send_requests, max_recv_requests, .. } = options;
+        self.check(&options)?;
+        let engine = self.device.engine();
+        let queue_pair = engine
+            .add_queue_pair(|qpn| self.make(&options, qpn))
+            .map_err(DeviceError::system("drawing a queue pair number"))?;
+        Ok(QueuePair::new(queue_pair, Arc::clone(&self.device)))
+    }
+
+    /// Queue pair 1, the general services interface, in RTS: management datagrams, sent to the peers' queue pair 1
+    /// and received at every address that is in use by then. Its transport is UD whatever `options` say; its queue key
+    /// is [`GSI_QKEY`], which requests name, too.
+    ///
+    /// It has one owner: as long as that one exists there is no other.
+    ///
+    /// # Errors
+    /// As [`queue_pair`](Self::queue_pair), or somebody has it: of processes that share a port, the one of slot 0.
+    pub fn gsi_queue_pair(&self, options: QueuePairOptions<'_>) -> Result<QueuePair, DeviceError> {
+        let options = QueuePairOptions { transport: Transport::Ud, ..options };
+        self.check(&options)?;
+        let queue_pair =
+            self.device.engine().add_gsi(|qpn| self.make(&options, qpn)).ok_or(DeviceError::Gsi)?;
+        let queue_pair = QueuePair::new(queue_pair, Arc::clone(&self.device));
+        let to = |state| Attributes { state: Some(state), ..Attributes::default() };
+        let init = Attributes { pkey_index: Some(0), port: Some(1), qkey: Some(GSI_QKEY), ..to(State::Init) };
+        let sq_psn = Some(Psn::default());
+        for step in [init, to(State::ReadyToReceive), Attributes { sq_psn, ..to(State::ReadyToSend) }] {
+            queue_pair.set_attributes(step, None)?;
+        }
+        Ok(queue_pair)
+    }
+
+    fn check(&self, options: &QueuePairOptions<'_>) -> Result<(), DeviceError> {
+        let QueuePairOptions { send_queue, recv_queue, shared, .. } = *options;
         let own = |queue: &CompletionQueue| queue.is_of(&self.device);
         if !own(send_queue) || !own(recv_queue) || !shared.is_none_or(|queue| queue.is_of(&self.device)) {
             return Err(DeviceError::OtherDevice);
         }
-        within("send requests", max_send_requests, ATTRIBUTES.max_qp_wr)?;
-        within("receive requests", max_recv_requests, ATTRIBUTES.max_qp_wr)?;
-        let limits = Limits { max_send_requests, window: WINDOW };
-        let receives = match shared {
+        within("send requests", options.max_send_requests, ATTRIBUTES.max_qp_wr)?;
+        within("receive requests", options.max_recv_requests, ATTRIBUTES.max_qp_wr)
+    }
+
+    /// The engine's queue pair of that number.
+    fn make(&self, options: &QueuePairOptions<'_>, qpn: Qpn) -> engine::QueuePair {
+        let limits = Limits { max_send_requests: options.max_send_requests, window: WINDOW };
+        let receives = match options.shared {
             Some(queue) => Receives::Shared(Arc::clone(queue.engine())),
-            None => Receives::Own(ReceiveQueue::new(max_recv_requests)),
+            None => Receives::Own(ReceiveQueue::new(options.max_recv_requests)),
         };
-        let engine = self.device.engine();
-        let queue_pair = engine
-            .add_queue_pair(|qpn| {
-                engine::QueuePair::new(
-                    qpn,
-                    protocol(transport, limits, qpn),
-                    receives,
-                    DomainMemory::new(Arc::clone(&self.keys)),
-                    [send_queue.engine(), recv_queue.engine()],
-                    engine.shared(),
-                )
-            })
-            .map_err(DeviceError::system("drawing a queue pair number"))?;
-        Ok(QueuePair::new(queue_pair, Arc::clone(&self.device)))
+        engine::QueuePair::new(
+            qpn,
+            protocol(options.transport, limits, qpn),
+            receives,
+            DomainMemory::new(Arc::clone(&self.keys)),
+            [options.send_queue.engine(), options.recv_queue.engine()],
+            self.device.engine().shared(),
+        )
     }
 
     /// A shared receive queue for `capacity` requests.

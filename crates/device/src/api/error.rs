@@ -77,6 +77,9 @@ pub enum DeviceError {
         /// What it holds.
         outstanding: usize,
     },
+    /// Queue pair 1 exists once.
+    #[error("queue pair 1 of this device is in use, or another process's that shares the port")]
+    Gsi,
     /// There is one port.
     #[error("the device has no port {0}: its only one is port 1")]
     Port(u8),

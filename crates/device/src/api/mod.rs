@@ -18,7 +18,7 @@ pub use address_handle::AddressHandle;
 pub use channel::CompletionChannel;
 pub use completion_queue::CompletionQueue;
 pub use device::{ATTRIBUTES, Attributes, Config, Device, GidEntry};
-pub use domain::ProtectionDomain;
+pub use domain::{GSI_QKEY, ProtectionDomain};
 pub use error::DeviceError;
 pub use memory_region::MemoryRegion;
 #[cfg(target_os = "linux")]

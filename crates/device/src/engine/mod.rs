@@ -155,6 +155,11 @@ impl Engine {
         self.table.add(&*self.shared.host, make)
     }
 
+    /// Adds queue pair 1; `None` if there is one, or it is another process's.
+    pub(crate) fn add_gsi(&self, make: impl FnOnce(Qpn) -> QueuePair) -> Option<Arc<QueuePair>> {
+        self.table.add_gsi(&*self.shared.host, make)
+    }
+
     /// Ends a queue pair: it neither sends nor remembers anything from here on.
     pub(crate) fn remove_queue_pair(&self, queue_pair: &QueuePair) {
         self.table.remove(queue_pair.qpn());

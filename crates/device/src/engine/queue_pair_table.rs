@@ -14,7 +14,7 @@ pub(crate) struct QueuePairTable(RwLock<HashMap<Qpn, Arc<QueuePair>>>);
 /// Bits of a queue pair's number that name its slot, where several processes share a port. The others stay random.
 const SLOT_BITS: u32 = 6;
 
-/// How many processes share a port at most, and one slot more, 0, that is nobody's.
+/// How many processes share a port at most, and one slot more, 0, which has queue pair 1.
 pub const SLOTS: usize = 1 << SLOT_BITS;
 
 /// Bits of a queue pair's number.
@@ -56,6 +56,22 @@ impl QueuePairTable {
             {
                 return Ok(Arc::clone(place.insert(Arc::new(make(qpn)))));
             }
+        }
+    }
+
+    /// Adds queue pair 1; `None` if there is one, or if what arrives for it is another process's: of those that share a
+    /// port it belongs to whoever has slot 0.
+    pub(crate) fn add_gsi(
+        &self,
+        host: &dyn Host,
+        make: impl FnOnce(Qpn) -> QueuePair,
+    ) -> Option<Arc<QueuePair>> {
+        if host.slot().is_some_and(|slot| slot != 0) {
+            return None;
+        }
+        match self.0.write().unwrap_or_else(PoisonError::into_inner).entry(Qpn::GSI) {
+            Entry::Vacant(place) => Some(Arc::clone(place.insert(Arc::new(make(Qpn::GSI))))),
+            Entry::Occupied(_) => None,
         }
     }
 

@@ -3,8 +3,8 @@
 //!
 //! The first bits of a queue pair's number name its [slot](SLOTS), the place of a socket in the group. A classic BPF
 //! program, which needs no right that users don't have, reads them from the base transport header; where a packet is
-//! sealed by ESP, the SPI names the slot. Numbers of slot 0 are nobody's: there arrive what is for queue pair 1 and for
-//! multicast groups, and strays.
+//! sealed by ESP, the SPI names the slot. In slot 0 there arrive what is for queue pair 1 and for multicast groups,
+//! and strays.
 //!
 //! All sockets of a group must exist, bound and unconnected, for as long as it is used: closing one moves the last into
 //! its place, and a connected one takes part in the selection by another rule. So whoever makes the group keeps all of
@@ -25,7 +25,7 @@ pub use crate::engine::SLOTS;
 pub struct Share {
     /// The group's socket of this slot.
     pub socket: UdpSocket,
-    /// The slot, 1 to [`SLOTS`] - 1.
+    /// The slot: 0, which has queue pair 1, or 1 to [`SLOTS`] - 1.
     pub slot: u8,
     /// All of the group's sockets, by slot: how full they are is looked at before much is sent there.
     pub group: Arc<[OwnedFd]>,
