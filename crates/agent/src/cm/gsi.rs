@@ -2,7 +2,9 @@
 
 use rocev2::Qpn;
 use rocev2::wire::Transport;
-use rocev2::work::{CompletionKind, Datagram, PostError, RecvRequest, SendOperation, SendRequest, Status};
+use rocev2::work::{
+    CompletionKind, Datagram, PostError, Recipient, RecvRequest, SendOperation, SendRequest, Status,
+};
 use rocev2_cm::wire::MAD_LEN;
 use rocev2_cm::{Gid, Path, Transmit};
 use rocev2_device::memory::Access;
@@ -95,7 +97,7 @@ impl Gsi {
             signaled: true,
             solicited: false,
             fence: false,
-            destination: Some(to),
+            destination: Some(Recipient::Datagram(to)),
         };
         match self.queue_pair.post_send(request) {
             Ok(()) => {
