@@ -13,6 +13,7 @@ use self::delayed_ack::DelayedAck;
 use self::pacing::Pacing;
 pub(crate) use self::path::Path;
 use self::reads::ReadPacing;
+use self::segmentation::Segmentation;
 use self::transmit::Transmitted;
 use super::completion_queue::{CompletionQueue, Overflow, WorkCompletion};
 use super::security::{AssociationId, Refusal, Sealing};
@@ -37,6 +38,10 @@ const ALONE: usize = 480 << 10;
 /// The same while others wait: two whole runs of the longest packets. A part of a run costs a system call like a whole
 /// one.
 const QUANTUM: usize = 120 << 10;
+
+/// The longest WRITE whose packets are messages of their own. Longer ones gain nothing: the one run more that their
+/// FIRST packet costs is one among many.
+const SPLIT_UP_TO: u32 = 64 << 10;
 
 /// When to look at a deadline again that passed while the queue pair was state.
 const LATER: Duration = Duration::from_micros(100);
@@ -290,6 +295,9 @@ impl QueuePair {
             if !path.is_here {
                 state.protocol.allow_read_responses(0);
             }
+            // What is sealed is padded to one length.
+            let runs = state.sealing.is_none() && path.segmentation != Segmentation::Fails;
+            state.protocol.split_writes(if runs { SPLIT_UP_TO } else { 0 });
             state.path = Some(path);
         }
         self.drive(&mut state, now);

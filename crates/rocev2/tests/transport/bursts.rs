@@ -1,8 +1,9 @@
-//! Requests that wait for others to leave with, while much is in flight.
+//! Requests that wait for others to leave with, while much is in flight; and WRITEs whose packets can leave together.
 
-use super::lone::{Lone, small};
+use super::lone::{ACK, Lone, Out, SEQUENCE_ERROR, small};
 use super::world::Options;
-use rocev2::transport::{Burst, Limits};
+use rocev2::transport::{Burst, DropReason, Limits};
+use rocev2::wire::{Aeth, Operation};
 use rocev2::work::{SendOperation, Status};
 
 /// Four packets of 256 bytes.
@@ -95,14 +96,103 @@ fn what_waits_leaves_when_the_answer_does_not_come() {
 #[test]
 fn what_is_asked_for_and_what_cannot_leave_together_does_not_wait() {
     let mut lone = busy();
+    lone.post(8, SendOperation::Write(Lone::REMOTE), 512);
+    assert_eq!(bursts(&mut lone, BURST), [2], "its FIRST packet is longer");
+    lone.post(9, SendOperation::Read(Lone::REMOTE), 256);
+    assert_eq!(bursts(&mut lone, BURST), [1]);
+    lone.post(10, SendOperation::Write(Lone::REMOTE), 512);
+    assert_eq!(bursts(&mut lone, Burst { mixes_headers: true, ..BURST }), []);
+    assert_eq!(bursts(&mut lone, BURST), [2]);
+    let mut lone = busy();
     lone.post(8, SendOperation::Write(Lone::REMOTE), 256);
-    assert_eq!(bursts(&mut lone, BURST), [1]);
-    let mixed = Burst { mixes_headers: true, ..BURST };
-    lone.post(9, SendOperation::Write(Lone::REMOTE), 256);
-    assert_eq!(bursts(&mut lone, mixed), []);
-    assert_eq!(bursts(&mut lone, BURST), [1]);
-    lone.post(10, SendOperation::Read(Lone::REMOTE), 256);
-    assert_eq!(bursts(&mut lone, mixed), [1]);
+    assert_eq!(bursts(&mut lone, BURST), [], "it is as long as another one will be");
+}
+
+#[test]
+fn a_program_that_waits_for_the_end_is_not_kept_waiting_again() {
+    let mut lone = busy();
+    let mut waited = Vec::new();
+    for id in 8..40 {
+        lone.post(id, SendOperation::Send, 256);
+        let sent: usize = bursts(&mut lone, BURST).iter().sum();
+        waited.push(sent == 0);
+        let last = i32::try_from(id).expect("a small number") + 32;
+        assert_eq!(lone.ack(last - 32), Ok(()));
+        bursts(&mut lone, BURST);
+    }
+    assert_eq!(waited.iter().filter(|waited| **waited).count(), 2, "{waited:?}");
+}
+
+/// What [`Lone`] writes: each packet's operation, address and length.
+fn written(lone: &mut Lone) -> Vec<(Operation, Option<(u64, u32)>, usize)> {
+    let place = |out: &Out| out.headers.reth.map(|reth| (reth.va - Lone::REMOTE.va, reth.len));
+    lone.sent().iter().map(|out| (out.operation, place(out), out.payload.len())).collect()
+}
+
+#[test]
+fn a_short_write_leaves_as_a_message_for_each_packet_and_ends_with_the_last() {
+    let mut lone = idle();
+    lone.qp.split_writes(600);
+    lone.post(1, SendOperation::Write(Lone::REMOTE), 600);
+    let only = |at, len: u32| (Operation::WriteOnly, Some((at, len)), len as usize);
+    assert_eq!(written(&mut lone), [only(0, 256), only(256, 256), only(512, 88)]);
+    assert_eq!(lone.nak(1, SEQUENCE_ERROR), Ok(()));
+    assert_eq!((lone.outcome(), written(&mut lone)), (vec![], vec![only(256, 256), only(512, 88)]));
+    assert_eq!(lone.ack(2), Ok(()));
+    assert_eq!(lone.outcome(), [(1, Status::Success)]);
+}
+
+#[test]
+fn a_longer_write_and_one_with_an_immediate_stay_one_message() {
+    let mut lone = idle();
+    lone.qp.split_writes(600);
+    lone.post(1, SendOperation::Write(Lone::REMOTE), 601);
+    let (first, rest) = (Some((0, 601)), None);
+    assert_eq!(
+        written(&mut lone),
+        [
+            (Operation::WriteFirst, first, 256),
+            (Operation::WriteMiddle, rest, 256),
+            (Operation::WriteLast, rest, 89)
+        ]
+    );
+    // The peer's completion says how long it was.
+    lone.post(2, SendOperation::WriteImmediate(Lone::REMOTE, 7), 257);
+    assert_eq!(
+        written(&mut lone),
+        [(Operation::WriteFirst, Some((0, 257)), 256), (Operation::WriteLastImm, rest, 1)]
+    );
+}
+
+#[test]
+fn a_peer_that_counts_messages_counts_each_packet_of_a_split_write() {
+    let mut lone = idle();
+    lone.qp.split_writes(1024);
+    let mut count: i32 = 0;
+    let answer = |lone: &mut Lone, number: i32, msn: i32| {
+        let mut headers = Lone::response(Operation::Acknowledge, number, ACK);
+        headers.aeth = Some(Aeth { syndrome: ACK, msn: msn.cast_unsigned() });
+        lone.handle(&headers, &[])
+    };
+    for id in 0..50 {
+        lone.post(id, SendOperation::Write(Lone::REMOTE), 1024);
+        lone.sent();
+        // In two parts.
+        for packets in [1, 3] {
+            count += packets;
+            assert_eq!(answer(&mut lone, count - 1, count), Ok(()));
+        }
+    }
+    lone.post(50, SendOperation::Write(Lone::REMOTE), 1024);
+    lone.sent();
+    assert_eq!(
+        answer(&mut lone, count, count - 1),
+        Err(DropReason::MessageNumber),
+        "it has counted that far"
+    );
+    assert_eq!(answer(&mut lone, count, count + 100), Err(DropReason::MessageNumber));
+    assert_eq!(answer(&mut lone, count + 3, count + 4), Ok(()));
+    assert_eq!(lone.outcome().len(), 51);
 }
 
 #[test]

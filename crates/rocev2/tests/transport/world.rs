@@ -7,7 +7,7 @@ use super::rng::Rng;
 use netem::{Link, LinkConfig};
 use rocev2::icrc::{self, PseudoHeader};
 use rocev2::transport::{
-    Destination, DropReason, Limits, PacketKind, QueuePair, Source, Transmit, rc, uc, ud,
+    Burst, Destination, DropReason, Limits, PacketKind, QueuePair, Source, Transmit, rc, uc, ud,
 };
 use rocev2::wire::{Headers, Opcode, Operation, Packet, Transport};
 use rocev2::work::{
@@ -56,6 +56,9 @@ impl Default for Options {
         }
     }
 }
+
+/// Four of the longest packets.
+const BURST: Burst = Burst { bytes: 20_000, packets: 4, mixes_headers: true };
 
 /// How a host takes packets off its socket.
 #[derive(Clone, Copy, Debug)]
@@ -214,6 +217,10 @@ impl World {
             for change in changes(&options, qpn[1 - host], psn[host], psn[1 - host]) {
                 qp.set(change).expect("the usual transitions");
             }
+            // Some do as devices do whose system sends several packets at once.
+            let number = qpn[host].get();
+            qp.split_writes(if number & 1 == 0 { 0 } else { 64 << 10 });
+            qp.begins_burst((number & 2 != 0).then_some(BURST));
             let (done, events) = (Vec::new(), Vec::new());
             let xrc_srq = xrc_srq.clone();
             self.hosts[host].ends.push(End { qp, qpn: qpn[host], xrc_srq, done, events });

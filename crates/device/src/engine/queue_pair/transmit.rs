@@ -128,6 +128,7 @@ impl QueuePair {
                 && transmit.kind == PacketKind::Request
                 && path.segmentation.sent(transmit.psn, place, protocol.losses())
             {
+                protocol.split_writes(0);
                 self.shared.counters.gso_distrusted();
                 tracing::info!(peer = %path.peer, "packets sent by segmentation offload don't arrive; \
                     sending them one by one");

@@ -213,6 +213,11 @@ impl<M: Memory> QueuePair<M> {
         Ok(())
     }
 
+    /// Has WRITEs of at most `up_to` bytes, from the next one on, leave as a message for each packet.
+    pub fn split_writes(&mut self, up_to: u32) {
+        self.requester.split_writes(up_to);
+    }
+
     /// Says what the next packet begins, if it begins something that leaves by one system call. While much is in flight
     /// and an acknowledgement is due, requests that aren't enough for it wait.
     #[inline]

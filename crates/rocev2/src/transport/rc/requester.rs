@@ -10,10 +10,12 @@
 //!             acknowledged               next                           sent               end
 //! ```
 
+mod bursts;
 mod message_numbers;
 mod receive;
 mod transmit;
 
+use self::bursts::Bursts;
 use self::message_numbers::MessageNumbers;
 use super::recovery::Recovery;
 use super::timing::{Timer, Timers};
@@ -34,6 +36,8 @@ struct Pending<B> {
     packets: u32,
     /// Whether it is such a one, and has been executed.
     executed: bool,
+    /// Whether each of its packets is a message of its own.
+    split: bool,
     /// This side found it impossible; reported when everything before it has completed.
     fault: Option<Status>,
 }
@@ -42,6 +46,18 @@ impl<B> Pending<B> {
     /// One past its last sequence number.
     fn end(&self) -> u64 {
         self.first + u64::from(self.packets)
+    }
+
+    /// A range of sequence numbers, cut to its own.
+    fn cut(&self, from: u64, to: u64) -> (u64, u64) {
+        (from.max(self.first), to.min(self.end()))
+    }
+
+    /// How many of its packets have numbers in that range.
+    fn within(&self, from: u64, to: u64) -> u32 {
+        let (from, to) = self.cut(from, to);
+        // It has no more than `packets`.
+        u32::try_from(to.saturating_sub(from)).unwrap_or(u32::MAX)
     }
 
     /// Whether it is one that this side has to execute, and hasn't yet.
@@ -102,8 +118,9 @@ pub(super) struct Requester<B> {
 
     message_numbers: MessageNumbers,
     recovery: Recovery<Window>,
-    /// What the next packet begins, for those who send it.
-    burst: Option<Burst>,
+    /// The longest WRITE that is split.
+    split_up_to: u32,
+    bursts: Bursts,
     draining: bool,
     /// Set once the connection can't go on; the queue pair goes to the error state.
     failed: bool,
@@ -129,7 +146,8 @@ impl<B> Requester<B> {
             asked: VecDeque::new(),
             message_numbers: MessageNumbers::default(),
             recovery: Recovery::new(Window::new(mtu.bytes(), window_limit)),
-            burst: None,
+            split_up_to: 0,
+            bursts: Bursts::default(),
             draining: false,
             failed: false,
             counters: RequesterCounters::default(),
@@ -169,15 +187,22 @@ impl<B> Requester<B> {
         };
         let fault = (request.operation.is_read_or_atomic() && self.max_rd_atomic == 0)
             .then_some(Status::LocalQueuePairOperation);
+        let split = matches!(request.operation, SendOperation::Write(_))
+            && (packets == 1 || request.len <= self.split_up_to);
+        self.bursts.posted();
         self.local += usize::from(packets == 0);
-        self.queue.push_back(Pending { request, first: self.end, packets, executed: false, fault });
+        self.queue.push_back(Pending { request, first: self.end, packets, executed: false, split, fault });
         self.end += u64::from(packets);
         Ok(())
     }
 
+    pub(super) fn split_writes(&mut self, up_to: u32) {
+        self.split_up_to = up_to;
+    }
+
     #[inline]
     pub(super) fn begins_burst(&mut self, burst: Option<Burst>) {
-        self.burst = burst;
+        self.bursts.begins(burst);
     }
 
     pub(super) fn failed(&self) -> bool {
@@ -309,7 +334,7 @@ impl<B> Requester<B> {
 
     /// What the packets of `pending` in that range of numbers, cut to its own, cost the window.
     fn cost(&self, pending: &Pending<B>, from: u64, to: u64) -> u64 {
-        let (from, to) = (from.max(pending.first), to.min(pending.end()));
+        let (from, to) = pending.cut(from, to);
         if from >= to {
             return 0;
         }

@@ -50,9 +50,9 @@ impl MessageNumbers {
         self.sent = self.sent.wrapping_add(1) & MASK;
     }
 
-    /// A message was acknowledged.
-    pub(super) fn acknowledged(&mut self) {
-        self.acknowledged = self.acknowledged.wrapping_add(1) & MASK;
+    /// So many messages were acknowledged.
+    pub(super) fn acknowledged(&mut self, count: u32) {
+        self.acknowledged = self.acknowledged.wrapping_add(count) & MASK;
     }
 
     /// Whether an answer to something under way, with this number, may be taken.
@@ -96,7 +96,7 @@ mod tests {
         for number in 1..=count {
             numbers.sent();
             assert!(numbers.takes(number & MASK));
-            numbers.acknowledged();
+            numbers.acknowledged(1);
         }
         numbers
     }
@@ -123,7 +123,7 @@ mod tests {
         for _ in 0..1000 {
             numbers.sent();
             assert!(numbers.takes(0));
-            numbers.acknowledged();
+            numbers.acknowledged(1);
         }
         assert!(numbers.takes(77));
     }

@@ -171,13 +171,16 @@ impl<B> Requester<B> {
         let mut cost = 0;
         while let Some(pending) = self.queue.front() {
             cost += self.cost(pending, from, until);
+            if pending.split {
+                self.message_numbers.acknowledged(pending.within(from, until));
+            }
             if pending.end() > until || pending.waits_for_execution() {
                 break;
             }
             if pending.packets == 0 {
                 self.local -= 1;
-            } else if !pending.request.operation.is_read_or_atomic() {
-                self.message_numbers.acknowledged();
+            } else if !pending.split && !pending.request.operation.is_read_or_atomic() {
+                self.message_numbers.acknowledged(1);
             }
             if pending.request.signaled {
                 events.push_back(ended(&pending.request, Status::Success));
@@ -187,7 +190,7 @@ impl<B> Requester<B> {
         }
         while self.asked.front().is_some_and(|asked| asked.last < until) {
             self.asked.pop_front();
-            self.message_numbers.acknowledged();
+            self.message_numbers.acknowledged(1);
         }
         if self.next < until {
             // What was about to be sent again had arrived after all. `until` is at most `sent`, so the request it

@@ -167,7 +167,7 @@ impl<B> Requester<B> {
             self.recovery.congestion.limited();
             return None;
         }
-        if fresh && self.waits_for_burst(pending, full) {
+        if fresh && self.lacks_burst(pending, full) && self.bursts.wait() {
             if self.end - self.next > (self.recovery.congestion.window() - self.recovery.in_flight) / full {
                 self.recovery.congestion.limited();
             }
@@ -183,10 +183,10 @@ impl<B> Requester<B> {
         Some(Plan { request: self.cursor, at: self.next, numbers, cost, fresh, last, asks })
     }
 
-    /// Whether there are fewer packets, of `full` bytes at most, than leave together, and more will probably come until
-    /// the answer that is due.
-    fn waits_for_burst(&self, pending: &Pending<B>, full: u64) -> bool {
-        let Some(burst) = self.burst else { return false };
+    /// Whether there are fewer packets, of `full` bytes at most, than would leave together, and an answer is due before
+    /// which more may come.
+    fn lacks_burst(&self, pending: &Pending<B>, full: u64) -> bool {
+        let Some(burst) = self.bursts.next() else { return false };
         let recovery = &self.recovery;
         let window = recovery.congestion.window().saturating_sub(recovery.in_flight);
         let together = (u64::from(burst.bytes) / (full - PACKET_COST + HEADERS)).min(burst.packets.into());
@@ -195,7 +195,9 @@ impl<B> Requester<B> {
             && !self.draining
             && match pending.request.operation {
                 SendOperation::Read(_) | SendOperation::Atomic(..) => false,
-                SendOperation::Write(_) | SendOperation::WriteImmediate(..) => burst.mixes_headers,
+                SendOperation::Write(_) | SendOperation::WriteImmediate(..) => {
+                    burst.mixes_headers || pending.split
+                }
                 _ => true,
             }
             && (self.end - self.next).min(window / full) < together
@@ -248,7 +250,8 @@ impl<B> Requester<B> {
     ) -> Option<Transmit> {
         let pending = self.queue.get(plan.request)?;
         let request = &pending.request;
-        let place = Place { first: plan.at == pending.first, last: plan.last };
+        let place =
+            Place { first: pending.split || plan.at == pending.first, last: pending.split || plan.last };
         let offset = pending.offset(plan.at, self.mtu);
         let end = pending.offset(plan.at + plan.numbers, self.mtu);
 
@@ -279,6 +282,10 @@ impl<B> Requester<B> {
                 headers.atomic = Some(AtomicEth { va: remote.va, rkey: remote.rkey, swap_or_add, compare });
                 payload = 0;
             }
+            SendOperation::Write(remote) if pending.split => {
+                let va = remote.va.wrapping_add(offset.into());
+                headers.reth = Some(Reth { va, rkey: remote.rkey, len: end - offset });
+            }
             operation => extend(&mut headers, operation, request.len, place),
         }
         let frame = headers.frame(out, payload).ok()?;
@@ -297,6 +304,7 @@ impl<B> Requester<B> {
             self.recovery.hear(now);
         }
         if plan.fresh {
+            self.bursts.sent();
             if answered_with_data {
                 self.asked.push_back(Asked { first: self.next, last: self.next + plan.numbers - 1 });
             }
@@ -304,7 +312,7 @@ impl<B> Requester<B> {
                 self.recovery.round_trip.sent(self.next, now);
             }
             // A READ is as many messages as pieces were asked for.
-            if answered_with_data || plan.last {
+            if answered_with_data || plan.last || pending.split {
                 self.message_numbers.sent();
             }
         } else {
