@@ -12,7 +12,7 @@ const MORE: u64 = 400;
 /// Does `work`, whose instructions are counted. Valgrind switches counting on when this function begins and
 /// off when it ends, so it may not be used within itself.
 #[inline(never)]
-fn counted<T>(work: impl FnOnce() -> T) -> T {
+pub(crate) fn counted<T>(work: impl FnOnce() -> T) -> T {
     core::hint::black_box(work())
 }
 

@@ -12,6 +12,7 @@ mod count;
 mod packets;
 mod paths;
 mod records;
+mod refusals;
 
 use budget::Budgets;
 use clap::Parser;

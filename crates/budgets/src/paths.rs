@@ -1,6 +1,6 @@
 //! The hot paths.
 
-use crate::{packets, records};
+use crate::{packets, records, refusals};
 
 /// One thing that is done for every packet or record.
 pub(crate) struct Path {
@@ -21,6 +21,9 @@ impl Path {
         Self { name: "message of 4096 bytes opened", carry_out: records::opened },
         Self { name: "slot of 4096 bytes sealed", carry_out: records::slot_sealed },
         Self { name: "slot of 4096 bytes opened", carry_out: records::slot_opened },
+        Self { name: "sealed packet of 4096 bytes refused: unknown SPI", carry_out: refusals::unknown_spi },
+        Self { name: "sealed packet of 4096 bytes refused: replayed", carry_out: refusals::replayed },
+        Self { name: "sealed packet of 4096 bytes refused: forged", carry_out: refusals::forged },
     ];
 
     pub(crate) fn named(name: &str) -> Option<&'static Self> {

@@ -2,8 +2,8 @@
 
 use crate::end::{Drain, End, WINDOWS, Window, WindowState};
 use crate::memory::Memory;
-use crate::plan::{ConnectionPlan, Disturbance, SHARED_MESSAGE};
-use crate::simulation::{Connection, Shared, Simulation};
+use crate::plan::{ConnectionPlan, Disturbance, MS, SHARED_MESSAGE};
+use crate::simulation::{Connection, Shared, Simulation, completion_queue};
 use crate::tally::Fault;
 use rocev2::wire::Transport;
 use rocev2::work::{Attributes, PeerRights, RemoteAddress, State, Transition};
@@ -67,7 +67,9 @@ impl Simulation {
             let machine = plan.machines[side];
             let domain = self.rng.index(self.machines[machine].domains.len());
             let queues = [0, 1].map(|_| self.rng.index(self.machines[machine].queues.len()));
-            let own = plan.ends[side];
+            let mut own = plan.ends[side];
+            // What a shared receive queue has given and nobody is told of would be missing for ever.
+            own.shares &= queues.iter().all(|queue| !self.machines[machine].small.contains(queue));
             let memory = self.add_memory(machine, domain, memory_len(plan), OPEN);
             let inbox_len = (own.recv_depth + 1) * slot(plan);
             let inbox = self.add_memory(machine, domain, inbox_len, Access::LOCAL_WRITE);
@@ -106,6 +108,8 @@ impl Simulation {
                 common: *plan,
                 queue_pair: Some(queue_pair),
                 qpn,
+                queues,
+                association: None,
                 handle: None,
                 quota: own.quota,
                 next_id: 0,
@@ -127,9 +131,11 @@ impl Simulation {
                 receive_failed: false,
                 may_fail: self.harsh,
                 drain: Drain::No,
+                untold: false,
             });
             self.tally.queue_pairs += 1;
         }
+        self.seal(first);
         for side in 0..2 {
             self.bring_up(first + side, first + 1 - side, side);
         }
@@ -237,6 +243,9 @@ impl Simulation {
             }
             Disturbance::Deregister { end, inbox } => self.deregister(end, inbox),
             Disturbance::Deallocate { end } => self.deallocate(end),
+            Disturbance::Rekey { end } => self.rekey(end),
+            Disturbance::Replay { count } => self.replay(count),
+            Disturbance::Overflow { machine, queue } => self.shrink_queue(machine, queue),
         }
     }
 
@@ -268,10 +277,54 @@ impl Simulation {
     fn destroy(&mut self, end: usize) {
         self.record("destroy", &[("end", end as u64)]);
         self.ends[end].queue_pair = None;
+        self.ends[end].association = None;
         for claim in self.ends[end].local_claims() {
             self.memories[claim.memory].freeze(claim);
         }
         self.freeze_remote(end);
+    }
+
+    /// Plans a completion queue that is too small, now and then.
+    pub(crate) fn plan_overflow(&mut self) {
+        let rng = &mut self.sealing.rng;
+        if !self.harsh || !rng.percent(15) {
+            return;
+        }
+        let machine = rng.index(self.machines.len());
+        let (at, queue) = (rng.below(MS), rng.index(self.machines[machine].queues.len()));
+        self.disturb_at(at, Disturbance::Overflow { machine, queue });
+    }
+
+    /// A completion queue has room for what it holds, and for nothing more.
+    fn shrink_queue(&mut self, machine: usize, queue: usize) {
+        let shares = |end: &End| end.machine == machine && end.queues.contains(&queue) && end.plan.shares;
+        if self.ends.iter().any(shares) {
+            return;
+        }
+        let host = &mut self.machines[machine];
+        let shrinks = |capacity: usize| host.queues[queue].resize(capacity).is_ok();
+        if (0..8).map(|power| 1 << power).any(shrinks) {
+            host.small.push(queue);
+            self.record("shrink", &[("machine", machine as u64), ("queue", queue as u64)]);
+        }
+    }
+
+    /// A completion queue has overflowed: what had no room is lost with its queue pairs. Another takes its place.
+    pub(crate) fn replace_queue(&mut self, machine: usize, queue: usize) {
+        self.tally.fault(Fault::QueueOverflowed);
+        self.record("overflowed", &[("machine", machine as u64), ("queue", queue as u64)]);
+        for end in 0..self.ends.len() {
+            let it = &self.ends[end];
+            if it.machine == machine && it.queues.contains(&queue) && it.queue_pair.is_some() {
+                self.allow_failure(end);
+                self.destroy(end);
+                self.note_error(end);
+                self.ends[end].untold = true;
+            }
+        }
+        let host = &mut self.machines[machine];
+        host.queues[queue] = completion_queue(&host.machine, &host.channel);
+        host.small.retain(|small| *small != queue);
     }
 
     fn deregister(&mut self, end: usize, inbox: bool) {
@@ -407,7 +460,7 @@ impl Simulation {
                 continue;
             }
             assert!(
-                end.received >= acknowledged,
+                end.untold || end.received >= acknowledged,
                 "end {number}: {acknowledged} messages were acknowledged, {} were received",
                 end.received
             );

@@ -7,7 +7,7 @@ use rocev2::Qpn;
 use rocev2::wire::Transport;
 use rocev2::work::{CompletionKind, RemoteAddress, Status};
 use rocev2_device::memory::WindowType;
-use rocev2_device::{AddressHandle, MemoryWindow, QueuePair};
+use rocev2_device::{AddressHandle, MemoryWindow, QueuePair, SecurityAssociation};
 use smallvec::SmallVec;
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -25,6 +25,10 @@ pub(crate) struct End {
     /// `None` once it was destroyed.
     pub(crate) queue_pair: Option<QueuePair>,
     pub(crate) qpn: Qpn,
+    /// Where its send and its receive requests complete.
+    pub(crate) queues: [usize; 2],
+    /// What its packets are sealed with.
+    pub(crate) association: Option<SecurityAssociation>,
     /// The way to the peer, for datagrams.
     pub(crate) handle: Option<AddressHandle>,
     /// Send requests that may still be posted.
@@ -62,6 +66,8 @@ pub(crate) struct End {
     /// Whether requests may fail, since something was done to this connection.
     pub(crate) may_fail: bool,
     pub(crate) drain: Drain,
+    /// A completion queue of its has overflowed: it wasn't told of everything.
+    pub(crate) untold: bool,
 }
 
 /// Draining the send queue.

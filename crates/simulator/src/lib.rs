@@ -13,6 +13,7 @@
 //! | `memory` | a region beside a model of it |
 //! | `end` | a queue pair, and what its program knows |
 //! | `program`, `completions` | what programs post, and what must come of it |
+//! | `sealing` | connections whose packets are sealed, new keys, and somebody who repeats packets |
 //! | `connections` | how connections are made, disturbed and taken down |
 //! | `simulation` | the machines, one step after another |
 //! | `victim` | how long one client waits for its READs beside greedy ones |
@@ -29,6 +30,7 @@ mod plan;
 mod platform;
 mod program;
 mod rng;
+mod sealing;
 mod simulation;
 mod tally;
 mod trace;

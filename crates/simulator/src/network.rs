@@ -4,9 +4,11 @@ use crate::rng::Rng;
 use crate::tally::Fault;
 use crate::trace::Trace;
 use netem::{LinkConfig, Loss};
+use rocev2::Qpn;
 use rocev2::icrc::PseudoHeader;
+use rocev2_device::esp::Spi;
 use rocev2_device::link::Interest;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::hash::{DefaultHasher, Hasher};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -31,7 +33,16 @@ pub(crate) struct State {
     links: BTreeMap<(usize, usize), Wire>,
     pub(crate) sockets: BTreeMap<SocketAddr, Socket>,
     pub(crate) machines: Vec<MachineState>,
+    /// Queue pairs that nothing may be sent to in clear.
+    pub(crate) seals: BTreeSet<(SocketAddr, Qpn)>,
+    /// SPIs and numbers by which packets have left, by receiver.
+    numbers: HashSet<(SocketAddr, [u8; 16])>,
+    /// The last sealed packets that have left.
+    recorded: VecDeque<(SocketAddr, SocketAddr, Vec<u8>)>,
 }
+
+/// Sealed packets that somebody on the way remembers.
+const RECORDED: usize = 64;
 
 /// One direction between two machines.
 #[derive(Debug)]
@@ -88,8 +99,18 @@ pub(crate) struct Socket {
 
 impl Network {
     pub(crate) fn new(trace: Trace) -> Self {
-        let (links, sockets, machines) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
-        Self { state: Mutex::new(State { now: 0, packets: 0, trace, links, sockets, machines }) }
+        let state = State {
+            now: 0,
+            packets: 0,
+            trace,
+            links: BTreeMap::new(),
+            sockets: BTreeMap::new(),
+            machines: Vec::new(),
+            seals: BTreeSet::new(),
+            numbers: HashSet::new(),
+            recorded: VecDeque::new(),
+        };
+        Self { state: Mutex::new(state) }
     }
 
     /// Only one thread is ever here.
@@ -145,6 +166,7 @@ impl State {
         }
         let Some(peer) = self.sockets.get(&to).map(|socket| socket.machine) else { return true };
         self.packets += 1;
+        self.check_sealing(from, to, datagram);
         // The last bytes are a checksum of all of them.
         let check = datagram.last_chunk().map_or(0, |bytes| u32::from_be_bytes(*bytes));
         let values = [
@@ -170,6 +192,53 @@ impl State {
             };
             wire.link.send(leaves, ((from, to, digest(datagram)), datagram.to_vec()));
         }
+        true
+    }
+
+    /// A packet that leaves is sealed if its receiver is, by a number that no other packet has.
+    fn check_sealing(&mut self, from: SocketAddr, to: SocketAddr, datagram: &[u8]) {
+        match (datagram.first(), datagram.first_chunk()) {
+            (Some(first), Some(number)) if Spi::is_sealed(*first) => {
+                assert!(self.numbers.insert((to, *number)), "a number is used for two packets");
+                self.recorded.truncate(RECORDED - 1);
+                self.recorded.push_front((from, to, datagram.to_vec()));
+            }
+            _ => {
+                let end = datagram.len().saturating_sub(4);
+                let packet = rocev2::wire::Packet::parse(&datagram[..end]).expect("a packet");
+                let receiver = (to, packet.headers.bth.dest_qp);
+                assert!(!self.seals.contains(&receiver), "a packet for a sealed queue pair in clear");
+            }
+        }
+    }
+
+    /// Lets one of the last sealed packets arrive again, as it was, changed, or with the SPI of another; whether there
+    /// was one, and room for it.
+    pub(crate) fn replay(&mut self, rng: &mut Rng) -> bool {
+        if self.recorded.is_empty() {
+            return false;
+        }
+        let (from, to, mut bytes) = self.recorded[rng.index(self.recorded.len())].clone();
+        match rng.below(3) {
+            0 => {}
+            1 => {
+                // Not the byte that tells what it is.
+                let at = 4 + rng.index(bytes.len() - 4);
+                bytes[at] ^= 1 << rng.below(8);
+            }
+            _ => {
+                let (_, _, other) = &self.recorded[rng.index(self.recorded.len())];
+                bytes[..4].copy_from_slice(&other[..4]);
+            }
+        }
+        let Some(socket) = self.sockets.get_mut(&to) else { return false };
+        if socket.held + bytes.len() > self.machines[socket.machine].receive_buffer {
+            return false;
+        }
+        socket.held += bytes.len();
+        let values = [("machine", socket.machine as u64), ("bytes", bytes.len() as u64)];
+        socket.arrived.push_back((from, bytes));
+        self.record("replay", &values);
         true
     }
 
@@ -286,6 +355,9 @@ fn is_accepted(from: SocketAddr, to: SocketAddr, bytes: &[u8]) -> bool {
 
 /// The headers of a packet, for a trace.
 fn describe(datagram: &[u8]) -> String {
+    if datagram.first().is_some_and(|first| Spi::is_sealed(*first)) {
+        return format!("ESP {:?} number {:?}", Spi::of(datagram), datagram.get(8..16));
+    }
     let end = datagram.len().saturating_sub(4);
     match rocev2::wire::Packet::parse(&datagram[..end]) {
         Ok(packet) => {

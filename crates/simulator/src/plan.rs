@@ -91,6 +91,9 @@ pub(crate) enum Disturbance {
     SetToError { end: usize },
     Deregister { end: usize, inbox: bool },
     Deallocate { end: usize },
+    Rekey { end: usize },
+    Replay { count: usize },
+    Overflow { machine: usize, queue: usize },
 }
 
 impl Plan {

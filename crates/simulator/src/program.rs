@@ -95,11 +95,17 @@ impl Simulation {
     fn poll(&mut self, number: usize) -> bool {
         let mut out = Vec::new();
         let machine = &self.machines[number];
-        for queue in &machine.queues {
-            queue.poll(&mut out, machine.batch).expect("a queue that is large enough");
+        let mut overflowed = Vec::new();
+        for (at, queue) in machine.queues.iter().enumerate() {
+            if queue.poll(&mut out, machine.batch).is_err() {
+                overflowed.push(at);
+            }
         }
         self.take_completions(number, &out);
-        !out.is_empty()
+        for queue in &overflowed {
+            self.replace_queue(number, *queue);
+        }
+        !out.is_empty() || !overflowed.is_empty()
     }
 
     /// Takes all completions that are there.
@@ -118,7 +124,11 @@ impl Simulation {
                     self.limit_reached(number, queue);
                     continue;
                 }
-                DeviceEvent::CompletionQueueOverflow(_) => panic!("{event:?}"),
+                DeviceEvent::CompletionQueueOverflow(_) => {
+                    // The next poll says so, after what had room.
+                    self.machines[number].waiting = false;
+                    continue;
+                }
             };
             self.record("event", &[("machine", number as u64), ("event", event as u64)]);
             let Some(&end) = self.by_qpn.get(&(number, qpn)) else { panic!("an event of nobody's") };
@@ -666,6 +676,9 @@ impl Simulation {
         self.record("post_send", &values);
         let remote_qpn = self.ends[self.ends[number].peer].qpn;
         let end = &mut self.ends[number];
+        if end.association.is_some() {
+            self.tally.way(Way::Sealed);
+        }
         let way = end.handle.as_ref().map(rocev2_device::AddressHandle::id);
         let destination =
             way.map(|address| Recipient::Datagram(Datagram { address, remote_qpn, remote_qkey: QKEY }));

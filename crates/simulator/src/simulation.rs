@@ -6,6 +6,7 @@ use crate::memory::{ClaimId, Memory};
 use crate::network::{Egress, MachineState, Network};
 use crate::plan::{Disturbance, MS, Plan};
 use crate::rng::Rng;
+use crate::sealing::Sealing;
 use crate::tally::Tally;
 use crate::trace::Trace;
 use rocev2::Qpn;
@@ -36,6 +37,8 @@ pub(crate) struct Host {
     pub(crate) machine: Machine,
     pub(crate) domains: Vec<ProtectionDomain>,
     pub(crate) queues: Vec<CompletionQueue>,
+    /// Those that may overflow.
+    pub(crate) small: Vec<usize>,
     pub(crate) channel: Arc<CompletionChannel>,
     /// For each domain, once an end needs it.
     pub(crate) shared: Vec<Option<Shared>>,
@@ -71,6 +74,11 @@ pub(crate) struct Counter {
     pub(crate) found: HashSet<u64>,
 }
 
+/// A completion queue that has room for everything.
+pub(crate) fn completion_queue(machine: &Machine, channel: &Arc<CompletionChannel>) -> CompletionQueue {
+    machine.device.completion_queue(QUEUE, Some(Arc::clone(channel))).expect("a queue")
+}
+
 /// Two ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Connection {
@@ -99,6 +107,7 @@ pub(crate) struct Simulation {
     pub(crate) counters: HashMap<usize, Counter>,
     pub(crate) by_qpn: HashMap<(usize, Qpn), usize>,
     pub(crate) replacements: usize,
+    pub(crate) sealing: Sealing,
     disturbances: VecDeque<(u64, Disturbance)>,
     healed_at: u64,
     pub(crate) tally: Tally,
@@ -151,6 +160,7 @@ impl Simulation {
             counters: HashMap::new(),
             by_qpn: HashMap::new(),
             replacements: plan.replacements,
+            sealing: Sealing::new(seed),
             disturbances: plan.disturbances.into(),
             healed_at,
             tally: Tally { seeds: 1, ..Tally::default() },
@@ -161,6 +171,7 @@ impl Simulation {
         for connection in &plan.connections {
             simulation.connect(connection);
         }
+        simulation.plan_overflow();
         simulation
     }
 
@@ -168,7 +179,7 @@ impl Simulation {
         let machine = Machine::new(&self.network, number, plan.step_ns, plan.yield_ns);
         let device = &machine.device;
         let channel = device.completion_channel().expect("a channel");
-        let queue = || device.completion_queue(QUEUE, Some(Arc::clone(&channel))).expect("a queue");
+        let queue = || completion_queue(&machine, &channel);
         let queues = (0..plan.queues).map(|_| queue()).collect();
         let domains: Vec<_> = (0..plan.domains).map(|_| device.protection_domain()).collect();
         let counters = domains.iter().map(|domain| self.add_counter(number, domain)).collect();
@@ -178,6 +189,7 @@ impl Simulation {
             machine,
             domains,
             queues,
+            small: Vec::new(),
             channel,
             counters,
             pace_ns: plan.pace_ns,
@@ -271,6 +283,11 @@ impl Simulation {
     /// Something happens in the next moments.
     pub(crate) fn disturb_soon(&mut self, disturbance: Disturbance) {
         let at = self.now() + self.rng.below(MS / 2);
+        self.disturb_at(at, disturbance);
+    }
+
+    /// Something happens at that time.
+    pub(crate) fn disturb_at(&mut self, at: u64, disturbance: Disturbance) {
         let place = self.disturbances.partition_point(|(other, _)| *other <= at);
         self.disturbances.insert(place, (at, disturbance));
     }
@@ -323,6 +340,7 @@ impl Simulation {
             self.drain_queues(number);
         }
         self.check_the_end();
+        self.check_sealing();
         for memory in &mut self.memories {
             memory.compare();
             memory.deregister();
@@ -330,6 +348,7 @@ impl Simulation {
         self.ends.iter_mut().for_each(|end| {
             end.windows.clear();
             end.handle = None;
+            end.association = None;
         });
         self.machines.iter_mut().for_each(|machine| machine.shared.clear());
         self.settle_down();

@@ -62,16 +62,19 @@ pub enum Way {
     Window,
     /// With a key or range that gives no right.
     Refused,
+    /// On a queue pair whose packets are sealed.
+    Sealed,
 }
 
 impl Way {
     /// All of them, with their names.
-    pub const ALL: [(Self, &'static str); 5] = [
+    pub const ALL: [(Self, &'static str); 6] = [
         (Self::Inline, "inline"),
         (Self::Unsignaled, "unsignaled"),
         (Self::Fenced, "fenced, behind a READ into its buffer"),
         (Self::Window, "by a memory window's key"),
         (Self::Refused, "by a key that gives no right"),
+        (Self::Sealed, "by a queue pair whose packets are sealed"),
     ];
 }
 
@@ -109,11 +112,17 @@ pub enum Fault {
     Deallocated,
     /// A send queue drained, and resumed.
     Drained,
+    /// A sealed connection that got a new key in mid-transfer.
+    Rekeyed,
+    /// A sealed packet that somebody sent again, as it was or changed.
+    Replayed,
+    /// A completion queue that overflowed.
+    QueueOverflowed,
 }
 
 impl Fault {
     /// All of them, with their names.
-    pub const ALL: [(Self, &'static str); 15] = [
+    pub const ALL: [(Self, &'static str); 18] = [
         (Self::Lost, "packets lost"),
         (Self::Reordered, "packets overtaken"),
         (Self::Duplicated, "packets duplicated"),
@@ -129,6 +138,9 @@ impl Fault {
         (Self::Deregistered, "regions deregistered in mid-transfer"),
         (Self::Deallocated, "windows deallocated in mid-transfer"),
         (Self::Drained, "send queues drained and resumed"),
+        (Self::Rekeyed, "keys of sealed packets replaced in mid-transfer"),
+        (Self::Replayed, "sealed packets sent again, as they were or changed"),
+        (Self::QueueOverflowed, "completion queues overflowed"),
     ];
 }
 

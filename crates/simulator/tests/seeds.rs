@@ -2,8 +2,10 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Seeds that are run.
-const SEEDS: u64 = 10_000;
+/// Seeds that are run: 10,000, unless `SIMULATOR_SEEDS` says otherwise.
+fn seeds() -> u64 {
+    std::env::var("SIMULATOR_SEEDS").map_or(10_000, |count| count.parse().expect("a number of seeds"))
+}
 
 /// Runs `check` for each seed below `count`, on all cores.
 fn for_each_seed(count: u64, check: impl Fn(u64) + Sync) {
@@ -26,7 +28,7 @@ fn for_each_seed(count: u64, check: impl Fn(u64) + Sync) {
 
 #[test]
 fn whatever_a_seed_brings_everything_ends_once_in_order_and_touches_nothing_else() {
-    for_each_seed(SEEDS, |seed| {
+    for_each_seed(seeds(), |seed| {
         if let Err(what) = simulator::run(seed) {
             panic!("seed {seed}: {what}\nto see it again: {}", simulator::replay_command(seed));
         }
@@ -35,7 +37,7 @@ fn whatever_a_seed_brings_everything_ends_once_in_order_and_touches_nothing_else
 
 #[test]
 fn two_runs_of_a_seed_are_the_same_to_the_last_bit() {
-    for_each_seed(200, |seed| {
+    for_each_seed(seeds().min(200), |seed| {
         let [first, second] = [(); 2].map(|()| simulator::run(seed));
         assert_eq!(first, second, "seed {seed}");
     });

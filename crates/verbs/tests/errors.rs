@@ -12,11 +12,12 @@ mod fate;
 mod stage;
 #[path = "errors/table.rs"]
 mod table;
+#[path = "errors/transports.rs"]
+mod transports;
 
 use cases::cases;
 use common::places;
 use fate::Pair;
-use stage::Stage;
 
 #[test]
 fn every_error_ends_as_its_cause_demands_at_both_ends() {
@@ -25,9 +26,7 @@ fn every_error_ends_as_its_cause_demands_at_both_ends() {
     let mut wrong = Vec::new();
     for case in cases() {
         let expected = case.expected(pair);
-        let mut stage = Stage::new(&case.setup);
-        (case.act)(&mut stage);
-        let seen = stage.settle(&expected);
+        let seen = case.play(&expected);
         if seen != expected {
             wrong.push(format!("{}\n  expected: {expected}\n      seen: {seen}", case.cause));
         }

@@ -16,6 +16,7 @@ mod packet;
 mod queue_pair;
 mod record;
 mod region;
+mod sealed_packets;
 mod slots;
 
 use crate::Target;
@@ -33,6 +34,12 @@ pub(crate) const ALL: &[Target] = &[
         about: "sealed datagrams, tampered with, replayed, and authentic ones with anything inside",
         memory: 64 << 10,
         try_out: esp::run,
+    },
+    Target {
+        name: "sealed_packets",
+        about: "a device's receive path behind ESP: authentic packets with anything inside, and others",
+        memory: 2 << 20,
+        try_out: sealed_packets::run,
     },
     Target {
         name: "cm_mad",

@@ -2,7 +2,7 @@
 
 use rocev2::wire::Transport;
 use rocev2::work::{
-    Attributes, Datagram, InitAttributes, PeerRights, ReceiveAttributes, Recipient, RecvRequest,
+    Attributes, Completion, Datagram, InitAttributes, PeerRights, ReceiveAttributes, Recipient, RecvRequest,
     RemoteAddress, SendAttributes, SendOperation, SendRequest, State as QpState, Status, Transition,
 };
 use rocev2::{Mtu, Psn, Qpn, Time};
@@ -555,9 +555,33 @@ impl End {
     }
 
     fn buffers(&self, len: u32) -> Buffers {
+        self.buffers_at(0, len)
+    }
+
+    fn buffers_at(&self, offset: u64, len: u32) -> Buffers {
         let region = Arc::clone(self.memory.region());
-        let va = region.addr();
+        let va = region.addr() + offset;
         Buffers::List([Element::new(region, va, len)].into_iter().collect())
+    }
+
+    /// Posts a request with that number, for `len` bytes at `offset` of its memory.
+    pub(crate) fn post_at(&self, id: u64, operation: SendOperation, offset: u64, len: u32) {
+        let request = self.request(operation, len, None);
+        let request = SendRequest { id, buffers: self.buffers_at(offset, len), ..request };
+        self.queue_pair.post_send(request).unwrap();
+    }
+
+    /// The same for a receive request.
+    pub(crate) fn post_recv_at(&self, id: u64, offset: u64, len: u32) {
+        let request = RecvRequest { id, buffers: self.buffers_at(offset, len), len: len.into() };
+        self.queue_pair.post_recv(request).unwrap();
+    }
+
+    /// What has completed since it was asked last.
+    pub(crate) fn completions(&self) -> Vec<Completion> {
+        let mut out: Vec<WorkCompletion> = Vec::new();
+        self.queue.poll(&mut out, 4096).unwrap();
+        out.into_iter().map(|it| it.completion).collect()
     }
 
     pub(crate) fn post(&self, operation: SendOperation, len: u32) {

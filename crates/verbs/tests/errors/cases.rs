@@ -3,16 +3,25 @@
 use crate::common::Setup;
 use crate::fate::{Fate, Kind, Outcome, Pair};
 use crate::stage::{RECEIVE, REGION, Stage};
+use crate::transports;
 use rdma_verbs::{Access, AsyncEvent, ConnectOptions, PeerRights, SendRequest, State, Status};
 
 /// One cause.
 pub(crate) struct Case {
     pub(crate) cause: &'static str,
-    pub(crate) setup: Setup,
-    pub(crate) act: Box<dyn Fn(&mut Stage)>,
+    setup: Setup,
+    act: Act,
     outcome: Outcome,
     /// The first one that applies counts.
     pub(crate) differs: Vec<Differs>,
+}
+
+/// How it is caused.
+enum Act {
+    /// By two ends of a reliable connection.
+    Reliable(Box<dyn Fn(&mut Stage)>),
+    /// By others, which are told what is expected and say what is seen.
+    Over(fn(&Outcome) -> Outcome),
 }
 
 /// How it ends where Soft-RoCE has this role.
@@ -29,6 +38,18 @@ enum Role {
 }
 
 impl Case {
+    /// Causes it, and says what is seen once everything is as expected, or can't become so any more.
+    pub(crate) fn play(&self, expected: &Outcome) -> Outcome {
+        match &self.act {
+            Act::Reliable(act) => {
+                let mut stage = Stage::new(&self.setup);
+                act(&mut stage);
+                stage.settle(expected)
+            }
+            Act::Over(play) => play(expected),
+        }
+    }
+
     /// What it leads to on a pair of devices.
     pub(crate) fn expected(&self, pair: Pair) -> Outcome {
         let applies = |differs: &&Differs| match differs.role {
@@ -65,7 +86,14 @@ fn case(cause: &'static str, [requester, responder]: [Fate; 2], act: impl Fn(&mu
         connect: ConnectOptions { timeout: 16, ..Setup::default().connect },
         ..Setup::default()
     };
-    Case { cause, setup, act: Box::new(act), outcome: Outcome { requester, responder }, differs: Vec::new() }
+    let (act, outcome) = (Act::Reliable(Box::new(act)), Outcome { requester, responder });
+    Case { cause, setup, act, outcome, differs: Vec::new() }
+}
+
+/// The same on other transports.
+fn over(cause: &'static str, [requester, responder]: [Fate; 2], play: fn(&Outcome) -> Outcome) -> Case {
+    let (act, outcome) = (Act::Over(play), Outcome { requester, responder });
+    Case { cause, setup: Setup::default(), act, outcome, differs: Vec::new() }
 }
 
 /// Each end has receives that wait, one at the requester and two at the responder; then the request goes.
@@ -114,7 +142,10 @@ fn refused(
 
 /// Every cause, in the order of the table.
 pub(crate) fn cases() -> Vec<Case> {
-    [keys(), ranges(), rights(), messages(), not_ready(), gone(), queues()].into_iter().flatten().collect()
+    [keys(), ranges(), rights(), messages(), not_ready(), gone(), queues(), transports()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 fn keys() -> Vec<Case> {
@@ -416,6 +447,43 @@ fn queues() -> Vec<Case> {
             "its own program puts the queue pair into the error state",
             [failed(&[], &[Flushed], None), works(&[], &[])],
             with_receives(|stage| stage.a.end.qp().fail()),
+        ),
+    ]
+}
+
+/// Unreliable connections, datagrams and shared receive queues.
+fn transports() -> Vec<Case> {
+    use Status::{Flushed, LocalQueuePairOperation, RnrRetryExceeded, Success};
+    const FAILS: &str = "Soft-RoCE takes a message that doesn't fit for a malformed receive request here, too, and \
+                         the responder's queue pair fails. The embedded device drops the message.";
+    // Nobody tells the requester of what was dropped; the message behind it arrives.
+    let dropped = || [works(&[Success, Success], &[]), works(&[], &[Success])];
+    vec![
+        over("UC: SEND without a receive, and one with", dropped(), transports::unready),
+        over("UC: SEND longer than the receive, and one that fits", dropped(), transports::too_long).rxe(
+            Role::Responder,
+            FAILS,
+            |outcome| outcome.responder = failed(&[], &[LocalQueuePairOperation, Flushed], None),
+        ),
+        over("UC: WRITE, unknown key, and a SEND", dropped(), transports::unknown_key),
+        over("UD: another Q_Key, and the right one", dropped(), transports::wrong_key),
+        over("UD: SEND longer than the receive, and one that fits", dropped(), transports::long_datagram)
+            .rxe(
+                Role::Responder,
+                FAILS,
+                // The second receive request comes too late to be flushed.
+                |outcome| outcome.responder = failed(&[], &[LocalQueuePairOperation], None),
+            ),
+        over("UD: SEND without a receive, and one with", dropped(), transports::unready_for_datagram),
+        over(
+            "SEND, the shared receive queue is empty, `rnr_retry` 0",
+            [failed(&[RnrRetryExceeded], &[], None), works(&[], &[])],
+            transports::empty_queue,
+        ),
+        over(
+            "SEND, the receive comes late to the shared receive queue, `rnr_retry` 7",
+            [works(&[Success], &[]), works(&[], &[Success])],
+            transports::late_queue,
         ),
     ]
 }
