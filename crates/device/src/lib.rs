@@ -30,6 +30,7 @@
 //! | an SA for packets that arrive | its replay window |
 //! | an association's SAs | which there are, and which one seals |
 //! | a shared table of keys, a region's revocation | memory and the right to it |
+//! | an XRC domain's queues and ports | taken for a look-up or one change |
 //! | tables of queue pairs and SPIs, lists of ports | taken for a look-up, and left before anything else is locked |
 //! | a port's delayed ACKs, its queue of turns | taken for one look or one change |
 //! | a port's interest in its link | what is watched of the link, and what the port thinks that is |
@@ -50,7 +51,7 @@ pub mod memory;
 pub use api::{
     ATTRIBUTES, AddressHandle, Attributes, CompletionChannel, CompletionQueue, Config, Device, DeviceError,
     GSI_QKEY, GidEntry, MemoryRegion, MemoryWindow, PathAttributes, ProtectionDomain, QueuePair,
-    QueuePairOptions, SaStatus, SecurityAssociation, SharedReceiveQueue,
+    QueuePairOptions, SaStatus, SecurityAssociation, SharedReceiveQueue, XrcDomain,
 };
 #[cfg(target_os = "linux")]
 pub use api::{ForeignRegion, Reregistration};

@@ -18,15 +18,15 @@ use std::sync::{Arc, Mutex, Once, PoisonError};
 pub(crate) use rocev2::wire::Transport;
 pub(crate) use rocev2::work::{
     AsyncEvent, AtomicOperation, AttributeMask, Attributes, CompletionKind, Datagram, PeerRights, PostError,
-    Recipient, RecvRequest, RemoteAddress, SendOperation, SendRequest, State, rules,
+    QueuePairType, Recipient, RecvRequest, RemoteAddress, SendOperation, SendRequest, State, rules,
 };
-pub(crate) use rocev2::{Mtu, Psn, Qpn};
+pub(crate) use rocev2::{Mtu, Psn, Qpn, Srqn};
 pub(crate) use rocev2_device::link::Marking;
 pub(crate) use rocev2_device::memory::{Bind, WindowType};
 pub(crate) use rocev2_device::{
     ATTRIBUTES, AddressHandle, Arm, Buffers, CompletionChannel, CompletionQueue, DeviceEvent, Element,
     ForeignRegion, Gid, MemoryWindow, PathAttributes, ProtectionDomain, QueuePair, QueuePairOptions,
-    Reregistration, SharedReceiveQueue, WorkCompletion,
+    Reregistration, SharedReceiveQueue, WorkCompletion, XrcDomain,
 };
 
 /// The embedded device with the one address that it uses.
@@ -139,6 +139,10 @@ impl Backend {
 
     pub(crate) fn domain(&self) -> ProtectionDomain {
         self.device.protection_domain()
+    }
+
+    pub(crate) fn xrc_domain(&self) -> XrcDomain {
+        self.device.xrc_domain()
     }
 
     pub(crate) fn channel(&self) -> Result<Arc<CompletionChannel>, c_int> {
@@ -290,6 +294,26 @@ pub(crate) fn shared_receive_queue(
     capacity: usize,
 ) -> Result<SharedReceiveQueue, c_int> {
     domain.shared_receive_queue(capacity).map_err(|error| number(&error))
+}
+
+/// A shared receive queue of an XRC domain, whose requests complete in `queue`.
+pub(crate) fn xrc_shared_receive_queue(
+    xrc: &XrcDomain,
+    domain: &ProtectionDomain,
+    queue: &CompletionQueue,
+    capacity: usize,
+) -> Result<SharedReceiveQueue, c_int> {
+    xrc.shared_receive_queue(domain, queue, capacity).map_err(|error| number(&error))
+}
+
+/// A target of an XRC domain.
+pub(crate) fn xrc_target(domain: &XrcDomain) -> Result<QueuePair, c_int> {
+    domain.target().map_err(|error| number(&error))
+}
+
+/// The target with that number, for one more user.
+pub(crate) fn open_xrc_target(domain: &XrcDomain, qpn: u32) -> Result<QueuePair, c_int> {
+    domain.open_target(Qpn::new(qpn).ok_or(EINVAL)?).map_err(|error| number(&error))
 }
 
 /// An address handle.

@@ -13,6 +13,7 @@ use rdma_verbs_sys::{
     ibv_async_event, ibv_async_event_element, ibv_context, ibv_event_type,
 };
 use rustix::event::{EventfdFlags, eventfd};
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
@@ -45,7 +46,8 @@ pub(crate) struct Events {
     acknowledged: Condvar,
 }
 
-type Objects = HashMap<Name, (Object, Arc<Events>)>;
+/// An XRC target may be several objects.
+type Objects = HashMap<Name, Vec<(Object, Arc<Events>)>>;
 
 /// The objects that the device's events can name, by what it calls them.
 static OBJECTS: Mutex<Option<Objects>> = Mutex::new(None);
@@ -65,7 +67,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// From now on, events of `name` are `object`'s.
 pub(crate) fn announce(name: Name, object: Object, context: &Context) -> Reporter {
     let events = Arc::clone(&context.events);
-    lock(&OBJECTS).get_or_insert_default().insert(name, (object, Arc::clone(&events)));
+    let mut objects = lock(&OBJECTS);
+    objects.get_or_insert_default().entry(name).or_default().push((object, Arc::clone(&events)));
+    drop(objects);
     Reporter { events, unacknowledged: AtomicU32::new(0) }
 }
 
@@ -97,7 +101,7 @@ fn deliver(event: DeviceEvent) {
     };
     // Held until the event is in its queue: `withdraw` finds it there, or it finds nobody.
     let objects = lock(&OBJECTS);
-    if let Some((object, events)) = objects.as_ref().and_then(|objects| objects.get(&name)) {
+    for (object, events) in objects.as_ref().and_then(|objects| objects.get(&name)).into_iter().flatten() {
         events.push(*object, kind);
     }
 }
@@ -105,8 +109,13 @@ fn deliver(event: DeviceEvent) {
 impl Reporter {
     /// Ends the reporting, drops what the program hasn't read, and waits until it has acknowledged what it has.
     pub(crate) fn withdraw(&self, name: Name, object: Object) {
-        if let Some(objects) = lock(&OBJECTS).as_mut() {
-            objects.remove(&name);
+        if let Some(objects) = lock(&OBJECTS).as_mut()
+            && let Entry::Occupied(mut of_name) = objects.entry(name)
+        {
+            of_name.get_mut().retain(|(other, _)| *other != object);
+            if of_name.get().is_empty() {
+                of_name.remove();
+            }
         }
         self.events.discard(object);
         let mut acknowledging = lock(&self.events.acknowledging);

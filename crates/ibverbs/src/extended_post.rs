@@ -3,7 +3,7 @@
 use crate::backend::{
     self, ATTRIBUTES, AtomicOperation, Buffers, RemoteAddress, SendOperation, SendRequest, Transport,
 };
-use crate::post::{Work, datagram, elements, request};
+use crate::post::{Work, datagram, elements, request, shared_receive_queue};
 use crate::queue_pair::Qp;
 use crate::window;
 use libc::{EINVAL, EOPNOTSUPP, c_int, c_void, size_t};
@@ -39,6 +39,17 @@ impl Building {
     fn close(&mut self, qp: &Qp) {
         if self.open.is_some() {
             self.set(qp, Buffers::empty(), 0);
+        }
+    }
+
+    /// The open request's buffers, as a list.
+    fn set_list(&mut self, qp: &Qp, list: &[ibv_sge]) {
+        match qp.domain() {
+            Ok(domain) => {
+                let (buffers, len) = elements(domain, list);
+                self.set(qp, buffers, len);
+            }
+            Err(error) => self.error = error,
         }
     }
 
@@ -140,6 +151,7 @@ pub(crate) fn fill(c: &mut ibv_qp_ex, transport: Transport, operations: u64) -> 
     c.wr_bind_mw = Some(wr_bind_mw);
     c.wr_local_inv = Some(wr_local_inv);
     c.wr_set_ud_addr = Some(wr_set_ud_addr);
+    c.wr_set_xrc_srqn = Some(wr_set_xrc_srqn);
     c.wr_set_inline_data = Some(wr_set_inline_data);
     c.wr_set_inline_data_list = Some(wr_set_inline_data_list);
     c.wr_set_sge = Some(wr_set_sge);
@@ -234,6 +246,15 @@ operation! {
     }
 
     (),
+    fn wr_set_xrc_srqn(c: *mut ibv_qp_ex, remote_srqn: u32) {
+        // SAFETY: as above.
+        match &mut unsafe { building(c) }.1 {
+            Building { open: Some(work), .. } => work.destination = Some(shared_receive_queue(remote_srqn)),
+            building => building.error = EINVAL,
+        }
+    }
+
+    (),
     fn wr_set_inline_data(c: *mut ibv_qp_ex, addr: *mut c_void, length: size_t) {
         // SAFETY: as above; the program says that it may be read.
         unsafe { set_inline(c, std::iter::once((addr.cast_const(), length))) };
@@ -255,8 +276,7 @@ operation! {
     fn wr_set_sge(c: *mut ibv_qp_ex, lkey: u32, addr: u64, length: u32) {
         // SAFETY: as above.
         let (qp, building) = unsafe { building(c) };
-        let (buffers, len) = elements(&qp.domain, &[ibv_sge { addr, length, lkey }]);
-        building.set(qp, buffers, len);
+        building.set_list(qp, &[ibv_sge { addr, length, lkey }]);
     }
 
     (),
@@ -274,8 +294,7 @@ operation! {
             // SAFETY: the program has `num` of them.
             unsafe { std::slice::from_raw_parts(list, num) }
         };
-        let (buffers, len) = elements(&qp.domain, list);
-        building.set(qp, buffers, len);
+        building.set_list(qp, list);
     }
 
     (),

@@ -13,7 +13,7 @@
 //! | `domain`, `region`, `window` | protection domains, memory regions and windows |
 //! | `channel`, `completion`, `extended_completion`, `events` | completion channels and queues, asynchronous events |
 //! | `queue_pair`, `modify`, `post`, `extended_post` | queue pairs, their states, work requests |
-//! | `shared_receive`, `address` | shared receive queues, address handles |
+//! | `shared_receive`, `address`, `xrc` | shared receive queues, address handles, domains of XRC |
 //! | `text`, `rate` | names and rates |
 //!
 //! An object that a C program holds is a structure here whose first field is what the C header declares, in an
@@ -53,3 +53,4 @@ mod settings;
 mod shared_receive;
 mod text;
 mod window;
+mod xrc;

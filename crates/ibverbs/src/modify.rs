@@ -2,7 +2,9 @@
 //! (`rocev2::work::rules`).
 
 use crate::address::path;
-use crate::backend::{self, AttributeMask, Attributes, Mtu, PeerRights, Psn, Qpn, State, rules};
+use crate::backend::{
+    self, AttributeMask, Attributes, Mtu, PeerRights, Psn, Qpn, QueuePairType, State, rules,
+};
 use crate::queue_pair::Qp;
 use libc::{EINVAL, EOPNOTSUPP, c_int};
 use rdma_verbs_sys::{
@@ -93,9 +95,20 @@ fn check(qp: &Qp, from: State, to: State, mask: c_int) -> Result<(), c_int> {
     if mask & (IBV_QP_ALT_PATH | IBV_QP_CAP | IBV_QP_RATE_LIMIT) != 0 { Err(EOPNOTSUPP) } else { Ok(()) }
 }
 
+/// Without what a side of an extended reliable connection has no use for: the kernel leaves it out before it looks at
+/// the rest (`modify_qp_mask`), and programs treat such queue pairs as those of reliable connections.
+fn of_use(of: QueuePairType, mask: c_int) -> c_int {
+    match of {
+        QueuePairType::XrcInitiator => mask & !(IBV_QP_MAX_DEST_RD_ATOMIC | IBV_QP_MIN_RNR_TIMER),
+        QueuePairType::XrcTarget => mask & !(IBV_QP_MAX_QP_RD_ATOMIC | IBV_QP_RETRY_CNT | IBV_QP_RNR_RETRY),
+        _ => mask,
+    }
+}
+
 /// ibv_modify_qp(3).
 pub(crate) fn modify(qp: &Qp, attr: &ibv_qp_attr, mask: c_int) -> Result<(), c_int> {
     qp.context().check()?;
+    let mask = of_use(qp.queue_pair.queue_pair_type(), mask);
     let mut told = qp.attributes.lock().unwrap_or_else(PoisonError::into_inner);
     let from = backend::snapshot(&qp.queue_pair).state;
     let change = attributes(attr, mask)?;

@@ -3,7 +3,7 @@
 use crate::address::Ah;
 use crate::backend::{
     self, ATTRIBUTES, AtomicOperation, Buffers, Datagram, Element, PostError, ProtectionDomain, Qpn,
-    Recipient, RecvRequest, RemoteAddress, SendOperation, SendRequest, Transport,
+    Recipient, RecvRequest, RemoteAddress, SendOperation, SendRequest, Srqn, Transport,
 };
 use crate::boundary::number;
 use crate::queue_pair::Qp;
@@ -70,6 +70,7 @@ unsafe fn copy(qp: &Qp, list: &[ibv_sge]) -> Result<(Buffers, u64), c_int> {
 /// # Safety
 /// A program's request.
 unsafe fn send_request(qp: &Qp, wr: &ibv_send_wr) -> Result<SendRequest<Buffers>, c_int> {
+    let domain = qp.domain()?;
     // SAFETY: the opcode says which member of each union is valid.
     let (rdma, atomic, immediate, invalidated) = unsafe {
         (wr.wr.rdma, wr.wr.atomic, u32::from_be(wr.immediate.imm_data), wr.immediate.invalidate_rkey)
@@ -112,15 +113,18 @@ unsafe fn send_request(qp: &Qp, wr: &ibv_send_wr) -> Result<SendRequest<Buffers>
         // SAFETY: as above.
         unsafe { copy(qp, list) }?
     } else {
-        elements(&qp.domain, list)
+        elements(domain, list)
     };
-    let destination = if qp.queue_pair.transport() == Transport::Ud {
-        // SAFETY: on a queue pair for datagrams this member is valid.
-        let ud = unsafe { wr.wr.ud };
-        // SAFETY: the program's own.
-        Some(unsafe { datagram(ud.ah, ud.remote_qpn, ud.remote_qkey) }?)
-    } else {
-        None
+    let destination = match qp.queue_pair.transport() {
+        Transport::Ud => {
+            // SAFETY: on a queue pair for datagrams this member is valid.
+            let ud = unsafe { wr.wr.ud };
+            // SAFETY: the program's own.
+            Some(unsafe { datagram(ud.ah, ud.remote_qpn, ud.remote_qkey) }?)
+        }
+        // SAFETY: on a queue pair of XRC this member is valid.
+        Transport::Xrc => Some(shared_receive_queue(unsafe { wr.qp_type.xrc.remote_srqn })),
+        Transport::Rc | Transport::Uc => None,
     };
     let work = Work { id: wr.wr_id, flags: wr.send_flags, operation, destination };
     request(qp, work, buffers, len)
@@ -138,6 +142,11 @@ pub(crate) unsafe fn datagram(ah: *mut ibv_ah, qpn: u32, qkey: u32) -> Result<Re
     let address = unsafe { Ah::of(ah) }.handle.id();
     let remote_qpn = Qpn::truncate(qpn);
     Ok(Recipient::Datagram(Datagram { address, remote_qpn, remote_qkey: qkey }))
+}
+
+/// Which shared receive queue a request of XRC is for.
+pub(crate) fn shared_receive_queue(number: u32) -> Recipient {
+    Recipient::SharedReceiveQueue(Srqn::truncate(number))
 }
 
 /// What a request is, without its bytes.
@@ -261,9 +270,17 @@ operation! {
     fn post_recv(qp: *mut ibv_qp, wr: *mut ibv_recv_wr, bad_wr: *mut *mut ibv_recv_wr) -> c_int {
         // SAFETY: the program says that it is one.
         let qp = unsafe { Qp::of(qp) };
+        let domain = match qp.domain() {
+            Ok(domain) => domain,
+            Err(error) => {
+                // SAFETY: the program gave a place for it.
+                unsafe { bad_wr.write(wr) };
+                return number(error);
+            }
+        };
         let walk = Walk::new(wr);
         // SAFETY: the program's list.
-        let next = |at| unsafe { receive_request(&qp.domain, qp.cap.max_recv_sge, at) };
+        let next = |at| unsafe { receive_request(domain, qp.cap.max_recv_sge, at) };
         let mut requests = std::iter::from_fn(|| walk.step(next));
         let posted = requests.try_for_each(|request| qp.queue_pair.post_recv(request));
         // SAFETY: the program gave a place for it.

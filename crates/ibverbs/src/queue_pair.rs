@@ -9,13 +9,15 @@ use crate::events::{Name, Object, Reporter, announce};
 use crate::extended_post::{self, Builder};
 use crate::modify;
 use crate::shared_receive::Srq;
+use crate::xrc::{self, Xrcd};
 use libc::{EINVAL, EOPNOTSUPP, c_int};
 use rdma_verbs_sys::{
-    IBV_QP_INIT_ATTR_PD, IBV_QP_INIT_ATTR_SEND_OPS_FLAGS, IBV_QPS_RESET, IBV_QPT_RC, IBV_QPT_UC, IBV_QPT_UD,
-    ibv_context, ibv_pd, ibv_qp, ibv_qp_attr, ibv_qp_cap, ibv_qp_ex, ibv_qp_init_attr, ibv_qp_init_attr_ex,
+    IBV_QP_INIT_ATTR_PD, IBV_QP_INIT_ATTR_SEND_OPS_FLAGS, IBV_QP_INIT_ATTR_XRCD, IBV_QPT_RC, IBV_QPT_UC,
+    IBV_QPT_UD, IBV_QPT_XRC_RECV, IBV_QPT_XRC_SEND, ibv_context, ibv_pd, ibv_qp, ibv_qp_attr, ibv_qp_cap,
+    ibv_qp_ex, ibv_qp_init_attr, ibv_qp_init_attr_ex, ibv_xrcd,
 };
 use std::cell::UnsafeCell;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// A queue pair, extended or not.
@@ -23,7 +25,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub(crate) struct Qp {
     pub(crate) c: UnsafeCell<ibv_qp_ex>,
     pub(crate) queue_pair: QueuePair,
-    pub(crate) domain: Arc<backend::ProtectionDomain>,
+    /// None for an XRC target.
+    domain: Option<Arc<backend::ProtectionDomain>>,
+    /// The XRC domain of a target, or null.
+    xrcd: *mut ibv_xrcd,
     pub(crate) cap: ibv_qp_cap,
     pub(crate) sq_sig_all: bool,
     pub(crate) reporter: Reporter,
@@ -51,14 +56,42 @@ impl Qp {
         unsafe { Context::of((*self.c.get()).qp_base.context) }
     }
 
+    /// Where its requests' elements are looked up: an XRC target has no requests of its own.
+    pub(crate) fn domain(&self) -> Result<&backend::ProtectionDomain, c_int> {
+        self.domain.as_deref().ok_or(EINVAL)
+    }
+
     /// Drops its completions that nobody has taken.
     pub(crate) fn purge(&self) {
-        // SAFETY: nobody writes them, and queues that have users aren't freed.
-        let (qpn, queues) = unsafe {
+        let qpn = self.queue_pair.qpn().get();
+        self.queues().for_each(|queue| queue.purge(qpn));
+    }
+
+    /// Its completion queues.
+    fn queues<'a>(&self) -> impl Iterator<Item = &'a Cq> + use<'a> {
+        // SAFETY: nobody writes them.
+        let queues = unsafe {
             let base = &raw const (*self.c.get()).qp_base;
-            ((*base).qp_num, [Cq::of((*base).send_cq), Cq::of((*base).recv_cq)])
+            [(*base).send_cq, (*base).recv_cq]
         };
-        queues.iter().for_each(|queue| queue.purge(qpn));
+        // SAFETY: queues that have users aren't freed.
+        queues.into_iter().filter(|queue| !queue.is_null()).map(|queue| unsafe { Cq::of(queue) })
+    }
+
+    /// The counts of children of what it was made in and with.
+    fn parents<'a>(&self) -> impl Iterator<Item = &'a AtomicUsize> + use<'a> {
+        // SAFETY: nobody writes them.
+        let (pd, srq) = unsafe {
+            let base = &raw const (*self.c.get()).qp_base;
+            ((*base).pd, (*base).srq)
+        };
+        // SAFETY: what has children isn't freed.
+        let domain = (!pd.is_null()).then(|| unsafe { &Pd::of(pd).children });
+        // SAFETY: as above.
+        let srq = (!srq.is_null()).then(|| unsafe { &Srq::of(srq).users });
+        // SAFETY: as above.
+        let xrcd = (!self.xrcd.is_null()).then(|| unsafe { &Xrcd::of(self.xrcd).users });
+        self.queues().map(|queue| &queue.users).chain(domain).chain(srq).chain(xrcd)
     }
 
     /// # Safety
@@ -72,9 +105,15 @@ impl Qp {
             IBV_QPT_RC => Transport::Rc,
             IBV_QPT_UC => Transport::Uc,
             IBV_QPT_UD => Transport::Ud,
+            IBV_QPT_XRC_SEND => Transport::Xrc,
             _ => return Err(EOPNOTSUPP),
         };
-        if pd.is_null() || asked.send_cq.is_null() || asked.recv_cq.is_null() {
+        let mut asked = *asked;
+        let receives = transport != Transport::Xrc;
+        if !receives {
+            (asked.recv_cq, asked.srq) = (std::ptr::null_mut(), std::ptr::null_mut());
+        }
+        if pd.is_null() || asked.send_cq.is_null() || (receives && asked.recv_cq.is_null()) {
             return Err(EINVAL);
         }
         // SAFETY: the program says that it is one.
@@ -84,13 +123,15 @@ impl Qp {
         context.check()?;
         // SAFETY: as above.
         let srq = (!asked.srq.is_null()).then(|| unsafe { Srq::of(asked.srq) });
-        let cap = granted(asked.cap, srq.is_some())?;
+        let cap = granted(asked.cap, srq.is_none() && receives)?;
         // SAFETY: as above.
-        let (send_cq, recv_cq) = unsafe { (Cq::of(asked.send_cq), Cq::of(asked.recv_cq)) };
+        let send_queue = unsafe { &Cq::of(asked.send_cq).queue };
+        // SAFETY: as above.
+        let recv_queue = if receives { unsafe { &Cq::of(asked.recv_cq).queue } } else { send_queue };
         let options = QueuePairOptions {
             transport,
-            send_queue: &send_cq.queue,
-            recv_queue: &recv_cq.queue,
+            send_queue,
+            recv_queue,
             shared: srq.map(|srq| &srq.queue),
             max_send_requests: cap.max_send_wr as usize,
             max_recv_requests: cap.max_recv_wr as usize,
@@ -100,50 +141,86 @@ impl Qp {
             // Datagrams come without a path that would have the address used.
             context.backend.gid()?;
         }
+        asked.cap = cap;
+        let parts = Parts {
+            context: domain.context(),
+            pd,
+            xrcd: std::ptr::null_mut(),
+            asked,
+            queue_pair,
+            domain: Some(Arc::clone(&domain.domain)),
+        };
+        // SAFETY: as the caller has it.
+        Ok((unsafe { Self::assemble(parts, extended) }?, cap))
+    }
+
+    /// What a program has as a queue pair.
+    ///
+    /// # Safety
+    /// What `parts` names must be the program's own, and live.
+    pub(crate) unsafe fn assemble(parts: Parts, extended: Option<u64>) -> Result<*mut Self, c_int> {
+        let Parts { context, pd, xrcd, asked, queue_pair, domain } = parts;
         let qpn = queue_pair.qpn().get();
         // SAFETY: numbers and pointers that may be null.
         let mut c: ibv_qp_ex = unsafe { std::mem::zeroed() };
         let base = &mut c.qp_base;
-        base.context = domain.context();
+        base.context = context;
         base.qp_context = asked.qp_context;
         base.pd = pd;
         (base.send_cq, base.recv_cq) = (asked.send_cq, asked.recv_cq);
         base.srq = asked.srq;
         base.handle = handle();
         base.qp_num = qpn;
-        base.state = IBV_QPS_RESET;
+        // A target that was opened again has a state already.
+        base.state = backend::snapshot(&queue_pair).state as u32;
         base.qp_type = asked.qp_type;
         base.mutex = libc::PTHREAD_MUTEX_INITIALIZER;
         base.cond = libc::PTHREAD_COND_INITIALIZER;
         if let Some(operations) = extended {
-            extended_post::fill(&mut c, transport, operations)?;
+            extended_post::fill(&mut c, queue_pair.transport(), operations)?;
         }
         let mut whole = Box::<Self>::new_uninit();
         let at = whole.as_mut_ptr();
+        // SAFETY: a context that has children isn't freed.
+        let context = unsafe { Context::of(context) };
         let reporter = announce(Name::Qpn(qpn), Object::Qp(at.expose_provenance()), context);
         whole.write(Self {
             c: UnsafeCell::new(c),
             queue_pair,
-            domain: Arc::clone(&domain.domain),
-            cap,
+            domain,
+            xrcd,
+            cap: asked.cap,
             sq_sig_all: asked.sq_sig_all != 0,
             reporter,
-            attributes: Mutex::new(ibv_qp_attr { cap, ..ibv_qp_attr::default() }),
+            attributes: Mutex::new(ibv_qp_attr { cap: asked.cap, ..ibv_qp_attr::default() }),
             is_extended: extended.is_some(),
             builder: Builder::default(),
         });
-        let parents = [&domain.children, &send_cq.users, &recv_cq.users];
-        for children in parents.into_iter().chain(srq.map(|srq| &srq.users)) {
-            children.fetch_add(1, Ordering::AcqRel);
-        }
         // SAFETY: written just now.
-        Ok((Box::into_raw(unsafe { whole.assume_init() }), cap))
+        let at = Box::into_raw(unsafe { whole.assume_init() });
+        // SAFETY: as above.
+        unsafe { &*at }.parents().for_each(|children| {
+            children.fetch_add(1, Ordering::AcqRel);
+        });
+        Ok(at)
     }
 }
 
-/// What a program gets that asks for `cap`: nothing of a receive queue where others share one with it.
-fn granted(mut cap: ibv_qp_cap, shares: bool) -> Result<ibv_qp_cap, c_int> {
-    if shares {
+/// What a queue pair is made of: what the program asked for and got, and the device's own.
+pub(crate) struct Parts {
+    pub(crate) context: *mut ibv_context,
+    /// Null for an XRC target.
+    pub(crate) pd: *mut ibv_pd,
+    /// Null for all others.
+    pub(crate) xrcd: *mut ibv_xrcd,
+    pub(crate) asked: ibv_qp_init_attr,
+    pub(crate) queue_pair: QueuePair,
+    pub(crate) domain: Option<Arc<backend::ProtectionDomain>>,
+}
+
+/// What a program gets that asks for `cap`: nothing of a receive queue where it has none of its own.
+fn granted(mut cap: ibv_qp_cap, receives: bool) -> Result<ibv_qp_cap, c_int> {
+    if !receives {
         (cap.max_recv_wr, cap.max_recv_sge) = (0, 0);
     }
     let most = [
@@ -180,22 +257,18 @@ export! {
     fn ibv_destroy_qp(qp: *mut ibv_qp) -> c_int {
         // SAFETY: the program says that it is one.
         let whole = unsafe { Qp::of(qp) };
-        // SAFETY: nobody writes them, and what has users isn't freed.
-        let (parents, srq) = unsafe {
-            let base = &raw const (*whole.c.get()).qp_base;
-            whole.reporter.withdraw(Name::Qpn((*base).qp_num), Object::Qp(qp.expose_provenance()));
-            let queues = [&Cq::of((*base).send_cq).users, &Cq::of((*base).recv_cq).users];
-            let srq = (!(*base).srq.is_null()).then(|| &Srq::of((*base).srq).users);
-            ([queues[0], queues[1], &Pd::of((*base).pd).children], srq)
-        };
-        // Nothing completes any more from here on.
-        let _ = backend::reset(&whole.queue_pair);
-        whole.purge();
-        // SAFETY: `make` made it, and the program is done with it.
-        drop(unsafe { Box::from_raw(qp.cast::<Qp>()) });
-        for children in parents.into_iter().chain(srq) {
-            children.fetch_sub(1, Ordering::AcqRel);
+        whole.reporter.withdraw(Name::Qpn(whole.queue_pair.qpn().get()), Object::Qp(qp.expose_provenance()));
+        let parents = whole.parents();
+        // Nothing completes any more from here on. An XRC target ends with its last user.
+        if whole.xrcd.is_null() {
+            let _ = backend::reset(&whole.queue_pair);
+            whole.purge();
         }
+        // SAFETY: `assemble` made it, and the program is done with it.
+        drop(unsafe { Box::from_raw(qp.cast::<Qp>()) });
+        parents.for_each(|children| {
+            children.fetch_sub(1, Ordering::AcqRel);
+        });
         0
     }
 
@@ -267,6 +340,20 @@ operation! {
             };
             (base, (*attr).comp_mask)
         };
+        if base.qp_type == IBV_QPT_XRC_RECV {
+            if mask != IBV_QP_INIT_ATTR_XRCD {
+                return null(EINVAL);
+            }
+            // SAFETY: the mask says that the domain is there, and what the attributes name lives.
+            return match unsafe { xrc::create_target((*attr).xrcd, base) } {
+                Ok(qp) => {
+                    // SAFETY: as above; it gets to know that there are no queues.
+                    unsafe { (*attr).cap = ibv_qp_cap::default() };
+                    qp
+                }
+                Err(error) => null(error),
+            };
+        }
         if mask & IBV_QP_INIT_ATTR_PD == 0 || mask & !(IBV_QP_INIT_ATTR_PD | IBV_QP_INIT_ATTR_SEND_OPS_FLAGS) != 0 {
             return null(EOPNOTSUPP);
         }

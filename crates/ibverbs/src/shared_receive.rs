@@ -2,13 +2,17 @@
 
 use crate::backend::{self, ATTRIBUTES, ProtectionDomain, SharedReceiveQueue};
 use crate::boundary::{null, number};
+use crate::completion::Cq;
 use crate::context::Context;
 use crate::domain::{Pd, handle};
 use crate::events::{Name, Object, Reporter, announce};
 use crate::post::{Walk, receive_request};
-use libc::{EBUSY, EINVAL, c_int};
+use crate::xrc::Xrcd;
+use libc::{EBUSY, EINVAL, EOPNOTSUPP, c_int};
 use rdma_verbs_sys::{
-    IBV_SRQ_LIMIT, IBV_SRQ_MAX_WR, ibv_pd, ibv_recv_wr, ibv_srq, ibv_srq_attr, ibv_srq_init_attr,
+    IBV_SRQ_INIT_ATTR_CQ, IBV_SRQ_INIT_ATTR_PD, IBV_SRQ_INIT_ATTR_TYPE, IBV_SRQ_INIT_ATTR_XRCD,
+    IBV_SRQ_LIMIT, IBV_SRQ_MAX_WR, IBV_SRQT_BASIC, IBV_SRQT_XRC, ibv_context, ibv_cq, ibv_pd, ibv_recv_wr,
+    ibv_srq, ibv_srq_attr, ibv_srq_init_attr, ibv_srq_init_attr_ex, ibv_xrcd,
 };
 use std::cell::UnsafeCell;
 use std::sync::Arc;
@@ -20,8 +24,10 @@ pub(crate) struct Srq {
     c: UnsafeCell<ibv_srq>,
     pub(crate) queue: SharedReceiveQueue,
     domain: Arc<ProtectionDomain>,
+    /// The XRC domain that it belongs to, and where its requests complete.
+    xrc: Option<(*mut ibv_xrcd, *mut ibv_cq)>,
     max_sge: u32,
-    /// Queue pairs that take their requests from it.
+    /// Queue pairs that were made with it.
     pub(crate) users: AtomicUsize,
     pub(crate) reporter: Reporter,
 }
@@ -38,7 +44,11 @@ impl Srq {
 
     /// # Safety
     /// What `asked` names must be the program's own, and live.
-    unsafe fn make(pd: *mut ibv_pd, asked: &ibv_srq_init_attr) -> Result<*mut Self, c_int> {
+    unsafe fn make(
+        pd: *mut ibv_pd,
+        xrc: Option<(*mut ibv_xrcd, *mut ibv_cq)>,
+        asked: &ibv_srq_init_attr,
+    ) -> Result<*mut Self, c_int> {
         if pd.is_null() {
             return Err(EINVAL);
         }
@@ -51,7 +61,16 @@ impl Srq {
         if max_sge as usize > ATTRIBUTES.max_sge || max_wr == 0 || max_wr as usize > ATTRIBUTES.max_srq_wr {
             return Err(EINVAL);
         }
-        let queue = backend::shared_receive_queue(&domain.domain, max_wr as usize)?;
+        let capacity = max_wr as usize;
+        let queue = match xrc {
+            Some((xrcd, cq)) if !xrcd.is_null() && !cq.is_null() => {
+                // SAFETY: the program says that they are such.
+                let (xrcd, cq) = unsafe { (Xrcd::of(xrcd), Cq::of(cq)) };
+                backend::xrc_shared_receive_queue(&xrcd.domain, &domain.domain, &cq.queue, capacity)?
+            }
+            Some(_) => return Err(EINVAL),
+            None => backend::shared_receive_queue(&domain.domain, capacity)?,
+        };
         let number = queue.number();
         let c = ibv_srq {
             context: domain.context(),
@@ -69,13 +88,27 @@ impl Srq {
             c: UnsafeCell::new(c),
             queue,
             domain: Arc::clone(&domain.domain),
+            xrc,
             max_sge,
             users: AtomicUsize::new(0),
             reporter,
         });
-        domain.children.fetch_add(1, Ordering::AcqRel);
         // SAFETY: written just now.
-        Ok(Box::into_raw(unsafe { whole.assume_init() }))
+        let at = Box::into_raw(unsafe { whole.assume_init() });
+        // SAFETY: as above.
+        unsafe { &*at }.parents().for_each(|children| {
+            children.fetch_add(1, Ordering::AcqRel);
+        });
+        Ok(at)
+    }
+
+    /// The counts of children of what it was made in.
+    fn parents<'a>(&self) -> impl Iterator<Item = &'a AtomicUsize> + use<'a> {
+        // SAFETY: nobody writes it, and what has children isn't freed.
+        let domain = unsafe { Pd::of((*self.c.get()).pd) };
+        // SAFETY: as above.
+        let xrc = self.xrc.map(|(xrcd, cq)| unsafe { [&Xrcd::of(xrcd).users, &Cq::of(cq).users] });
+        std::iter::once(&domain.children).chain(xrc.into_iter().flatten())
     }
 
     fn modify(&self, attr: &ibv_srq_attr, mask: u32) -> Result<(), c_int> {
@@ -118,7 +151,7 @@ export! {
     /// ibv_create_srq(3).
     fn ibv_create_srq(pd: *mut ibv_pd, attr: *mut ibv_srq_init_attr) -> *mut ibv_srq {
         // SAFETY: the program gave the attributes, and what they name lives.
-        match unsafe { Srq::make(pd, &*attr) } {
+        match unsafe { Srq::make(pd, None, &*attr) } {
             Ok(srq) => srq.cast(),
             Err(error) => null(error),
         }
@@ -153,11 +186,58 @@ export! {
         }
         let name = Name::SharedQueue(whole.queue.number());
         whole.reporter.withdraw(name, Object::Srq(srq.expose_provenance()));
-        // SAFETY: nobody writes it, and a domain that has children isn't freed.
-        let domain = unsafe { Pd::of((*whole.c.get()).pd) };
+        let parents = whole.parents();
         // SAFETY: `make` made it, and nobody uses it any more.
         drop(unsafe { Box::from_raw(srq.cast::<Srq>()) });
-        domain.children.fetch_sub(1, Ordering::AcqRel);
+        parents.for_each(|children| {
+            children.fetch_sub(1, Ordering::AcqRel);
+        });
+        0
+    }
+}
+
+operation! {
+    std::ptr::null_mut(),
+    /// ibv_create_srq_ex(3).
+    fn create_srq_ex(context: *mut ibv_context, attr: *mut ibv_srq_init_attr_ex) -> *mut ibv_srq {
+        let _ = context;
+        // SAFETY: the program gave the attributes, the rest as far as the mask says.
+        let (base, mask) = unsafe {
+            let attr = &raw const *attr;
+            let base = ibv_srq_init_attr { srq_context: (*attr).srq_context, attr: (*attr).attr };
+            (base, (*attr).comp_mask)
+        };
+        let basic = IBV_SRQ_INIT_ATTR_TYPE | IBV_SRQ_INIT_ATTR_PD;
+        let xrc = IBV_SRQ_INIT_ATTR_XRCD | IBV_SRQ_INIT_ATTR_CQ;
+        if mask & !(basic | xrc) != 0 {
+            return null(EOPNOTSUPP);
+        }
+        // SAFETY: the mask says that it is there.
+        let kind = if mask & IBV_SRQ_INIT_ATTR_TYPE == 0 { IBV_SRQT_BASIC } else { unsafe { (*attr).srq_type } };
+        let of = match kind {
+            IBV_SRQT_BASIC if mask & xrc == 0 => None,
+            // SAFETY: the mask says that they are there.
+            IBV_SRQT_XRC if mask & xrc == xrc => Some(unsafe { ((*attr).xrcd, (*attr).cq) }),
+            IBV_SRQT_BASIC | IBV_SRQT_XRC => return null(EINVAL),
+            _ => return null(EOPNOTSUPP),
+        };
+        if mask & IBV_SRQ_INIT_ATTR_PD == 0 {
+            return null(EINVAL);
+        }
+        // SAFETY: what the attributes name lives.
+        match unsafe { Srq::make((*attr).pd, of, &base) } {
+            Ok(srq) => srq.cast(),
+            Err(error) => null(error),
+        }
+    }
+
+    libc::EIO,
+    /// ibv_get_srq_num(3).
+    fn get_srq_num(srq: *mut ibv_srq, srq_num: *mut u32) -> c_int {
+        // SAFETY: the program says that it is one.
+        let Some(srqn) = unsafe { Srq::of(srq) }.queue.srqn() else { return number(EOPNOTSUPP) };
+        // SAFETY: the program gave a place for it.
+        unsafe { srq_num.write(srqn.get()) };
         0
     }
 }

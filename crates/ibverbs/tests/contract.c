@@ -132,7 +132,8 @@ static void make_pair(struct end *a, struct end *b, struct ibv_context *context,
 
 static void drop(struct end *end)
 {
-	CHECK(!ibv_destroy_qp(end->qp));
+	if (end->qp)
+		CHECK(!ibv_destroy_qp(end->qp));
 	CHECK(!ibv_destroy_cq(end->cq));
 	if (end->mr)
 		CHECK(!ibv_dereg_mr(end->mr));
@@ -666,6 +667,128 @@ static void memory_windows_of_both_types_open_and_close(struct ibv_context *cont
 	drop(&b);
 }
 
+static struct ibv_qp *make_initiator(struct end *end)
+{
+	struct ibv_qp_init_attr init = {
+		.send_cq = end->cq, .cap = { .max_send_wr = 4, .max_send_sge = 1 }, .qp_type = IBV_QPT_XRC_SEND, .sq_sig_all = 1,
+	};
+	struct ibv_qp *qp = ibv_create_qp(end->pd, &init);
+	REQUIRE(qp);
+	CHECK(!qp->recv_cq && init.cap.max_recv_wr == 0);
+	return qp;
+}
+
+static struct ibv_qp *open_target(struct ibv_context *context, struct ibv_xrcd *xrcd, uint32_t number)
+{
+	struct ibv_qp_open_attr attr = {
+		.comp_mask = IBV_QP_OPEN_ATTR_NUM | IBV_QP_OPEN_ATTR_XRCD | IBV_QP_OPEN_ATTR_TYPE,
+		.qp_num = number,
+		.xrcd = xrcd,
+		.qp_type = IBV_QPT_XRC_RECV,
+	};
+	return ibv_open_qp(context, &attr);
+}
+
+/* A SEND of 8 bytes for that shared receive queue: how it completes. */
+static enum ibv_wc_status send_to(struct end *from, uint32_t srq_number)
+{
+	struct ibv_sge sge = { .addr = (uintptr_t)from->buffer, .length = 8, .lkey = from->mr->lkey };
+	struct ibv_send_wr wr = {
+		.opcode = IBV_WR_SEND, .sg_list = &sge, .num_sge = 1, .qp_type.xrc.remote_srqn = srq_number,
+	}, *bad;
+	REQUIRE(!ibv_post_send(from->qp, &wr, &bad));
+	return completion(from->cq).status;
+}
+
+static void domains_of_a_file_are_one_and_their_targets_are_shared(struct ibv_context *context)
+{
+	struct ibv_device_attr caps;
+	CHECK(!ibv_query_device(context, &caps) && caps.device_cap_flags & IBV_DEVICE_XRC);
+	struct end a, b;
+	make_end(&a, context, NULL, 1);
+	make_end(&b, context, NULL, 1);
+	CHECK(!ibv_destroy_qp(a.qp) && !ibv_destroy_qp(b.qp));
+	FILE *file = tmpfile();
+	REQUIRE(file);
+	struct ibv_xrcd_init_attr attr = {
+		.comp_mask = IBV_XRCD_INIT_ATTR_FD | IBV_XRCD_INIT_ATTR_OFLAGS, .fd = fileno(file), .oflags = 0,
+	};
+	CHECK(!ibv_open_xrcd(context, &attr) && errno == EAGAIN);
+	attr.oflags = O_CREAT;
+	struct ibv_xrcd *one = ibv_open_xrcd(context, &attr);
+	REQUIRE(one);
+	attr.oflags = O_CREAT | O_EXCL;
+	CHECK(!ibv_open_xrcd(context, &attr) && errno == EINVAL);
+	attr.oflags = 0;
+	struct ibv_xrcd *other = ibv_open_xrcd(context, &attr);
+	attr.fd = -1;
+	struct ibv_xrcd *apart = ibv_open_xrcd(context, &attr);
+	REQUIRE(other && apart && other != one);
+	attr.comp_mask = IBV_XRCD_INIT_ATTR_FD;
+	CHECK(!ibv_open_xrcd(context, &attr) && errno == EINVAL);
+
+	struct ibv_srq_init_attr_ex srq_attr = {
+		.attr = { .max_wr = 4, .max_sge = 1 },
+		.comp_mask = IBV_SRQ_INIT_ATTR_TYPE | IBV_SRQ_INIT_ATTR_PD | IBV_SRQ_INIT_ATTR_XRCD | IBV_SRQ_INIT_ATTR_CQ,
+		.srq_type = IBV_SRQT_XRC,
+		.pd = b.pd,
+		.xrcd = other,
+		.cq = b.cq,
+	};
+	struct ibv_srq *srq = ibv_create_srq_ex(context, &srq_attr);
+	uint32_t number = 0;
+	REQUIRE(srq);
+	CHECK(!ibv_get_srq_num(srq, &number) && number != 0);
+	CHECK(ibv_close_xrcd(other) == EBUSY && ibv_destroy_cq(b.cq) == EBUSY);
+	struct ibv_srq_init_attr basic_attr = { .attr = { .max_wr = 1, .max_sge = 1 } };
+	struct ibv_srq *basic = ibv_create_srq(b.pd, &basic_attr);
+	CHECK(basic && ibv_get_srq_num(basic, &number) == EOPNOTSUPP && !ibv_destroy_srq(basic));
+
+	struct ibv_qp_init_attr_ex init = {
+		.qp_type = IBV_QPT_XRC_RECV, .comp_mask = IBV_QP_INIT_ATTR_XRCD, .xrcd = one,
+	};
+	b.qp = ibv_create_qp_ex(context, &init);
+	REQUIRE(b.qp);
+	CHECK(!b.qp->pd && !b.qp->send_cq && ibv_close_xrcd(one) == EBUSY);
+	a.qp = make_initiator(&a);
+	REQUIRE(!to_init(&a) && !to_init(&b));
+	connect_to(&a, &b);
+	connect_to(&b, &a);
+	const uint32_t qpn = b.qp->qp_num;
+	CHECK(!open_target(context, apart, qpn) && errno == EINVAL);
+	struct ibv_qp *again = open_target(context, other, qpn);
+	REQUIRE(again);
+	CHECK(again->qp_num == qpn && again->state == IBV_QPS_RTS && again != b.qp);
+	CHECK(!ibv_destroy_qp(b.qp) && !ibv_close_xrcd(one));
+
+	struct ibv_sge sge = { .addr = (uintptr_t)b.buffer + 64, .length = 8, .lkey = b.mr->lkey };
+	struct ibv_recv_wr recv = { .wr_id = 5, .sg_list = &sge, .num_sge = 1 }, *bad_recv;
+	struct ibv_send_wr nothing = { .opcode = IBV_WR_SEND }, *bad;
+	CHECK(ibv_post_recv(a.qp, &recv, &bad_recv) == EINVAL && bad_recv == &recv);
+	CHECK(ibv_post_recv(again, &recv, &bad_recv) == EINVAL && bad_recv == &recv);
+	CHECK(ibv_post_send(again, &nothing, &bad) == EINVAL && bad == &nothing);
+	CHECK(!ibv_post_srq_recv(srq, &recv, &bad_recv));
+	strcpy(a.buffer, "by xrc");
+	CHECK(send_to(&a, number) == IBV_WC_SUCCESS);
+	struct ibv_wc wc = completion(b.cq);
+	CHECK(wc.status == IBV_WC_SUCCESS && wc.wr_id == 5 && wc.qp_num == qpn && wc.byte_len == 8);
+	CHECK(!strcmp(b.buffer + 64, "by xrc"));
+
+	CHECK(!ibv_destroy_srq(srq));
+	CHECK(send_to(&a, number) == IBV_WC_REM_ACCESS_ERR);
+	struct ibv_async_event event;
+	do {
+		REQUIRE(!ibv_get_async_event(context, &event));
+		ibv_ack_async_event(&event);
+	} while (event.event_type != IBV_EVENT_QP_ACCESS_ERR);
+	CHECK(event.element.qp == again);
+	CHECK(!ibv_destroy_qp(again) && !ibv_close_xrcd(other) && !ibv_close_xrcd(apart));
+	fclose(file);
+	b.qp = NULL;
+	drop(&a);
+	drop(&b);
+}
+
 int main(void)
 {
 	alarm(120);
@@ -684,6 +807,7 @@ int main(void)
 	a_shared_receive_queue_tells_its_limit_and_waits_for_the_acknowledgement(context);
 	completion_queues_are_resized_but_not_below_what_they_hold(context);
 	memory_windows_of_both_types_open_and_close(context);
+	domains_of_a_file_are_one_and_their_targets_are_shared(context);
 	only_the_programs_threads_take_signals();
 	a_forked_process_opens_the_device_anew(context);
 	CHECK(!ibv_close_device(context));

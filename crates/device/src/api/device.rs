@@ -1,7 +1,9 @@
 //! The embedded device itself.
 
 use super::gid_table::GidTable;
-use super::{CompletionChannel, CompletionQueue, DeviceError, ProtectionDomain, SecurityAssociation};
+use super::{
+    CompletionChannel, CompletionQueue, DeviceError, ProtectionDomain, SecurityAssociation, XrcDomain,
+};
 use crate::engine::{self, DeviceEvent, Engine, Host, MAX_QUEUE_PAIRS, Port, Usage};
 use crate::gid::Gid;
 #[cfg(target_os = "linux")]
@@ -220,6 +222,13 @@ impl Device {
     pub fn protection_domain(&self) -> ProtectionDomain {
         let keys = Arc::new(KeyTable::new(Arc::clone(&self.state.keys)));
         ProtectionDomain::new(Arc::clone(&self.state), keys)
+    }
+
+    /// An XRC domain.
+    #[must_use]
+    pub fn xrc_domain(&self) -> XrcDomain {
+        let keys = Arc::new(KeyTable::new(Arc::clone(&self.state.keys)));
+        XrcDomain::new(Arc::clone(&self.state), keys)
     }
 
     /// A completion channel.

@@ -33,8 +33,11 @@ impl ProtectionDomain {
         Self { device, keys }
     }
 
+    pub(crate) fn is_of(&self, device: &Arc<DeviceState>) -> bool {
+        Arc::ptr_eq(&self.device, device)
+    }
+
     /// Its regions and windows.
-    #[cfg(target_os = "linux")]
     pub(crate) fn keys(&self) -> &Arc<KeyTable> {
         &self.keys
     }
@@ -87,10 +90,11 @@ impl ProtectionDomain {
         Element::by_lkey(&self.keys, lkey, va, len)
     }
 
-    /// A queue pair in the RESET state.
+    /// A queue pair in the RESET state. One of XRC is an initiator; its peer is [an XRC domain's
+    /// target](super::XrcDomain::target).
     ///
     /// # Errors
-    /// The limits are more than the device has, or a queue is another device's.
+    /// The limits are more than the device has, or a queue is another device's, or an XRC domain's.
     pub fn queue_pair(&self, options: QueuePairOptions<'_>) -> Result<QueuePair, DeviceError> {
         self.check(&options)?;
         let engine = self.device.engine();
@@ -129,6 +133,9 @@ impl ProtectionDomain {
         if !own(send_queue) || !own(recv_queue) || !shared.is_none_or(|queue| queue.is_of(&self.device)) {
             return Err(DeviceError::OtherDevice);
         }
+        if shared.is_some_and(|queue| queue.srqn().is_some()) {
+            return Err(DeviceError::XrcQueue);
+        }
         within("send requests", options.max_send_requests, ATTRIBUTES.max_qp_wr)?;
         within("receive requests", options.max_recv_requests, ATTRIBUTES.max_qp_wr)
     }
@@ -145,7 +152,7 @@ impl ProtectionDomain {
             protocol(options.transport, limits, qpn),
             receives,
             DomainMemory::new(Arc::clone(&self.keys)),
-            [options.send_queue.engine(), options.recv_queue.engine()],
+            Some([options.send_queue.engine(), options.recv_queue.engine()]),
             self.device.engine().shared(),
         )
     }

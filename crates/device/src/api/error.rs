@@ -6,7 +6,7 @@ use crate::link::BindError;
 #[cfg(target_os = "linux")]
 use crate::memory::ForeignError;
 use crate::memory::{ChangeError, DeregisterError, KeyError, MappingError, RegisterError};
-use rocev2::Mtu;
+use rocev2::{Mtu, Qpn};
 use std::io;
 use std::net::IpAddr;
 
@@ -69,6 +69,12 @@ pub enum DeviceError {
     /// A queue of another device.
     #[error("a queue belongs to another device: what is used together must be made by one device")]
     OtherDevice,
+    /// A shared receive queue of an XRC domain serves its targets, and no other queue pair.
+    #[error("a shared receive queue of an XRC domain serves the domain's targets only")]
+    XrcQueue,
+    /// No target of the XRC domain has that number.
+    #[error("the XRC domain has no target with number {0}")]
+    NoSuchTarget(Qpn),
     /// A queue holds more than it is to have room for.
     #[error("a queue can't be made for {capacity} entries: it holds {outstanding}")]
     Holds {

@@ -13,6 +13,7 @@ mod path;
 mod queue_pair;
 mod security_association;
 mod shared_receive_queue;
+mod xrc_domain;
 
 pub use address_handle::AddressHandle;
 pub use channel::CompletionChannel;
@@ -28,3 +29,4 @@ pub use path::PathAttributes;
 pub use queue_pair::{QueuePair, QueuePairOptions};
 pub use security_association::{SaStatus, SecurityAssociation};
 pub use shared_receive_queue::SharedReceiveQueue;
+pub use xrc_domain::XrcDomain;

@@ -9,7 +9,7 @@ use rocev2::work::{
     Attributes, PostError, QueuePairType, ReceiveAttributes, RecvRequest, SendRequest, State, Transition,
 };
 use rocev2::{Mtu, Qpn};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 /// What a queue pair is made with.
 #[derive(Clone, Copy, Debug)]
@@ -43,27 +43,41 @@ impl<'a> QueuePairOptions<'a> {
     }
 }
 
-/// A queue pair.
-pub struct QueuePair {
+/// A queue pair. It ends when it is dropped; an XRC target that was
+/// [opened again](super::XrcDomain::open_target), when the last user drops it.
+pub struct QueuePair(Arc<Owned>);
+
+/// What all users of a queue pair have.
+pub(crate) struct Owned {
     queue_pair: Arc<engine::QueuePair>,
     device: Arc<DeviceState>,
 }
 
+impl From<Arc<Owned>> for QueuePair {
+    fn from(owned: Arc<Owned>) -> Self {
+        Self(owned)
+    }
+}
+
 impl QueuePair {
     pub(crate) fn new(queue_pair: Arc<engine::QueuePair>, device: Arc<DeviceState>) -> Self {
-        Self { queue_pair, device }
+        Self(Arc::new(Owned { queue_pair, device }))
+    }
+
+    pub(crate) fn downgrade(&self) -> Weak<Owned> {
+        Arc::downgrade(&self.0)
     }
 
     /// Its number.
     #[must_use]
     pub fn qpn(&self) -> Qpn {
-        self.queue_pair.qpn()
+        self.0.queue_pair.qpn()
     }
 
     /// What it was made for.
     #[must_use]
     pub fn queue_pair_type(&self) -> QueuePairType {
-        self.queue_pair.queue_pair_type()
+        self.0.queue_pair.queue_pair_type()
     }
 
     /// Its transport.
@@ -75,7 +89,7 @@ impl QueuePair {
     /// Everything a query tells.
     #[must_use]
     pub fn query(&self) -> Snapshot {
-        self.queue_pair.snapshot()
+        self.0.queue_pair.snapshot()
     }
 
     /// Makes a transition that needs neither a path nor a queue key.
@@ -83,7 +97,7 @@ impl QueuePair {
     /// # Errors
     /// It isn't possible from this state, or an attribute is out of range.
     pub fn modify(&self, transition: Transition) -> Result<(), DeviceError> {
-        Ok(self.queue_pair.modify(self.device.engine().now(), transition)?)
+        Ok(self.0.queue_pair.modify(self.0.device.engine().now(), transition)?)
     }
 
     /// INIT → RTR of a connection, on that path.
@@ -115,9 +129,9 @@ impl QueuePair {
         if let Some(index) = attributes.pkey_index.filter(|index| *index != 0) {
             return Err(DeviceError::PartitionKey(index));
         }
-        let engine = self.device.engine();
+        let engine = self.0.device.engine();
         let transport = self.transport();
-        let path = path.map(|path| path.resolve(&self.device, transport)).transpose()?;
+        let path = path.map(|path| path.resolve(&self.0.device, transport)).transpose()?;
         if let Some(path) = &path
             && let Some(asked) = attributes.path_mtu.or(self.query().attributes.path_mtu)
         {
@@ -129,14 +143,14 @@ impl QueuePair {
         }
         if transport == Transport::Ud && attributes.state == Some(State::ReadyToReceive) {
             // Datagrams arrive at every address that is in use.
-            engine.ports().iter().for_each(|port| self.queue_pair.use_port(port));
+            engine.ports().iter().for_each(|port| self.0.queue_pair.use_port(port));
         }
-        Ok(self.queue_pair.set_attributes(engine.now(), attributes, path)?)
+        Ok(self.0.queue_pair.set_attributes(engine.now(), attributes, path)?)
     }
 
     /// The largest path MTU of what it sends, of those that fit an interface.
     fn path_mtu(&self, mtu: PathMtu) -> Result<Option<Mtu>, DeviceError> {
-        match self.queue_pair.association() {
+        match self.0.queue_pair.association() {
             None => Ok(Some(mtu.clear)),
             Some(association) if association.outbound().is_none() => Err(DeviceError::NoSa),
             Some(_) => Ok(mtu.sealed),
@@ -149,11 +163,11 @@ impl QueuePair {
     /// # Errors
     /// The queue pair is past INIT, or for datagrams; or the association is another device's.
     pub fn seal_by(&self, association: &SecurityAssociation) -> Result<(), DeviceError> {
-        let association = association.of(&self.device).ok_or(DeviceError::OtherDevice)?;
+        let association = association.of(&self.0.device).ok_or(DeviceError::OtherDevice)?;
         if self.transport() == Transport::Ud {
             return Err(DeviceError::SealedDatagrams);
         }
-        self.queue_pair.seal_by(association).map_err(|state| DeviceError::SealedLate(state.0))
+        self.0.queue_pair.seal_by(association).map_err(|state| DeviceError::SealedLate(state.0))
     }
 
     /// Queues a send request and sends what may be sent, on this thread.
@@ -161,7 +175,7 @@ impl QueuePair {
     /// # Errors
     /// The request wasn't taken.
     pub fn post_send(&self, request: SendRequest<Buffers>) -> Result<(), PostError> {
-        self.queue_pair.post_send(self.device.engine().now(), request)
+        self.0.queue_pair.post_send(self.0.device.engine().now(), request)
     }
 
     /// Queues several requests before any is sent: their packets share system calls.
@@ -172,7 +186,7 @@ impl QueuePair {
         &self,
         requests: impl Iterator<Item = SendRequest<Buffers>>,
     ) -> Result<(), PostError> {
-        self.queue_pair.post_send_list(self.device.engine().now(), requests)
+        self.0.queue_pair.post_send_list(self.0.device.engine().now(), requests)
     }
 
     /// Queues a receive request.
@@ -180,11 +194,11 @@ impl QueuePair {
     /// # Errors
     /// The request wasn't taken; where the queue pair shares a receive queue, it takes none.
     pub fn post_recv(&self, request: RecvRequest<Buffers>) -> Result<(), PostError> {
-        self.queue_pair.post_recv(request)
+        self.0.queue_pair.post_recv(request)
     }
 }
 
-impl Drop for QueuePair {
+impl Drop for Owned {
     fn drop(&mut self) {
         self.device.engine().remove_queue_pair(&self.queue_pair);
     }

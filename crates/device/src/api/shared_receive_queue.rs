@@ -2,19 +2,27 @@
 
 use super::DeviceError;
 use super::device::{ATTRIBUTES, DeviceState, within};
-use crate::engine::{self, Buffers};
+use crate::engine::{self, Buffers, XrcDomain, XrcQueue};
+use rocev2::Srqn;
 use rocev2::work::{PostError, RecvRequest};
 use std::sync::Arc;
 
-/// A receive queue that queue pairs share (`ibv_srq`). Those that have been made with it keep what is in it.
+/// A receive queue that queue pairs share (`ibv_srq`). Those that have been made with it keep what is in it; an XRC
+/// domain's ends when it is dropped.
 pub struct SharedReceiveQueue {
     queue: Arc<engine::SharedReceiveQueue>,
+    xrc: Option<(Arc<XrcDomain>, Arc<XrcQueue>)>,
     device: Arc<DeviceState>,
 }
 
 impl SharedReceiveQueue {
     pub(crate) fn new(queue: Arc<engine::SharedReceiveQueue>, device: Arc<DeviceState>) -> Self {
-        Self { queue, device }
+        Self { queue, xrc: None, device }
+    }
+
+    /// The same as a queue of that XRC domain.
+    pub(crate) fn with_xrc(self, domain: Arc<XrcDomain>, member: Arc<XrcQueue>) -> Self {
+        Self { queue: Arc::clone(&self.queue), xrc: Some((domain, member)), device: Arc::clone(&self.device) }
     }
 
     pub(crate) fn is_of(&self, device: &Arc<DeviceState>) -> bool {
@@ -29,6 +37,12 @@ impl SharedReceiveQueue {
     #[must_use]
     pub fn number(&self) -> u64 {
         self.queue.number()
+    }
+
+    /// The number by which requests name it, if it is an XRC domain's (`ibv_get_srq_num(3)`).
+    #[must_use]
+    pub fn srqn(&self) -> Option<Srqn> {
+        self.xrc.as_ref().map(|(_, member)| member.number())
     }
 
     /// How many requests it has room for.
@@ -72,6 +86,14 @@ impl SharedReceiveQueue {
     /// It is full.
     pub fn post_recv(&self, request: RecvRequest<Buffers>) -> Result<(), PostError> {
         self.queue.post(request)
+    }
+}
+
+impl Drop for SharedReceiveQueue {
+    fn drop(&mut self) {
+        if let Some((domain, member)) = &self.xrc {
+            domain.withdraw(member);
+        }
     }
 }
 

@@ -9,7 +9,7 @@
 //! | `host` | what it needs of the system |
 //! | `port` | one local address: from datagram to queue pair, and whose turn it is to send |
 //! | `queue_pair`, `queue_pair_table` | queue pairs, by random number |
-//! | `shared_receive_queue` | where receive requests wait |
+//! | `shared_receive_queue`, `xrc_domain` | where receive requests wait; those of XRC |
 //! | `address_table` | address handles |
 //! | `security` | packets sealed by ESP: what opens those that arrive, and seals those that leave |
 //! | `completion_queue`, `event_channel`, `events` | what programs wait for |
@@ -41,6 +41,7 @@ mod security;
 mod shared_receive_queue;
 mod sync;
 mod usage;
+mod xrc_domain;
 
 pub(crate) use buffers::DomainMemory;
 pub use buffers::{Buffers, Element};
@@ -57,8 +58,9 @@ pub(crate) use queue_pair_table::MAX_QUEUE_PAIRS;
 pub use queue_pair_table::SLOTS;
 pub(crate) use security::{Association, InboundStatus};
 pub use security::{Receiver, SpiError};
-pub(crate) use shared_receive_queue::{Receives, SharedReceiveQueue};
+pub(crate) use shared_receive_queue::{Receives, SharedReceiveQueue, XrcReceives};
 pub use usage::Usage;
+pub(crate) use xrc_domain::{XrcDomain, XrcQueue};
 
 use crate::link::Link;
 use address_table::AddressTable;
@@ -98,6 +100,10 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn now(&self) -> Time {
         self.host.now()
+    }
+
+    pub(crate) fn host(&self) -> &dyn Host {
+        &*self.host
     }
 
     /// A queue pair wants to be looked at.

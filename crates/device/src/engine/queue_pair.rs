@@ -25,8 +25,8 @@ use core::time::Duration;
 use rocev2::transport::{self, Context, Destination, DropReason, Snapshot, Source};
 use rocev2::wire::Packet;
 use rocev2::work::{
-    self, AddressId, Attributes, Event, ModifyError, PostError, QueuePairType, Recipient, RecvRequest,
-    SendRequest, Transition,
+    self, AddressId, Attributes, Completion, Event, ModifyError, PostError, QueuePairType, Recipient,
+    RecvRequest, SendRequest, Transition,
 };
 use rocev2::{Qpn, Time};
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
@@ -76,8 +76,9 @@ pub(crate) struct QueuePair {
     qpn: Qpn,
     of: QueuePairType,
     memory: DomainMemory,
-    send_queue: Arc<CompletionQueue>,
-    recv_queue: Arc<CompletionQueue>,
+    /// Where send and receive requests complete. An XRC target has none: its messages complete at the shared receive
+    /// queues that they name.
+    queues: Option<[Arc<CompletionQueue>; 2]>,
     shared: Arc<Shared>,
     state: Mutex<State>,
 }
@@ -95,8 +96,7 @@ struct Rings<'a>(&'a QueuePair);
 
 impl Drop for Rings<'_> {
     fn drop(&mut self) {
-        self.0.send_queue.ring();
-        self.0.recv_queue.ring();
+        self.0.queues.iter().flatten().for_each(|queue| queue.ring());
     }
 }
 
@@ -142,10 +142,18 @@ impl RxGuard<'_> {
             Some(Refused::Seal(refusal)) => return counters.refused(refusal),
         }
         let State { protocol, receives, .. } = &mut *self.state;
+        let chosen = receives.choose(packet.headers.xrc_srq);
+        let memory = chosen.as_ref().map_or(&self.queue_pair.memory, |queue| queue.memory());
+        let xrc_srq = chosen.as_ref().filter(|queue| !queue.is_withdrawn()).map(|queue| queue.number());
         let mut entered = receives.enter();
-        let mut cx = Context::new(&self.queue_pair.memory, &mut entered);
+        let mut cx = Context { memory, receives: &mut entered, xrc_srq };
         if let Err(reason) = protocol.handle_packet(now, self.from, packet, &mut cx) {
             counters.dropped(reason);
+        }
+        drop(entered);
+        if chosen.is_some() {
+            // While it is known which queue it was.
+            self.queue_pair.deliver(&mut self.state);
         }
     }
 }
@@ -187,7 +195,7 @@ impl QueuePair {
         protocol: transport::QueuePair<DomainMemory>,
         receives: Receives,
         memory: DomainMemory,
-        [send_queue, recv_queue]: [&Arc<CompletionQueue>; 2],
+        queues: Option<[&Arc<CompletionQueue>; 2]>,
         shared: &Arc<Shared>,
     ) -> Self {
         let state = State {
@@ -208,8 +216,7 @@ impl QueuePair {
             qpn,
             of: state.protocol.queue_pair_type(),
             memory,
-            send_queue: Arc::clone(send_queue),
-            recv_queue: Arc::clone(recv_queue),
+            queues: queues.map(|queues| queues.map(Arc::clone)),
             shared: Arc::clone(shared),
             state: Mutex::new(state),
         }
@@ -244,8 +251,7 @@ impl QueuePair {
 
     /// Whoever polls for its completions looks there for packets.
     pub(crate) fn use_port(&self, port: &Arc<Port>) {
-        self.send_queue.add_port(port);
-        self.recv_queue.add_port(port);
+        self.queues.iter().flatten().for_each(|queue| queue.add_port(port));
     }
 
     /// Makes a transition that needs no path.
@@ -277,6 +283,9 @@ impl QueuePair {
             self.use_port(&path.port);
         }
         let mut state = self.lock();
+        if let (Some(path), Some(domain)) = (&path, state.receives.xrc_domain()) {
+            domain.use_port(&path.port);
+        }
         self.send_delayed_ack(&mut state, now);
         if let (Some(path), Some(sealing)) = (&mut path, &mut state.sealing) {
             sealing.refresh(path.port.address(), path.peer.ip());
@@ -408,7 +417,7 @@ impl QueuePair {
 
     /// Whether its receive requests complete there.
     pub(crate) fn receives_into(&self, queue: &CompletionQueue) -> bool {
-        core::ptr::eq(&*self.recv_queue, queue)
+        self.queues.as_ref().is_some_and(|[_, receives]| core::ptr::eq(&**receives, queue))
     }
 
     /// Acknowledges what the program, after all, has not answered.
@@ -606,9 +615,20 @@ impl QueuePair {
                 Event::Completion(completion) => {
                     let is_recv = completion.kind.is_recv();
                     received |= is_recv;
-                    let queue = if is_recv { &self.recv_queue } else { &self.send_queue };
-                    if let Err(Overflow { .. }) = queue.push(WorkCompletion { qpn: self.qpn, completion }) {
-                        self.shared.events.push(DeviceEvent::CompletionQueueOverflow(queue.number()));
+                    let overflow = match (&self.queues, state.receives.chosen()) {
+                        (Some([sends, receives]), _) => {
+                            let queue = if is_recv { receives } else { sends };
+                            self.complete(queue, completion)
+                        }
+                        // A withdrawn queue's requests have nobody who waits for them.
+                        (None, chosen) => chosen.and_then(|queue| queue.completions()).and_then(|queue| {
+                            let overflow = self.complete(queue, completion);
+                            queue.ring();
+                            overflow
+                        }),
+                    };
+                    if let Some(queue) = overflow {
+                        self.shared.events.push(DeviceEvent::CompletionQueueOverflow(queue));
                         // Its other queue pairs notice when they complete something themselves.
                         let _ = state.modify(Transition::Error);
                     }
@@ -616,6 +636,15 @@ impl QueuePair {
                 Event::Async(event) => self.shared.events.push(DeviceEvent::QueuePair(self.qpn, event)),
             }
         }
+        if !state.protocol.message_arrives() {
+            state.receives.choose_none();
+        }
         received
+    }
+
+    /// Hands out a completion; the number of the queue if it has no room.
+    fn complete(&self, queue: &CompletionQueue, completion: Completion) -> Option<u64> {
+        let pushed = queue.push(WorkCompletion { qpn: self.qpn, completion });
+        pushed.err().map(|Overflow { .. }| queue.number())
     }
 }

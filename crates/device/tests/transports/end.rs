@@ -2,8 +2,8 @@
 
 use rocev2::wire::Transport;
 use rocev2::work::{
-    Attributes, Completion, Datagram, PeerRights, PostError, Recipient, RecvRequest, RemoteAddress,
-    SendOperation, SendRequest, State, Status,
+    Attributes, Completion, Datagram, PeerRights, PostError, QueuePairType, Recipient, RecvRequest,
+    RemoteAddress, SendOperation, SendRequest, State, Status,
 };
 use rocev2::{Mtu, Psn};
 use rocev2_device::memory::Access;
@@ -59,13 +59,24 @@ impl End {
         address: IpAddr,
         shared: Option<&SharedReceiveQueue>,
     ) -> Self {
+        Self::made(device, address, |domain, queue| {
+            let options = QueuePairOptions { shared, ..QueuePairOptions::new(transport, queue, 1 << 11) };
+            domain.queue_pair(options).unwrap()
+        })
+    }
+
+    /// With a queue pair that `make` makes.
+    pub(crate) fn made(
+        device: &Arc<Device>,
+        address: IpAddr,
+        make: impl FnOnce(&ProtectionDomain, &CompletionQueue) -> QueuePair,
+    ) -> Self {
         let gid_index = device.gid_index(address).unwrap();
         device.bind_gid(gid_index).unwrap();
         let domain = Arc::new(device.protection_domain());
         let queue = Arc::new(device.completion_queue(1 << 12, None).unwrap());
-        let options = QueuePairOptions { shared, ..QueuePairOptions::new(transport, &queue, 1 << 11) };
-        let queue_pair = domain.queue_pair(options).unwrap();
-        let access = Access::LOCAL_WRITE | Access::REMOTE_WRITE | Access::REMOTE_READ;
+        let queue_pair = make(&domain, &queue);
+        let access = Access::LOCAL_WRITE | Access::REMOTE_WRITE | Access::REMOTE_READ | Access::REMOTE_ATOMIC;
         let memory = domain.register(MEMORY, access).unwrap();
         let (device, arrived) = (Arc::clone(device), RefCell::default());
         Self { device, gid_index, domain, queue, queue_pair, memory, arrived }
@@ -81,10 +92,12 @@ impl End {
         self.queue_pair.set_attributes(attributes, path).unwrap();
     }
 
-    /// To RTS, as the transport wants it.
+    /// To RTS, as the queue pair's type wants it.
     pub(crate) fn connect(&self, peer: &Self) {
-        let transport = self.queue_pair.transport();
-        let [connected, reliable] = [transport != Transport::Ud, transport == Transport::Rc];
+        let of = self.queue_pair.queue_pair_type();
+        let connected = of != QueuePairType::Ud;
+        let requester = matches!(of, QueuePairType::Rc | QueuePairType::XrcInitiator);
+        let responder = matches!(of, QueuePairType::Rc | QueuePairType::XrcTarget);
         let rights = PeerRights { read: true, write: true, atomic: true };
         self.set(
             Attributes {
@@ -103,8 +116,8 @@ impl End {
                 path_mtu: connected.then_some(Mtu::B1024),
                 peer_qpn: connected.then_some(peer.queue_pair.qpn()),
                 rq_psn: connected.then_some(Psn::truncate(0xff_fff0)),
-                max_dest_rd_atomic: reliable.then_some(4),
-                min_rnr_timer: reliable.then_some(1),
+                max_dest_rd_atomic: responder.then_some(4),
+                min_rnr_timer: responder.then_some(1),
                 ..Attributes::default()
             },
             connected.then(|| self.path(peer)),
@@ -113,10 +126,10 @@ impl End {
             Attributes {
                 state: Some(State::ReadyToSend),
                 sq_psn: Some(Psn::truncate(0xff_fff0)),
-                timeout: reliable.then_some(14),
-                retry_count: reliable.then_some(7),
-                rnr_retry: reliable.then_some(7),
-                max_rd_atomic: reliable.then_some(4),
+                timeout: of.is_reliable().then_some(14),
+                retry_count: requester.then_some(7),
+                rnr_retry: requester.then_some(7),
+                max_rd_atomic: requester.then_some(4),
                 ..Attributes::default()
             },
             None,

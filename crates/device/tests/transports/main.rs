@@ -5,6 +5,7 @@ mod datagrams;
 mod end;
 mod shared;
 mod unreliable;
+mod xrc;
 
 use end::{End, fresh};
 use rocev2::wire::Transport;

@@ -199,7 +199,7 @@ fn a_path_on_which_runs_arrive_keeps_them() {
         send(&a, &b, LEN);
     }
     assert_eq!(a.count("gso_distrusted"), 0);
-    assert!(a.count("gso_runs") > 10 && !a.qp.queue_pair.is_on_trial(), "{:?}", a.counters());
+    assert!(a.count("gso_runs") > 10 && !a.qp.0.queue_pair.is_on_trial(), "{:?}", a.counters());
 }
 
 #[test]
