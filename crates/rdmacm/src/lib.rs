@@ -1,8 +1,8 @@
 //! `librdmacm.so.1` in front of the embedded RoCEv2 device: programs that nobody changed find each other by address and
 //! port, and connect.
 //!
-//! The library exports the symbols of rdma-core's, with their version nodes (`symbols.txt`). What the kernel's `rdma_cm`
-//! would do is the agent's ([`rocev2_agent::cm`]); what it needs of verbs it gets from `libibverbs.so.1`, as
+//! The library exports the symbols of rdma-core's, with their version nodes (`symbols.txt`). What the kernel's
+//! `rdma_cm` would do is the agent's ([`rocev2_agent::cm`]); what it needs of verbs it gets from `libibverbs.so.1`, as
 //! rdma-core's does. rsockets and multicast aren't there: they answer with an error number.
 //!
 //! | module | what it holds |
