@@ -83,7 +83,11 @@ impl QueuePair {
     /// # Errors
     /// It isn't possible from this state, or an attribute is out of range.
     pub fn modify(&self, transition: Transition) -> Result<(), DeviceError> {
-        Ok(self.queue_pair.modify(self.device.engine().now(), transition)?)
+        let engine = self.device.engine();
+        if transition == Transition::Error {
+            engine.settle(&self.queue_pair);
+        }
+        Ok(self.queue_pair.modify(engine.now(), transition)?)
     }
 
     /// INIT → RTR of a connection, on that path.
@@ -130,6 +134,9 @@ impl QueuePair {
         if transport == Transport::Ud && attributes.state == Some(State::ReadyToReceive) {
             // Datagrams arrive at every address that is in use.
             engine.ports().iter().for_each(|port| self.queue_pair.use_port(port));
+        }
+        if attributes.state == Some(State::Error) {
+            engine.settle(&self.queue_pair);
         }
         Ok(self.queue_pair.set_attributes(engine.now(), attributes, path)?)
     }
