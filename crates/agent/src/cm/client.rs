@@ -5,7 +5,7 @@ use crate::lease::{LeaseError, connection};
 use crate::protocol::{Message, VERSION, receive as receive_fixed, send as send_fixed};
 use rustix::io::Errno;
 use std::net::IpAddr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
@@ -33,6 +33,12 @@ impl Client {
             Some((Message::Version(version), _)) if version != VERSION => Err(LeaseError::Version(version)),
             _ => Err(LeaseError::Answer),
         }
+    }
+
+    /// The connection's descriptor, for a process that was forked off to close.
+    #[must_use]
+    pub fn descriptor(&self) -> RawFd {
+        self.agent.lock().unwrap_or_else(PoisonError::into_inner).as_raw_fd()
     }
 
     /// Asks, and waits for the answer. Of an error the number is in the error.

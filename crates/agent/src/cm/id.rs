@@ -58,7 +58,7 @@ pub(super) struct Id {
     pub(super) ack_timeout: Option<Exponent>,
     /// The manager's name for it, once there is one.
     pub(super) connection: Option<CommId>,
-    /// The first PSN that its queue pair sends.
+    /// The first PSN that its queue pair expects.
     pub(super) starting_psn: Psn,
     /// What a peer's request asks for: READs and atomics that this side has to answer, and may have under way.
     pub(super) asked: [u8; 2],

@@ -310,13 +310,13 @@ pub struct Attributes {
     /// The peer's queue pair.
     #[n(5)]
     pub dest_qp_num: u32,
-    /// The peer's first PSN.
+    /// The first PSN that is expected.
     #[n(6)]
     pub rq_psn: u32,
     /// READs and atomics to be answered at a time.
     #[n(7)]
     pub max_dest_rd_atomic: u8,
-    /// One's own first PSN.
+    /// The first PSN to send.
     #[n(8)]
     pub sq_psn: u32,
     /// The local ACK timeout.

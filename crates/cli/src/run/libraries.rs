@@ -7,11 +7,17 @@ use std::io::ErrorKind;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-/// The names that programs know the libraries by.
-const VERBS: [&str; 2] = ["libibverbs.so.1", "libibverbs.so"];
+/// The names that programs know the libraries by, and those that cargo gives them.
+const LIBRARIES: [(&str, &str); 5] = [
+    ("libibverbs.so.1", BUILT_VERBS),
+    ("libibverbs.so", BUILT_VERBS),
+    ("librdmacm.so.1", BUILT_CM),
+    ("librdmacm.so", BUILT_CM),
+    (PATHS, BUILT_PATHS),
+];
 const PATHS: &str = "libibverbs-paths.so";
-/// The names that cargo gives them.
 const BUILT_VERBS: &str = "libibverbs_rocev2.so";
+const BUILT_CM: &str = "librdmacm_rocev2.so";
 const BUILT_PATHS: &str = "libibverbs_rocev2_paths.so";
 
 /// A directory that has the libraries under the names that programs know.
@@ -23,13 +29,12 @@ impl Libraries {
         let program = std::env::current_exe().map_err(Failure::system("finding this program's own file"))?;
         let own = program.parent().unwrap_or(Path::new("/"));
         let installed = own.join("../lib/secure-rdma");
-        if installed.join(VERBS[0]).is_file() && installed.join(PATHS).is_file() {
+        if LIBRARIES.iter().all(|(name, _)| installed.join(name).is_file()) {
             return installed.canonicalize().map(Self).map_err(Failure::system("finding the libraries"));
         }
         // Cargo puts what another package depends on into `deps`, and this program's tests run there.
         let built = [own.to_owned(), own.join("deps")];
-        let Some(built) =
-            built.iter().find(|at| at.join(BUILT_VERBS).is_file() && at.join(BUILT_PATHS).is_file())
+        let Some(built) = built.iter().find(|at| LIBRARIES.iter().all(|(_, built)| at.join(built).is_file()))
         else {
             return Err(Failure::Other(format!(
                 "the libraries for other programs are neither in {} (installed) nor in {} (built by cargo)",
@@ -46,8 +51,7 @@ impl Libraries {
         built.hash(&mut hasher);
         let directory = place.join(format!("lib-{:016x}", hasher.finish()));
         make_private(&directory)?;
-        let links = VERBS.map(|name| (name, BUILT_VERBS)).into_iter().chain([(PATHS, BUILT_PATHS)]);
-        for (name, target) in links {
+        for (name, target) in LIBRARIES {
             match symlink(built.join(target), directory.join(name)) {
                 Ok(()) => {}
                 // Of an earlier run: the directory's name says where it leads.

@@ -80,6 +80,8 @@ fn fill(root: &Path, name: &str, interface: &Interface) -> io::Result<()> {
         write(file, text)?;
     }
     fs::create_dir_all(device.join("ports/1/hw_counters"))?;
+    // Of which network interface the device is: where programs find the address to connect to.
+    fs::create_dir_all(device.join("device/net").join(&interface.name))?;
     let classes = root.join("sys/class");
     fs::create_dir_all(classes.join("infiniband"))?;
     symlink(Path::new("../../devices/virtual/infiniband").join(name), classes.join("infiniband").join(name))?;
@@ -119,6 +121,7 @@ mod tests {
         assert_eq!(read("ports/1/gids/0"), "0000:0000:0000:0000:0000:ffff:c000:0207\n");
         assert_eq!(read("ports/1/gid_attrs/types/0"), "RoCE v2\n");
         assert!(class.join("../..").canonicalize().is_ok());
+        assert!(class.join("device/net/eth9").is_dir());
         let verbs = root.join("sys/class/infiniband_verbs/uverbs0/ibdev");
         assert_eq!(fs::read_to_string(verbs).unwrap(), "mlx5_0\n");
         assert!(

@@ -164,6 +164,18 @@ impl Program {
         })
     }
 
+    /// Waits until that many lines on standard error contain `part`.
+    #[track_caller]
+    pub(crate) fn warns_times(&self, part: &str, times: usize) {
+        let enough = |collected: &Collected| {
+            let lines = collected.lines.iter().filter(|line| line.contains(part)).count();
+            (lines >= times).then_some(())
+        };
+        self.err.wait(PATIENCE, enough).unwrap_or_else(|| {
+            panic!("{part:?} was not said {times} times: {:?} {:?}", self.out.so_far(), self.err.so_far())
+        });
+    }
+
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }

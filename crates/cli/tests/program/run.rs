@@ -173,6 +173,67 @@ fn perftest_measures_reliable_connections() {
     }
 }
 
+#[test]
+fn programs_that_use_librdmacm_connect() {
+    if !is_installed("rping", "rdmacm-utils") {
+        return;
+    }
+    let address = "127.83.84.20";
+    let rping = ["rping", "-a", address, "-p", "18521", "-C", "20", "-v"];
+    let pairs: [[Vec<&str>; 2]; 4] = [
+        [[&rping[..], &["-s"]].concat(), [&rping[..], &["-c"]].concat()],
+        [vec!["rdma_server", "-p", "18522"], vec!["rdma_client", "-s", address, "-p", "18522"]],
+        [vec!["ucmatose", "-b", address, "-c", "3"], vec!["ucmatose", "-s", address, "-c", "3"]],
+        [vec!["udaddy", "-b", address], vec!["udaddy", "-s", address]],
+    ];
+    let place = tempfile::tempdir().unwrap();
+    for [server, client] in pairs {
+        let serves = run(&place, address, &server);
+        let deadline = std::time::Instant::now() + PATIENCE;
+        loop {
+            let ended = run(&place, address, &client).end();
+            if ended.status.success() {
+                break;
+            }
+            // The server may not listen yet.
+            assert!(std::time::Instant::now() < deadline, "{client:?}: {ended:?}");
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+        serves.end();
+    }
+}
+
+#[test]
+fn who_has_connected_with_a_program_that_is_killed_is_told() {
+    if !is_installed("rping", "rdmacm-utils") {
+        return;
+    }
+    let (place, address) = (tempfile::tempdir().unwrap(), "127.83.84.21");
+    let rping = |options: &[&str]| {
+        run(&place, address, &[&["rping", "-a", address, "-p", "18523", "-v"], options].concat())
+    };
+    let server = rping(&["-s", "-P"]);
+    let deadline = std::time::Instant::now() + PATIENCE;
+    while !rping(&["-c", "-C", "1"]).end().status.success() {
+        assert!(std::time::Instant::now() < deadline, "nobody serves");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    let endless = || {
+        let client = rping(&["-c", "-C", "100000000"]);
+        client.says("rdma-ping-99:");
+        client
+    };
+    let victim = endless();
+    victim.signal(rustix::process::Signal::KILL);
+    victim.end();
+    // The first client's end, and the victim's.
+    server.warns_times("DISCONNECT", 2);
+    let left = endless();
+    server.signal(rustix::process::Signal::KILL);
+    server.end();
+    assert!(left.end().err.contains("DISCONNECT"));
+}
+
 /// The agent whose socket is in `place`.
 fn agent(place: &TempDir) -> Option<rustix::process::Pid> {
     let socket = place.path().join("secure-rdma/agent");

@@ -114,7 +114,7 @@ pub struct ConnectRequest {
     pub transport: Transport,
     /// The peer's queue pair.
     pub qpn: Qpn,
-    /// The first PSN that it sends.
+    /// The first PSN that it expects: this side's queue pair sends it.
     pub starting_psn: Psn,
     /// The path MTU.
     pub mtu: Mtu,
@@ -137,7 +137,7 @@ pub struct ConnectRequest {
 pub struct ConnectResponse {
     /// The peer's queue pair.
     pub qpn: Qpn,
-    /// The first PSN that it sends.
+    /// The first PSN that it expects: this side's queue pair sends it.
     pub starting_psn: Psn,
     /// READs and atomics that the peer can answer at a time.
     pub responder_resources: u8,

@@ -20,7 +20,7 @@ pub enum Transport {
 pub struct LocalQueuePair {
     /// Its number.
     pub qpn: Qpn,
-    /// The first PSN that it sends: draw it at random.
+    /// The first PSN that it expects, which the peer is told: draw it at random.
     pub starting_psn: Psn,
     /// READs and atomics that it can answer at a time.
     pub responder_resources: u8,
@@ -156,11 +156,11 @@ pub struct QueuePairAttributes {
     pub path_mtu: Mtu,
     /// RTR: the peer's queue pair.
     pub dest_qp_num: Qpn,
-    /// RTR: the peer's first PSN.
+    /// RTR: the first PSN that is expected, one's own starting PSN.
     pub rq_psn: Psn,
     /// RTR: READs and atomics to be answered at a time.
     pub max_dest_rd_atomic: u8,
-    /// RTS: one's own first PSN.
+    /// RTS: the first PSN to send, the peer's starting PSN.
     pub sq_psn: Psn,
     /// RTS: the local ACK timeout.
     pub timeout: Exponent,

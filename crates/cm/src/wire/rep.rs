@@ -19,7 +19,7 @@ message! {
         local_qpn: Qpn = (12, 0, 24),
         /// Local EE Context Number: of reliable datagrams and XRC only.
         local_ee_context_number: Qpn = (16, 0, 24),
-        /// Starting PSN: the first that the sender's queue pair sends.
+        /// Starting PSN: the first that the sender's queue pair expects, which the receiver's is to send (IBA 12.7.31).
         starting_psn: Psn = (20, 0, 24),
         /// Responder Resources: READs and atomics that the sender can answer at a time.
         responder_resources: u8 = (24, 0, 8),

@@ -47,7 +47,7 @@ message! {
         transport_service_type: TransportServiceType = (43, 5, 2),
         /// End-to-End Flow Control: whether the sender counts credits.
         end_to_end_flow_control: bool = (43, 7, 1),
-        /// Starting PSN: the first that the sender's queue pair sends.
+        /// Starting PSN: the first that the sender's queue pair expects, which the receiver's is to send (IBA 12.7.31).
         starting_psn: Psn = (44, 0, 24),
         /// Local CM Response Timeout: in which the sender answers a REP.
         local_cm_response_timeout: Exponent = (47, 0, 5),

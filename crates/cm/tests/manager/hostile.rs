@@ -206,7 +206,7 @@ fn an_id_that_is_used_twice_is_refused_and_the_first_connection_stays() {
     }
     pair.ends[1].prepare(id, queue_pair(2)).unwrap();
     let attributes = pair.ends[1].attributes(id).unwrap();
-    assert_eq!((attributes.dest_qp_num, attributes.rq_psn), (request.qpn, request.starting_psn));
+    assert_eq!((attributes.dest_qp_num, attributes.sq_psn), (request.qpn, request.starting_psn));
     assert_eq!(pair.events(1), []);
 }
 

@@ -97,7 +97,7 @@ fn ucmatose_accepts_a_connection_and_its_end() {
     let mut node = Node::new(PEER);
     let id = connect_to_server(&mut node, 7471);
     let attributes = node.manager.attributes(id).unwrap();
-    assert_eq!((attributes.sq_psn, attributes.path_mtu), (queue_pair().starting_psn, Mtu::B1024));
+    assert_eq!((attributes.rq_psn, attributes.path_mtu), (queue_pair().starting_psn, Mtu::B1024));
     node.manager.establish(id, PrivateData::default()).unwrap();
     // Without messages to send, the server disconnects.
     assert_eq!(node.event(), Event::Disconnected { id });

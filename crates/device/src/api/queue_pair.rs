@@ -97,7 +97,11 @@ impl QueuePair {
     /// # Errors
     /// It isn't possible from this state, or an attribute is out of range.
     pub fn modify(&self, transition: Transition) -> Result<(), DeviceError> {
-        Ok(self.0.queue_pair.modify(self.0.device.engine().now(), transition)?)
+        let engine = self.0.device.engine();
+        if transition == Transition::Error {
+            engine.settle(&self.0.queue_pair);
+        }
+        Ok(self.0.queue_pair.modify(engine.now(), transition)?)
     }
 
     /// INIT → RTR of a connection, on that path.
@@ -144,6 +148,9 @@ impl QueuePair {
         if transport == Transport::Ud && attributes.state == Some(State::ReadyToReceive) {
             // Datagrams arrive at every address that is in use.
             engine.ports().iter().for_each(|port| self.0.queue_pair.use_port(port));
+        }
+        if attributes.state == Some(State::Error) {
+            engine.settle(&self.0.queue_pair);
         }
         Ok(self.0.queue_pair.set_attributes(engine.now(), attributes, path)?)
     }

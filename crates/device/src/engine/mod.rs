@@ -256,6 +256,14 @@ impl Engine {
         port.go_on(&self.table)
     }
 
+    /// Takes what has arrived for a queue pair that is about to fail: hardware would have acted on it already, and what
+    /// was acknowledged in time doesn't end with an error.
+    pub(crate) fn settle(&self, queue_pair: &QueuePair) {
+        if let Some(port) = queue_pair.port() {
+            port.begin_catch_up().go_on(&self.table);
+        }
+    }
+
     fn handle_timeout(&self, qpn: Qpn, now: Time) {
         if let Some(queue_pair) = self.table.get(qpn) {
             queue_pair.handle_timeout(now);

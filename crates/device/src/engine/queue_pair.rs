@@ -249,6 +249,11 @@ impl QueuePair {
         self.of
     }
 
+    /// Where its peer's packets arrive.
+    pub(crate) fn port(&self) -> Option<Arc<Port>> {
+        crate::lock(&self.state).path.as_ref().map(|path| Arc::clone(&path.port))
+    }
+
     /// Whoever polls for its completions looks there for packets.
     pub(crate) fn use_port(&self, port: &Arc<Port>) {
         self.queues.iter().flatten().for_each(|queue| queue.add_port(port));

@@ -6,7 +6,7 @@ mod rekeyed;
 mod sealed;
 mod world;
 
-use rocev2::work::SendOperation;
+use rocev2::work::{SendOperation, Transition};
 use rocev2_device::{Config, Device, DeviceError};
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
@@ -40,6 +40,21 @@ fn what_is_lost_is_sent_again_when_the_alarm_rings() {
     world.run(|| a.done() == 1 && b.done() == 1);
     assert_eq!(a.retransmitted(), 1);
     assert!(world.now() > Duration::from_millis(1), "nobody waited: {:?}", world.now());
+}
+
+#[test]
+fn what_was_acknowledged_in_time_has_succeeded_though_the_queue_pair_fails_before_anybody_looked() {
+    let world = World::new(&[A, B]);
+    let [a, b] = world.pair(A, B, 4096);
+    b.post_recv(64);
+    a.post(SendOperation::Send, 64);
+    // The peer's program takes it, and its second look has it acknowledged. This side makes no step.
+    for _ in 0..2 {
+        world.advance(Duration::from_micros(10));
+        assert_eq!(b.done(), 1);
+    }
+    a.queue_pair.modify(Transition::Error).unwrap();
+    assert_eq!(a.done(), 1);
 }
 
 #[test]

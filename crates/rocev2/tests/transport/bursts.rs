@@ -123,8 +123,11 @@ fn a_program_that_waits_for_the_end_is_not_kept_waiting_again() {
     assert_eq!(waited.iter().filter(|waited| **waited).count(), 2, "{waited:?}");
 }
 
-/// What [`Lone`] writes: each packet's operation, address and length.
-fn written(lone: &mut Lone) -> Vec<(Operation, Option<(u64, u32)>, usize)> {
+/// A packet's operation, the address and length in its RETH, and its payload's length.
+type Written = (Operation, Option<(u64, u32)>, usize);
+
+/// What [`Lone`] writes.
+fn written(lone: &mut Lone) -> Vec<Written> {
     let place = |out: &Out| out.headers.reth.map(|reth| (reth.va - Lone::REMOTE.va, reth.len));
     lone.sent().iter().map(|out| (out.operation, place(out), out.payload.len())).collect()
 }

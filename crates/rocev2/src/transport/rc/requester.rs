@@ -374,7 +374,7 @@ mod tests {
                 // The numbers wrap around the PSNs within the message.
                 let first = (1 << Psn::BITS) - 5;
                 let request = SendRequest { len, ..request.clone() };
-                let pending = Pending { request, first, packets, executed: false, fault: None };
+                let pending = Pending { request, first, packets, executed: false, split: false, fault: None };
                 for packet in [0, 1, packets / 2, packets - 1] {
                     let offset = pending.offset(first + u64::from(packet), mtu);
                     assert_eq!(u64::from(offset), u64::from(packet) * u64::from(mtu.bytes()));

@@ -1,0 +1,49 @@
+//! `librdmacm.so.1` in front of the embedded RoCEv2 device: programs that nobody changed find each other by address and
+//! port, and connect.
+//!
+//! The library exports the symbols of rdma-core's, with their version nodes (`symbols.txt`). What the kernel's
+//! `rdma_cm` would do is the agent's ([`rocev2_agent::cm`]); what it needs of verbs it gets from `libibverbs.so.1`, as
+//! rdma-core's does. rsockets and multicast aren't there: they answer with an error number.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | `boundary`, `refusals` | symbols, error numbers, the panic boundary; the symbols that say no |
+//! | `abi`, `address` | the C structures and addresses |
+//! | `session` | what the process has of the agent and of the device |
+//! | `channel`, `event` | event channels, and what is told there |
+//! | `id`, `option` | ids and their options |
+//! | `resolve`, `connect`, `endpoint` | from an address to a connection |
+//! | `queue_pair`, `states` | queue pairs made for ids, and their states |
+//! | `addrinfo`, `device` | names, and the list of devices |
+//!
+//! An object that a C program holds is a structure here whose first field is what the C header declares, in an
+//! `UnsafeCell`, since the program reads and writes it as it likes.
+#![allow(unsafe_code, reason = "a C interface")]
+#![allow(non_camel_case_types, reason = "the names of the C header")]
+#![allow(
+    clippy::missing_safety_doc,
+    reason = "what a caller has to see to is in the manual page of each function"
+)]
+#![allow(
+    clippy::multiple_unsafe_ops_per_block,
+    reason = "a C structure's fields are read together, for one reason"
+)]
+
+#[macro_use]
+mod boundary;
+
+mod abi;
+mod address;
+mod addrinfo;
+mod channel;
+mod connect;
+mod device;
+mod endpoint;
+mod event;
+mod id;
+mod option;
+mod queue_pair;
+mod refusals;
+mod resolve;
+mod session;
+mod states;
