@@ -121,4 +121,15 @@ mod tests {
         assert!(pacing.look(NOW + PATIENCE, Some(1)));
         assert!(!pacing.look(NOW + PATIENCE, Some(0)), "one that has had room is waited for");
     }
+
+    #[test]
+    fn another_receiver_is_looked_at_and_waited_for_anew() {
+        let mut pacing = Pacing::default();
+        assert!(pacing.look(NOW, Some(SHARE * 6000)));
+        assert!(!pacing.look(NOW, Some(0)));
+        pacing.forget();
+        assert!(!pacing.has_allowance(NOW), "that was the other's room");
+        assert_eq!(pacing.wake(), None);
+        assert!(!pacing.look(NOW + PATIENCE, Some(0)), "this one has had no time yet");
+    }
 }
