@@ -33,8 +33,8 @@ pub(crate) struct Qp {
     pub(crate) cap: ibv_qp_cap,
     pub(crate) sq_sig_all: bool,
     pub(crate) reporter: Reporter,
-    /// What the program has set, for it to ask for.
-    pub(crate) attributes: Mutex<ibv_qp_attr>,
+    /// What the program has set, for it to ask for. All users of an XRC target have the same.
+    pub(crate) attributes: Arc<Mutex<ibv_qp_attr>>,
     /// The multicast groups that it is attached to.
     pub(crate) groups: Groups,
     /// Whether `ibv_wr_*` may be used.
@@ -152,6 +152,7 @@ impl Qp {
             asked,
             queue_pair,
             domain: Some(Arc::clone(&domain.domain)),
+            attributes: Arc::new(Mutex::new(ibv_qp_attr { cap, ..ibv_qp_attr::default() })),
         };
         // SAFETY: as the caller has it.
         Ok((unsafe { Self::assemble(parts, extended) }?, cap))
@@ -162,7 +163,7 @@ impl Qp {
     /// # Safety
     /// What `parts` names must be the program's own, and live.
     pub(crate) unsafe fn assemble(parts: Parts, extended: Option<u64>) -> Result<*mut Self, c_int> {
-        let Parts { context, pd, xrcd, asked, queue_pair, domain } = parts;
+        let Parts { context, pd, xrcd, asked, queue_pair, domain, attributes } = parts;
         let qpn = queue_pair.qpn().get();
         // SAFETY: numbers and pointers that may be null.
         let mut c: ibv_qp_ex = unsafe { std::mem::zeroed() };
@@ -195,7 +196,7 @@ impl Qp {
             cap: asked.cap,
             sq_sig_all: asked.sq_sig_all != 0,
             reporter,
-            attributes: Mutex::new(ibv_qp_attr { cap: asked.cap, ..ibv_qp_attr::default() }),
+            attributes,
             groups: Groups::default(),
             is_extended: extended.is_some(),
             builder: Builder::default(),
@@ -220,6 +221,7 @@ pub(crate) struct Parts {
     pub(crate) asked: ibv_qp_init_attr,
     pub(crate) queue_pair: QueuePair,
     pub(crate) domain: Option<Arc<backend::ProtectionDomain>>,
+    pub(crate) attributes: Arc<Mutex<ibv_qp_attr>>,
 }
 
 /// What a program gets that asks for `cap`: nothing of a receive queue where it has none of its own.

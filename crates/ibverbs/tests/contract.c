@@ -759,6 +759,11 @@ static void domains_of_a_file_are_one_and_their_targets_are_shared(struct ibv_co
 	struct ibv_qp *again = open_target(context, other, qpn);
 	REQUIRE(again);
 	CHECK(again->qp_num == qpn && again->state == IBV_QPS_RTS && again != b.qp);
+	struct ibv_qp_attr told;
+	struct ibv_qp_init_attr made;
+	CHECK(!ibv_query_qp(again, &told, IBV_QP_STATE, &made) && made.qp_type == IBV_QPT_XRC_RECV);
+	CHECK(told.qp_state == IBV_QPS_RTS && told.dest_qp_num == a.qp->qp_num);
+	CHECK(!memcmp(&told.ah_attr.grh.dgid, &a.gid, sizeof a.gid));
 	CHECK(!ibv_destroy_qp(b.qp) && !ibv_close_xrcd(one));
 
 	struct ibv_sge sge = { .addr = (uintptr_t)b.buffer + 64, .length = 8, .lkey = b.mr->lkey };
