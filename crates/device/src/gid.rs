@@ -90,6 +90,14 @@ impl Gid {
         if is_unicast(address) { Ok((address, port)) } else { Err(GidError::NotUnicast(*self)) }
     }
 
+    /// The multicast group that it names, if it names one: an IPv6 multicast address, or `::ffff:a.b.c.d` for an IPv4
+    /// one, as Linux' rdma_cm has it (`cma_iboe_set_mgid`). Packets go to UDP port 4791 there.
+    #[must_use]
+    pub fn group(&self) -> Option<IpAddr> {
+        let address = IpAddr::V6(self.address()).to_canonical();
+        address.is_multicast().then_some(address)
+    }
+
     /// The 16 bytes, as they travel.
     #[must_use]
     pub const fn to_bytes(self) -> [u8; 16] {
@@ -215,6 +223,17 @@ mod tests {
             "fe80::5352:0:0:9c40",
         ] {
             assert_eq!(gid(text).endpoint(), Err(GidError::NotUnicast(gid(text))), "{text}");
+        }
+    }
+
+    #[test]
+    fn multicast_addresses_are_groups_and_no_others() {
+        let group = |text: &str| gid(text).group();
+        assert_eq!(group("ff02::1"), Some("ff02::1".parse().unwrap()));
+        assert_eq!(group("::ffff:239.1.2.3"), Some("239.1.2.3".parse().unwrap()));
+        for text in ["::", "fd00::2", "::ffff:192.0.2.2", "::ffff:255.255.255.255", "fe80::5352:e000:1:9c40"]
+        {
+            assert_eq!(group(text), None, "{text}");
         }
     }
 

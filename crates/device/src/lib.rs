@@ -22,6 +22,7 @@
 //!
 //! | lock | what it keeps together |
 //! |---|---|
+//! | the multicast groups | which are joined |
 //! | the GID table | which address has which port |
 //! | a port's receive path (only ever tried) | one thread at a time takes from the link |
 //! | a queue pair | the protocol's state, what is on its way out, in order |
@@ -30,6 +31,7 @@
 //! | an SA for packets that arrive | its replay window |
 //! | an association's SAs | which there are, and which one seals |
 //! | a shared table of keys, a region's revocation | memory and the right to it |
+//! | a multicast group's members | taken for a look-up or one change |
 //! | an XRC domain's queues and ports | taken for a look-up or one change |
 //! | tables of queue pairs and SPIs, lists of ports | taken for a look-up, and left before anything else is locked |
 //! | a port's delayed ACKs, its queue of turns | taken for one look or one change |

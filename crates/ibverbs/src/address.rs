@@ -8,6 +8,7 @@ use rdma_verbs_sys::{
     IBV_WC_GRH, ibv_ah, ibv_ah_attr, ibv_context, ibv_gid, ibv_global_route, ibv_grh, ibv_pd, ibv_wc,
 };
 use std::cell::UnsafeCell;
+use std::num::NonZeroU8;
 use std::sync::atomic::Ordering;
 
 /// An address handle.
@@ -31,13 +32,15 @@ impl Ah {
 /// The way that an address vector describes, if packets can be sent there from here.
 ///
 /// The hop limit is the system's: Linux puts the route's in the place of what a program says, too
-/// (`ib_resolve_unicast_gid_dmac`). Many programs say 0 or 1.
+/// (`ib_resolve_unicast_gid_dmac`). Many programs say 0 or 1. A multicast's is the program's, unless it is 0.
 pub(crate) fn path(attr: &ibv_ah_attr) -> Result<PathAttributes, c_int> {
     if attr.is_global == 0 || attr.port_num != 1 || attr.grh.sgid_index != 0 {
         return Err(EINVAL);
     }
-    let marking = Marking { traffic_class: attr.grh.traffic_class, hop_limit: None };
-    Ok(PathAttributes { marking, ..PathAttributes::new(0, Gid::from(attr.grh.dgid.raw)) })
+    let gid = Gid::from(attr.grh.dgid.raw);
+    let hop_limit = gid.group().and(NonZeroU8::new(attr.grh.hop_limit));
+    let marking = Marking { traffic_class: attr.grh.traffic_class, hop_limit };
+    Ok(PathAttributes { marking, ..PathAttributes::new(0, gid) })
 }
 
 fn make(pd: *mut ibv_pd, attr: &ibv_ah_attr) -> *mut ibv_ah {

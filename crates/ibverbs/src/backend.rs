@@ -288,6 +288,16 @@ pub(crate) fn reset(queue_pair: &QueuePair) -> Result<(), c_int> {
     set_attributes(queue_pair, Attributes { state: Some(State::Reset), ..Attributes::default() }, None)
 }
 
+/// Has a queue pair get what is sent to a multicast group.
+pub(crate) fn attach(queue_pair: &QueuePair, group: Gid) -> Result<(), c_int> {
+    queue_pair.attach_multicast(0, group).map_err(|error| number(&error))
+}
+
+/// Ends that.
+pub(crate) fn detach(queue_pair: &QueuePair, group: Gid) -> Result<(), c_int> {
+    queue_pair.detach_multicast(0, group).map_err(|error| number(&error))
+}
+
 /// A shared receive queue.
 pub(crate) fn shared_receive_queue(
     domain: &ProtectionDomain,

@@ -14,6 +14,7 @@
 //! | `channel`, `completion`, `extended_completion`, `events` | completion channels and queues, asynchronous events |
 //! | `queue_pair`, `modify`, `post`, `extended_post` | queue pairs, their states, work requests |
 //! | `shared_receive`, `address`, `xrc` | shared receive queues, address handles, domains of XRC |
+//! | `multicast` | multicast groups of datagrams |
 //! | `text`, `rate` | names and rates |
 //!
 //! An object that a C program holds is a structure here whose first field is what the C header declares, in an
@@ -43,6 +44,7 @@ mod events;
 mod extended_completion;
 mod extended_post;
 mod modify;
+mod multicast;
 mod post;
 mod query;
 mod queue_pair;

@@ -62,6 +62,9 @@ fn device_attributes() -> ibv_device_attr {
         max_srq: MANY,
         max_srq_wr: limit(ATTRIBUTES.max_srq_wr),
         max_srq_sge: limit(ATTRIBUTES.max_sge),
+        max_mcast_grp: limit(ATTRIBUTES.max_mcast_grp),
+        max_mcast_qp_attach: limit(ATTRIBUTES.max_mcast_qp_attach),
+        max_total_mcast_qp_attach: limit(ATTRIBUTES.max_mcast_grp * ATTRIBUTES.max_mcast_qp_attach),
         max_pkeys: 1,
         phys_port_cnt: 1,
         ..ibv_device_attr::default()

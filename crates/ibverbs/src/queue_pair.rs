@@ -8,9 +8,10 @@ use crate::domain::{Pd, handle};
 use crate::events::{Name, Object, Reporter, announce};
 use crate::extended_post::{self, Builder};
 use crate::modify;
+use crate::multicast::Groups;
 use crate::shared_receive::Srq;
 use crate::xrc::{self, Xrcd};
-use libc::{EINVAL, EOPNOTSUPP, c_int};
+use libc::{EBUSY, EINVAL, EOPNOTSUPP, c_int};
 use rdma_verbs_sys::{
     IBV_QP_INIT_ATTR_PD, IBV_QP_INIT_ATTR_SEND_OPS_FLAGS, IBV_QP_INIT_ATTR_XRCD, IBV_QPT_RC, IBV_QPT_UC,
     IBV_QPT_UD, IBV_QPT_XRC_RECV, IBV_QPT_XRC_SEND, ibv_context, ibv_pd, ibv_qp, ibv_qp_attr, ibv_qp_cap,
@@ -32,8 +33,10 @@ pub(crate) struct Qp {
     pub(crate) cap: ibv_qp_cap,
     pub(crate) sq_sig_all: bool,
     pub(crate) reporter: Reporter,
-    /// What the program has set, for it to ask for.
-    pub(crate) attributes: Mutex<ibv_qp_attr>,
+    /// What the program has set, for it to ask for. All users of an XRC target have the same.
+    pub(crate) attributes: Arc<Mutex<ibv_qp_attr>>,
+    /// The multicast groups that it is attached to.
+    pub(crate) groups: Groups,
     /// Whether `ibv_wr_*` may be used.
     pub(crate) is_extended: bool,
     /// What `ibv_wr_*` has put together since `wr_start`; only for whoever holds its lock.
@@ -149,6 +152,7 @@ impl Qp {
             asked,
             queue_pair,
             domain: Some(Arc::clone(&domain.domain)),
+            attributes: Arc::new(Mutex::new(ibv_qp_attr { cap, ..ibv_qp_attr::default() })),
         };
         // SAFETY: as the caller has it.
         Ok((unsafe { Self::assemble(parts, extended) }?, cap))
@@ -159,7 +163,7 @@ impl Qp {
     /// # Safety
     /// What `parts` names must be the program's own, and live.
     pub(crate) unsafe fn assemble(parts: Parts, extended: Option<u64>) -> Result<*mut Self, c_int> {
-        let Parts { context, pd, xrcd, asked, queue_pair, domain } = parts;
+        let Parts { context, pd, xrcd, asked, queue_pair, domain, attributes } = parts;
         let qpn = queue_pair.qpn().get();
         // SAFETY: numbers and pointers that may be null.
         let mut c: ibv_qp_ex = unsafe { std::mem::zeroed() };
@@ -192,7 +196,8 @@ impl Qp {
             cap: asked.cap,
             sq_sig_all: asked.sq_sig_all != 0,
             reporter,
-            attributes: Mutex::new(ibv_qp_attr { cap: asked.cap, ..ibv_qp_attr::default() }),
+            attributes,
+            groups: Groups::default(),
             is_extended: extended.is_some(),
             builder: Builder::default(),
         });
@@ -216,6 +221,7 @@ pub(crate) struct Parts {
     pub(crate) asked: ibv_qp_init_attr,
     pub(crate) queue_pair: QueuePair,
     pub(crate) domain: Option<Arc<backend::ProtectionDomain>>,
+    pub(crate) attributes: Arc<Mutex<ibv_qp_attr>>,
 }
 
 /// What a program gets that asks for `cap`: nothing of a receive queue where it has none of its own.
@@ -257,6 +263,9 @@ export! {
     fn ibv_destroy_qp(qp: *mut ibv_qp) -> c_int {
         // SAFETY: the program says that it is one.
         let whole = unsafe { Qp::of(qp) };
+        if !whole.groups.is_empty() {
+            return number(EBUSY);
+        }
         whole.reporter.withdraw(Name::Qpn(whole.queue_pair.qpn().get()), Object::Qp(qp.expose_provenance()));
         let parents = whole.parents();
         // Nothing completes any more from here on. An XRC target ends with its last user.

@@ -10,8 +10,8 @@ use crate::queue_pair::{Parts, Qp};
 use libc::{EAGAIN, EBADF, EBUSY, EINVAL, EOPNOTSUPP, c_int};
 use rdma_verbs_sys::{
     IBV_QP_OPEN_ATTR_CONTEXT, IBV_QP_OPEN_ATTR_NUM, IBV_QP_OPEN_ATTR_TYPE, IBV_QP_OPEN_ATTR_XRCD,
-    IBV_QPT_XRC_RECV, IBV_XRCD_INIT_ATTR_FD, IBV_XRCD_INIT_ATTR_OFLAGS, ibv_context, ibv_qp, ibv_qp_cap,
-    ibv_qp_init_attr, ibv_qp_open_attr, ibv_xrcd, ibv_xrcd_init_attr,
+    IBV_QPT_XRC_RECV, IBV_XRCD_INIT_ATTR_FD, IBV_XRCD_INIT_ATTR_OFLAGS, ibv_context, ibv_qp, ibv_qp_attr,
+    ibv_qp_cap, ibv_qp_init_attr, ibv_qp_open_attr, ibv_xrcd, ibv_xrcd_init_attr,
 };
 use std::cell::UnsafeCell;
 use std::collections::HashMap;
@@ -33,6 +33,24 @@ type FileId = (u64, u64, u64);
 
 /// The domains of files.
 static FILES: Mutex<Option<HashMap<FileId, Weak<XrcDomain>>>> = Mutex::new(None);
+
+/// What programs have set of targets: of one that was opened again, all users see the same. By number, in this process
+/// after so many forks.
+type Told = HashMap<(u64, u32), Weak<Mutex<ibv_qp_attr>>>;
+
+static TOLD: Mutex<Option<Told>> = Mutex::new(None);
+
+fn attributes(qpn: u32) -> Arc<Mutex<ibv_qp_attr>> {
+    let mut told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
+    let told = told.get_or_insert_default();
+    told.retain(|_, attributes| attributes.strong_count() > 0);
+    let of_target = told.entry((backend::forks(), qpn)).or_default();
+    of_target.upgrade().unwrap_or_else(|| {
+        let new = Arc::default();
+        *of_target = Arc::downgrade(&new);
+        new
+    })
+}
 
 fn file_id(fd: c_int) -> Result<FileId, c_int> {
     let mut stat = MaybeUninit::<libc::stat>::uninit();
@@ -125,7 +143,8 @@ unsafe fn target(
     };
     let queue_pair = make(&opened.domain)?;
     let (context, pd) = (opened.context(), std::ptr::null_mut());
-    let parts = Parts { context, pd, xrcd, asked, queue_pair, domain: None };
+    let attributes = attributes(queue_pair.qpn().get());
+    let parts = Parts { context, pd, xrcd, asked, queue_pair, domain: None, attributes };
     // SAFETY: what the attributes name lives.
     unsafe { Qp::assemble(parts, None) }.map(<*mut Qp>::cast)
 }

@@ -759,6 +759,11 @@ static void domains_of_a_file_are_one_and_their_targets_are_shared(struct ibv_co
 	struct ibv_qp *again = open_target(context, other, qpn);
 	REQUIRE(again);
 	CHECK(again->qp_num == qpn && again->state == IBV_QPS_RTS && again != b.qp);
+	struct ibv_qp_attr told;
+	struct ibv_qp_init_attr made;
+	CHECK(!ibv_query_qp(again, &told, IBV_QP_STATE, &made) && made.qp_type == IBV_QPT_XRC_RECV);
+	CHECK(told.qp_state == IBV_QPS_RTS && told.dest_qp_num == a.qp->qp_num);
+	CHECK(!memcmp(&told.ah_attr.grh.dgid, &a.gid, sizeof a.gid));
 	CHECK(!ibv_destroy_qp(b.qp) && !ibv_close_xrcd(one));
 
 	struct ibv_sge sge = { .addr = (uintptr_t)b.buffer + 64, .length = 8, .lkey = b.mr->lkey };
@@ -789,6 +794,40 @@ static void domains_of_a_file_are_one_and_their_targets_are_shared(struct ibv_co
 	drop(&b);
 }
 
+static void multicasts_reach_who_is_attached(struct ibv_context *context)
+{
+	struct end a, b;
+	make_datagram_end(&a, context, 0);
+	make_datagram_end(&b, context, 0);
+	union ibv_gid group = { .raw = { [10] = 255, 255, 239, 83, 86, 1 } };
+	CHECK(ibv_attach_mcast(b.qp, &b.gid, 0) == EINVAL);
+	CHECK(ibv_detach_mcast(b.qp, &group, 0) == EINVAL);
+	REQUIRE(!ibv_attach_mcast(b.qp, &group, 0));
+	CHECK(!ibv_attach_mcast(b.qp, &group, 0));
+	CHECK(ibv_destroy_qp(b.qp) == EBUSY);
+	struct ibv_ah_attr to = { .is_global = 1, .grh = { .dgid = group, .hop_limit = 1 }, .port_num = 1 };
+	struct ibv_ah *ah = ibv_create_ah(a.pd, &to);
+	REQUIRE(ah);
+	strcpy(a.buffer + SIZE / 2, "to all");
+	struct ibv_sge sge = { .addr = (uintptr_t)a.buffer + SIZE / 2, .length = 7, .lkey = a.mr->lkey };
+	struct ibv_send_wr wr = {
+		.sg_list = &sge,
+		.num_sge = 1,
+		.opcode = IBV_WR_SEND,
+		.send_flags = IBV_SEND_SIGNALED,
+		.wr.ud = { .ah = ah, .remote_qpn = 0xffffff, .remote_qkey = QKEY },
+	}, *bad;
+	CHECK(!ibv_post_send(a.qp, &wr, &bad));
+	CHECK(completion(a.cq).status == IBV_WC_SUCCESS);
+	struct ibv_wc wc = completion(b.cq);
+	CHECK(wc.status == IBV_WC_SUCCESS && wc.byte_len == 47 && wc.src_qp == a.qp->qp_num);
+	CHECK(!strcmp(b.buffer + 40, "to all") && !memcmp(b.buffer + 36, group.raw + 12, 4));
+	CHECK(!ibv_detach_mcast(b.qp, &group, 0) && ibv_detach_mcast(b.qp, &group, 0) == EINVAL);
+	CHECK(!ibv_destroy_ah(ah));
+	drop(&a);
+	drop(&b);
+}
+
 int main(void)
 {
 	alarm(120);
@@ -808,6 +847,7 @@ int main(void)
 	completion_queues_are_resized_but_not_below_what_they_hold(context);
 	memory_windows_of_both_types_open_and_close(context);
 	domains_of_a_file_are_one_and_their_targets_are_shared(context);
+	multicasts_reach_who_is_attached(context);
 	only_the_programs_threads_take_signals();
 	a_forked_process_opens_the_device_anew(context);
 	CHECK(!ibv_close_device(context));

@@ -1,10 +1,11 @@
 //! The embedded device itself.
 
 use super::gid_table::GidTable;
+use super::multicast::Groups;
 use super::{
     CompletionChannel, CompletionQueue, DeviceError, ProtectionDomain, SecurityAssociation, XrcDomain,
 };
-use crate::engine::{self, DeviceEvent, Engine, Host, MAX_QUEUE_PAIRS, Port, Usage};
+use crate::engine::{self, DeviceEvent, Engine, Host, MAX_MEMBERS, MAX_QUEUE_PAIRS, Port, Usage};
 use crate::gid::Gid;
 #[cfg(target_os = "linux")]
 use crate::host::group::Share;
@@ -13,7 +14,7 @@ use crate::memory::{KeyLimits, KeySpace, KeyTable};
 use rocev2::Mtu;
 use rocev2::work;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -48,6 +49,10 @@ pub struct Attributes {
     pub max_ah: usize,
     /// Requests outstanding in one shared receive queue.
     pub max_srq_wr: usize,
+    /// Multicast groups at a time.
+    pub max_mcast_grp: usize,
+    /// Queue pairs attached to one of them.
+    pub max_mcast_qp_attach: usize,
     /// Bytes of a message.
     pub max_message: u32,
     /// Reads and atomics of one queue pair under way at a time, in each direction.
@@ -65,6 +70,9 @@ pub const ATTRIBUTES: Attributes = Attributes {
     max_mw: 1 << 20,
     max_ah: 1 << 20,
     max_srq_wr: 1 << 15,
+    // Each has a socket.
+    max_mcast_grp: 64,
+    max_mcast_qp_attach: MAX_MEMBERS,
     max_message: work::MAX_MESSAGE,
     max_rd_atomic: work::MAX_RD_ATOMIC,
 };
@@ -91,6 +99,7 @@ pub(crate) struct DeviceState {
     engine: Arc<Engine>,
     platform: Arc<dyn Platform>,
     gids: GidTable,
+    groups: Groups,
     keys: Arc<KeySpace>,
     events: Arc<Notifier>,
     next_queue: AtomicU64,
@@ -114,6 +123,7 @@ impl DeviceState {
             engine,
             platform,
             gids,
+            groups: Groups::default(),
             keys: Arc::new(KeySpace::new(limits, move |bytes| host.random(bytes))),
             events,
             next_queue: AtomicU64::new(0),
@@ -139,6 +149,20 @@ impl DeviceState {
     /// The port of the address at `index`, bound now if it wasn't yet.
     pub(crate) fn port(&self, index: usize) -> Result<Arc<Port>, DeviceError> {
         self.gids.port(index, &self.engine, &*self.platform)
+    }
+
+    /// The multicast groups that queue pairs are attached to.
+    pub(super) fn groups(&self) -> &Groups {
+        &self.groups
+    }
+
+    /// A port at which what is sent to that group arrives, where this host has the address of `unicast`.
+    pub(super) fn join(&self, group: SocketAddr, unicast: &Port) -> Result<Arc<Port>, DeviceError> {
+        let token = self.gids.token();
+        let link = self.platform.join(group, unicast.address(), token)?;
+        self.engine
+            .add_group(link, token, unicast.mtu())
+            .map_err(DeviceError::system("having a socket's packets wake the progress thread"))
     }
 }
 

@@ -75,6 +75,15 @@ pub enum DeviceError {
     /// No target of the XRC domain has that number.
     #[error("the XRC domain has no target with number {0}")]
     NoSuchTarget(Qpn),
+    /// The GID names no multicast group.
+    #[error("GID {0} names no multicast group: those are IPv6 multicast addresses, and ::ffff:224.0.0.0/100")]
+    NoGroup(String),
+    /// Only datagrams are multicast.
+    #[error("only queue pairs for datagrams get what is sent to multicast groups")]
+    MulticastType,
+    /// The queue pair isn't attached to that group.
+    #[error("the queue pair isn't attached to the multicast group {0}")]
+    NotAttached(String),
     /// A queue holds more than it is to have room for.
     #[error("a queue can't be made for {capacity} entries: it holds {outstanding}")]
     Holds {

@@ -92,6 +92,11 @@ impl GidTable {
         Ok(entries.len() - 1)
     }
 
+    /// A token that no other link has.
+    pub(super) fn token(&self) -> u64 {
+        self.next_token.fetch_add(1, Ordering::Relaxed)
+    }
+
     /// The port of the address at `index`, bound now if it wasn't yet.
     pub(super) fn port(
         &self,
@@ -108,7 +113,7 @@ impl GidTable {
         if let Some(port) = &entry.port {
             return Ok(Arc::clone(port));
         }
-        let token = self.next_token.fetch_add(1, Ordering::Relaxed);
+        let token = self.token();
         let bind = |port| platform.bind(SocketAddr::new(entry.address, port), token);
         let link = match self.config.port {
             Some(port) => bind(port)?,

@@ -9,6 +9,7 @@ mod error;
 mod gid_table;
 mod memory_region;
 mod memory_window;
+mod multicast;
 mod path;
 mod queue_pair;
 mod security_association;

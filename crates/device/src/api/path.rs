@@ -5,6 +5,7 @@ use super::device::DeviceState;
 use crate::engine::Path;
 use crate::gid::Gid;
 use crate::link::Marking;
+use rocev2::UDP_PORT;
 use rocev2::wire::Transport;
 use std::net::SocketAddr;
 
@@ -31,8 +32,16 @@ impl PathAttributes {
     /// The path, for packets of that transport.
     pub(super) fn resolve(self, device: &DeviceState, transport: Transport) -> Result<Path, DeviceError> {
         let Self { gid_index, peer_gid, peer_port, marking } = self;
-        let (address, gid_port) = peer_gid.endpoint().map_err(|_| DeviceError::Gid(peer_gid.to_string()))?;
         let port = device.port(gid_index)?;
+        let group = peer_gid.group().filter(|_| transport == Transport::Ud);
+        if let Some(group) = group {
+            let local = port.address();
+            // What is multicast on loopback stays on this host.
+            let (peer, is_here) = (SocketAddr::new(group, UDP_PORT), local.is_loopback());
+            let path = Path::new(port, peer, marking, is_here, transport);
+            return path.map_err(|_| DeviceError::Family { local, peer: group });
+        }
+        let (address, gid_port) = peer_gid.endpoint().map_err(|_| DeviceError::Gid(peer_gid.to_string()))?;
         let peer = SocketAddr::new(address, peer_port.unwrap_or(gid_port));
         let local = port.address();
         // A connection that is acknowledged needn't know.

@@ -3,6 +3,7 @@
 use super::device::DeviceState;
 use super::{CompletionQueue, DeviceError, PathAttributes, SecurityAssociation, SharedReceiveQueue};
 use crate::engine::{self, Buffers, PathMtu};
+use crate::gid::Gid;
 use rocev2::transport::Snapshot;
 use rocev2::wire::Transport;
 use rocev2::work::{
@@ -147,7 +148,9 @@ impl QueuePair {
         }
         if transport == Transport::Ud && attributes.state == Some(State::ReadyToReceive) {
             // Datagrams arrive at every address that is in use.
-            engine.ports().iter().for_each(|port| self.0.queue_pair.use_port(port));
+            let ports = engine.ports();
+            let addresses = ports.iter().filter(|port| port.members().is_none());
+            addresses.for_each(|port| self.0.queue_pair.use_port(port));
         }
         if attributes.state == Some(State::Error) {
             engine.settle(&self.0.queue_pair);
@@ -175,6 +178,28 @@ impl QueuePair {
             return Err(DeviceError::SealedDatagrams);
         }
         self.0.queue_pair.seal_by(association).map_err(|state| DeviceError::SealedLate(state.0))
+    }
+
+    /// Has the queue pair, one for datagrams, get what is sent to a multicast group (`ibv_attach_mcast(3)`), joined
+    /// where this host has the address at `gid_index` of the GID table. Its queue key has to be the sender's, who sends
+    /// by an address handle to queue pair [`Qpn::MULTICAST`]. It stays so until it is detached or dropped.
+    ///
+    /// # Errors
+    /// It isn't for datagrams, the GID names no group or one of the other IP version, there are too many groups or
+    /// queue pairs of this one, or the system refuses: something else has UDP port 4791 of all addresses.
+    pub fn attach_multicast(&self, gid_index: usize, group: Gid) -> Result<(), DeviceError> {
+        if self.transport() != Transport::Ud {
+            return Err(DeviceError::MulticastType);
+        }
+        self.0.device.groups().attach(&self.0.device, gid_index, group, &self.0.queue_pair)
+    }
+
+    /// Ends that (`ibv_detach_mcast(3)`).
+    ///
+    /// # Errors
+    /// It isn't attached to that group there.
+    pub fn detach_multicast(&self, gid_index: usize, group: Gid) -> Result<(), DeviceError> {
+        self.0.device.groups().detach(&self.0.device, gid_index, group, &self.0.queue_pair)
     }
 
     /// Queues a send request and sends what may be sent, on this thread.
@@ -207,6 +232,9 @@ impl QueuePair {
 
 impl Drop for Owned {
     fn drop(&mut self) {
+        if self.queue_pair.queue_pair_type() == QueuePairType::Ud {
+            self.device.groups().forget(&self.device, &self.queue_pair);
+        }
         self.device.engine().remove_queue_pair(&self.queue_pair);
     }
 }

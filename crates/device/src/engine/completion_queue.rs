@@ -104,6 +104,11 @@ impl CompletionQueue {
         }
     }
 
+    pub(crate) fn remove_port(&self, port: &Arc<Port>) {
+        let mut ports = self.ports.write().unwrap_or_else(PoisonError::into_inner);
+        *ports = ports.iter().filter(|other| !Arc::ptr_eq(other, port)).cloned().collect();
+    }
+
     /// Calls `visit` for each port, without any lock.
     pub(crate) fn each_port(&self, visit: impl FnMut(&Arc<Port>)) {
         let ports = Arc::clone(&self.ports.read().unwrap_or_else(PoisonError::into_inner));

@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `host` | what it needs of the system |
 //! | `port` | one local address: from datagram to queue pair, and whose turn it is to send |
+//! | `multicast_group` | a port that hands what arrives to several queue pairs |
 //! | `queue_pair`, `queue_pair_table` | queue pairs, by random number |
 //! | `shared_receive_queue`, `xrc_domain` | where receive requests wait; those of XRC |
 //! | `address_table` | address handles |
@@ -32,6 +33,7 @@ mod host;
 mod linger;
 #[cfg(all(test, loom))]
 mod models;
+mod multicast_group;
 mod poll_mode;
 mod port;
 mod progress;
@@ -51,6 +53,7 @@ pub(crate) use counters::Counters;
 pub(crate) use event_channel::EventChannel;
 pub use events::DeviceEvent;
 pub use host::{Host, Signal};
+pub(crate) use multicast_group::{MAX_MEMBERS, Members};
 pub(crate) use port::{PathMtu, Port};
 pub use progress::{Pause, Progress, Ready};
 pub(crate) use queue_pair::{Path, QueuePair};
@@ -144,10 +147,19 @@ impl Engine {
 
     /// Adds a port, whose link is reported as ready by `token`.
     pub(crate) fn add_port(&self, link: Box<dyn Link>, token: u64, mtu: PathMtu) -> io::Result<Arc<Port>> {
-        let port = Arc::new(Port::new(link, token, mtu, Arc::clone(&self.shared))?);
+        Port::new(link, token, mtu, Arc::clone(&self.shared)).map(|port| self.keep_port(port))
+    }
+
+    /// Adds the port of a multicast group that has no members yet.
+    pub(crate) fn add_group(&self, link: Box<dyn Link>, token: u64, mtu: PathMtu) -> io::Result<Arc<Port>> {
+        Port::for_group(link, token, mtu, Arc::clone(&self.shared)).map(|port| self.keep_port(port))
+    }
+
+    fn keep_port(&self, port: Port) -> Arc<Port> {
+        let port = Arc::new(port);
         let mut ports = self.ports.write().unwrap_or_else(PoisonError::into_inner);
         *ports = ports.iter().chain([&port]).cloned().collect();
-        Ok(port)
+        port
     }
 
     /// Removes a port that no queue pair uses; its link closes when the last thread has let go of it.

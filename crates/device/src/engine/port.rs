@@ -6,7 +6,7 @@ use super::poll_mode::PollMode;
 use super::queue_pair::QueuePair;
 use super::queue_pair_table::QueuePairTable;
 use super::security::{AssociationId, Opener};
-use super::{Counters, Shared};
+use super::{Counters, Members, Shared};
 use crate::gid::Gid;
 use crate::link::{Datagram, Interest, Link, RxBatch};
 use core::time::Duration;
@@ -61,6 +61,8 @@ pub(crate) struct Port {
     /// Weak, since a queue pair's completion queues hold this port, and nobody may come to flush.
     delayed_acks: DelayedAcks<Weak<QueuePair>>,
     turns: Turns,
+    /// Of a multicast group's port.
+    members: Option<Members>,
     shared: Arc<Shared>,
 }
 
@@ -119,8 +121,24 @@ impl Port {
             interest: Mutex::new(interest),
             delayed_acks: DelayedAcks::new(),
             turns: Turns::default(),
+            members: None,
             shared,
         })
+    }
+
+    /// A port at the address of a multicast group.
+    pub(crate) fn for_group(
+        link: Box<dyn Link>,
+        token: u64,
+        mtu: PathMtu,
+        shared: Arc<Shared>,
+    ) -> io::Result<Self> {
+        Ok(Self { members: Some(Members::default()), ..Self::new(link, token, mtu, shared)? })
+    }
+
+    /// Who gets what arrives, if it is a multicast group's port.
+    pub(crate) fn members(&self) -> Option<&Members> {
+        self.members.as_ref()
     }
 
     pub(crate) fn link(&self) -> &dyn Link {
@@ -362,7 +380,10 @@ impl Port {
                 break;
             }
             found = true;
-            rx.handle(self.local, table, &self.shared);
+            match &self.members {
+                None => rx.handle(self.local, table, &self.shared),
+                Some(members) => rx.hand_round(self.local, members, &self.shared),
+            }
             let dirty = rx.dirty.get_mut();
             if !dirty.is_empty() {
                 let now = self.shared.now();
@@ -453,6 +474,30 @@ impl RxPath {
         }
         drop(packets);
         opener.finish_batch();
+    }
+}
+
+impl RxPath {
+    /// Hands packets that were sent to a multicast group to all of its members. They come in clear.
+    fn hand_round(&mut self, local: SocketAddr, members: &Members, shared: &Shared) {
+        let now = shared.now();
+        let members = members.all();
+        let Self { batch, dirty, pseudo_header, .. } = self;
+        for Datagram { src, index, bytes } in batch.datagrams() {
+            let Some(packet) = check(pseudo_header, [src, local], index, bytes, &shared.counters) else {
+                continue;
+            };
+            if packet.headers.bth.dest_qp != Qpn::MULTICAST {
+                shared.counters.dropped(DropReason::UnknownQueuePair);
+                continue;
+            }
+            let (source, destination) = (src.ip(), local.ip());
+            let from = Source { source, destination, traffic_class: None, hop_limit: None };
+            for member in &members {
+                member.lock_rx(&from, None).handle_packet(now, &packet);
+            }
+        }
+        dirty.get_mut().extend(members);
     }
 }
 

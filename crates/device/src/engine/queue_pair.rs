@@ -259,6 +259,16 @@ impl QueuePair {
         self.queues.iter().flatten().for_each(|queue| queue.add_port(port));
     }
 
+    /// Where its requests complete.
+    pub(crate) fn queues(&self) -> impl Iterator<Item = &CompletionQueue> {
+        self.queues.iter().flatten().map(|queue| &**queue)
+    }
+
+    /// Whether any of its requests complete there.
+    pub(crate) fn completes_into(&self, queue: &CompletionQueue) -> bool {
+        self.queues().any(|own| core::ptr::eq(own, queue))
+    }
+
     /// Makes a transition that needs no path.
     pub(crate) fn modify(&self, now: Time, transition: Transition) -> Result<(), ModifyError> {
         self.change(now, None, |state| state.modify(transition))

@@ -31,7 +31,7 @@ pub(crate) use system::Notifier;
 
 use crate::engine::Host;
 use crate::link::{BindError, Link};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// What a device runs on.
 pub trait Platform: Host {
@@ -47,4 +47,15 @@ pub trait Platform: Host {
     /// # Errors
     /// It can't be had.
     fn bind(&self, address: SocketAddr, token: u64) -> Result<Box<dyn Link>, BindError>;
+
+    /// A link at which what is sent to the multicast group `group` arrives, joined where this host has the address
+    /// `local`. Other processes may join it, too.
+    ///
+    /// # Errors
+    /// It can't be had. A platform needn't have multicast.
+    fn join(&self, group: SocketAddr, local: IpAddr, token: u64) -> Result<Box<dyn Link>, BindError> {
+        let _ = (local, token);
+        let source = std::io::ErrorKind::Unsupported.into();
+        Err(BindError::System { what: "joining a multicast group", address: group, source })
+    }
 }

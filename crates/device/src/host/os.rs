@@ -5,10 +5,12 @@ use super::group::Share;
 use super::system::{Reactor, Socket};
 use super::{Interface, InterfacesError, Platform};
 use crate::engine::{Engine, Host, Pause, Progress};
-use crate::link::{BindError, Interest, Link, LinkCounters, Received, Reseal, RxBatch, Sent, TxBatch};
+use crate::link::{
+    BindError, Interest, Link, LinkCounters, Received, Reseal, RxBatch, Sent, TxBatch, multicast,
+};
 use rocev2::{Qpn, Time};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
@@ -93,10 +95,25 @@ impl Os {
         }
     }
 
+    fn link(&self, socket: Socket, token: u64) -> Box<dyn Link> {
+        Box::new(UdpLink { socket, reactor: Arc::clone(&self.reactor), token, watched: Mutex::default() })
+    }
+
     #[cfg(not(target_os = "linux"))]
     fn socket(&self, address: SocketAddr) -> Result<Socket, BindError> {
         Socket::bind(address)
     }
+}
+
+/// The index of the interface that has the address.
+fn interface_of(address: IpAddr) -> Option<u32> {
+    let found = super::interfaces().ok()?;
+    // All of 127.0.0.0/8 is this host, though the interface names only one of them.
+    let loopback = |other: IpAddr| other.is_loopback() && other.is_ipv4() == address.is_ipv4();
+    let has = |interface: &&Interface| {
+        interface.address == address || (address.is_loopback() && loopback(interface.address))
+    };
+    found.iter().find(has).map(|interface| interface.index)
 }
 
 impl Host for Os {
@@ -124,7 +141,21 @@ impl Platform for Os {
 
     fn bind(&self, address: SocketAddr, token: u64) -> Result<Box<dyn Link>, BindError> {
         let socket = self.socket(address)?;
-        Ok(Box::new(UdpLink { socket, reactor: Arc::clone(&self.reactor), token, watched: Mutex::default() }))
+        // Where it can't be said, multicasts leave by the route's interface, or not at all.
+        if let Some(interface) = interface_of(address.ip()) {
+            let _ = multicast::leave_by(&socket, address.ip(), interface);
+        }
+        Ok(self.link(socket, token))
+    }
+
+    fn join(&self, group: SocketAddr, local: IpAddr, token: u64) -> Result<Box<dyn Link>, BindError> {
+        let interface = interface_of(local).ok_or(BindError::NotLocal(local))?;
+        let socket = multicast::join(group, local, interface)?;
+        #[cfg(all(target_os = "linux", not(feature = "portable")))]
+        let socket = Socket::set_up(socket.into(), group, None)?;
+        #[cfg(any(not(target_os = "linux"), feature = "portable"))]
+        let socket = Socket::adopt(socket.into(), group)?;
+        Ok(self.link(socket, token))
     }
 }
 

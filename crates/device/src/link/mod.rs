@@ -8,12 +8,13 @@
 //! | [`counters`] | what was sent and received, and what wasn't and why |
 //! | [`tx`] | packets to be sent, in as few system calls as possible |
 //! | [`rx`] | datagrams that arrived |
-//! | `bind` | sockets at an address |
+//! | `bind`, `multicast` | sockets at an address, at that of a group |
 //! | [`udp`] | Linux: a UDP socket that a strict RoCEv2 receiver accepts packets from, with segmentation offload |
 //! | `plain` | any other system, or the feature `portable`: a plain UDP socket |
 
 pub(crate) mod bind;
 pub mod counters;
+pub(crate) mod multicast;
 #[cfg(any(not(target_os = "linux"), feature = "portable"))]
 pub mod plain;
 pub mod rx;

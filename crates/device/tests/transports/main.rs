@@ -3,6 +3,7 @@
 
 mod datagrams;
 mod end;
+mod multicast;
 mod shared;
 mod unreliable;
 mod xrc;

@@ -9,7 +9,7 @@
 //! | `lone` | one queue pair and a peer whose packets are written by hand |
 //! | `shared`, `windows` | shared receive queues; memory windows and other local operations |
 //! | `uc`, `ud`, `attributes` | the unreliable transports; which attributes each transition takes |
-//! | `xrc` | the extended reliable connection |
+//! | `xrc`, `dissected` | the extended reliable connection; what tshark reads in its packets |
 //! | the others | the proofs of the reliable connection |
 
 mod driven;
@@ -23,6 +23,7 @@ mod asking;
 mod attributes;
 mod bursts;
 mod congestion;
+mod dissected;
 mod errors;
 mod hostile;
 mod large;

@@ -34,6 +34,8 @@ const ATTRIBUTES: Attributes = {
         max_mw: _,
         max_ah: _,
         max_srq_wr: _,
+        max_mcast_grp: _,
+        max_mcast_qp_attach: _,
         max_message,
         max_rd_atomic,
     } = rocev2_device::ATTRIBUTES;

@@ -77,7 +77,7 @@ impl Socket {
         Self::set_up(socket, address, Some(group))
     }
 
-    fn set_up(
+    pub(crate) fn set_up(
         socket: UdpSocket,
         address: SocketAddr,
         group: Option<Arc<[OwnedFd]>>,
