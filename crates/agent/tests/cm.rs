@@ -261,3 +261,34 @@ fn events_that_wait_go_with_their_id() {
     process.call(&Request::DestroyId { id }).unwrap();
     assert!(!readable(&ready, Duration::ZERO), "events of an id that is gone are forgotten");
 }
+
+#[test]
+fn a_thousand_connections_at_once_are_no_flood() {
+    const COUNT: u32 = 1000;
+    let (agent, address) = (agent(), IpAddr::from([127, 83, 88, 9]));
+    let [client, server] = [(); 2].map(|()| Process::new(&agent.place, address));
+    let listener = server.id(TCP, RC);
+    server.call(&Request::Bind { id: listener, address: ([0, 0, 0, 0], 7174).into() }).unwrap();
+    server.call(&Request::Listen { id: listener, backlog: 0 }).unwrap();
+    let ids: Vec<u32> = (0..COUNT).map(|_| client.resolve(TCP, RC, (address, 7174).into())).collect();
+    for (number, &id) in ids.iter().enumerate() {
+        let qpn = 0x1_0000 + u32::try_from(number).unwrap();
+        client.call(&Request::Connect { id, params: params(qpn, b"") }).unwrap();
+    }
+    for number in 0..COUNT {
+        let asked = server.event(CONNECT_REQUEST);
+        server.call(&Request::Accept { id: asked.id, params: params(0x2_0000 + number, b"") }).unwrap();
+    }
+    for _ in 0..COUNT {
+        let answered = client.event(CONNECT_RESPONSE);
+        client.call(&Request::Establish { id: answered.id }).unwrap();
+    }
+    (0..COUNT).for_each(|_| {
+        server.event(ESTABLISHED);
+    });
+    // All of them end with their process.
+    drop(client);
+    (0..COUNT).for_each(|_| {
+        server.event(DISCONNECTED);
+    });
+}

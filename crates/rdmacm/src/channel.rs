@@ -3,12 +3,21 @@
 use crate::abi::rdma_event_channel;
 use crate::boundary::null;
 use crate::session::{call, done};
-use libc::{EAGAIN, EIO, c_int};
+use libc::{EAGAIN, EINVAL, EIO, c_int};
 use rocev2_agent::cm::protocol::{CmEvent, Reply, Request};
+use std::collections::HashSet;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::{Mutex, PoisonError};
 
 /// How long to wait before it is looked whether the agent is still there, in milliseconds.
 const LOOK: c_int = 1000;
+
+/// Where there is an event channel.
+static PLACES: Mutex<Option<HashSet<usize>>> = Mutex::new(None);
+
+fn places<R>(look: impl FnOnce(&mut HashSet<usize>) -> R) -> R {
+    look(PLACES.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_default())
+}
 
 /// An event channel.
 #[repr(C)]
@@ -19,28 +28,38 @@ pub(crate) struct Channel {
 }
 
 impl Channel {
-    /// The channel that a program means.
+    /// The channel that a program means; `EINVAL` if there is none. As with ids, programs do name one that they have
+    /// destroyed.
     ///
     /// # Safety
-    /// It must be one of ours that isn't destroyed.
-    pub(crate) unsafe fn of<'a>(c: *mut rdma_event_channel) -> &'a Self {
-        // SAFETY: it is the first field of ours.
-        unsafe { &*c.cast() }
+    /// If there is one, it isn't destroyed as long as the reference is used.
+    pub(crate) unsafe fn of<'a>(c: *mut rdma_event_channel) -> Result<&'a Self, c_int> {
+        if places(|places| places.contains(&c.addr())) {
+            // SAFETY: it is the first field of ours, and the caller vouches for the rest.
+            Ok(unsafe { &*c.cast::<Self>() })
+        } else {
+            Err(EINVAL)
+        }
     }
 
     pub(crate) fn create() -> Result<*mut rdma_event_channel, c_int> {
         match call(&Request::OpenChannel)? {
             (Reply::Number(number), Some(ready)) => {
                 let c = rdma_event_channel { fd: ready.as_raw_fd() };
-                Ok(Box::into_raw(Box::new(Self { c, number, ready })).cast())
+                let channel = Box::into_raw(Box::new(Self { c, number, ready }));
+                places(|places| places.insert(channel.addr()));
+                Ok(channel.cast())
             }
             _ => Err(EIO),
         }
     }
 
     /// # Safety
-    /// It must be one of ours that isn't destroyed, and nobody uses it.
+    /// Nobody uses it.
     pub(crate) unsafe fn destroy(c: *mut rdma_event_channel) {
+        if !places(|places| places.remove(&c.addr())) {
+            return;
+        }
         // SAFETY: `create` made it.
         let channel = unsafe { Box::from_raw(c.cast::<Self>()) };
         // Should the agent be gone, so is its end.

@@ -123,68 +123,71 @@ unsafe fn reject(id: &Id, private_data: *const c_void, len: u8) -> Result<(), c_
     done(&Request::Reject { id: id.number, private_data })
 }
 
+fn disconnect(id: &Id) -> Result<(), c_int> {
+    // SAFETY: a field of the id.
+    if unsafe { (*id.c()).verbs.is_null() } {
+        return Err(EINVAL);
+    }
+    states::fail(id)?;
+    done(&Request::Disconnect { id: id.number })?;
+    complete(id)
+}
+
 export! {
     "RDMACM_1.0", -1,
     /// rdma_connect(3).
     fn rdma_connect(id: *mut rdma_cm_id, conn_param: *mut rdma_conn_param) -> c_int {
         // SAFETY: the program gives an id that exists, and parameters or none.
-        result(unsafe { connect(Id::of(id), conn_param.as_ref()) })
+        result(unsafe { Id::of(id).and_then(|id| connect(id, conn_param.as_ref())) })
     }
 
     "RDMACM_1.0", -1,
     /// rdma_accept(3).
     fn rdma_accept(id: *mut rdma_cm_id, conn_param: *mut rdma_conn_param) -> c_int {
         // SAFETY: the program gives an id that exists, and parameters or none.
-        result(unsafe { accept(Id::of(id), conn_param.as_ref()) })
+        result(unsafe { Id::of(id).and_then(|id| accept(id, conn_param.as_ref())) })
     }
 
     "RDMACM_1.2", -1,
     /// rdma_establish(3).
     fn rdma_establish(id: *mut rdma_cm_id) -> c_int {
-        // SAFETY: the program says that it is one.
+        // SAFETY: the program doesn't destroy it meanwhile.
         let id = unsafe { Id::of(id) };
         // SAFETY: a field of it.
-        let has_queue_pair = unsafe { !(*id.c()).qp.is_null() };
-        result(if has_queue_pair { Err(EINVAL) } else { establish(id) })
+        result(id.and_then(|id| if unsafe { (*id.c()).qp.is_null() } { establish(id) } else { Err(EINVAL) }))
     }
 
     "RDMACM_1.0", -1,
     /// rdma_reject(3).
     fn rdma_reject(id: *mut rdma_cm_id, private_data: *const c_void, private_data_len: u8) -> c_int {
         // SAFETY: the program gives an id that exists, and so many bytes.
-        result(unsafe { reject(Id::of(id), private_data, private_data_len) })
+        result(unsafe { Id::of(id).and_then(|id| reject(id, private_data, private_data_len)) })
     }
 
     "RDMACM_1.3", -1,
     /// rdma_reject_ece(3).
     fn rdma_reject_ece(id: *mut rdma_cm_id, private_data: *const c_void, private_data_len: u8) -> c_int {
         // SAFETY: the program gives an id that exists, and so many bytes.
-        result(unsafe { reject(Id::of(id), private_data, private_data_len) })
+        result(unsafe { Id::of(id).and_then(|id| reject(id, private_data, private_data_len)) })
     }
 
     "RDMACM_1.0", -1,
     /// rdma_disconnect(3).
     fn rdma_disconnect(id: *mut rdma_cm_id) -> c_int {
-        // SAFETY: the program says that it is one.
-        let id = unsafe { Id::of(id) };
-        // SAFETY: a field of it.
-        let bound = unsafe { !(*id.c()).verbs.is_null() };
-        result(if bound {
-            states::fail(id).and_then(|()| done(&Request::Disconnect { id: id.number })).and_then(|()| complete(id))
-        } else {
-            Err(EINVAL)
-        })
+        // SAFETY: the program doesn't destroy it meanwhile.
+        result(unsafe { Id::of(id) }.and_then(disconnect))
     }
 
     "RDMACM_1.0", -1,
     /// rdma_notify(3).
     fn rdma_notify(id: *mut rdma_cm_id, event: u32) -> c_int {
-        // SAFETY: the program says that it is one.
-        let id = unsafe { Id::of(id) }.number;
-        result(if event == IBV_EVENT_COMM_EST {
-            done(&Request::CommunicationEstablished { id })
-        } else {
-            Ok(())
-        })
+        // SAFETY: the program doesn't destroy it meanwhile.
+        result(unsafe { Id::of(id) }.and_then(|id| {
+            if event == IBV_EVENT_COMM_EST {
+                done(&Request::CommunicationEstablished { id: id.number })
+            } else {
+                Ok(())
+            }
+        }))
     }
 }

@@ -25,7 +25,7 @@ pub(crate) unsafe fn migrate(id: &Id, channel: *mut rdma_event_channel) -> Resul
     }
     let channel = if own { Channel::create()? } else { channel };
     // SAFETY: the caller says so, or it was made now.
-    let queue = unsafe { Channel::of(channel) }.number;
+    let queue = unsafe { Channel::of(channel)? }.number;
     if let Err(error) = done(&Request::Migrate { id: id.number, channel: queue }) {
         if own {
             // SAFETY: it was made above.
@@ -57,7 +57,7 @@ unsafe fn create_ep(
     // SAFETY: without a channel it gets its own.
     let c = unsafe { Id::create(std::ptr::null_mut(), std::ptr::null_mut(), ps, qp_type)? };
     // SAFETY: it was made now.
-    let id = unsafe { Id::of(c) };
+    let id = unsafe { Id::own(c) };
     // SAFETY: the caller says so.
     unsafe { set_up(id, res, pd, qp_init_attr, qp_type) }.map(|()| c).inspect_err(|_| {
         // SAFETY: nobody else knows it.
@@ -109,7 +109,7 @@ fn get_request(listener: &Id) -> Result<*mut rdma_cm_id, c_int> {
     }
     release(listener);
     // SAFETY: the id's own channel.
-    let event = next(unsafe { Channel::of((*listener.c()).channel) })?;
+    let event = next(unsafe { Channel::of((*listener.c()).channel)? })?;
     // SAFETY: it was given out now.
     let (kind, status, c) = unsafe { ((*event).event, (*event).status, (*event).id) };
     let attr = listener.private().qp_init_attr;
@@ -117,7 +117,7 @@ fn get_request(listener: &Id) -> Result<*mut rdma_cm_id, c_int> {
         (0, RDMA_CM_EVENT_CONNECT_REQUEST, None) => Ok(()),
         (0, RDMA_CM_EVENT_CONNECT_REQUEST, Some(mut attr)) => {
             // SAFETY: the id of the request, and the listener's protection domain.
-            unsafe { create_qp(Id::of(c), (*listener.c()).pd, &mut attr) }
+            unsafe { create_qp(Id::own(c), (*listener.c()).pd, &mut attr) }
         }
         (0, ..) => Err(EINVAL),
         (status, ..) => Err(status.abs()),
@@ -132,7 +132,7 @@ export! {
     /// rdma_migrate_id(3).
     fn rdma_migrate_id(id: *mut rdma_cm_id, channel: *mut rdma_event_channel) -> c_int {
         // SAFETY: the program gives an id that exists, and a channel or none.
-        result(unsafe { migrate(Id::of(id), channel) })
+        result(unsafe { Id::of(id).and_then(|id| migrate(id, channel)) })
     }
 
     "RDMACM_1.0", -1,
@@ -156,9 +156,11 @@ export! {
     fn rdma_destroy_ep(id: *mut rdma_cm_id) {
         // SAFETY: the program says that it is one, and no longer used.
         unsafe {
-            destroy_qp(Id::of(id));
-            destroy_srq(Id::of(id));
-            let _ = Id::destroy(id);
+            if let Ok(own) = Id::of(id) {
+                destroy_qp(own);
+                destroy_srq(own);
+                let _ = Id::destroy(id);
+            }
         }
     }
 
@@ -166,7 +168,7 @@ export! {
     /// rdma_get_request(3).
     fn rdma_get_request(listen: *mut rdma_cm_id, id: *mut *mut rdma_cm_id) -> c_int {
         // SAFETY: the program says that it is one.
-        result(get_request(unsafe { Id::of(listen) }).map(|made| {
+        result(unsafe { Id::of(listen) }.and_then(get_request).map(|made| {
             // SAFETY: and gives a place for the id.
             unsafe { id.write(made) };
         }))

@@ -58,7 +58,7 @@ pub(crate) fn complete(id: &Id) -> Result<(), c_int> {
     }
     release(id);
     // SAFETY: the id's own channel.
-    let event = next(unsafe { Channel::of((*id.c()).channel) })?;
+    let event = next(unsafe { Channel::of((*id.c()).channel)? })?;
     // SAFETY: a field of the id, and an event that was given out now.
     let (kind, status) = unsafe {
         (*id.c()).event = event;
@@ -137,7 +137,7 @@ fn requested(listener: &Id, event: &CmEvent) -> Option<*mut rdma_cm_id> {
     };
     let c = Id::add(event.id, channel, context, ps, qp_type, false);
     // SAFETY: it was made now.
-    let id = unsafe { Id::of(c) };
+    let id = unsafe { Id::own(c) };
     {
         let mut private = id.private();
         private.responder_resources = event.params.responder_resources;
@@ -225,7 +225,7 @@ export! {
             return result(Err(EINVAL));
         }
         // SAFETY: the program says that it is one.
-        result(next(unsafe { Channel::of(channel) }).map(|next| {
+        result(unsafe { Channel::of(channel) }.and_then(next).map(|next| {
             // SAFETY: and gives a place for the event.
             unsafe { event.write(next) };
         }))

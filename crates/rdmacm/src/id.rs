@@ -11,7 +11,7 @@ use libc::{EINVAL, EIO, c_int, c_void};
 use rdma_verbs_sys::{IBV_QPT_RC, IBV_QPT_UD, ibv_gid, ibv_qp_init_attr};
 use rocev2_agent::cm::protocol::{Addresses, Reply, Request};
 use std::cell::UnsafeCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 /// The default partition's key, in network byte order.
@@ -47,19 +47,41 @@ pub(crate) struct Private {
 // SAFETY: the pointers in it are libibverbs' objects, which any thread may use.
 unsafe impl Send for Private {}
 
-/// Where ids are, by the agent's numbers.
-static IDS: Mutex<Option<HashMap<u32, usize>>> = Mutex::new(None);
+/// The ids that there are.
+#[derive(Default)]
+struct Ids {
+    /// Where they are, by the agent's numbers.
+    by_number: HashMap<u32, usize>,
+    /// Where there is one.
+    places: HashSet<usize>,
+}
 
-fn ids<R>(look: impl FnOnce(&mut HashMap<u32, usize>) -> R) -> R {
+static IDS: Mutex<Option<Ids>> = Mutex::new(None);
+
+fn ids<R>(look: impl FnOnce(&mut Ids) -> R) -> R {
     look(IDS.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_default())
 }
 
 impl Id {
-    /// The id that a program means.
+    /// The id that a program means; `EINVAL` if there is none. Programs do name ids that they have destroyed: perftest,
+    /// when its peer doesn't listen yet.
+    ///
+    /// # Safety
+    /// If there is one, it isn't destroyed as long as the reference is used.
+    pub(crate) unsafe fn of<'a>(c: *mut rdma_cm_id) -> Result<&'a Self, c_int> {
+        if ids(|ids| ids.places.contains(&c.addr())) {
+            // SAFETY: it is the first field of ours, and the caller vouches for the rest.
+            Ok(unsafe { Self::own(c) })
+        } else {
+            Err(EINVAL)
+        }
+    }
+
+    /// The same for one that the library has got from itself.
     ///
     /// # Safety
     /// It must be one of ours that isn't destroyed.
-    pub(crate) unsafe fn of<'a>(c: *mut rdma_cm_id) -> &'a Self {
+    pub(crate) unsafe fn own<'a>(c: *mut rdma_cm_id) -> &'a Self {
         // SAFETY: it is the first field of ours.
         unsafe { &*c.cast() }
     }
@@ -92,7 +114,7 @@ impl Id {
         let sync = channel.is_null();
         let channel = if sync { Channel::create()? } else { channel };
         // SAFETY: the caller says so, or it was made now.
-        let queue = unsafe { Channel::of(channel) }.number;
+        let queue = unsafe { Channel::of(channel)? }.number;
         let made = match (u16::try_from(ps), u8::try_from(qp_type)) {
             (Ok(port_space), Ok(qp_type)) => {
                 call(&Request::CreateId { channel: queue, port_space, qp_type }).map(|(reply, _)| reply)
@@ -138,14 +160,17 @@ impl Id {
             acknowledged: Condvar::new(),
         };
         let id = Box::into_raw(Box::new(id));
-        ids(|ids| ids.insert(number, id.expose_provenance()));
+        ids(|ids| {
+            ids.by_number.insert(number, id.expose_provenance());
+            ids.places.insert(id.addr());
+        });
         id.cast()
     }
 
     /// The id with that number, of which an event is about to be reported: it isn't freed before that is acknowledged.
     pub(crate) fn report<'a>(number: u32) -> Option<&'a Self> {
         ids(|ids| {
-            let at = ids.get(&number)?;
+            let at = ids.by_number.get(&number)?;
             // SAFETY: whoever destroys it takes it out of the table first, and then waits.
             let id = unsafe { &*std::ptr::with_exposed_provenance::<Self>(*at) };
             id.private().reported += 1;
@@ -169,11 +194,14 @@ impl Id {
     }
 
     /// # Safety
-    /// It must be one of ours that isn't destroyed, and nobody uses it but who handles its events.
+    /// Nobody uses it but who handles its events.
     pub(crate) unsafe fn destroy(c: *mut rdma_cm_id) -> Result<(), c_int> {
         // SAFETY: the caller says so.
-        let id = unsafe { Self::of(c) };
-        ids(|ids| ids.remove(&id.number));
+        let id = unsafe { Self::of(c)? };
+        ids(|ids| {
+            ids.by_number.remove(&id.number);
+            ids.places.remove(&c.addr());
+        });
         // Should the agent be gone, so is its id.
         let _ = done(&Request::DestroyId { id: id.number });
         // SAFETY: a field of ours.
@@ -284,16 +312,20 @@ export! {
     "RDMACM_1.0", 0,
     /// rdma_get_src_port(3).
     fn rdma_get_src_port(id: *mut rdma_cm_id) -> u16 {
-        // SAFETY: the program says that it is one; an address of ours.
-        let read = unsafe { address::read((&raw const (*id).route.addr.src_storage).cast()) };
+        // SAFETY: an id of the program's; an address of ours.
+        let read = unsafe {
+            Id::of(id).and_then(|id| address::read((&raw const (*id.c()).route.addr.src_storage).cast()))
+        };
         read.map_or(0, |address| address.port().to_be())
     }
 
     "RDMACM_1.0", 0,
     /// rdma_get_dst_port(3).
     fn rdma_get_dst_port(id: *mut rdma_cm_id) -> u16 {
-        // SAFETY: the program says that it is one; an address of ours.
-        let read = unsafe { address::read((&raw const (*id).route.addr.dst_storage).cast()) };
+        // SAFETY: an id of the program's; an address of ours.
+        let read = unsafe {
+            Id::of(id).and_then(|id| address::read((&raw const (*id.c()).route.addr.dst_storage).cast()))
+        };
         read.map_or(0, |address| address.port().to_be())
     }
 }

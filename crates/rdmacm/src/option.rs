@@ -41,8 +41,8 @@ export! {
         optlen: usize,
     ) -> c_int {
         // SAFETY: the program gives an id that exists, and a value of that length.
-        let (id, option) = unsafe { (Id::of(id).number, parse(level, optname, optval, optlen)) };
-        result(option.and_then(|option| done(&Request::SetOption { id, option })))
+        let (id, option) = unsafe { (Id::of(id), parse(level, optname, optval, optlen)) };
+        result(id.and_then(|id| done(&Request::SetOption { id: id.number, option: option? })))
     }
 
     "RDMACM_1.3", -1,

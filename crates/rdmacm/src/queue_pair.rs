@@ -259,7 +259,7 @@ export! {
     fn rdma_create_qp(id: *mut rdma_cm_id, pd: *mut ibv_pd, qp_init_attr: *mut ibv_qp_init_attr) -> c_int {
         // SAFETY: the program gives an id that exists, and attributes.
         result(unsafe {
-            qp_init_attr.as_mut().ok_or(EINVAL).and_then(|attr| create_qp(Id::of(id), pd, attr))
+            qp_init_attr.as_mut().ok_or(EINVAL).and_then(|attr| create_qp(Id::of(id)?, pd, attr))
         })
     }
 
@@ -267,21 +267,25 @@ export! {
     /// rdma_create_qp_ex(3).
     fn rdma_create_qp_ex(id: *mut rdma_cm_id, attr: *mut ibv_qp_init_attr_ex) -> c_int {
         // SAFETY: the program gives an id that exists, and attributes.
-        result(if attr.is_null() { Err(EINVAL) } else { unsafe { create_qp_ex(Id::of(id), attr) } })
+        result(if attr.is_null() { Err(EINVAL) } else { unsafe { Id::of(id).and_then(|id| create_qp_ex(id, attr)) } })
     }
 
     "RDMACM_1.0", (),
     /// rdma_destroy_qp(3).
     fn rdma_destroy_qp(id: *mut rdma_cm_id) {
         // SAFETY: the program says that nobody uses it.
-        unsafe { destroy_qp(Id::of(id)) };
+        unsafe {
+            if let Ok(id) = Id::of(id) {
+                destroy_qp(id);
+            }
+        }
     }
 
     "RDMACM_1.0", -1,
     /// rdma_create_srq(3).
     fn rdma_create_srq(id: *mut rdma_cm_id, pd: *mut ibv_pd, attr: *mut ibv_srq_init_attr) -> c_int {
         // SAFETY: the program gives an id that exists, and attributes.
-        result(unsafe { create_srq(Id::of(id), pd, attr) })
+        result(unsafe { Id::of(id).and_then(|id| create_srq(id, pd, attr)) })
     }
 
     "RDMACM_1.0", -1,
@@ -295,7 +299,7 @@ export! {
                 Err(EOPNOTSUPP)
             } else {
                 let pd = if (*attr).comp_mask & IBV_SRQ_INIT_ATTR_PD == 0 { null_mut() } else { (*attr).pd };
-                create_srq(Id::of(id), pd, attr.cast())
+                Id::of(id).and_then(|id| create_srq(id, pd, attr.cast()))
             }
         })
     }
@@ -304,6 +308,10 @@ export! {
     /// rdma_destroy_srq(3).
     fn rdma_destroy_srq(id: *mut rdma_cm_id) {
         // SAFETY: the program says that nobody uses it.
-        unsafe { destroy_srq(Id::of(id)) };
+        unsafe {
+            if let Ok(id) = Id::of(id) {
+                destroy_srq(id);
+            }
+        }
     }
 }

@@ -47,7 +47,7 @@ export! {
     fn rdma_bind_addr(id: *mut rdma_cm_id, addr: *mut sockaddr) -> c_int {
         // SAFETY: the program gives an id that exists, and an address.
         let (id, address) = unsafe { (Id::of(id), address::read(addr)) };
-        result(address.and_then(|address| bind(id, address)))
+        result(id.and_then(|id| bind(id, address?)))
     }
 
     "RDMACM_1.0", -1,
@@ -62,14 +62,14 @@ export! {
         let (id, destination) = unsafe { (Id::of(id), address::read(dst_addr)) };
         // SAFETY: as above.
         let source = (!src_addr.is_null()).then(|| unsafe { address::read(src_addr) }).transpose();
-        result(destination.and_then(|destination| resolve_address(id, source?, destination)))
+        result(id.and_then(|id| resolve_address(id, source?, destination?)))
     }
 
     "RDMACM_1.0", -1,
     /// rdma_resolve_route(3).
     fn rdma_resolve_route(id: *mut rdma_cm_id, _timeout_ms: c_int) -> c_int {
         // SAFETY: the program says that it is one.
-        result(resolve_route(unsafe { Id::of(id) }))
+        result(unsafe { Id::of(id) }.and_then(resolve_route))
     }
 
     "RDMACM_1.0", -1,
@@ -78,7 +78,8 @@ export! {
         // SAFETY: the program says that it is one.
         let id = unsafe { Id::of(id) };
         let backlog = u32::try_from(backlog).unwrap_or(0);
-        let listening = addresses(&Request::Listen { id: id.number, backlog });
-        result(listening.and_then(|addresses| id.set_addresses(addresses)))
+        result(id.and_then(|id| {
+            id.set_addresses(addresses(&Request::Listen { id: id.number, backlog })?)
+        }))
     }
 }

@@ -153,7 +153,7 @@ export! {
     /// rdma_init_qp_attr(3).
     fn rdma_init_qp_attr(id: *mut rdma_cm_id, qp_attr: *mut ibv_qp_attr, qp_attr_mask: *mut c_int) -> c_int {
         // SAFETY: the program gives an id that exists, and a state.
-        let made = unsafe { attributes(Id::of(id), (*qp_attr).qp_state) };
+        let made = unsafe { Id::of(id).and_then(|id| attributes(id, (*qp_attr).qp_state)) };
         result(made.map(|(attr, mask)| {
             // SAFETY: and places for both.
             unsafe {

@@ -7,6 +7,7 @@
 #include <rdma/rdma_cma.h>
 #include <rdma/rdma_verbs.h>
 #include <rdma/rsocket.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -159,8 +160,15 @@ static void channels(void)
     rdma_destroy_qp(id);
     CHECK(!id->qp && !id->send_cq && !id->recv_cq_channel);
     CHECK(rdma_destroy_id(id) == 0);
+    /* Programs do name ids that they have destroyed. */
+    REFUSED(rdma_destroy_id(id), EINVAL);
+    REFUSED(rdma_resolve_addr(id, NULL, (struct sockaddr *)&to, 2000), EINVAL);
+    REFUSED(rdma_connect((struct rdma_cm_id *)(uintptr_t)0x1234567, &param), EINVAL);
+    REFUSED(rdma_disconnect(NULL), EINVAL);
     rdma_destroy_event_channel(channel);
     rdma_destroy_event_channel(other);
+    rdma_destroy_event_channel(other);
+    REFUSED(rdma_get_cm_event(other, &told), EINVAL);
 }
 
 /* A queue pair that the program makes and moves itself, as UCX does it, and a refusal with private data. */

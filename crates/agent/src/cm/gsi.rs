@@ -18,7 +18,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
 /// Datagrams that wait to be taken, or to leave, at a time. A flood fills this, and what follows is dropped.
-const DEPTH: usize = 256;
+const DEPTH: usize = 1024;
 
 /// The global route header before each received datagram.
 const GRH_LEN: usize = 40;

@@ -49,6 +49,21 @@ pub struct Ucm {
     next: u32,
 }
 
+/// As many connections as there are ids, and as many requests of one peer as may wait at a listener: a program that
+/// opens a thousand connections at once is no flood.
+///
+/// The kernel knows peers' queue pairs by GUID and number, and refuses one that it still knows as stale. So that no two
+/// devices are taken for one, the GUID is drawn at random, with the bit of those that nobody has assigned.
+fn config() -> Config {
+    Config {
+        ca_guid: getrandom::u64().unwrap_or_default() | 1 << 57,
+        max_connections: MAX_IDS,
+        max_half_open: 4096,
+        max_half_open_per_source: MAX_BACKLOG as usize,
+        ..Config::default()
+    }
+}
+
 fn errno(error: Error) -> Errno {
     match error {
         Error::InUse => Errno::ADDRINUSE,
@@ -72,7 +87,7 @@ impl Ucm {
         let mtu = device.gids().first().map_or(Mtu::B1024, |gid| gid.mtu);
         device.bind_gid(0)?;
         Ok(Self {
-            node: Node::new(device, Config::default())?,
+            node: Node::new(device, config())?,
             address,
             mtu,
             ids: HashMap::new(),
