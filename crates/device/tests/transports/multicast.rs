@@ -102,6 +102,7 @@ fn who_is_detached_or_dropped_gets_no_more_and_the_others_go_on() {
 }
 
 #[test]
+#[cfg_attr(feature = "portable", ignore = "plain sockets can't tell how full a receiver is")]
 fn many_datagrams_on_loopback_wait_for_a_receiver_as_others_do() {
     let group = group();
     let [[sender, _], [receiver, _]] = ends([fresh(), fresh()]);
