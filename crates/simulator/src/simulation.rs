@@ -339,6 +339,8 @@ impl Simulation {
         for number in 0..self.machines.len() {
             self.drain_queues(number);
         }
+        // What arrived may have been taken since the last step, when a queue pair was told to fail.
+        self.memories.iter_mut().for_each(Memory::compare);
         self.check_the_end();
         self.check_sealing();
         for memory in &mut self.memories {
