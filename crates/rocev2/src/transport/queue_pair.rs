@@ -206,11 +206,12 @@ impl<M: Memory> QueuePair<M> {
         }
     }
 
-    /// Has WRITEs of at most `up_to` bytes, from the next one on, leave as a message (WRITE ONLY) for each packet.
+    /// Has WRITEs of at most `up_to` bytes, from the next one on, leave as a message (WRITE ONLY) for each packet,
+    /// where the peer has taken every byte of it before.
     ///
     /// These are all equally long, so that segmentation offload takes them together, and those of one request with
     /// those of the next; a FIRST packet is 16 bytes longer than the others. The peer can't tell it from as many short
-    /// WRITEs: if it refuses one, those before it are done.
+    /// WRITEs: should it refuse one after all, those before it are done.
     pub fn split_writes(&mut self, up_to: u32) {
         match self {
             Self::Rc(rc) => rc.split_writes(up_to),

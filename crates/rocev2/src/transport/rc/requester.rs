@@ -14,9 +14,11 @@ mod bursts;
 mod message_numbers;
 mod receive;
 mod transmit;
+mod written;
 
 use self::bursts::Bursts;
 use self::message_numbers::MessageNumbers;
+use self::written::Written;
 use super::recovery::Recovery;
 use super::timing::{Timer, Timers};
 use super::window::{PACKET_COST, Window};
@@ -120,6 +122,7 @@ pub(super) struct Requester<B> {
     recovery: Recovery<Window>,
     /// The longest WRITE that is split.
     split_up_to: u32,
+    written: Written,
     bursts: Bursts,
     draining: bool,
     /// Set once the connection can't go on; the queue pair goes to the error state.
@@ -147,6 +150,7 @@ impl<B> Requester<B> {
             message_numbers: MessageNumbers::default(),
             recovery: Recovery::new(Window::new(mtu.bytes(), window_limit)),
             split_up_to: 0,
+            written: Written::default(),
             bursts: Bursts::default(),
             draining: false,
             failed: false,
@@ -187,8 +191,12 @@ impl<B> Requester<B> {
         };
         let fault = (request.operation.is_read_or_atomic() && self.max_rd_atomic == 0)
             .then_some(Status::LocalQueuePairOperation);
-        let split = matches!(request.operation, SendOperation::Write(_))
-            && (packets == 1 || request.len <= self.split_up_to);
+        let split = match request.operation {
+            SendOperation::Write(to) => {
+                packets == 1 || (request.len <= self.split_up_to && self.written.contains(to, request.len))
+            }
+            _ => false,
+        };
         self.bursts.posted();
         self.local += usize::from(packets == 0);
         self.queue.push_back(Pending { request, first: self.end, packets, executed: false, split, fault });

@@ -182,6 +182,9 @@ impl<B> Requester<B> {
             } else if !pending.split && !pending.request.operation.is_read_or_atomic() {
                 self.message_numbers.acknowledged(1);
             }
+            if let SendOperation::Write(to) = pending.request.operation {
+                self.written.add(to, pending.request.len);
+            }
             if pending.request.signaled {
                 events.push_back(ended(&pending.request, Status::Success));
             }
