@@ -1,8 +1,8 @@
 //! Where the peer is known to take WRITEs.
 //!
-//! The first packet of a WRITE tells the peer how long it is, and a peer that refuses it has written nothing. Where each
-//! packet is a message of its own, those before the refused one are done. So a WRITE is split only where the peer has
-//! taken every byte before: programs write to the same places again and again.
+//! The first packet of a WRITE tells the peer how long it is, and a peer that refuses it has written nothing. Where
+//! each packet is a message of its own, those before the refused one are done. So a WRITE is split only where the peer
+//! has taken every byte before: programs write to the same places again and again.
 
 use crate::work::RemoteAddress;
 
