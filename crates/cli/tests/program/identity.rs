@@ -300,6 +300,12 @@ fn connections_leave_descriptors_free_for_files_and_sessions() {
     server.program.warns("closed, hardly any file descriptors are left");
     assert!(next_descriptor(&server.program) <= taken + 12);
     idle.clear();
+    // Until the server has seen that they have gone, it has none left for another.
+    let deadline = std::time::Instant::now() + crate::harness::PATIENCE;
+    while next_descriptor(&server.program) > taken {
+        assert!(std::time::Instant::now() < deadline, "connections that have gone keep their descriptors");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
     server.serves();
 }
 

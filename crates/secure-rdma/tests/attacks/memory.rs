@@ -119,15 +119,20 @@ fn refused(words: &[String], end: &str) -> Outcome {
     Outcome::alike(&words)
 }
 
-/// What each WRITE of the client's wrote, in their order. Packets may have been sent again.
+/// What each WRITE of the client's wrote, in their order. Packets may have been sent again, and each may be a message
+/// of its own: then one that begins where the one before it ended belongs to the same request.
 fn written(seen: &[Caught]) -> Vec<Vec<u8>> {
     let mut all: Vec<Vec<u8>> = Vec::new();
     let mut known = HashSet::new();
+    let mut goes_on = None;
     let writes = seen.iter().filter(|caught| caught.operation().is_write());
     for caught in writes.filter(|caught| known.insert((caught.headers.bth.dest_qp, caught.psn()))) {
-        if caught.operation().is_first_or_only() {
+        let only = matches!(caught.operation(), Operation::WriteOnly);
+        let va = caught.headers.reth.map(|reth| reth.va);
+        if caught.operation().is_first_or_only() && (va.is_none() || va != goes_on) {
             all.push(Vec::new());
         }
+        goes_on = va.filter(|_| only).map(|va| va + caught.payload.len() as u64);
         all.last_mut().expect("begun").extend(&caught.payload);
     }
     all
@@ -158,7 +163,7 @@ fn overwritten(with: fn(&[Vec<u8>]) -> &[u8], open: &str, sealed: &SealError) ->
         let path = Path::new(seal)?;
         let (mut client, mut server) = path.session();
         words.push(path.run(async {
-            for (offset, byte) in [(0, b'A'), (4096, b'B'), (0, b'C')] {
+            for (offset, byte) in [(0, b'A'), (8192, b'B'), (0, b'C')] {
                 client.write(offset, &[byte; 4096]).await.unwrap();
             }
             assert_eq!(within(client.read(0, 5)).await.unwrap(), b"CCCCC");
