@@ -3,8 +3,7 @@
 use super::segmentation::Segmentation;
 use super::{Path, QueuePair, State};
 use crate::engine::security::{Refusal, Sealing};
-use crate::link::tx::Unsent;
-use crate::link::tx::{MAX_RUN, MAX_SEGMENTS};
+use crate::link::tx::{MAX_RUN, MAX_SEGMENTS, Unsent};
 use crate::link::{Sent, TxBatch, put_icrc};
 use rocev2::transport::{Burst, Context, Destination, PacketKind};
 use rocev2::wire::Headers;
