@@ -1,6 +1,7 @@
 //! A machine: a device, and when its engine is stepped.
 
 use crate::network::Network;
+use crate::plan::Timing;
 use crate::platform;
 use rocev2_device::{Config, Device, Engine, Pause, Progress, Ready};
 use std::sync::{Arc, Weak};
@@ -14,10 +15,9 @@ pub(crate) struct Machine {
     engine: Arc<Engine>,
     progress: Progress,
     pub(crate) gid_index: usize,
-    /// How long a step takes.
-    step_ns: u64,
-    /// How long other threads go first where it lets them.
-    yield_ns: u64,
+    timing: Timing,
+    /// When it is awake, and what for.
+    woken: Option<(u64, Vec<Ready>)>,
     /// The next step, if it asked for one.
     again_at: Option<u64>,
     /// It is at work, or stalled, until then.
@@ -25,7 +25,7 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    pub(crate) fn new(network: &Arc<Network>, number: usize, step_ns: u64, yield_ns: u64) -> Self {
+    pub(crate) fn new(network: &Arc<Network>, number: usize, timing: Timing) -> Self {
         let platform = Arc::new(platform::Machine { network: Arc::clone(network), number });
         let (device, engine) = Device::stepped(Config::default(), platform).expect("a device");
         let gid_index = device.gid_index(platform::address(number)).expect("its address");
@@ -37,8 +37,8 @@ impl Machine {
             engine,
             progress: Progress::default(),
             gid_index,
-            step_ns,
-            yield_ns,
+            timing,
+            woken: None,
             again_at: None,
             busy_until: 0,
         }
@@ -59,26 +59,43 @@ impl Machine {
 
     /// Makes the engine's step, if there is a reason to; whether it did.
     pub(crate) fn step(&mut self, now: u64) -> bool {
-        let ready = self.ready();
-        let due = self.network.lock().machines[self.number].alarm.take_if(|at| *at <= now).is_some();
         let again = self.again_at.take_if(|at| *at <= now).is_some();
-        if ready.is_empty() && !due && !again {
-            return false;
-        }
+        let ready = match self.woken.take() {
+            Some((at, ready)) if at <= now => ready,
+            Some(woken) => {
+                self.woken = Some(woken);
+                return false;
+            }
+            None => {
+                let ready = self.ready();
+                let due = self.network.lock().machines[self.number].alarm.take_if(|at| *at <= now).is_some();
+                if ready.is_empty() && !due && !again {
+                    return false;
+                }
+                if !again && self.timing.wake_ns > 0 {
+                    self.woken = Some((now + self.timing.wake_ns, ready));
+                    return false;
+                }
+                ready
+            }
+        };
         let pause = self.progress.step(&self.engine, &ready);
         let (number, after) = match pause {
-            Pause::Yield => (1, Some(self.yield_ns)),
+            Pause::Yield => (1, Some(self.timing.yield_ns)),
             Pause::Busy(span) => (2, u64::try_from(span.as_nanos()).ok()),
             Pause::Sleep => (0, None),
         };
         self.again_at = after.map(|after| now + after);
-        self.busy_until = now + self.step_ns;
+        self.busy_until = now + self.timing.step_ns;
         self.network.lock().record("step", &[("machine", self.number as u64), ("pause", number)]);
         true
     }
 
     /// When the next step is to be made, as far as is known.
     pub(crate) fn next(&self) -> Option<u64> {
+        if let Some((at, _)) = self.woken {
+            return Some(at.max(self.busy_until));
+        }
         let state = self.network.lock();
         let sockets = state.sockets.values().filter(|socket| socket.machine == self.number);
         let (mut readable, mut arrived, mut writable) = (false, false, false);

@@ -28,6 +28,17 @@ pub(crate) struct Plan {
     pub(crate) replacements: usize,
 }
 
+/// How fast an engine's thread is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Timing {
+    /// How long a step takes.
+    pub(crate) step_ns: u64,
+    /// How long other threads go first where it lets them.
+    pub(crate) yield_ns: u64,
+    /// How long it takes to wake up. Programs that poll may take meanwhile what it is woken for.
+    pub(crate) wake_ns: u64,
+}
+
 /// A machine and its program.
 #[derive(Debug)]
 pub(crate) struct MachinePlan {
@@ -35,10 +46,7 @@ pub(crate) struct MachinePlan {
     pub(crate) receive_buffer: usize,
     pub(crate) send_buffer: Option<u64>,
     pub(crate) ns_per_byte: u64,
-    /// How long a step of the engine takes.
-    pub(crate) step_ns: u64,
-    /// How long other threads go first where it lets them.
-    pub(crate) yield_ns: u64,
+    pub(crate) engine: Timing,
     /// How long the program takes from one look to the next.
     pub(crate) pace_ns: u64,
     /// It waits for a completion channel where nothing happens.
@@ -163,8 +171,11 @@ impl MachinePlan {
             receive_buffer: rng.pick(&[8_000, 60_000, 400_000]),
             send_buffer: rng.pick(&[None, None, Some(6_000), Some(40_000)]),
             ns_per_byte: rng.pick(&[1, 4, 40]),
-            step_ns: rng.pick(&[300, 1_000, 20_000]),
-            yield_ns: rng.pick(&[3_000, 20_000, 60_000, 500_000]),
+            engine: Timing {
+                step_ns: rng.pick(&[300, 1_000, 20_000]),
+                yield_ns: rng.pick(&[3_000, 20_000, 60_000, 500_000]),
+                wake_ns: rng.pick(&[0, 0, 2_000, 50_000]),
+            },
             pace_ns: rng.pick(&[500, 3_000, 50_000, 700_000]),
             waits: rng.percent(50),
             batch: rng.pick(&[1, 4, 64]),

@@ -176,7 +176,7 @@ impl Simulation {
     }
 
     fn add_machine(&mut self, number: usize, plan: &crate::plan::MachinePlan) {
-        let machine = Machine::new(&self.network, number, plan.step_ns, plan.yield_ns);
+        let machine = Machine::new(&self.network, number, plan.engine);
         let device = &machine.device;
         let channel = device.completion_channel().expect("a channel");
         let queue = || completion_queue(&machine, &channel);

@@ -2,6 +2,7 @@
 
 use crate::machine::Machine;
 use crate::network::{Egress, MachineState, Network};
+use crate::plan::Timing;
 use crate::rng::Rng;
 use crate::trace::Trace;
 use netem::LinkConfig;
@@ -33,6 +34,7 @@ const GREEDY: (usize, u32) = (16, 256 << 10);
 
 /// How long a step of an engine takes, and how often a client polls.
 const STEP: u64 = 500;
+const TIMING: Timing = Timing { step_ns: STEP, yield_ns: 20 * STEP, wake_ns: 0 };
 
 /// Virtual time after which something is stuck.
 const PATIENCE: u64 = 600_000_000_000;
@@ -78,8 +80,7 @@ pub struct Reading {
 #[must_use]
 pub fn read_beside(seed: u64, greedy: usize, rounds: usize) -> Reading {
     let network = network(seed, greedy + 2);
-    let mut machines: Vec<_> =
-        (0..greedy + 2).map(|number| Machine::new(&network, number, STEP, 20 * STEP)).collect();
+    let mut machines: Vec<_> = (0..greedy + 2).map(|number| Machine::new(&network, number, TIMING)).collect();
     let clients = (1..machines.len()).map(|number| connect(&machines, number));
     let (mut readers, _served): (Vec<_>, Vec<_>) = clients.unzip();
     while readers[0].took.len() < rounds {

@@ -2,6 +2,9 @@
 //!
 //! Any thread may move the alarm: to an earlier time when it announces a deadline, to a later one when it has
 //! just done what the progress thread would have come for. Neither wakes that thread, nor switches to it.
+//!
+//! While threads poll, they keep the time: deadlines are *attended*, and the alarm isn't set for them, since they
+//! mostly move on before they pass.
 
 use super::Host;
 use super::sync::{AtomicU64, Mutex, fence, lock};
@@ -15,6 +18,8 @@ pub(crate) struct Alarm {
     at: AtomicU64,
     /// What the host's timer is set to.
     set: Mutex<u64>,
+    /// Until when threads that poll look after the deadlines, in nanoseconds; 0 if none does.
+    attended: AtomicU64,
     host: Arc<dyn Host>,
 }
 
@@ -24,7 +29,7 @@ const AWAKE: u64 = 0;
 impl Alarm {
     /// An alarm whose thread is awake.
     pub(crate) fn new(host: Arc<dyn Host>) -> Self {
-        Self { at: AtomicU64::new(AWAKE), set: Mutex::new(NEVER), host }
+        Self { at: AtomicU64::new(AWAKE), set: Mutex::new(NEVER), attended: AtomicU64::new(0), host }
     }
 
     /// The progress thread is awake: whatever is announced from now on, it looks at before it sleeps.
@@ -49,6 +54,32 @@ impl Alarm {
                 self.at.store(at.as_nanos(), Ordering::Relaxed);
                 self.set_timer(&mut set, at.as_nanos());
             }
+        }
+    }
+
+    /// The same for a deadline: where it is attended, the alarm rings when it no longer is.
+    pub(crate) fn by_deadline(&self, at: Time) {
+        // Either this sees that it isn't attended any more, or whoever has said so sees the deadline.
+        fence(Ordering::SeqCst);
+        self.by(at.max(self.attended()));
+    }
+
+    /// Threads that poll look after the deadlines until `until`.
+    pub(crate) fn attend(&self, until: Time) {
+        self.attended.fetch_max(until.as_nanos(), Ordering::Relaxed);
+    }
+
+    /// Until when deadlines are attended; [`Time::ZERO`] if they aren't.
+    pub(crate) fn attended(&self) -> Time {
+        Time::from_nanos(self.attended.load(Ordering::Relaxed))
+    }
+
+    /// Nobody looks after the deadlines any more: the progress thread has to run by the `earliest`.
+    pub(crate) fn unattended(&self, earliest: impl FnOnce() -> Option<Time>) {
+        self.attended.store(0, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        if let Some(at) = earliest() {
+            self.by(at);
         }
     }
 

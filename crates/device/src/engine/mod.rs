@@ -70,7 +70,6 @@ use address_table::AddressTable;
 use alarm::Alarm;
 use deadlines::Deadlines;
 use events::EventQueue;
-use poll_mode::LOOK_IN;
 use port::CatchUp;
 use queue_pair_table::QueuePairTable;
 use rocev2::{Qpn, Time};
@@ -78,8 +77,8 @@ use smallvec::SmallVec;
 use std::io;
 use std::sync::{Arc, PoisonError, RwLock};
 
-/// Deadlines that a thread that polls looks at, at most, when it puts the alarm off.
-const PUT_OFF: usize = 32;
+/// Deadlines that a thread that polls looks at at a time, at most.
+const ATTENDED: usize = 32;
 
 /// The engine of one device.
 pub struct Engine {
@@ -112,8 +111,13 @@ impl Shared {
     /// A queue pair wants to be looked at.
     fn announce(&self, at: Time, qpn: Qpn) {
         if self.deadlines.add(at, qpn) {
-            self.alarm.by(at);
+            self.alarm.by_deadline(at);
         }
+    }
+
+    /// No thread that polls looks after the deadlines any more.
+    fn unattended(&self) {
+        self.alarm.unattended(|| self.deadlines.earliest());
     }
 }
 
@@ -197,9 +201,14 @@ impl Engine {
             port.poll(queue, &self.table);
             let now = self.now();
             port.mode().note_poll(now);
-            if polls && port.mode().polled(now) {
-                self.put_off();
+            if !polls {
+                return;
             }
+            if let Some(until) = port.mode().polled(now) {
+                self.shared.alarm.attend(until);
+                self.shared.alarm.postpone(|| self.next());
+            }
+            self.attend(now);
         });
     }
 
@@ -213,26 +222,31 @@ impl Engine {
         queue.each_port(|port| port.about_to_wait());
     }
 
-    /// Puts the alarm off: somebody polls. What keeps the time is often a deadline that has moved on since it was
-    /// announced.
-    fn put_off(&self) {
-        let now = self.now();
-        let deadlines = &self.shared.deadlines;
-        if deadlines.earliest().is_some_and(|earliest| earliest > now) {
-            let mut moved: SmallVec<[_; PUT_OFF]> = SmallVec::new();
-            moved.extend(core::iter::from_fn(|| deadlines.take_due(now + LOOK_IN)).take(PUT_OFF));
-            for (deadline, qpn) in moved {
-                if let Some(queue_pair) = self.table.get(qpn) {
-                    queue_pair.announce_again(deadline);
-                }
+    /// Looks after the deadlines: somebody polls. One that has passed has mostly moved on since it was announced; for
+    /// what is due in earnest the progress thread has to come.
+    fn attend(&self, now: Time) {
+        let Shared { deadlines, alarm, .. } = &*self.shared;
+        let passed = || deadlines.earliest().is_some_and(|earliest| earliest <= now);
+        if !passed() || alarm.attended() == Time::ZERO {
+            return;
+        }
+        let taken: SmallVec<[_; ATTENDED]> =
+            core::iter::from_fn(|| deadlines.take_due(now)).take(ATTENDED).collect();
+        for (deadline, qpn) in taken {
+            if let Some(queue_pair) = self.table.get(qpn) {
+                queue_pair.announce_again(now, deadline);
             }
         }
-        self.shared.alarm.postpone(|| self.next());
+        if passed() {
+            self.shared.unattended();
+        }
     }
 
     /// When there is something to do next.
     fn next(&self) -> Option<Time> {
-        self.ports().iter().filter_map(|port| port.next()).chain(self.shared.deadlines.earliest()).min()
+        let Shared { deadlines, alarm, .. } = &*self.shared;
+        let deadline = deadlines.earliest().map(|at| at.max(alarm.attended()));
+        self.ports().iter().filter_map(|port| port.next()).chain(deadline).min()
     }
 
     /// The progress thread is awake.

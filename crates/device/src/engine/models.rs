@@ -73,6 +73,29 @@ fn no_deadline_is_slept_through() {
 }
 
 #[test]
+fn no_deadline_is_left_to_threads_that_no_longer_poll() {
+    loom::model(|| {
+        let timer = Arc::new(Timer(AtomicU64::new(u64::MAX)));
+        let host: Arc<dyn Host> = Arc::<Timer>::clone(&timer);
+        let all = Arc::new((Deadlines::new(), Alarm::new(host)));
+        all.1.attend(LATE);
+        all.1.sleep(|| Some(LATE));
+        let announces = thread::spawn({
+            let all = Arc::clone(&all);
+            move || {
+                let (deadlines, alarm) = &*all;
+                if deadlines.add(EARLY, Qpn::truncate(1)) {
+                    alarm.by_deadline(EARLY);
+                }
+            }
+        });
+        all.1.unattended(|| all.0.earliest());
+        announces.join().unwrap();
+        assert_eq!(timer.0.load(Ordering::Relaxed), EARLY.as_nanos());
+    });
+}
+
+#[test]
 fn no_delayed_ack_is_forgotten_when_its_port_is_armed() {
     loom::model(|| {
         let all = Arc::new((PollMode::new(), DelayedAcks::new()));

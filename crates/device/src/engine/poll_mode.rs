@@ -1,19 +1,20 @@
 //! Who takes what arrives at a port: threads of the application that poll, or the progress thread.
 //!
 //! As in Linux' NAPI, a port is either *armed*, and packets wake the progress thread, or it is left to those who
-//! poll. Then the progress thread comes only where they have stayed away for [`LOOK_IN`]: while they poll they
-//! keep putting its alarm off, so that nothing interrupts them.
+//! poll. Then the progress thread comes only where they have stayed away for a while: while they poll they keep
+//! putting its alarm off, so that nothing interrupts them. The while is as long as they have polled on end, within
+//! [`LOOK_IN`] and [`LOOK_IN_LATEST`]: to set a timer costs more than a round trip where a hypervisor has to be asked.
 
 use super::sync::{AtomicBool, AtomicU32, AtomicU64, fence};
 use core::time::Duration;
 use rocev2::Time;
 use std::sync::atomic::Ordering;
 
-/// How long those who poll may stay away before the progress thread takes their place. Packets wait so long at most.
+/// How long those who poll may stay away at first before the progress thread takes their place.
 pub(crate) const LOOK_IN: Duration = Duration::from_millis(1);
 
-/// A thread that polls puts the alarm off when no more than this is left.
-const PUT_OFF: Duration = Duration::from_micros(500);
+/// How long they may at most. Packets wait so long at most.
+const LOOK_IN_LATEST: Duration = Duration::from_millis(8);
 
 /// How exactly it is known when somebody polled: a poller shouldn't take the cache line from others every time.
 const POLL_STEP: Duration = Duration::from_micros(50);
@@ -32,6 +33,8 @@ pub(crate) struct PollMode {
     last_poll: AtomicU64,
     /// When the progress thread comes to a port that isn't armed, in nanoseconds.
     look_in: AtomicU64,
+    /// How long they may stay away who poll now, in nanoseconds.
+    span: AtomicU64,
     /// Somebody has gone on polling for a while since the port was left to them.
     kept_on: AtomicBool,
     /// How often on end the progress thread was woken for packets that somebody else took. Its own, as the next.
@@ -48,6 +51,7 @@ impl PollMode {
             waiting: AtomicBool::new(false),
             last_poll: AtomicU64::new(0),
             look_in: AtomicU64::new(0),
+            span: AtomicU64::new(0),
             kept_on: AtomicBool::new(false),
             idle: AtomicU32::new(0),
             reluctance: AtomicU32::new(1),
@@ -66,18 +70,27 @@ impl PollMode {
         Time::from_nanos(self.last_poll.load(Ordering::Relaxed))
     }
 
-    /// Somebody polls, and will again. Returns whether the progress thread's alarm has to be put off.
-    pub(crate) fn polled(&self, now: Time) -> bool {
+    /// Somebody polls, and will again. Returns until when the progress thread needn't come, where that has changed:
+    /// half of the time that it had left is over.
+    pub(crate) fn polled(&self, now: Time) -> Option<Time> {
         // Read first: a poller shouldn't take the cache line from others every time.
         if self.is_waited_for() {
             self.waiting.store(false, Ordering::Relaxed);
         }
-        let soon = self.look_in().is_some_and(|at| at <= now + PUT_OFF);
-        if soon {
-            self.kept_on.store(true, Ordering::Relaxed);
-            self.look_in.store((now + LOOK_IN).as_nanos(), Ordering::Relaxed);
+        let span = Duration::from_nanos(self.span.load(Ordering::Relaxed));
+        if self.look_in()? > now + span / 2 {
+            return None;
         }
-        soon
+        let next = (span * 2).min(LOOK_IN_LATEST);
+        self.kept_on.store(true, Ordering::Relaxed);
+        self.stay_away(now, next);
+        Some(now + next)
+    }
+
+    fn stay_away(&self, now: Time, span: Duration) {
+        #[expect(clippy::cast_possible_truncation, reason = "milliseconds")]
+        self.span.store(span.as_nanos() as u64, Ordering::Relaxed);
+        self.look_in.store((now + span).as_nanos(), Ordering::Relaxed);
     }
 
     /// Whoever polled is about to wait for a completion channel. The port must be armed, if this returns true.
@@ -118,7 +131,7 @@ impl PollMode {
     /// From now on the progress thread comes when nobody has polled for a while.
     pub(crate) fn leave_alone(&self, now: Time) {
         self.kept_on.store(false, Ordering::Relaxed);
-        self.look_in.store((now + LOOK_IN).as_nanos(), Ordering::Relaxed);
+        self.stay_away(now, LOOK_IN);
     }
 
     /// The progress thread was woken by packets, and `found` some or not: another thread had taken them, or was at

@@ -178,6 +178,10 @@ impl Port {
         if wanted != *interest && (self.link.watch(wanted).is_ok() || !on) {
             *interest = wanted;
             self.mode.set_armed(on);
+            if on {
+                // Nobody polls here any more; those who poll elsewhere say so again.
+                self.shared.unattended();
+            }
         }
     }
 

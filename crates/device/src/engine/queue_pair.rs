@@ -478,14 +478,14 @@ impl QueuePair {
         due
     }
 
-    /// Announces its deadline anew, after `deadline` was taken.
-    pub(crate) fn announce_again(&self, deadline: Time) {
+    /// Announces its deadline anew, after `deadline` was taken. Doesn't wait for a thread that is at work on it.
+    pub(crate) fn announce_again(&self, now: Time, deadline: Time) {
         let next = match self.state.try_lock() {
             Ok(mut state) => {
                 state.announced.taken(deadline);
                 state.poll_timeout().filter(|at| state.announced.add(*at))
             }
-            Err(_) => Some(deadline),
+            Err(_) => Some(now + LATER),
         };
         if let Some(at) = next {
             self.shared.deadlines.add(at, self.qpn);

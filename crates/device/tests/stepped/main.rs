@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "clippy knows test functions, not their helpers")]
 
 mod dissect;
+mod polled;
 mod rekeyed;
 mod sealed;
 mod world;

@@ -39,6 +39,8 @@ struct State {
     now: Time,
     random: u64,
     alarms: Vec<Option<Time>>,
+    /// How often each alarm was set.
+    alarms_set: Vec<u64>,
     links: BTreeMap<SocketAddr, LinkState>,
     addresses: Vec<[u8; 4]>,
     /// Everything that has left, if it is recorded.
@@ -167,7 +169,9 @@ impl Host for Machine {
     }
 
     fn set_alarm(&self, at: Option<Time>) {
-        lock(&self.network.state).alarms[self.number] = at;
+        let mut state = lock(&self.network.state);
+        state.alarms[self.number] = at;
+        state.alarms_set[self.number] += 1;
     }
 }
 
@@ -288,6 +292,7 @@ impl World {
     pub(crate) fn platform(&self) -> Arc<dyn Platform> {
         let mut state = lock(&self.network.state);
         state.alarms.push(Some(Time::ZERO));
+        state.alarms_set.push(0);
         Arc::new(Machine { network: Arc::clone(&self.network), number: state.alarms.len() - 1 })
     }
 
@@ -378,6 +383,23 @@ impl World {
         lock(&self.network.state).links.len()
     }
 
+    /// How often the devices have set their alarms.
+    pub(crate) fn alarms_set(&self) -> u64 {
+        lock(&self.network.state).alarms_set.iter().sum()
+    }
+
+    /// Wakes the devices for what is ready; before they come to look, `first` happens.
+    pub(crate) fn overtake(&self, first: impl FnOnce()) {
+        let mut engines = self.engines.borrow_mut();
+        let ready: Vec<_> = engines.iter().map(|(_, _, number, _)| self.ready(*number)).collect();
+        first();
+        for ((engine, progress, _, again), ready) in engines.iter_mut().zip(ready) {
+            if !ready.is_empty() {
+                *again = progress.step(engine, &ready) != Pause::Sleep;
+            }
+        }
+    }
+
     /// Loses the next packet that leaves from that address.
     pub(crate) fn lose_next(&self, from: [u8; 4]) {
         let mut state = lock(&self.network.state);
@@ -416,7 +438,29 @@ impl World {
         panic!("nothing more happens after {:?}", self.now());
     }
 
+    /// The same, for programs that poll all the time: never goes on to the next alarm, but for `pace` at a time.
+    pub(crate) fn run_polled(&self, pace: Duration, mut done: impl FnMut() -> bool) {
+        for _ in 0..STEPS {
+            self.advance(pace);
+            if done() {
+                return;
+            }
+            self.step_engines();
+        }
+        panic!("nothing more happens after {:?}", self.now());
+    }
+
     fn step(&self) {
+        let busy = self.step_engines();
+        let platforms = lock(&self.network.state).alarms.len();
+        let nothing = !busy && (0..platforms).all(|it| self.ready(it).is_empty());
+        let mut state = lock(&self.network.state);
+        let next = state.alarms.iter().flatten().min().copied().filter(|_| nothing);
+        state.now = next.unwrap_or_default().max(state.now + STEP);
+    }
+
+    /// Steps those engines that have a reason to; whether one wants to be stepped again.
+    fn step_engines(&self) -> bool {
         for limit in lock(&self.network.limits).values_mut() {
             if limit.rate.is_some() {
                 limit.room = limit.rate;
@@ -436,11 +480,7 @@ impl World {
                 busy |= *again;
             }
         }
-        let platforms = lock(&self.network.state).alarms.len();
-        let nothing = !busy && (0..platforms).all(|it| self.ready(it).is_empty());
-        let mut state = lock(&self.network.state);
-        let next = state.alarms.iter().flatten().min().copied().filter(|_| nothing);
-        state.now = next.unwrap_or_default().max(state.now + STEP);
+        busy
     }
 
     fn ready(&self, platform: usize) -> Vec<Ready> {
