@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
 use rocev2_agent::cm::Client;
-use rocev2_agent::cm::protocol::{CmEvent, Params, Reply, Request};
+use rocev2_agent::cm::protocol::{CmEvent, Multicast, Params, Reply, Request};
 use rocev2_agent::lease::is_there;
 use rocev2_agent::serve;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -29,6 +29,7 @@ const UNREACHABLE: u32 = 7;
 const REJECTED: u32 = 8;
 const ESTABLISHED: u32 = 9;
 const DISCONNECTED: u32 = 10;
+const MULTICAST_JOIN: u32 = 12;
 
 struct Agent {
     _directory: tempfile::TempDir,
@@ -291,4 +292,31 @@ fn a_thousand_connections_at_once_are_no_flood() {
     (0..COUNT).for_each(|_| {
         server.event(DISCONNECTED);
     });
+}
+
+#[test]
+fn groups_are_told_once_and_not_after_they_were_left() {
+    let (agent, address) = (agent(), IpAddr::from([127, 83, 88, 7]));
+    let process = Process::new(&agent.place, address);
+    let group = SocketAddr::from(([239, 1, 2, 3], 0));
+    let id = process.id(UDP, UD);
+    let join = |cookie| process.call(&Request::JoinMulticast { id, group, cookie });
+    let leave = |cookie| process.call(&Request::LeaveMulticast { id, cookie });
+    assert_eq!(join(1), Err(Errno::INVAL), "it belongs to no device yet");
+    process.call(&Request::Bind { id, address: (address, 0).into() }).unwrap();
+    join(1).unwrap();
+    let joined = process.event(MULTICAST_JOIN);
+    assert_eq!((joined.id, joined.status, joined.params.qpn, joined.qkey), (id, 0, 0xff_ffff, 0x0123_4567));
+    let mgid = std::net::Ipv4Addr::from([239, 1, 2, 3]).to_ipv6_mapped().octets();
+    assert_eq!(joined.multicast, Some(Multicast { cookie: 1, mgid, traffic_class: 0 }));
+    assert_eq!(join(1), Err(Errno::INVAL), "names of groups differ");
+    join(2).unwrap();
+    join(3).unwrap();
+    leave(2).unwrap();
+    leave(1).unwrap();
+    assert_eq!(leave(1), Err(Errno::ADDRNOTAVAIL));
+    assert_eq!(process.event(MULTICAST_JOIN).multicast.unwrap().cookie, 3);
+    assert!(!readable(&process.ready, Duration::ZERO), "what was left isn't told");
+    let refused = (4..2000).map(join).find_map(Result::err);
+    assert_eq!(refused, Some(Errno::NOMEM), "groups are limited");
 }

@@ -14,6 +14,7 @@ pub(crate) const RDMA_CM_EVENT_CONNECT_ERROR: u32 = 6;
 pub(crate) const RDMA_CM_EVENT_REJECTED: u32 = 8;
 pub(crate) const RDMA_CM_EVENT_ESTABLISHED: u32 = 9;
 pub(crate) const RDMA_CM_EVENT_DISCONNECTED: u32 = 10;
+pub(crate) const RDMA_CM_EVENT_MULTICAST_JOIN: u32 = 12;
 
 pub(crate) const RDMA_PS_IPOIB: u32 = 0x0002;
 pub(crate) const RDMA_PS_TCP: u32 = 0x0106;
@@ -147,6 +148,19 @@ pub(crate) struct rdma_cm_event {
     pub(crate) param: rdma_cm_event_param,
 }
 
+pub(crate) const RDMA_CM_JOIN_MC_ATTR_ADDRESS: u32 = 1 << 0;
+pub(crate) const RDMA_CM_JOIN_MC_ATTR_JOIN_FLAGS: u32 = 1 << 1;
+
+pub(crate) const RDMA_MC_JOIN_FLAG_FULLMEMBER: u32 = 0;
+pub(crate) const RDMA_MC_JOIN_FLAG_SENDONLY_FULLMEMBER: u32 = 1;
+
+#[repr(C)]
+pub(crate) struct rdma_cm_join_mc_attr_ex {
+    pub(crate) comp_mask: u32,
+    pub(crate) join_flags: u32,
+    pub(crate) addr: *mut sockaddr,
+}
+
 #[repr(C)]
 pub(crate) struct rdma_addrinfo {
     pub(crate) ai_flags: c_int,
@@ -217,6 +231,7 @@ mod tests {
                 "ps" ps, "port_num" port_num, "event" event, "send_cq_channel" send_cq_channel,
                 "recv_cq" recv_cq, "srq" srq, "pd" pd, "qp_type" qp_type
             }
+            "struct rdma_cm_join_mc_attr_ex" rdma_cm_join_mc_attr_ex { "join_flags" join_flags, "addr" addr }
             "struct rdma_conn_param" rdma_conn_param { "rnr_retry_count" rnr_retry_count, "qp_num" qp_num }
             "struct rdma_ud_param" rdma_ud_param { "ah_attr" ah_attr, "qp_num" qp_num, "qkey" qkey }
             "struct rdma_cm_event" rdma_cm_event { "listen_id" listen_id, "status" status, "param" param }

@@ -3,13 +3,13 @@
 use crate::abi::{
     RDMA_CM_EVENT_ADDR_RESOLVED, RDMA_CM_EVENT_CONNECT_ERROR, RDMA_CM_EVENT_CONNECT_REQUEST,
     RDMA_CM_EVENT_CONNECT_RESPONSE, RDMA_CM_EVENT_DISCONNECTED, RDMA_CM_EVENT_ESTABLISHED,
-    RDMA_CM_EVENT_REJECTED, RDMA_CM_EVENT_ROUTE_RESOLVED, Zeroed, rdma_cm_event, rdma_cm_event_param,
-    rdma_cm_id, rdma_conn_param, rdma_event_channel, rdma_ud_param,
+    RDMA_CM_EVENT_MULTICAST_JOIN, RDMA_CM_EVENT_REJECTED, RDMA_CM_EVENT_ROUTE_RESOLVED, Zeroed,
+    rdma_cm_event, rdma_cm_event_param, rdma_cm_id, rdma_conn_param, rdma_event_channel, rdma_ud_param,
 };
 use crate::boundary::result;
 use crate::channel::Channel;
 use crate::id::Id;
-use crate::{address, connect, endpoint, states};
+use crate::{address, connect, endpoint, multicast, states};
 use libc::{ECONNREFUSED, EINVAL, c_char, c_int};
 use rocev2_agent::cm::protocol::CmEvent;
 use std::ffi::CStr;
@@ -17,8 +17,12 @@ use std::ffi::CStr;
 /// The longest private data that there is.
 const PRIVATE_DATA: usize = 256;
 
-/// `RDMA_CM_EVENT_ADDR_ERROR`, `RDMA_CM_EVENT_ROUTE_ERROR`: what stands behind the event that failed.
+/// `RDMA_CM_EVENT_ADDR_ERROR`, `RDMA_CM_EVENT_ROUTE_ERROR`, `RDMA_CM_EVENT_MULTICAST_ERROR`: what stands behind the
+/// event that failed.
 const ERROR: u32 = 1;
+
+/// What is sent to a group doesn't leave the subnet, as in the kernel.
+const MULTICAST_HOPS: u8 = 1;
 
 /// An event that a program was given.
 #[repr(C)]
@@ -120,6 +124,10 @@ fn follow(of: &Id, event: &CmEvent) -> Option<Told> {
             let _ = states::fail(of);
             Ok(())
         }
+        RDMA_CM_EVENT_MULTICAST_JOIN => {
+            let attached = event.multicast.map_or(Ok(()), |joined| multicast::attach(of, &joined));
+            attached.map_err(|error| (kind + ERROR, error))
+        }
         _ => Ok(()),
     };
     if let Err((failed, error)) = done {
@@ -167,7 +175,17 @@ fn report(of: &Id, told: &Told, event: &CmEvent) -> *mut rdma_cm_event {
     let private_data = if len == 0 { std::ptr::null() } else { whole.private_data.as_ptr().cast() };
     // At most 255, above.
     let private_data_len = u8::try_from(len).unwrap_or(u8::MAX);
-    whole.c.param = if of.is_datagram() {
+    whole.c.param = if let Some(joined) = event.multicast {
+        rdma_cm_event_param {
+            ud: rdma_ud_param {
+                private_data: multicast::context(of, &joined),
+                private_data_len: 0,
+                ah_attr: states::ah_attr(joined.mgid, MULTICAST_HOPS, joined.traffic_class, 0),
+                qp_num: params.qpn,
+                qkey: event.qkey,
+            },
+        }
+    } else if of.is_datagram() {
         let dgid = event.addresses.destination.map_or([0; 16], address::gid);
         rdma_cm_event_param {
             ud: rdma_ud_param {

@@ -6,6 +6,7 @@ use crate::abi::{
 use crate::address;
 use crate::boundary::result;
 use crate::channel::Channel;
+use crate::multicast::Group;
 use crate::session::{call, device, done};
 use libc::{EINVAL, EIO, c_int, c_void};
 use rdma_verbs_sys::{IBV_QPT_RC, IBV_QPT_UD, ibv_gid, ibv_qp_init_attr};
@@ -42,9 +43,11 @@ pub(crate) struct Private {
     pub(crate) qp_init_attr: Option<ibv_qp_init_attr>,
     /// What stands before the program's private data.
     pub(crate) connect: Vec<u8>,
+    /// Multicast groups that it has joined.
+    pub(crate) groups: Vec<Group>,
 }
 
-// SAFETY: the pointers in it are libibverbs' objects, which any thread may use.
+// SAFETY: the pointers in it are libibverbs' objects, which any thread may use, and the program's, which are only told.
 unsafe impl Send for Private {}
 
 /// The ids that there are.
@@ -152,6 +155,7 @@ impl Id {
             initiator_depth: 0,
             qp_init_attr: None,
             connect: Vec::new(),
+            groups: Vec::new(),
         };
         let id = Self {
             c: UnsafeCell::new(c),

@@ -3,7 +3,7 @@
 //!
 //! The library exports the symbols of rdma-core's, with their version nodes (`symbols.txt`). What the kernel's
 //! `rdma_cm` would do is the agent's ([`rocev2_agent::cm`]); what it needs of verbs it gets from `libibverbs.so.1`, as
-//! rdma-core's does. rsockets and multicast aren't there: they answer with an error number.
+//! rdma-core's does. rsockets aren't there: they answer with an error number.
 //!
 //! | module | what it holds |
 //! |---|---|
@@ -13,6 +13,7 @@
 //! | `channel`, `event` | event channels, and what is told there |
 //! | `id`, `option` | ids and their options |
 //! | `resolve`, `connect`, `endpoint` | from an address to a connection |
+//! | `multicast` | groups that ids have joined |
 //! | `queue_pair`, `states` | queue pairs made for ids, and their states |
 //! | `addrinfo`, `device` | names, and the list of devices |
 //!
@@ -41,6 +42,7 @@ mod device;
 mod endpoint;
 mod event;
 mod id;
+mod multicast;
 mod option;
 mod queue_pair;
 mod refusals;

@@ -3,6 +3,7 @@
 use crate::abi::rdma_cm_id;
 use crate::boundary::{errno, result};
 use crate::id::Id;
+use crate::multicast::detach_all;
 use crate::session::verbs;
 use crate::states;
 use libc::{EINVAL, ENOMEM, EOPNOTSUPP, c_int};
@@ -202,6 +203,7 @@ unsafe fn create_qp_ex(id: &Id, attr: *mut ibv_qp_init_attr_ex) -> Result<(), c_
 /// Nobody uses it.
 pub(crate) unsafe fn destroy_qp(id: &Id) {
     let Ok(library) = verbs() else { return };
+    detach_all(id);
     // SAFETY: the caller says so; a field of the id.
     unsafe {
         let qp = std::mem::replace(&mut (*id.c()).qp, null_mut());

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static const char *address;
 
@@ -262,10 +263,118 @@ static void datagrams(void)
     CHECK(told->param.ud.qp_num == served->qp->qp_num && told->param.ud.qkey == RDMA_UDP_QKEY);
     CHECK((ah = ibv_create_ah(id->pd, &told->param.ud.ah_attr)) && ibv_destroy_ah(ah) == 0);
     CHECK(rdma_ack_cm_event(told) == 0);
-    REFUSED(rdma_join_multicast(id, (struct sockaddr *)&to, NULL), ENOSYS);
     rdma_destroy_qp(id);
     rdma_destroy_qp(served);
     CHECK(rdma_destroy_id(id) == 0 && rdma_destroy_id(served) == 0 && rdma_destroy_id(listener) == 0);
+    rdma_destroy_event_channel(channel);
+}
+
+/* Has the event of a group taken, and looks at it. */
+static struct ibv_ah *joined(struct rdma_event_channel *channel, struct rdma_cm_id *id, void *context)
+{
+    static const uint8_t mgid[16] = {[10] = 0xff, 0xff, 239, 1, 2, 3};
+    struct rdma_cm_event *told = event(channel, RDMA_CM_EVENT_MULTICAST_JOIN);
+    struct ibv_ah *ah;
+    CHECK(told->id == id && told->status == 0 && told->param.ud.private_data == context);
+    CHECK(told->param.ud.qp_num == 0xffffff && told->param.ud.qkey == RDMA_UDP_QKEY);
+    CHECK(told->param.ud.ah_attr.is_global && !memcmp(told->param.ud.ah_attr.grh.dgid.raw, mgid, 16));
+    CHECK((ah = ibv_create_ah(id->pd, &told->param.ud.ah_attr)));
+    CHECK(rdma_ack_cm_event(told) == 0);
+    return ah;
+}
+
+static int arrived(struct rdma_cm_id *id, int wait_ms)
+{
+    struct ibv_wc wc;
+    for (int tries = 0; tries <= wait_ms; tries++) {
+        int count = ibv_poll_cq(id->recv_cq, 1, &wc);
+        CHECK(count >= 0 && (count == 0 || wc.status == IBV_WC_SUCCESS));
+        if (count)
+            return 1;
+        usleep(1000);
+    }
+    return 0;
+}
+
+/* Groups: what a member gets, and what it doesn't when it has left. */
+static void multicast(void)
+{
+    struct rdma_event_channel *channel = rdma_create_event_channel();
+    struct sockaddr_in own = at(address, 0), group = at("239.1.2.3", 0), other = at("239.1.2.4", 0);
+    struct rdma_cm_join_mc_attr_ex ex = {
+        .comp_mask = RDMA_CM_JOIN_MC_ATTR_ADDRESS | RDMA_CM_JOIN_MC_ATTR_JOIN_FLAGS,
+        .join_flags = RDMA_MC_JOIN_FLAG_FULLMEMBER,
+        .addr = (struct sockaddr *)&group,
+    };
+    struct rdma_cm_id *sender, *member;
+    struct rdma_cm_event *told;
+    struct ibv_qp_init_attr attr;
+    static char message[1024];
+    struct ibv_mr *mr;
+    struct ibv_ah *ah;
+    struct ibv_wc wc;
+    int context;
+    for (struct rdma_cm_id **id = &sender; id; id = id == &sender ? &member : NULL) {
+        CHECK(rdma_create_id(channel, id, NULL, RDMA_PS_UDP) == 0);
+        REFUSED(rdma_join_multicast(*id, (struct sockaddr *)&group, NULL), EINVAL);
+        CHECK(rdma_bind_addr(*id, (struct sockaddr *)&own) == 0);
+        CHECK(rdma_resolve_addr(*id, NULL, (struct sockaddr *)&group, 2000) == 0);
+        CHECK(rdma_ack_cm_event(event(channel, RDMA_CM_EVENT_ADDR_RESOLVED)) == 0);
+        attr = attributes();
+        attr.qp_type = IBV_QPT_UD;
+        CHECK(rdma_create_qp(*id, NULL, &attr) == 0);
+    }
+    REFUSED(rdma_join_multicast(NULL, (struct sockaddr *)&group, NULL), EINVAL);
+    REFUSED(rdma_join_multicast_ex(member, NULL, NULL), EINVAL);
+    ex.comp_mask = RDMA_CM_JOIN_MC_ATTR_JOIN_FLAGS;
+    REFUSED(rdma_join_multicast_ex(member, &ex, NULL), EINVAL);
+    ex.comp_mask = 4;
+    REFUSED(rdma_join_multicast_ex(member, &ex, NULL), ENOTSUP);
+    ex.comp_mask = RDMA_CM_JOIN_MC_ATTR_ADDRESS | RDMA_CM_JOIN_MC_ATTR_JOIN_FLAGS;
+    ex.join_flags = 77;
+    REFUSED(rdma_join_multicast_ex(member, &ex, NULL), EINVAL);
+    ex.join_flags = RDMA_MC_JOIN_FLAG_FULLMEMBER;
+    REFUSED(rdma_leave_multicast(member, (struct sockaddr *)&group), EADDRNOTAVAIL);
+
+    CHECK(rdma_join_multicast_ex(member, &ex, &context) == 0);
+    ah = joined(channel, member, &context);
+    CHECK((mr = rdma_reg_msgs(member, message, sizeof message)));
+    CHECK(rdma_post_recv(member, NULL, message, 512, mr) == 0);
+    CHECK(rdma_post_ud_send(sender, NULL, message + 512, 64, mr, 0, ah, 0xffffff) == 0);
+    CHECK(rdma_get_send_comp(sender, &wc) == 1 && wc.status == IBV_WC_SUCCESS);
+    CHECK(arrived(member, 10000));
+
+    /* An address that is no group's: the queue pair can't be attached. */
+    CHECK(rdma_join_multicast(member, (struct sockaddr *)&own, &context) == 0);
+    told = event(channel, RDMA_CM_EVENT_MULTICAST_ERROR);
+    CHECK(told->id == member && told->status < 0 && told->param.ud.private_data == &context);
+    CHECK(rdma_ack_cm_event(told) == 0);
+    CHECK(rdma_leave_multicast(member, (struct sockaddr *)&own) == 0);
+
+    /* Of two memberships of one group one is left; of an event that nobody took nothing is heard. */
+    CHECK(rdma_join_multicast(member, (struct sockaddr *)&group, &sender) == 0);
+    ibv_destroy_ah(joined(channel, member, &sender));
+    CHECK(rdma_join_multicast(member, (struct sockaddr *)&other, NULL) == 0);
+    CHECK(rdma_leave_multicast(member, (struct sockaddr *)&other) == 0);
+    CHECK(rdma_leave_multicast(member, (struct sockaddr *)&group) == 0);
+    CHECK(rdma_post_recv(member, NULL, message, 512, mr) == 0);
+    CHECK(rdma_post_ud_send(sender, NULL, message + 512, 64, mr, 0, ah, 0xffffff) == 0);
+    CHECK(arrived(member, 10000));
+    CHECK(rdma_leave_multicast(member, (struct sockaddr *)&group) == 0);
+    REFUSED(rdma_leave_multicast(member, (struct sockaddr *)&group), EADDRNOTAVAIL);
+    CHECK(rdma_post_recv(member, NULL, message, 512, mr) == 0);
+    CHECK(rdma_post_ud_send(sender, NULL, message + 512, 64, mr, 0, ah, 0xffffff) == 0);
+    CHECK(!arrived(member, 100));
+    struct pollfd fd = {.fd = channel->fd, .events = POLLIN};
+    CHECK(poll(&fd, 1, 0) == 0);
+
+    /* A queue pair goes with its groups, and so does the id. */
+    CHECK(rdma_join_multicast(member, (struct sockaddr *)&group, NULL) == 0);
+    ibv_destroy_ah(joined(channel, member, NULL));
+    CHECK(ibv_destroy_ah(ah) == 0 && rdma_dereg_mr(mr) == 0);
+    rdma_destroy_qp(member);
+    rdma_destroy_qp(sender);
+    CHECK(rdma_destroy_id(member) == 0 && rdma_destroy_id(sender) == 0);
     rdma_destroy_event_channel(channel);
 }
 
@@ -286,5 +395,6 @@ int main(int argc, char **argv)
     channels();
     by_hand();
     datagrams();
+    multicast();
     return 0;
 }

@@ -259,6 +259,11 @@ functions! {
     /// Destroys a shared receive queue: ibv_destroy_srq(3).
     fn ibv_destroy_srq(srq: *mut ibv_srq) -> c_int;
 
+    /// Has a queue pair for datagrams get what is sent to a multicast group: ibv_attach_mcast(3).
+    fn ibv_attach_mcast(qp: *mut ibv_qp, gid: *const ibv_gid, lid: u16) -> c_int;
+    /// Has it get that no longer: ibv_detach_mcast(3).
+    fn ibv_detach_mcast(qp: *mut ibv_qp, gid: *const ibv_gid, lid: u16) -> c_int;
+
     /// Makes an address handle: ibv_create_ah(3).
     fn ibv_create_ah(pd: *mut ibv_pd, attr: *mut ibv_ah_attr) -> *mut ibv_ah;
 

@@ -1,10 +1,11 @@
 //! What the manager tells, as programs are told it.
 
-use super::protocol::Params;
-use rocev2_cm::Event;
+use super::protocol::{Multicast, Params};
+use rocev2::Qpn;
 use rocev2_cm::ip::IpAddressing;
 use rocev2_cm::manager::{ConnectRequest, ConnectResponse};
 use rocev2_cm::wire::SidrStatus;
+use rocev2_cm::{Event, Gid};
 use rustix::io::Errno;
 
 /// `enum rdma_cm_event_type`.
@@ -18,8 +19,12 @@ pub(super) mod kind {
     pub(crate) const REJECTED: u32 = 8;
     pub(crate) const ESTABLISHED: u32 = 9;
     pub(crate) const DISCONNECTED: u32 = 10;
+    pub(crate) const MULTICAST_JOIN: u32 = 12;
     pub(crate) const TIMEWAIT_EXIT: u32 = 15;
 }
+
+/// The queue key of datagrams between programs that use librdmacm (`RDMA_UDP_QKEY`).
+pub(super) const UDP_QKEY: u32 = 0x0123_4567;
 
 /// What an id is told.
 #[derive(Debug, Default)]
@@ -28,6 +33,7 @@ pub(super) struct Told {
     pub(super) status: i32,
     pub(super) params: Params,
     pub(super) qkey: u32,
+    pub(super) multicast: Option<Multicast>,
 }
 
 impl Told {
@@ -41,7 +47,7 @@ impl Told {
 
     fn with(kind: u32, status: i32, private_data: &[u8]) -> Self {
         let params = Params { private_data: private_data.into(), ..Params::default() };
-        Self { kind, status, params, qkey: 0 }
+        Self { kind, status, params, ..Self::default() }
     }
 
     /// A peer's request. What it can answer is what this side may have under way, and the other way round.
@@ -63,6 +69,16 @@ impl Told {
     /// A peer's request for a queue pair that serves datagrams.
     pub(super) fn datagrams(private_data: &[u8]) -> Self {
         Self::with(kind::CONNECT_REQUEST, 0, behind_addressing(private_data))
+    }
+
+    /// What is sent to a multicast group reaches each of its queue pairs.
+    pub(super) fn joined(cookie: u64, mgid: Gid, traffic_class: u8) -> Self {
+        Self {
+            params: Params { qpn: Qpn::MULTICAST.get(), ..Params::default() },
+            qkey: UDP_QKEY,
+            multicast: Some(Multicast { cookie, mgid: mgid.0, traffic_class }),
+            ..Self::new(kind::MULTICAST_JOIN)
+        }
     }
 
     fn response(response: &ConnectResponse) -> Self {

@@ -5,6 +5,7 @@ use rocev2::{Psn, Qpn};
 use rocev2_cm::ip::{PortSpace, Service};
 use rocev2_cm::manager::{LocalQueuePair, QueuePairAttributes};
 use rocev2_cm::{CommId, Exponent};
+use std::collections::HashSet;
 use std::net::SocketAddr;
 
 /// What kind of queue pair an id is for, by `enum ibv_qp_type`.
@@ -62,6 +63,8 @@ pub(super) struct Id {
     pub(super) starting_psn: Psn,
     /// What a peer's request asks for: READs and atomics that this side has to answer, and may have under way.
     pub(super) asked: [u8; 2],
+    /// The program's names for the multicast groups that it has joined.
+    pub(super) groups: HashSet<u64>,
 }
 
 /// Stands for a queue pair that isn't known yet, where its number doesn't matter.
@@ -85,6 +88,7 @@ impl Id {
             connection: None,
             starting_psn: psn,
             asked: [0; 2],
+            groups: HashSet::new(),
         }
     }
 

@@ -11,6 +11,7 @@
 //! | [`client`] | a process's side |
 //! | [`ucm`] | the agent's side |
 //! | `id`, `event`, `channel`, `ports` | ids, what they are told, where that waits, and ports |
+//! | `random` | numbers that no peer can predict |
 
 mod channel;
 pub mod client;
@@ -20,6 +21,7 @@ mod id;
 pub mod node;
 mod ports;
 pub mod protocol;
+mod random;
 mod rate;
 pub mod ucm;
 

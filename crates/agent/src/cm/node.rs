@@ -1,6 +1,7 @@
 //! A manager on queue pair 1.
 
 use super::gsi::Gsi;
+use super::random::Random;
 use super::rate::Rates;
 use rocev2::Time;
 use rocev2_cm::{Config, Event, Manager};
@@ -27,8 +28,9 @@ impl Node {
     /// # Errors
     /// Somebody has that queue pair, or the system refuses what it needs.
     pub fn new(device: Arc<Device>, config: Config) -> Result<Self, DeviceError> {
+        let mut random = Random::new()?;
         Ok(Self {
-            manager: Manager::new(config, Box::new(random)),
+            manager: Manager::new(config, Box::new(move || random.u64())),
             gsi: Gsi::new(device)?,
             rates: Rates::new(),
             origin: Instant::now(),
@@ -85,9 +87,4 @@ impl AsFd for Node {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.gsi.as_fd()
     }
-}
-
-/// 64 bits of the system's entropy.
-fn random() -> u64 {
-    getrandom::u64().expect("the system has random numbers")
 }

@@ -176,6 +176,29 @@ pub enum Request {
         #[n(1)]
         option: IdOption,
     },
+    /// Joins a multicast group. An event follows.
+    #[n(18)]
+    JoinMulticast {
+        /// The id.
+        #[n(0)]
+        id: u32,
+        /// The group's address.
+        #[n(1)]
+        group: SocketAddr,
+        /// The process's own name for it: of one that the id hasn't left, once.
+        #[n(2)]
+        cookie: u64,
+    },
+    /// Leaves it: an event that waits is forgotten.
+    #[n(19)]
+    LeaveMulticast {
+        /// The id.
+        #[n(0)]
+        id: u32,
+        /// The process's name for the group.
+        #[n(1)]
+        cookie: u64,
+    },
 }
 
 /// An option of an id (`RDMA_OPTION_ID`).
@@ -286,6 +309,24 @@ pub struct CmEvent {
     /// Of datagrams: the queue key.
     #[n(6)]
     pub qkey: u32,
+    /// Of a multicast group: which.
+    #[n(7)]
+    pub multicast: Option<Multicast>,
+}
+
+/// A multicast group that an id has joined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Multicast {
+    /// The process's name for it.
+    #[n(0)]
+    pub cookie: u64,
+    /// Its address as a GID.
+    #[n(1)]
+    #[cbor(with = "minicbor::bytes")]
+    pub mgid: [u8; 16],
+    /// The traffic class of packets to it.
+    #[n(2)]
+    pub traffic_class: u8,
 }
 
 /// What a queue pair is to be given, by `ibv_modify_qp`'s names.
