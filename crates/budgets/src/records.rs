@@ -45,7 +45,7 @@ fn keys() -> [SessionKeys; 2] {
             rkey: 0,
             len: layout.area_len(),
             layout,
-            counters_len: 0,
+            counters: None,
             access: Access::READ | Access::WRITE,
         }),
         client_certificate: None,

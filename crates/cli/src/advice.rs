@@ -55,8 +55,8 @@ pub(crate) fn session(error: &SessionError) -> Advice {
         }
         SessionError::Crowded => "--max-handshakes says how many it does",
         SessionError::NoCounters => {
-            "start the server with --counters on if they may travel in clear, and allow this client \"atomic\" if it \
-             has a list of allowed clients"
+            "start the server with --counters on if they may travel in clear, or use the embedded device on both \
+             sides; a list of allowed clients has to allow this one \"atomic\""
         }
         _ => return None,
     };

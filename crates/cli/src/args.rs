@@ -8,6 +8,7 @@ use crate::place::Place;
 use crate::size::Size;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use rdma_verbs::DeviceSelector;
+use secure_rdma::CounterPolicy;
 use secure_rdma::certs::{Fingerprint, Name};
 use secure_rdma::control::{PacketPolicy, SealPolicy};
 use std::ffi::OsString;
@@ -211,10 +212,10 @@ pub(crate) struct ServerArgs {
     /// Bytes of memory that each client can write and read, such as 64K or 1M
     #[arg(long, value_name = "SIZE", default_value = "1M")]
     pub(crate) region: Size,
-    /// Whether each client gets counters for `add` and `swap`. Where messages are sealed and not
-    /// packets, these travel in clear
-    #[arg(long, value_name = "WHETHER", default_value = "on")]
-    pub(crate) counters: Switch,
+    /// Whether each client gets counters for `add` and `swap`: where messages are sealed and not packets, as on
+    /// network cards, these travel in clear
+    #[arg(long, value_name = "WHETHER", default_value = "auto")]
+    pub(crate) counters: Counters,
     /// The longest message taken
     #[arg(long, value_name = "SIZE", default_value = "1M")]
     pub(crate) max_message: Size,
@@ -276,9 +277,24 @@ pub(crate) enum LogFormat {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Switch {
+pub(crate) enum Counters {
+    /// Where they are sealed, or nothing is
+    Auto,
+    /// Always, also in clear beside what is sealed
     On,
+    /// Never
     Off,
+}
+
+impl Counters {
+    /// What they are to the library.
+    pub(crate) const fn policy(self) -> CounterPolicy {
+        match self {
+            Self::Auto => CounterPolicy::Auto,
+            Self::On => CounterPolicy::On,
+            Self::Off => CounterPolicy::Off,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -68,7 +68,10 @@ fn greet(session: &Session, name: &Name, verbose: bool) {
         (SealedBy::Messages, 1..) => {
             output::note(format_args!("data path: {}; counters (add, swap): NOT sealed", data_path(info)));
         }
-        (SealedBy::Packets | SealedBy::Messages, _) => {
+        (SealedBy::Messages, 0) => {
+            output::note(format_args!("data path: {}; counters (add, swap): none", data_path(info)));
+        }
+        (SealedBy::Packets, _) => {
             output::note(format_args!("data path: {}", data_path(info)));
         }
         (SealedBy::Nothing, _) => {

@@ -4,7 +4,7 @@ mod metrics;
 pub(crate) mod refusals;
 
 use crate::advice::Told;
-use crate::args::{ClientAuthMode, SealMode, ServerArgs, Switch};
+use crate::args::{ClientAuthMode, Counters, SealMode, ServerArgs};
 use crate::echo::{self, Echoed};
 use crate::failure::Failure;
 use crate::rules::{Credentials, Rules, warn_of_end};
@@ -182,10 +182,11 @@ fn promise(args: &ServerArgs) -> String {
         SealMode::Off => return CLEAR.to_owned(),
     };
     match args.counters {
-        Switch::On => format!(
-            "{promise}; counters (add, swap): NOT sealed, unless packets are; --counters off withholds them"
-        ),
-        Switch::Off => promise,
+        Counters::Auto => {
+            format!("{promise}; counters (add, swap): only where packets are sealed, or nothing is")
+        }
+        Counters::On => format!("{promise}; counters (add, swap): NOT sealed, unless packets are"),
+        Counters::Off => promise,
     }
 }
 
@@ -203,7 +204,7 @@ fn builder(args: &ServerArgs, identity: Identity, client_auth: ClientAuth) -> Se
         })
         .max_handshakes(args.max_handshakes.get())
         .region_len(args.region.0)
-        .counters(args.counters == Switch::On)
+        .counters(args.counters.policy())
         .session(session);
     options.max_session_age = args.max_session_age.map(Duration::from_secs);
     Server::builder(identity, client_auth).options(options)
@@ -357,6 +358,7 @@ impl Hall {
                     ),
                     ("sealed", info.sealed.is_sealed().into()),
                     ("seal", info.sealed.name().into()),
+                    ("counters", session.counters().into()),
                 ];
                 let welcome = Welcome(info, self.verbose);
                 output::event("arrived", &fields, format_args!("client {number}: {welcome}"))?;
@@ -510,6 +512,11 @@ impl fmt::Display for Welcome<'_> {
         match info.sealed {
             SealedBy::Nothing => f.write_str("; data path: NOT sealed"),
             by => write!(f, "; data path: sealed by {}", by.name()),
+        }?;
+        match (info.sealed, info.allowed.allows(Access::ATOMIC)) {
+            (SealedBy::Messages, true) => f.write_str("; counters: NOT sealed"),
+            (SealedBy::Messages, false) => f.write_str("; counters: none"),
+            _ => Ok(()),
         }
     }
 }

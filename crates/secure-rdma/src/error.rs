@@ -268,7 +268,9 @@ pub enum SessionError {
     #[error("the peer has no region for one-sided operations")]
     NoRegion,
     /// The server withholds counters.
-    #[error("the server gives this client no counters for atomic operations, which can't be sealed")]
+    #[error(
+        "the server gives this client no counters for atomic operations (only sealed packets seal these)"
+    )]
     NoCounters,
     /// An RDMA operation failed.
     #[error("{operation} failed with {status}: {}", meaning(*.status))]

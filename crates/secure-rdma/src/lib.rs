@@ -84,7 +84,8 @@ pub use report::Report;
 pub use seal::Limits;
 pub use server::{Arrival, NewRules, Reloaded, Server, ServerBuilder, ServerOptions};
 pub use session::{
-    Buffers, End, RecvHalf, ReuniteError, SealedBy, SendHalf, Session, SessionInfo, SessionOptions, Timeouts,
+    Buffers, CounterPolicy, End, RecvHalf, ReuniteError, SealedBy, SendHalf, Session, SessionInfo,
+    SessionOptions, Timeouts,
 };
 pub use size::{ParseSizeError, Size};
 pub use tls::{Allowed, ClientAuth, ClientTrust, Trust};

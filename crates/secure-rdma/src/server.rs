@@ -12,7 +12,7 @@ use crate::certs::{Editions, Identity, Timestamp};
 use crate::control::{Access, ControlChannel};
 use crate::guests::{Grant, Guests};
 use crate::report::Report;
-use crate::session::{Local, Offer, Session, as_server};
+use crate::session::{CounterPolicy, Local, Offer, Session, as_server};
 use crate::tls::{ClientAuth, Rules, Secured, ServerTls, Shown, TlsError};
 use core::fmt;
 use rdma_verbs::Device;
@@ -283,7 +283,7 @@ impl Host {
     /// The most that a client may have.
     fn most(&self) -> Grant {
         let one_sided = Access::READ | Access::WRITE | Access::SEND;
-        let operations = if self.options.counters { Access::ALL } else { one_sided };
+        let operations = if self.options.counters == CounterPolicy::Off { one_sided } else { Access::ALL };
         Grant { operations, region: self.options.region_len }
     }
 
@@ -446,6 +446,7 @@ impl Host {
         let offer = granted.clone().map(|granted| Offer {
             data_len: granted.region,
             allowed: granted.operations,
+            counters: self.options.counters,
             sessions: Arc::clone(&self.sessions),
             source,
             quota,

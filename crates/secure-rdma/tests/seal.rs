@@ -67,7 +67,7 @@ fn context() -> Context {
             rkey: 1,
             len: layout.area_len(),
             layout,
-            counters_len: 0,
+            counters: None,
             access: Access::READ | Access::WRITE,
         }),
         client_certificate: None,

@@ -5,7 +5,7 @@ use super::keys::Fixed;
 use crate::input::Input;
 use rocev2::{Psn, Qpn};
 use secure_rdma::certs::Fingerprint;
-use secure_rdma::control::{Access, Role, SealPolicy};
+use secure_rdma::control::{Access, Counters, Redacted, Role, SealPolicy};
 use secure_rdma::seal::{Context, Endpoint, Format, Layout, Limits, Region, SessionKeys, Suite, Writers};
 
 pub(super) fn run(bytes: &[u8]) {
@@ -25,7 +25,7 @@ pub(super) fn run(bytes: &[u8]) {
     let keys = SessionKeys::new(&tls, &context, own, Limits::DEFAULT).expect("the keys");
     assert_eq!(keys.slots.is_some(), context.region.is_some());
     let encoded = tls.asked.take();
-    assert_eq!(encoded.len(), 155);
+    assert_eq!(encoded.len(), 167);
     assert_eq!(read(&encoded), (suite.code(), context));
 }
 
@@ -55,9 +55,15 @@ fn region(input: &mut Input<'_>) -> Region {
         rkey: input.u32(),
         len: input.u64(),
         layout: Layout::for_capacity(slots * u64::from(format.payload), format).expect("a layout"),
-        counters_len: input.u64(),
+        counters: counters(input),
         access: access(input.u8()),
     }
+}
+
+/// Counters; none if they have no bytes.
+fn counters(input: &mut Input<'_>) -> Option<Counters> {
+    let (addr, rkey, len) = (input.u64(), input.u32(), input.u64());
+    (len > 0).then(|| Counters { addr, rkey: Redacted::new(rkey), len })
 }
 
 fn access(bits: u8) -> Access {
@@ -80,7 +86,7 @@ fn read(bytes: &[u8]) -> (u16, Context) {
     let (client, server) = (endpoint(&mut input), endpoint(&mut input));
     let region = match input.u8() {
         0 => {
-            assert_eq!(input.array(), [0; 43]);
+            assert_eq!(input.array(), [0; 55]);
             None
         }
         1 => Some(read_region(&mut input)),
@@ -111,7 +117,7 @@ fn read(bytes: &[u8]) -> (u16, Context) {
 
 fn read_region(input: &mut Input<'_>) -> Region {
     let (addr, rkey, len) = (input.u64(), input.u32(), input.u64());
-    let (area, counters_len, access) = (input.u64(), input.u64(), access(input.u8()));
+    let (area, counters, access) = (input.u64(), counters(input), access(input.u8()));
     let (payload, epoch_bits) = (input.u32(), input.u8());
     let writers = match input.u8() {
         1 => Writers::Client,
@@ -119,7 +125,7 @@ fn read_region(input: &mut Input<'_>) -> Region {
         other => panic!("{other}"),
     };
     let layout = Layout::for_area(area, Format { payload, epoch_bits, writers }).expect("a layout");
-    Region { addr, rkey, len, layout, counters_len, access }
+    Region { addr, rkey, len, layout, counters, access }
 }
 
 fn fingerprint(bytes: &[u8]) -> Fingerprint {

@@ -57,7 +57,7 @@ pub(super) fn pair(suite: Suite, layout: Layout) -> [SessionKeys; 2] {
             rkey: 0,
             len: layout.area_len(),
             layout,
-            counters_len: 0,
+            counters: None,
             access: Access::READ | Access::WRITE,
         }),
         client_certificate: None,

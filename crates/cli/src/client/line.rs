@@ -7,8 +7,8 @@ pub(crate) const HELP: &str = "\
 send TEXT           send a message; the server echoes it
 write TEXT          write into your region of the server's memory, one-sided
 read [LEN]          read it back: as much as was written last, or LEN bytes
-add N               add to a counter there, atomically; in clear, it can't be sealed
-swap COMPARE NEW    store NEW in the counter if it holds COMPARE, atomically; in clear too
+add N               add to a counter there, atomically; the server says whether there are any
+swap COMPARE NEW    store NEW in the counter if it holds COMPARE, atomically
 stats               what was moved so far
 help                this
 quit                close the session (so does the end of the input)";

@@ -74,6 +74,8 @@ pub(super) struct Participant {
     session: Option<Session>,
     /// What its session was, also when it is over.
     info: Option<SessionInfo>,
+    /// Whether the server has given it counters.
+    has_counters: bool,
     outcomes: Outcomes,
     /// What its region holds.
     content: Vec<u8>,
@@ -94,7 +96,17 @@ impl Participant {
             foreign_region: open(),
         };
         let (content, attacks) = (Vec::new(), Vec::new());
-        Self { id, client: None, session: None, info: None, outcomes, content, target: None, attacks }
+        Self {
+            id,
+            client: None,
+            session: None,
+            info: None,
+            outcomes,
+            content,
+            target: None,
+            attacks,
+            has_counters: true,
+        }
     }
 
     pub(super) fn id(&self) -> u32 {
@@ -103,6 +115,11 @@ impl Participant {
 
     pub(super) fn info(&self) -> Option<&SessionInfo> {
         self.info.as_ref()
+    }
+
+    /// Whether the server has given it counters; as long as there was no session, nothing says that it hasn't.
+    pub(super) fn has_counters(&self) -> bool {
+        self.has_counters
     }
 
     pub(super) fn outcomes(&self) -> &Outcomes {
@@ -118,6 +135,7 @@ impl Participant {
         match open(stage).await {
             Ok((client, session)) => {
                 self.info = Some(session.info().clone());
+                self.has_counters = session.counters() > 0;
                 self.client = Some(client);
                 self.session = Some(session);
             }
@@ -138,8 +156,12 @@ impl Participant {
             Err(Unequal::Read(reason)) => (Ok(()), Err(reason)),
         };
         (self.outcomes.write, self.outcomes.read) = (write, read);
-        self.outcomes.fetch_add = patiently(fetch_add(session)).await;
-        self.outcomes.compare_swap = patiently(compare_swap(session)).await;
+        if self.has_counters {
+            self.outcomes.fetch_add = patiently(fetch_add(session)).await;
+            self.outcomes.compare_swap = patiently(compare_swap(session)).await;
+        } else {
+            (self.outcomes.fetch_add, self.outcomes.compare_swap) = (Ok(()), Ok(()));
+        }
     }
 
     /// Tries to read and to write another client's region, each with a session of its own: a refusal ends the session.

@@ -19,6 +19,8 @@ pub(super) struct Report {
     seal: &'static str,
     /// Whether what was sent, written and read was sealed.
     sealed: bool,
+    /// Whether the server has given all of them counters.
+    counters: bool,
     /// Whether the counters of fetch-add and compare-swap were: only where packets are.
     counters_sealed: bool,
     /// What every client's handshake agreed on.
@@ -119,6 +121,7 @@ impl Report {
                 asked as usize - clients.len()
             ));
         }
+        let counters = clients.iter().all(Participant::has_counters);
         let clients: Vec<Entry> = clients.iter().map(|client| entry(client, guests)).collect();
         let ok = problems.is_empty() && clients.iter().all(Entry::is_good);
         let least = [SealedBy::Nothing, SealedBy::Messages, SealedBy::Packets]
@@ -129,6 +132,7 @@ impl Report {
             device: device.into(),
             seal: least.name(),
             sealed: least.is_sealed(),
+            counters,
             counters_sealed: least.seals_counters(),
             tls,
             clients,
@@ -150,8 +154,9 @@ impl Report {
                 self.seal
             ))?,
             Some(Tls { suite, .. }) if self.sealed => output::line(format_args!(
-                "data path: sealed, {suite}, by {}; counters (fetch-add, compare-swap): NOT sealed",
-                self.seal
+                "data path: sealed, {suite}, by {}; counters (fetch-add, compare-swap): {}",
+                self.seal,
+                if self.counters { "NOT sealed" } else { "none" }
             ))?,
             _ => output::line(format_args!("data path: NOT sealed"))?,
         }
@@ -229,6 +234,7 @@ fn entry(client: &Participant, guests: Option<&Guests>) -> Entry {
     let info = client.info();
     let outcomes = client.outcomes().clone();
     let ok = |outcome| Cell { good: "ok", outcome };
+    let counted = |outcome| Cell { good: if client.has_counters() { "ok" } else { "withheld" }, outcome };
     Entry {
         id: client.id(),
         client_psn: info.map(|info| info.own.psn.get().get()),
@@ -240,8 +246,8 @@ fn entry(client: &Participant, guests: Option<&Guests>) -> Entry {
             send: ok(outcomes.send),
             write: ok(outcomes.write),
             read: ok(outcomes.read),
-            fetch_add: ok(outcomes.fetch_add),
-            compare_swap: ok(outcomes.compare_swap),
+            fetch_add: counted(outcomes.fetch_add),
+            compare_swap: counted(outcomes.compare_swap),
             foreign_region: Cell {
                 good: "refused",
                 outcome: outcomes

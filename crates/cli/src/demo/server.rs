@@ -8,7 +8,7 @@ use rdma_verbs::{Device, Qpn};
 use secure_rdma::certs::Identity;
 use secure_rdma::tls::ClientAuth;
 use secure_rdma::{
-    Arrival, Report, Server, ServerOptions, Session, SessionInfo, SessionOptions, SessionQuota,
+    Arrival, CounterPolicy, Report, Server, ServerOptions, Session, SessionInfo, SessionOptions, SessionQuota,
 };
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -61,8 +61,8 @@ impl Host {
             // All of one address, which may have half.
             .max_handshakes(2 * sessions)
             .region_len(REGION as u64)
-            // Every operation is tried: atomic ones too, which can't be sealed.
-            .counters(true)
+            // Every operation is tried, atomic ones too, which other devices can't seal.
+            .counters(CounterPolicy::On)
             .session(session);
         let server = Server::builder(identity, client_auth).device(device).options(options);
         let server = server.bind((address, 0)).await?;

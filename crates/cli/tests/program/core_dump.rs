@@ -338,7 +338,7 @@ fn context(hello: &Hello, client: &Endpoint, server: &Endpoint, region: &Region)
             rkey: region.rkey.expose(),
             len: region.len,
             layout: Layout::for_area(region.data_len, Format::DEFAULT).unwrap(),
-            counters_len: region.counters_len,
+            counters: region.counters,
             access: region.access | Access::NONE,
         }),
         client_certificate: None,

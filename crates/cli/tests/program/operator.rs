@@ -87,6 +87,7 @@ fn lines_for_programs_are_one_json_object_each() {
     assert_eq!(event("arrived")["client"], 1);
     assert_eq!(event("arrived")["sealed"], true);
     assert_eq!(event("arrived")["seal"], "packets");
+    assert_eq!(event("arrived")["counters"], 8);
     assert_eq!((&event("left")["outcome"], &event("left")["bytes"]), (&"left".into(), &5.into()));
     assert_eq!(event("ending")["clients"], 0);
     assert!(events.iter().all(|event| event["timestamp"].is_string() && event["message"].is_string()));

@@ -20,7 +20,9 @@ fn piped_lines_are_carried_out_in_a_session() {
     assert!(arrival.ends_with("; data path: sealed by packets"), "{arrival}");
     server.program.says("client 1: left; after ");
     assert!(server.program.says("messages echoed: 1, 5 bytes").starts_with("client 1"));
-    server.program.says("data path: sealed; counters (add, swap): NOT sealed, unless packets are");
+    server
+        .program
+        .says("data path: sealed; counters (add, swap): only where packets are sealed, or nothing is");
 }
 
 #[test]

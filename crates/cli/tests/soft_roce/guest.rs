@@ -70,7 +70,8 @@ impl Server {
     pub(crate) fn start(end: End, device: &str) -> Self {
         let certs = TempDir::new().unwrap();
         let mut command = end.command(SECURE_SERVER);
-        command.args(["-v", "--device", device, "--certs"]).arg(certs.path());
+        // On the kernel's device messages are sealed, and counters aren't.
+        command.args(["-v", "--device", device, "--counters", "on", "--certs"]).arg(certs.path());
         let process = Process::start(&mut command, "");
         let listening = |process: &Process| process.out().lines().any(|line| line.starts_with("data path: "));
         process.wait_until("start of the server", SLOW, listening);

@@ -1,7 +1,7 @@
 //! What some examples have in common: a server and a client in one process, with certificates made for them.
 
 use secure_rdma::certs::Store;
-use secure_rdma::{Client, ClientAuth, Server, ServerOptions, Session};
+use secure_rdma::{Client, ClientAuth, Server, Session};
 use std::error::Error;
 
 /// Both ends of a session.
@@ -18,8 +18,7 @@ impl Pair {
     pub(crate) async fn new() -> Result<Self, Box<dyn Error>> {
         let (store, names) = (Store::open("state")?, ["localhost".parse()?]);
         let clients = ClientAuth::Required(store.ensure_authority()?.into());
-        let options = ServerOptions::default().counters(true);
-        let listener = Server::builder(store.ensure_server(&names)?, clients).options(options);
+        let listener = Server::builder(store.ensure_server(&names)?, clients);
         let listener = listener.bind("127.0.0.1:0").await?;
         let identity = store.ensure_account(&names)?.ok_or("the CA's key is elsewhere")?;
         let connecting = Client::builder(store.authority()?).identity(identity);

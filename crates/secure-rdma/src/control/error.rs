@@ -52,19 +52,20 @@ pub enum Invalid {
         /// The region's length in bytes.
         len: u64,
     },
-    /// A region whose parts don't fit in it.
-    #[error("{data} bytes of data and {counters} bytes of counters don't fit a region of {len} bytes")]
+    /// A region that its data doesn't fit.
+    #[error("{data} bytes of data don't fit a region of {len} bytes")]
     RegionParts {
         /// Bytes of data.
         data: u64,
-        /// Bytes of counters.
-        counters: u64,
         /// Bytes of the region.
         len: u64,
     },
     /// Counters that atomic operations couldn't reach: these need addresses that are multiples of 8 (IBA 9.4.5).
-    #[error("the region's counters are not whole 8-byte words at a multiple of 8")]
+    #[error("the counters are not whole 8-byte words at a multiple of 8")]
     CounterAlignment,
+    /// Counters under the key of the data.
+    #[error("the counters have the same key as the data")]
+    CounterKey,
 }
 
 /// Why bytes aren't a record.

@@ -15,7 +15,7 @@ use super::field::{self, Field, optional};
 use super::{DecodeError, EncodeError, Invalid, Lid, Redacted, Text, deterministic};
 
 /// The protocol version that this library speaks.
-pub const VERSION: u16 = 2;
+pub const VERSION: u16 = 3;
 
 /// How often a peer may want to hear from the other, in milliseconds. The lower end keeps a hostile peer from
 /// making this side send without pause.
@@ -367,8 +367,8 @@ fn is_unicast(address: Ipv6Addr) -> bool {
     }
 }
 
-/// Memory of the sender's that its peer may use: `data_len` bytes from `addr` on, then `counters_len` bytes
-/// of 8-byte counters for atomic operations, then whatever later versions put behind them.
+/// Memory of the sender's that its peer may write and read: `data_len` bytes from `addr` on, then whatever later
+/// versions put behind them. Counters for atomic operations lie elsewhere, under a key of their own.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct Region {
@@ -385,36 +385,60 @@ pub struct Region {
     /// How many bytes of it, from the start, are data.
     #[n(3)]
     pub data_len: u64,
-    /// How many bytes after the data are counters; a multiple of 8, at an address that is a multiple of 8.
+    /// Its counters, if there are any.
     #[n(4)]
-    pub counters_len: u64,
-    /// What the peer may do there, and whether it may send messages.
+    pub counters: Option<Counters>,
+    /// What the peer may do there and with the counters, and whether it may send messages.
     #[n(5)]
     #[cbor(with = "field")]
     pub access: Access,
 }
 
-impl Region {
-    /// Where its counters begin.
-    #[must_use]
-    pub const fn counters_addr(&self) -> u64 {
-        // A region that was received can't wrap; one that wasn't checked yet mustn't panic.
-        self.addr.wrapping_add(self.data_len)
-    }
+/// Memory of the sender's for its peer's atomic operations, 8-byte words: neither data nor anything else is reached by
+/// its key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Counters {
+    /// Its first address, a multiple of 8.
+    #[n(0)]
+    pub addr: u64,
+    /// Its remote key.
+    #[n(1)]
+    #[cbor(with = "field")]
+    pub rkey: Redacted<u32>,
+    /// Its length in bytes, a multiple of 8 and not 0.
+    #[n(2)]
+    pub len: u64,
+}
 
+impl Region {
     fn check(&self) -> Result<(), Invalid> {
-        let Self { addr, len, data_len: data, counters_len: counters, .. } = *self;
-        in_range("the region's length", len, 1..=u64::MAX)?;
-        // The last byte has to have an address; the byte after it need not.
-        addr.checked_add(len - 1).ok_or(Invalid::RegionEnd { len })?;
-        if data.checked_add(counters).is_none_or(|parts| parts > len) {
-            return Err(Invalid::RegionParts { data, counters, len });
+        let Self { addr, len, data_len: data, counters, .. } = *self;
+        has_addresses(addr, len)?;
+        if data > len {
+            return Err(Invalid::RegionParts { data, len });
         }
-        if counters != 0 && !(counters.is_multiple_of(8) && self.counters_addr().is_multiple_of(8)) {
+        counters.map_or(Ok(()), |counters| counters.check(self))
+    }
+}
+
+impl Counters {
+    fn check(&self, region: &Region) -> Result<(), Invalid> {
+        has_addresses(self.addr, self.len)?;
+        if !(self.len.is_multiple_of(8) && self.addr.is_multiple_of(8)) {
             return Err(Invalid::CounterAlignment);
+        }
+        if self.rkey == region.rkey {
+            return Err(Invalid::CounterKey);
         }
         Ok(())
     }
+}
+
+/// Whether so many bytes are one at least, and the last of them has an address. The byte after it need not.
+fn has_addresses(addr: u64, len: u64) -> Result<(), Invalid> {
+    in_range("the region's length", len, 1..=u64::MAX)?;
+    addr.checked_add(len - 1).map(drop).ok_or(Invalid::RegionEnd { len })
 }
 
 /// What the receiver of a region, a client, may do: with the region, and with the server's messages.
@@ -442,6 +466,12 @@ impl Access {
     #[must_use]
     pub const fn bits(self) -> u8 {
         self.0
+    }
+
+    /// These but for those of `other`.
+    #[must_use]
+    pub const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
     }
 
     /// Whether every right of `other` is among these.

@@ -2,7 +2,7 @@
 
 use super::{Layout, Suite};
 use crate::certs::Fingerprint;
-use crate::control::{Access, SealPolicy};
+use crate::control::{Access, Counters, SealPolicy};
 use rocev2::{Psn, Qpn};
 
 /// What both sides of a session know of it, each for itself: if they differ in anything, they have different keys.
@@ -51,8 +51,8 @@ pub struct Region {
     pub len: u64,
     /// How many bytes of it, from the start, are sealed slots, and how they are divided.
     pub layout: Layout,
-    /// How many bytes of it are counters, which aren't sealed.
-    pub counters_len: u64,
+    /// Its counters, if there are any. They aren't sealed.
+    pub counters: Option<Counters>,
     /// What the client may do: there, and with messages.
     pub access: Access,
 }
@@ -63,8 +63,11 @@ const NAME: &[u8; 16] = b"secure-rdma seal";
 /// Bytes of an endpoint.
 const ENDPOINT: usize = 28;
 
+/// Bytes of counters.
+pub(super) const COUNTERS: usize = 20;
+
 /// Bytes of a region.
-const REGION: usize = 43;
+const REGION: usize = 35 + COUNTERS;
 
 /// Bytes of the encoding.
 pub(super) const LEN: usize = NAME.len() + 2 + 2 + 1 + 1 + 2 * ENDPOINT + 1 + REGION + 1 + 32;
@@ -107,7 +110,7 @@ impl Endpoint {
 
 impl Region {
     fn encode(&self, out: &mut Vec<u8>) {
-        let Self { addr, rkey, len, layout, counters_len, access } = self;
+        let Self { addr, rkey, len, layout, counters, access } = self;
         let rights = [Access::READ, Access::WRITE, Access::ATOMIC, Access::SEND];
         let access =
             (0_u8..).zip(rights).fold(0, |bits, (at, right)| bits | u8::from(access.allows(right)) << at);
@@ -115,10 +118,22 @@ impl Region {
         out.extend(rkey.to_be_bytes());
         out.extend(len.to_be_bytes());
         out.extend(layout.area_len().to_be_bytes());
-        out.extend(counters_len.to_be_bytes());
+        encode_counters(counters.as_ref(), out);
         out.push(access);
         out.extend(layout.format().payload.to_be_bytes());
         out.extend([layout.format().epoch_bits, layout.format().writers as u8]);
+    }
+}
+
+/// Counters, or as many zeros: those that there are have a length.
+pub(super) fn encode_counters(counters: Option<&Counters>, out: &mut Vec<u8>) {
+    match counters {
+        Some(Counters { addr, rkey, len }) => {
+            out.extend(addr.to_be_bytes());
+            out.extend(rkey.expose().to_be_bytes());
+            out.extend(len.to_be_bytes());
+        }
+        None => out.extend([0; COUNTERS]),
     }
 }
 
@@ -141,7 +156,7 @@ impl core::fmt::Debug for Region {
             .field("addr", &self.addr)
             .field("len", &self.len)
             .field("layout", &self.layout)
-            .field("counters_len", &self.counters_len)
+            .field("counters", &self.counters)
             .field("access", &self.access)
             .finish_non_exhaustive()
     }

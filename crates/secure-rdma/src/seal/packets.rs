@@ -6,11 +6,11 @@
 //! each of the secrets at the right ── "esp": key, then salt
 //! ```
 
-use super::context::Endpoint;
+use super::context::{COUNTERS, Endpoint, encode_counters};
 use super::secret::Secret;
 use super::{Exporter, SealError, Suite};
 use crate::certs::Fingerprint;
-use crate::control::{Access, PacketPolicy, Role, SealPolicy};
+use crate::control::{Access, Counters, PacketPolicy, Role, SealPolicy};
 use core::fmt;
 use rdma_verbs::esp::{Algorithm, Key, Spi};
 use zeroize::Zeroizing;
@@ -58,8 +58,8 @@ pub struct PacketRegion {
     pub len: u64,
     /// How many bytes of it, from the start, are data.
     pub data_len: u64,
-    /// How many bytes behind them are counters.
-    pub counters_len: u64,
+    /// Its counters, if there are any.
+    pub counters: Option<Counters>,
     /// What the client may do: there, and with messages.
     pub access: Access,
 }
@@ -71,7 +71,7 @@ const NAME: &[u8; 16] = b"secure-rdma pckt";
 const END: usize = 1 + 1 + 28 + 4;
 
 /// Bytes of a region.
-const REGION: usize = 8 + 4 + 3 * 8 + 1;
+const REGION: usize = 8 + 4 + 2 * 8 + COUNTERS + 1;
 
 /// Bytes of the encoding.
 const LEN: usize = NAME.len() + 2 + 2 + 2 * END + 1 + REGION + 1 + 32;
@@ -89,11 +89,12 @@ impl PacketContext {
             out.extend(spi.number().to_be_bytes());
         }
         match &self.region {
-            Some(PacketRegion { addr, rkey, len, data_len, counters_len, access }) => {
+            Some(PacketRegion { addr, rkey, len, data_len, counters, access }) => {
                 out.push(1);
                 out.extend(addr.to_be_bytes());
                 out.extend(rkey.to_be_bytes());
-                [len, data_len, counters_len].iter().for_each(|number| out.extend(number.to_be_bytes()));
+                [len, data_len].iter().for_each(|number| out.extend(number.to_be_bytes()));
+                encode_counters(counters.as_ref(), &mut out);
                 out.push(access.bits());
             }
             None => out.extend([0; 1 + REGION]),

@@ -6,9 +6,12 @@ use super::{
     SessionKeys, Suite, Writers,
 };
 use crate::certs::Fingerprint;
-use crate::control::{Access, PacketPolicy, Role, SealPolicy};
+use crate::control::{Access, Counters, PacketPolicy, Redacted, Role, SealPolicy};
 use rdma_verbs::esp::Spi;
 use rocev2::{Psn, Qpn};
+
+/// The counters of the contexts.
+const COUNTERS: Counters = Counters { addr: 0x7f00_5678_9000, rkey: Redacted::new(0x0c0f_fee5), len: 64 };
 
 /// A session's secret of bytes that count up from `first`.
 pub(super) fn session(suite: Suite, first: u8) -> Secret {
@@ -57,9 +60,9 @@ pub(super) fn packet_context() -> PacketContext {
         region: Some(PacketRegion {
             addr: 0x7f00_1234_5000,
             rkey: 0xdead_beef,
-            len: (1 << 20) + 64,
+            len: 1 << 20,
             data_len: 1 << 20,
-            counters_len: 64,
+            counters: Some(COUNTERS),
             access: Access::READ | Access::WRITE,
         }),
         client_certificate,
@@ -82,9 +85,9 @@ pub(super) fn context() -> Context {
         region: Some(Region {
             addr: 0x7f00_1234_5000,
             rkey: 0xdead_beef,
-            len: layout().area_len() + 64,
+            len: layout().area_len(),
             layout: layout(),
-            counters_len: 64,
+            counters: Some(COUNTERS),
             access: Access::READ | Access::WRITE,
         }),
         client_certificate: Some(Fingerprint::of(b"a client's certificate")),

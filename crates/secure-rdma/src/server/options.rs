@@ -1,16 +1,16 @@
 //! What a server offers, and its limits.
 
 use crate::admission::SessionQuota;
-use crate::session::SessionOptions;
+use crate::session::{CounterPolicy, SessionOptions};
 use std::time::Duration;
 
 /// What a server offers each client, and its limits. It begins with the defaults:
 ///
 /// ```
-/// use secure_rdma::ServerOptions;
+/// use secure_rdma::{CounterPolicy, ServerOptions};
 ///
 /// let options = ServerOptions::default().max_clients(16).region_len(64 << 20);
-/// assert!(!options.counters);
+/// assert_eq!(options.counters, CounterPolicy::Auto);
 /// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -26,10 +26,9 @@ pub struct ServerOptions {
     /// Bytes of the data area of each client's region, 1 or more; sealed, it is rounded up to whole slots. By
     /// default 1 MiB.
     pub region_len: u64,
-    /// Whether each client's region has eight counters for atomic operations. **Those travel in clear also
-    /// where messages are sealed**, unless packets are: a network card that adds can't open what is sealed. By default
-    /// there are none.
-    pub counters: bool,
+    /// Whether each client has eight counters for atomic operations. By default it does where they are sealed, or
+    /// nothing is.
+    pub counters: CounterPolicy,
     /// How soon a connection has to bring its first byte: a client speaks first. By default 2 s.
     pub first_byte: Duration,
     /// How soon a connection's TLS handshake has to be done. By default 5 s.
@@ -69,10 +68,10 @@ impl ServerOptions {
         self
     }
 
-    /// Offers counters, **which aren't sealed**, or doesn't.
+    /// Offers counters, also **where they aren't sealed**, or doesn't.
     #[must_use]
-    pub const fn counters(mut self, offered: bool) -> Self {
-        self.counters = offered;
+    pub const fn counters(mut self, policy: CounterPolicy) -> Self {
+        self.counters = policy;
         self
     }
 
@@ -112,7 +111,7 @@ impl Default for ServerOptions {
             quota: SessionQuota::default(),
             max_handshakes: 512,
             region_len: 1 << 20,
-            counters: false,
+            counters: CounterPolicy::Auto,
             first_byte: Duration::from_secs(2),
             handshake: Duration::from_secs(5),
             max_session_age: None,

@@ -22,15 +22,16 @@
 
 use super::data::{DataPath, Parts, receives};
 use super::keeper::Keeper;
-use super::memory::{Buffers, COUNTERS, RD_ATOMIC, peer_rights, region_access};
+use super::memory::{Buffers, COUNTERS, RD_ATOMIC, counters_access, peer_rights, region_access};
 use super::packets::{Offered, Rekeying, Wish};
 use super::path::{self, ack_timeout, address_of};
-use super::{End, RegionLayout, SealedBy, Session, SessionInfo, SessionOptions, Timing};
+use super::{CounterPolicy, End, RegionLayout, SealedBy, Session, SessionInfo, SessionOptions, Timing};
 use crate::SessionError;
 use crate::admission::{Seat, Sessions, Source};
 use crate::certs::Fingerprint;
 use crate::control::{
-    Access, ControlChannel, ControlError, Endpoint, Hello, Lid, Record, Redacted, Region, Role, Text, VERSION,
+    Access, ControlChannel, ControlError, Counters, Endpoint, Hello, Lid, Record, Redacted, Region, Role,
+    Text, VERSION,
 };
 use crate::seal::{
     self, Context, Exporter, Format, Layout, PacketContext, PacketEnd, PacketKeys, PacketRegion, SessionKeys,
@@ -85,8 +86,10 @@ pub(crate) struct Local<'a> {
 pub(crate) struct Offer {
     /// Bytes of the data area of its region.
     pub(crate) data_len: u64,
-    /// What the client may do. Whether it has counters goes by it.
+    /// What the client may do; atomic operations if `counters` says so too.
     pub(crate) allowed: Access,
+    /// Where it has counters.
+    pub(crate) counters: CounterPolicy,
     /// The seats for clients.
     pub(crate) sessions: Arc<Sessions>,
     /// Whom this client's is counted for.
@@ -159,7 +162,7 @@ where
             &local,
             &served.hello,
             served.layout,
-            Some(served.region),
+            Some(served.memory),
             Some(served.seat),
         )),
         Err(reason) => {
@@ -178,8 +181,16 @@ struct Served {
     connected: Connected,
     hello: Hello,
     layout: RegionLayout,
-    region: MemoryRegion,
+    memory: Given,
     seat: Seat,
+}
+
+/// The memory that a server gives a client.
+pub(super) struct Given {
+    /// What it writes and reads.
+    pub(super) data: MemoryRegion,
+    /// Its counters.
+    pub(super) counters: Option<MemoryRegion>,
 }
 
 /// The steps of a bootstrap, each with its time limit.
@@ -208,29 +219,33 @@ impl<T: AsyncRead + AsyncWrite + Exporter + Unpin> Steps<T> {
         // A server sends messages only.
         let send_size = local.options.buffers.in_range().size;
         let offered = sealed == SealedBy::Packets;
-        let prepared = Prepared::new(local, peer_rights(offer.allowed), send_size, offered)?;
+        let counted = offer.counters.offers(sealed);
+        let allowed = if counted { offer.allowed } else { offer.allowed.without(Access::ATOMIC) };
+        let prepared = Prepared::new(local, peer_rights(allowed), send_size, offered)?;
         let slots = match sealed {
             SealedBy::Messages => Some(Layout::for_capacity(offer.data_len, Format::DEFAULT)?),
             SealedBy::Packets | SealedBy::Nothing => None,
         };
-        // Whole words, so that the counters behind the data are aligned. Sealed slots are that too.
-        let data_len = slots.map_or_else(|| offer.data_len.next_multiple_of(8), |slots| slots.area_len());
-        let counters_len = if offer.allowed.allows(Access::ATOMIC) { COUNTERS } else { 0 };
-        let len = usize::try_from(data_len.saturating_add(counters_len)).unwrap_or(usize::MAX);
-        let region = prepared.domain.register(len, region_access(offer.allowed))?;
-        let (described, own) =
-            (describe(&region, data_len, counters_len, offer.allowed), prepared.endpoint());
+        let data_len = slots.map_or(offer.data_len, |slots| slots.area_len());
+        let len = usize::try_from(data_len).unwrap_or(usize::MAX);
+        let data = prepared.domain.register(len, region_access(allowed))?;
+        let counters = allowed
+            .allows(Access::ATOMIC)
+            .then(|| prepared.domain.register(COUNTERS, counters_access()))
+            .transpose()?;
+        let memory = Given { data, counters };
+        let (described, own) = (memory.describe(allowed), prepared.endpoint());
         let (client, peer) = (&endpoint, wished(&peer_hello));
         let agreed = Agreed { own: wish, peer, client, server: &own, region: &described, slots };
         let keys = agreed.keys(sealed, self.control.get_ref(), local, Role::Server)?;
-        let takes_messages = offer.allowed.allows(Access::SEND);
+        let takes_messages = allowed.allows(Access::SEND);
         let connected = prepared.connect(local, &endpoint, &peer_hello, keys, takes_messages)?;
         let layout = layout(&described, slots);
         // Nothing comes between them: one write, and one wake-up of the client.
         let records = [Record::Endpoint(own), Record::Region(described), Record::Ready];
         self.say("describing the queue pair", &records).await?;
         self.ready().await?;
-        Ok(Served { connected, hello: peer_hello, layout, region, seat })
+        Ok(Served { connected, hello: peer_hello, layout, memory, seat })
     }
 
     /// The next record; what the peer says of an error is an error.
@@ -464,7 +479,7 @@ impl Connected {
         local: &Local<'_>,
         hello: &Hello,
         layout: RegionLayout,
-        region: Option<MemoryRegion>,
+        memory: Option<Given>,
         seat: Option<Seat>,
     ) -> Session
     where
@@ -493,7 +508,7 @@ impl Connected {
                 setup: local.since.elapsed(),
             },
             layout,
-            local: region,
+            local: memory,
             abort_reason: Arc::default(),
             _seat: seat,
             registration: None,
@@ -518,16 +533,15 @@ fn wished(hello: &Hello) -> Wish {
     Wish { seal: hello.seal, packets: hello.packets }
 }
 
-/// The region as the peer is told of it.
-fn describe(region: &MemoryRegion, data_len: u64, counters_len: u64, access: Access) -> Region {
-    let remote = region.remote();
-    Region {
-        addr: remote.addr,
-        rkey: Redacted::new(remote.rkey),
-        len: remote.len,
-        data_len,
-        counters_len,
-        access,
+impl Given {
+    /// It as the peer is told of it, with what that may do.
+    fn describe(&self, access: Access) -> Region {
+        let RemoteRegion { addr, rkey, len } = self.data.remote();
+        let counters = self.counters.as_ref().map(|counters| {
+            let RemoteRegion { addr, rkey, len } = counters.remote();
+            Counters { addr, rkey: Redacted::new(rkey), len }
+        });
+        Region { addr, rkey: Redacted::new(rkey), len, data_len: len, counters, access }
     }
 }
 
@@ -536,8 +550,11 @@ fn layout(region: &Region, slots: Option<Layout>) -> RegionLayout {
     RegionLayout {
         region: RemoteRegion { addr: region.addr, rkey: region.rkey.expose(), len: region.len },
         data: slots.map_or(region.data_len, |slots| slots.capacity()),
-        counters_at: region.data_len,
-        counters: region.counters_len,
+        counters: region.counters.map(|counters| RemoteRegion {
+            addr: counters.addr,
+            rkey: counters.rkey.expose(),
+            len: counters.len,
+        }),
         allowed: region.access,
     }
 }
@@ -597,7 +614,7 @@ impl Agreed<'_> {
             rkey: self.region.rkey.expose(),
             len: self.region.len,
             layout: slots,
-            counters_len: self.region.counters_len,
+            counters: self.region.counters,
             access: self.region.access,
         };
         Context {
@@ -621,7 +638,7 @@ impl Agreed<'_> {
             }),
         };
         let [client, server] = self.wishes(own);
-        let Region { addr, rkey, len, data_len, counters_len, access } = self.region;
+        let Region { addr, rkey, len, data_len, counters, access } = self.region;
         Ok(PacketContext {
             version: VERSION,
             client: end(client, self.client)?,
@@ -631,7 +648,7 @@ impl Agreed<'_> {
                 rkey: rkey.expose(),
                 len: *len,
                 data_len: *data_len,
-                counters_len: *counters_len,
+                counters: *counters,
                 access: *access,
             }),
             client_certificate: local.client_certificate,

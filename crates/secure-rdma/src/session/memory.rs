@@ -1,5 +1,6 @@
 //! Sizes: what a session uses of memory, and what it offers.
 
+use super::SealedBy;
 use crate::control::Access as WireAccess;
 use rdma_verbs::{Access, PeerRights, QueuePairLimits};
 
@@ -58,23 +59,50 @@ impl Default for Buffers {
     }
 }
 
+/// Whether a server's clients have counters for atomic operations. A network card adds to them, which it couldn't if
+/// they were sealed: they are only where each packet is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CounterPolicy {
+    /// No client has any.
+    Off,
+    /// A client has them where they are sealed, or nothing is: not where messages are sealed and packets aren't. The
+    /// default.
+    #[default]
+    Auto,
+    /// Every client has them. **They travel in clear** where messages are sealed and packets aren't.
+    On,
+}
+
+impl CounterPolicy {
+    /// Whether a client has counters whose session is sealed like this.
+    #[must_use]
+    pub const fn offers(self, sealed: SealedBy) -> bool {
+        match self {
+            Self::Off => false,
+            Self::Auto => !matches!(sealed, SealedBy::Messages),
+            Self::On => true,
+        }
+    }
+}
+
 /// Reads and atomics under way at a time, in each direction, where the device has so many.
 pub(crate) const RD_ATOMIC: u8 = 16;
 
-/// Bytes at the end of a region for atomics: eight counters.
-pub(crate) const COUNTERS: u64 = 64;
+/// Bytes of a client's counters: eight.
+pub(crate) const COUNTERS: usize = 64;
 
-/// The rights that a region's key gives a client that may do `allowed`. The device keeps to them, whatever
-/// the client's program does.
+/// The rights that the key of a client's data gives it, if it may do `allowed`: never atomic operations, which lie
+/// under another key. The device keeps to them, whatever the client's program does.
 pub(crate) fn region_access(allowed: WireAccess) -> Access {
-    let rights = [
-        (WireAccess::WRITE, Access::REMOTE_WRITE),
-        (WireAccess::READ, Access::REMOTE_READ),
-        (WireAccess::ATOMIC, Access::REMOTE_ATOMIC),
-    ];
-    // Remote writes and atomics need the local right too (IBA 10.6.3.1).
+    let rights = [(WireAccess::WRITE, Access::REMOTE_WRITE), (WireAccess::READ, Access::REMOTE_READ)];
+    // Remote writes need the local right too (IBA 10.6.3.1).
     let given = rights.into_iter().filter(|(wire, _)| allowed.allows(*wire));
     given.fold(Access::LOCAL_WRITE, |access, (_, right)| access | right)
+}
+
+/// The rights that the key of a client's counters gives: atomic operations, which need the local right too.
+pub(crate) fn counters_access() -> Access {
+    Access::LOCAL_WRITE | Access::REMOTE_ATOMIC
 }
 
 /// The same for the queue pair.

@@ -20,7 +20,7 @@ mod packets;
 mod path;
 mod split;
 
-pub use memory::Buffers;
+pub use memory::{Buffers, CounterPolicy};
 pub use options::{SessionOptions, Timeouts};
 pub use split::{RecvHalf, ReuniteError, SendHalf};
 
@@ -31,6 +31,7 @@ use crate::SessionError;
 use crate::admission::Seat;
 use crate::control::{Access, Record};
 use crate::tls::Negotiated;
+use bootstrap::Given;
 use core::any::Any;
 use core::fmt;
 use data::DataPath;
@@ -140,9 +141,8 @@ pub(crate) struct RegionLayout {
     region: RemoteRegion,
     /// How many bytes one can write; sealed they take more of the region.
     data: u64,
-    /// Where its counters begin.
-    counters_at: u64,
-    counters: u64,
+    /// Its counters, under a key of their own.
+    counters: Option<RemoteRegion>,
     /// What the client may do.
     allowed: Access,
 }
@@ -159,8 +159,8 @@ pub struct Session {
     info: SessionInfo,
     /// How the region is divided, the client's on the server.
     layout: RegionLayout,
-    /// The region itself, on the server.
-    local: Option<MemoryRegion>,
+    /// The region itself, and the counters, on the server.
+    local: Option<Given>,
     /// Why the server has ended it, if it has.
     abort_reason: Arc<OnceLock<SessionError>>,
     /// The seat that it takes among the server's sessions.
@@ -208,7 +208,14 @@ impl Session {
     /// [`read_local`](Self::read_local) opens. It changes under one's hands.
     #[must_use]
     pub fn region(&self) -> Option<&MemoryRegion> {
-        self.local.as_ref()
+        self.local.as_ref().map(|given| &given.data)
+    }
+
+    /// This side's memory with the client's counters, 8-byte words in the host's byte order, on the server, if there
+    /// are any. They change under one's hands.
+    #[must_use]
+    pub fn counter_region(&self) -> Option<&MemoryRegion> {
+        self.local.as_ref()?.counters.as_ref()
     }
 
     /// Copies `len` bytes of what the client has written into its region, on the server. A slot that the
@@ -221,7 +228,7 @@ impl Session {
     pub async fn read_local(&mut self, offset: u64, len: usize) -> Result<Vec<u8>, SessionError> {
         self.check_aborted()?;
         let Self { data, keeper, local, layout, .. } = self;
-        let region = local.as_ref().ok_or(SessionError::NoRegion)?;
+        let region = &local.as_ref().ok_or(SessionError::NoRegion)?.data;
         layout.check_data(offset, len as u64)?;
         let mut bytes = Zeroizing::new(vec![0; len]);
         let result = async {
@@ -247,11 +254,18 @@ impl Session {
         self.layout.data
     }
 
-    /// How many counters it has. They travel in clear, also where messages are sealed
-    /// ([`SealedBy::seals_counters`]).
+    /// How many counters the client has, on both sides. They travel in clear, also where messages are sealed
+    /// ([`SealedBy::seals_counters`]), where there are none unless the server was told so ([`CounterPolicy`]).
     #[must_use]
     pub fn counters(&self) -> u64 {
-        self.layout.counters / 8
+        self.layout.counters.map_or(0, |counters| counters.len / 8)
+    }
+
+    /// The address, length and key of the counters that this client has on the server, if there are any.
+    #[cfg(feature = "testing")]
+    #[must_use]
+    pub fn remote_counters(&self) -> Option<RemoteRegion> {
+        self.layout.counters.filter(|_| self.local.is_none())
     }
 
     /// Sends a message; done when the peer's queue pair has all of it. That is not to say that the peer has:
@@ -406,8 +420,8 @@ impl Session {
         Ok(region)
     }
 
-    /// Adds to a counter of this client's region, wrapping; returns what it held. **In clear**, whatever else
-    /// is sealed.
+    /// Adds to a counter of this client's on the server, wrapping; returns what it held. **In clear**, unless packets
+    /// are sealed.
     ///
     /// # Errors
     /// There is no such counter, or the session is over.
@@ -419,8 +433,8 @@ impl Session {
         self.end_if_fatal(result)
     }
 
-    /// Stores `swap` in a counter of this client's region if it holds `compare`; returns what it held. **In
-    /// clear**, whatever else is sealed.
+    /// Stores `swap` in a counter of this client's on the server if it holds `compare`; returns what it held. **In
+    /// clear**, unless packets are sealed.
     ///
     /// # Errors
     /// There is no such counter, or the session is over.
@@ -485,9 +499,9 @@ impl Session {
         let settled = alive(keeper, async {
             data.settle("closing").await?;
             data.check_whole()?;
-            if let (Some(peer), Some(region)) = (peer, &local) {
+            if let (Some(peer), Some(given)) = (peer, &local) {
                 data.hear_out(peer).await?;
-                data.check_read(region).await?;
+                data.check_read(&given.data).await?;
             }
             // The goodbye's counts say whether they arrived; until the peer says goodbye too, it may have no
             // room for them.
@@ -518,7 +532,7 @@ impl Session {
         }
         // Who said goodbye first has heard only now of what was written.
         match local {
-            Some(region) => data.check_read(region).await,
+            Some(given) => data.check_read(&given.data).await,
             None => Ok(()),
         }
     }
@@ -595,21 +609,18 @@ impl Session {
     }
 
     fn counter(&self, index: u64) -> Result<rdma_verbs::RemoteRange, SessionError> {
-        let region = self.remote_region().ok_or(SessionError::NoRegion)?;
-        let layout = self.layout;
-        if layout.counters == 0 {
-            return Err(SessionError::NoCounters);
+        self.remote_region().ok_or(SessionError::NoRegion)?;
+        let counters = self.layout.counters.ok_or(SessionError::NoCounters)?;
+        let offset = index.saturating_mul(8);
+        if index >= counters.len / 8 {
+            return Err(SessionError::OutOfRegion {
+                offset,
+                len: 8,
+                part: "counter area",
+                size: counters.len,
+            });
         }
-        let outside = SessionError::OutOfRegion {
-            offset: index.saturating_mul(8),
-            len: 8,
-            part: "counter area",
-            size: layout.counters,
-        };
-        if index >= layout.counters / 8 {
-            return Err(outside);
-        }
-        Ok(region.range(layout.counters_at + index * 8, 8)?)
+        Ok(counters.range(offset, 8)?)
     }
 }
 

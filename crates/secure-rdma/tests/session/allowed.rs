@@ -4,7 +4,7 @@
 use crate::club::Club;
 use crate::hostile::{Hostile, Secured};
 use crate::world::{REGION, World, bytes};
-use rdma_verbs::{SendRequest, Status};
+use rdma_verbs::{RemoteRegion, SendRequest, Status};
 use secure_rdma::control::SealPolicy::{Off, Optional, Required};
 use secure_rdma::control::{Access, ErrorKind};
 use secure_rdma::tls::TlsError;
@@ -157,13 +157,39 @@ async fn withheld_one_sided_operations_are_refused_by_the_servers_device_and_cos
     let write: Request = |client| client.ranged(0, 8, |slice, range| SendRequest::write([slice], range));
     let read: Request = |client| client.ranged(0, 8, |slice, range| SendRequest::read([slice], range));
     let add: Request = |client| client.ranged(0, 8, |slice, range| SendRequest::fetch_add(slice, range, 1));
+    let count: Request =
+        |client| client.counted(|counters| counters, |slice, range| SendRequest::fetch_add(slice, range, 1));
+    // The counters' key, the data's address.
+    let count_over_data: Request = |client| {
+        client.counted(
+            |counters| RemoteRegion { addr: client.region.addr, ..counters },
+            |slice, range| SendRequest::fetch_add(slice, range, 1),
+        )
+    };
+    let write_counters: Request =
+        |client| client.counted(|counters| counters, |slice, range| SendRequest::write([slice], range));
+    let read_counters: Request =
+        |client| client.counted(|counters| counters, |slice, range| SendRequest::read([slice], range));
+    // The data's key, the counters' address.
+    let write_past_data: Request = |client| {
+        client.counted(
+            |counters| RemoteRegion { rkey: client.region.rkey.expose(), ..counters },
+            |slice, range| SendRequest::write([slice], range),
+        )
+    };
     let swap: Request =
         |client| client.ranged(0, 8, |slice, range| SendRequest::compare_swap(slice, range, 0, 1));
     for (name, request, allowed) in [
         ("all", write, true),
         ("all", read, true),
-        ("all", add, true),
-        ("all", swap, true),
+        // What atomics may reach lies elsewhere.
+        ("all", add, false),
+        ("all", swap, false),
+        ("all", count, true),
+        ("all", count_over_data, false),
+        ("all", write_counters, false),
+        ("all", read_counters, false),
+        ("all", write_past_data, false),
         ("writes", write, true),
         ("writes", read, false),
         ("writes", add, false),
@@ -178,13 +204,16 @@ async fn withheld_one_sided_operations_are_refused_by_the_servers_device_and_cos
         let mut client = Hostile::connect(&world, club.identity(name)).await;
         let server = world.arrival().await;
         let region = server.region().unwrap();
-        region.write(0, &[7; 8]).unwrap();
+        // Whoever neither reads nor writes has a byte of it.
+        let len = usize::try_from(region.remote().len.min(8)).unwrap();
+        region.write(0, &[7; 8][..len]).unwrap();
+        assert_eq!(server.counter_region().is_some(), name == "all");
         let status = client.post(request(&client)).await;
         let refused = [Status::RemoteAccess, Status::RemoteInvalidRequest].contains(&status);
         assert_eq!((status == Status::Success, refused), (allowed, !allowed), "{name}: {status}");
-        let mut found = [0; 8];
+        let mut found = vec![0; len];
         region.read(0, &mut found).unwrap();
-        assert!(allowed || found == [7; 8], "{name}: the region has changed");
+        assert!(allowed || found == [7; 8][..len], "{name}: the region has changed");
         goes_on(&mut other, &mut at_other).await;
     }
 }

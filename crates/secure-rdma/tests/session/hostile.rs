@@ -9,8 +9,8 @@ use rdma_verbs::{
 };
 use secure_rdma::certs::Identity;
 use secure_rdma::control::{
-    ControlChannel, Endpoint, ErrorKind, Hello, Lid, Record, Redacted, Region, Role, SealPolicy, Text,
-    VERSION,
+    ControlChannel, Counters, Endpoint, ErrorKind, Hello, Lid, Record, Redacted, Region, Role, SealPolicy,
+    Text, VERSION,
 };
 use secure_rdma::tls::{ClientTls, Trust};
 use secure_rdma::{Arrival, Report, SessionError};
@@ -178,9 +178,21 @@ impl Hostile {
         len: u32,
         request: impl FnOnce(Slice, rdma_verbs::RemoteRange) -> SendRequest,
     ) -> SendRequest {
+        // Whoever has no use for it has a region of one byte: it is the server that has to say so.
         let Region { addr, len: size, .. } = self.region;
-        let remote = RemoteRegion { addr, rkey: self.region.rkey.expose(), len: size };
+        let remote = RemoteRegion { addr, rkey: self.region.rkey.expose(), len: size.max(4096) };
         request(self.memory.slice(0, len).unwrap(), remote.range(offset, len.into()).unwrap())
+    }
+
+    /// A request to the first of its counters, as it `change`s them.
+    pub(crate) fn counted(
+        &self,
+        change: impl FnOnce(RemoteRegion) -> RemoteRegion,
+        request: impl FnOnce(Slice, rdma_verbs::RemoteRange) -> SendRequest,
+    ) -> SendRequest {
+        let Counters { addr, rkey, len } = self.region.counters.unwrap();
+        let counters = change(RemoteRegion { addr, rkey: rkey.expose(), len });
+        request(self.memory.slice(0, 8).unwrap(), counters.range(0, 8).unwrap())
     }
 
     /// A message, as the library sends one in clear.

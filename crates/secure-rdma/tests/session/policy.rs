@@ -4,7 +4,7 @@ use crate::world::{World, client};
 use secure_rdma::certs::{Identity, Kind, Store, Validity};
 use secure_rdma::control::SealPolicy::{self, Off, Optional, Required};
 use secure_rdma::tls::ClientAuth;
-use secure_rdma::{Arrival, SessionError, SessionOptions};
+use secure_rdma::{Access, Arrival, CounterPolicy, SealedBy, SessionError, SessionOptions};
 
 fn options(seal: SealPolicy) -> SessionOptions {
     SessionOptions::default().seal(seal)
@@ -80,17 +80,54 @@ async fn a_client_with_a_certificate_has_a_sealed_session_whether_it_was_asked_f
 }
 
 #[tokio::test]
+async fn counters_are_offered_where_they_are_sealed_or_nothing_is_unless_the_server_says_otherwise() {
+    for (policy, sealed, count) in [
+        (CounterPolicy::Auto, SealedBy::Packets, 8),
+        (CounterPolicy::Auto, SealedBy::Messages, 0),
+        (CounterPolicy::Auto, SealedBy::Nothing, 8),
+        (CounterPolicy::On, SealedBy::Packets, 8),
+        (CounterPolicy::On, SealedBy::Messages, 8),
+        (CounterPolicy::On, SealedBy::Nothing, 8),
+        (CounterPolicy::Off, SealedBy::Packets, 0),
+        (CounterPolicy::Off, SealedBy::Messages, 0),
+        (CounterPolicy::Off, SealedBy::Nothing, 0),
+    ] {
+        let mut options = options(if sealed.is_sealed() { Required } else { Off });
+        if sealed == SealedBy::Messages {
+            options = options.packets(None);
+        }
+        let mut world =
+            World::with("127.0.0.1", options, options, |config| config.options.counters = policy).await;
+        let (mut here, there) = world.session().await;
+        assert_eq!((here.info().sealed, there.info().sealed), (sealed, sealed));
+        assert_eq!((here.counters(), there.counters()), (count, count), "{policy:?}, {sealed}");
+        assert_eq!(there.counter_region().is_some(), count > 0, "{policy:?}, {sealed}");
+        for info in [here.info(), there.info()] {
+            assert_eq!(info.allowed.allows(Access::ATOMIC), count > 0, "{policy:?}, {sealed}");
+        }
+        let outcome = here.fetch_add(7, 5).await;
+        if count > 0 {
+            assert_eq!(outcome.unwrap(), 0);
+            assert_eq!(here.fetch_add(7, 0).await.unwrap(), 5);
+        } else {
+            assert!(matches!(outcome, Err(SessionError::NoCounters)), "{outcome:?}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn counters_are_there_only_if_the_server_offers_them() {
     for seal in [Required, Off] {
-        let mut world =
-            World::with("127.0.0.1", options(seal), options(seal), |config| config.options.counters = false)
-                .await;
+        let mut world = World::with("127.0.0.1", options(seal), options(seal), |config| {
+            config.options.counters = CounterPolicy::Off;
+        })
+        .await;
         let (mut here, _there) = world.session().await;
         assert_eq!(here.counters(), 0);
         for error in [here.fetch_add(0, 1).await.unwrap_err(), here.compare_swap(0, 0, 1).await.unwrap_err()]
         {
             assert!(matches!(error, SessionError::NoCounters), "{error}");
-            assert!(error.to_string().contains("which can't be sealed"), "{error}");
+            assert!(error.to_string().contains("no counters for atomic operations"), "{error}");
         }
         // The session goes on.
         here.write(0, b"fine").await.unwrap();

@@ -3,7 +3,9 @@
 use rdma_verbs::{Device, DeviceSelector};
 use secure_rdma::certs::{Identity, Name, Store};
 use secure_rdma::tls::{ClientAuth, Trust};
-use secure_rdma::{Arrival, Client, Server, ServerOptions, Session, SessionError, SessionOptions};
+use secure_rdma::{
+    Arrival, Client, CounterPolicy, Server, ServerOptions, Session, SessionError, SessionOptions,
+};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -54,7 +56,7 @@ impl World {
             .max_clients(4)
             .max_handshakes(16)
             .region_len(REGION)
-            .counters(true)
+            .counters(CounterPolicy::On)
             .session(at_server);
         let mut config = ServerConfig { client_auth: ClientAuth::Off, options };
         change(&mut config);

@@ -27,7 +27,7 @@ fn long_record() -> Record {
 /// A record that no peer takes.
 fn empty_region() -> Record {
     let (rkey, access) = (Redacted::new(0), Access::NONE);
-    Record::Region(Region { addr: 0, rkey, len: 0, data_len: 0, counters_len: 0, access })
+    Record::Region(Region { addr: 0, rkey, len: 0, data_len: 0, counters: None, access })
 }
 
 #[tokio::test]
@@ -201,7 +201,7 @@ async fn what_is_not_a_record_is_refused_by_its_reason() {
         (b"\0\0\0\x03\x82\x05\xa0", "missing"),
         (b"\0\0\0\x03\x82\x0b\xa0", "record number 11"),
         (
-            b"\0\0\0\x11\x82\x03\xa1\x00\xa6\x00\x00\x01\x00\x02\x00\x03\x00\x04\x00\x05\x00",
+            b"\0\0\0\x0f\x82\x03\xa1\x00\xa5\x00\x00\x01\x00\x02\x00\x03\x00\x05\x00",
             "the region's length is 0",
         ),
     ] {

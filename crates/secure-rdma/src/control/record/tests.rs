@@ -41,11 +41,15 @@ fn region() -> Region {
     Region {
         addr: 0x7f00_0000_1000,
         rkey: Redacted::new(0xdead_beef),
-        len: 4096 + 64,
+        len: 4096,
         data_len: 4096,
-        counters_len: 64,
+        counters: Some(counters()),
         access: Access::READ | Access::WRITE | Access::ATOMIC,
     }
+}
+
+fn counters() -> Counters {
+    Counters { addr: 0x7f00_0002_0000, rkey: Redacted::new(0xc0ff_ee00), len: 64 }
 }
 
 /// One of each.
@@ -57,6 +61,7 @@ fn every_record() -> Vec<Record> {
         Record::Endpoint(Endpoint { lid: Lid::new(0x1234), ..endpoint() }),
         Record::Endpoint(Endpoint { spi: Spi::new(0xc1c2_c3c4), ..endpoint() }),
         Record::Region(region()),
+        Record::Region(Region { counters: None, ..region() }),
         Record::Ready,
         Record::Ping { n: 7 },
         Record::Pong { n: u64::MAX },
@@ -90,10 +95,10 @@ fn refusal(record: &Record) -> Invalid {
 fn the_bytes_of_every_record_are_these() {
     // The wire format, once and for all: a change here is another protocol version.
     let bytes: Vec<Vec<u8>> = every_record().iter().map(encode).collect();
-    let expected: [&[u8]; 14] = [
-        b"\x82\x01\xa1\x00\xa6\x00\x02\x01\x00\x02\x02\x03\x1a\x80\x00\x00\x00\x04\x19\x13\x88\x05\x71\
+    let expected: [&[u8]; 15] = [
+        b"\x82\x01\xa1\x00\xa6\x00\x03\x01\x00\x02\x02\x03\x1a\x80\x00\x00\x00\x04\x19\x13\x88\x05\x71\
           secure-rdma/0.1.0",
-        b"\x82\x01\xa1\x00\xa7\x00\x02\x01\x00\x02\x02\x03\x1a\x80\x00\x00\x00\x04\x19\x13\x88\x05\x71\
+        b"\x82\x01\xa1\x00\xa7\x00\x03\x01\x00\x02\x02\x03\x1a\x80\x00\x00\x00\x04\x19\x13\x88\x05\x71\
           secure-rdma/0.1.0\x06\x01",
         b"\x82\x02\xa1\x00\xac\x00\x1a\x00\x12\x34\x56\x01\x1a\x00\xab\xcd\xef\x02\x50\0\0\0\0\0\0\0\0\0\0\xff\xff\
           \x7f\0\0\x01\
@@ -105,9 +110,12 @@ fn the_bytes_of_every_record_are_these() {
           \x7f\0\0\x01\
           \x03\x19\x12\xb7\x04\x05\x05\x10\x06\x18\x40\x07\x19\x10\x00\x08\x0c\x09\x0e\x0a\x07\x0b\x06\
           \x0d\x1a\xc1\xc2\xc3\xc4",
-        b"\x82\x03\xa1\x00\xa6\x00\x1b\x00\x00\x7f\x00\x00\x00\x10\x00\x01\x1a\xde\xad\xbe\xef\x02\x19\x10\x40\
+        b"\x82\x03\xa1\x00\xa6\x00\x1b\x00\x00\x7f\x00\x00\x00\x10\x00\x01\x1a\xde\xad\xbe\xef\x02\x19\x10\x00\
           \x03\x19\x10\x00\
-          \x04\x18\x40\x05\x07",
+          \x04\xa3\x00\x1b\x00\x00\x7f\x00\x00\x02\x00\x00\x01\x1a\xc0\xff\xee\x00\x02\x18\x40\x05\x07",
+        b"\x82\x03\xa1\x00\xa5\x00\x1b\x00\x00\x7f\x00\x00\x00\x10\x00\x01\x1a\xde\xad\xbe\xef\x02\x19\x10\x00\
+          \x03\x19\x10\x00\
+          \x05\x07",
         b"\x82\x04\xa0",
         b"\x82\x05\xa1\x00\x07",
         b"\x82\x06\xa1\x00\x1b\xff\xff\xff\xff\xff\xff\xff\xff",
@@ -148,7 +156,7 @@ fn no_record_is_larger_than_the_buffers_made_for_it() {
             addr: 1 << 63,
             len: 1 << 62,
             data_len: 1 << 61,
-            counters_len: 1 << 60,
+            counters: Some(Counters { addr: 1 << 62, len: 1 << 60, ..counters() }),
             ..region()
         }),
         Record::Error { code: ErrorCode(u16::MAX), text: Text::lossy(&"x".repeat(512)) },
@@ -329,27 +337,38 @@ fn a_hello_of_a_later_version_is_understood_so_that_its_version_can_be_named() {
 
 #[test]
 fn a_region_lies_inside_the_address_space_and_its_parts_inside_it() {
-    let check = |addr, len, data_len, counters_len| {
-        let region = Region { addr, len, data_len, counters_len, ..region() };
+    let check = |addr, len, data_len| {
+        let region = Region { addr, len, data_len, ..region() };
         region.check().map(|()| {
             assert_eq!(Record::decode(&encode(&Record::Region(region.clone()))), Ok(Record::Region(region)));
         })
     };
-    assert_eq!(check(0, u64::MAX, u64::MAX, 0), Ok(()));
-    assert_eq!(check(u64::MAX, 1, 1, 0), Ok(()));
-    assert_eq!(check(u64::MAX, 2, 1, 0), Err(Invalid::RegionEnd { len: 2 }));
-    assert_eq!(check(1, u64::MAX, 8, 0), Ok(()));
-    assert_eq!(check(2, u64::MAX, 8, 0), Err(Invalid::RegionEnd { len: u64::MAX }));
-    assert!(matches!(check(0, 0, 0, 0), Err(Invalid::Range { .. })));
-    assert!(matches!(check(0, 64, 57, 8), Err(Invalid::RegionParts { .. })));
-    assert!(matches!(check(0, 64, u64::MAX, 8), Err(Invalid::RegionParts { .. })));
-    assert_eq!(check(0, 64, 56, 8), Ok(()));
-    assert_eq!(check(0, 64, 0, 0), Ok(()));
-    assert_eq!(check(0, 64, 40, 9), Err(Invalid::CounterAlignment));
-    assert_eq!(check(0, 64, 41, 8), Err(Invalid::CounterAlignment));
-    assert_eq!(check(4, 64, 40, 8), Err(Invalid::CounterAlignment));
-    assert_eq!(check(4, 64, 44, 8), Ok(()));
+    assert_eq!(check(0, u64::MAX, u64::MAX), Ok(()));
+    assert_eq!(check(u64::MAX, 1, 1), Ok(()));
+    assert_eq!(check(u64::MAX, 2, 1), Err(Invalid::RegionEnd { len: 2 }));
+    assert_eq!(check(1, u64::MAX, 8), Ok(()));
+    assert_eq!(check(2, u64::MAX, 8), Err(Invalid::RegionEnd { len: u64::MAX }));
+    assert!(matches!(check(0, 0, 0), Err(Invalid::Range { .. })));
+    assert!(matches!(check(0, 64, 65), Err(Invalid::RegionParts { .. })));
+    assert_eq!(check(0, 64, 64), Ok(()));
+    assert_eq!(check(0, 64, 0), Ok(()));
     assert!(matches!(refusal(&Record::Region(Region { len: 1, ..region() })), Invalid::RegionParts { .. }));
+}
+
+#[test]
+fn counters_are_whole_words_under_a_key_of_their_own() {
+    let check = |addr, len| {
+        let counters = Some(Counters { addr, len, ..counters() });
+        Region { counters, ..region() }.check()
+    };
+    assert_eq!(check(0, 8), Ok(()));
+    assert_eq!(check(u64::MAX - 7, 8), Ok(()));
+    assert_eq!(check(u64::MAX - 7, 16), Err(Invalid::RegionEnd { len: 16 }));
+    assert!(matches!(check(0, 0), Err(Invalid::Range { .. })));
+    assert_eq!(check(8, 9), Err(Invalid::CounterAlignment));
+    assert_eq!(check(4, 8), Err(Invalid::CounterAlignment));
+    let shared = Counters { rkey: region().rkey, ..counters() };
+    assert_eq!(refusal(&Record::Region(Region { counters: Some(shared), ..region() })), Invalid::CounterKey);
 }
 
 #[test]
@@ -462,13 +481,19 @@ fn any_spi() -> impl Strategy<Value = Spi> {
 }
 
 fn any_region() -> impl Strategy<Value = Region> {
-    (0..1_u64 << 40, any::<u32>(), 0..1_u64 << 32, 0..1_u64 << 20, 0..100_u64, 0..=Access::ALL.0).prop_map(
-        |(words, rkey, data_words, counters, more, access)| Region {
+    let range = || (0..1_u64 << 40, 0..1_u64 << 32);
+    let counters = proptest::option::of((range(), 1..u32::MAX));
+    (range(), any::<u32>(), counters, 0..100_u64, 0..=Access::ALL.0).prop_map(
+        |((words, data_words), rkey, counters, more, access)| Region {
             addr: words * 8,
             rkey: Redacted::new(rkey),
-            len: data_words * 8 + counters * 8 + more + 1,
+            len: data_words * 8 + more + 1,
             data_len: data_words * 8,
-            counters_len: counters * 8,
+            counters: counters.map(|((words, more), other)| Counters {
+                addr: words * 8,
+                rkey: Redacted::new(rkey ^ other),
+                len: (more + 1) * 8,
+            }),
             access: Access(access),
         },
     )

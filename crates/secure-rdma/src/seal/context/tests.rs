@@ -1,6 +1,7 @@
 //! The context's encoding.
 
 use super::*;
+use crate::control::Redacted;
 use crate::seal::testing::context;
 use crate::seal::{Format, Layout, Writers};
 use std::collections::HashSet;
@@ -20,7 +21,7 @@ fn changed() -> Vec<(&'static str, Context)> {
     let region =
         |name, change: &dyn Fn(&mut Region)| one(name, &|context| change(context.region.as_mut().unwrap()));
     let mut all = vec![
-        one("version", &|context| context.version = 3),
+        one("version", &|context| context.version += 1),
         one("the client's policy", &|context| context.client_policy = SealPolicy::Optional),
         one("the server's policy", &|context| context.server_policy = SealPolicy::Required),
         one("policies exchanged", &|context| {
@@ -33,7 +34,10 @@ fn changed() -> Vec<(&'static str, Context)> {
         region("address", &|region| region.addr += 1),
         region("remote key", &|region| region.rkey += 1),
         region("length", &|region| region.len += 1),
-        region("counters", &|region| region.counters_len += 8),
+        region("counters' address", &|region| region.counters.as_mut().unwrap().addr += 8),
+        region("counters' key", &|region| region.counters.as_mut().unwrap().rkey = Redacted::new(1)),
+        region("counters", &|region| region.counters.as_mut().unwrap().len += 8),
+        region("no counters", &|region| region.counters = None),
         region("access", &|region| region.access = region.access | Access::ATOMIC),
         region("messages", &|region| region.access = region.access | Access::SEND),
         region("no access", &|region| region.access = Access::NONE),

@@ -1,6 +1,7 @@
 //! What the keys of packets depend on, and that each is another.
 
 use super::*;
+use crate::control::Redacted;
 use crate::seal::testing::{packet_context, session};
 use std::collections::HashSet;
 
@@ -18,7 +19,7 @@ fn changed() -> Vec<(&'static str, PacketContext)> {
         one(name, &|context| change(context.region.as_mut().unwrap()))
     };
     let mut all = vec![
-        one("version", &|context| context.version = 3),
+        one("version", &|context| context.version += 1),
         one("ends exchanged", &|context| core::mem::swap(&mut context.client, &mut context.server)),
         one("no region", &|context| context.region = None),
         one("no certificate", &|context| context.client_certificate = None),
@@ -27,7 +28,10 @@ fn changed() -> Vec<(&'static str, PacketContext)> {
         region("remote key", &|region| region.rkey += 1),
         region("length", &|region| region.len += 1),
         region("data", &|region| region.data_len += 1),
-        region("counters", &|region| region.counters_len += 8),
+        region("counters' address", &|region| region.counters.as_mut().unwrap().addr += 8),
+        region("counters' key", &|region| region.counters.as_mut().unwrap().rkey = Redacted::new(1)),
+        region("counters", &|region| region.counters.as_mut().unwrap().len += 8),
+        region("no counters", &|region| region.counters = None),
         region("access", &|region| region.access = region.access | Access::ATOMIC),
         region("no access", &|region| region.access = Access::NONE),
     ];
