@@ -3,15 +3,18 @@
 mod input;
 mod line;
 mod prompt;
+mod reconnect;
 mod talk;
 
 use crate::args::ClientArgs;
 use crate::failure::{Failure, tell};
+use crate::place::Place;
 use crate::runtime::{self, Interruption};
 use crate::trust::server_name;
 use crate::{logging, output};
 use input::Lines;
 use rdma_verbs::Device;
+use reconnect::Reconnection;
 use secure_rdma::certs::Name;
 use secure_rdma::control::Access;
 use secure_rdma::{Client, SealedBy, Session, SessionError, SessionInfo, SessionOptions};
@@ -36,11 +39,12 @@ pub(crate) fn run(args: ClientArgs) -> Result<(), Failure> {
     let result = runtime.block_on(async {
         let mut interruption = Interruption::watch()?;
         let client = client.device(Device::open(&args.device.device)?).build()?;
+        let link = Link { client, place: args.place, name, verbose: args.verbose };
         let session = tokio::select! {
-            session = client.connect(&args.place.host, args.place.port, &name) => session?,
+            session = link.connect() => session?,
             () = interruption.arrived() => return Err(interrupted()),
         };
-        greet(&session, &name, args.verbose);
+        let reconnection = args.reconnect.then(|| Reconnection::new(link));
         let lines = if !args.exec.is_empty() {
             Lines::given(args.exec)
         } else if io::stdin().is_terminal() {
@@ -48,11 +52,29 @@ pub(crate) fn run(args: ClientArgs) -> Result<(), Failure> {
         } else {
             Lines::piped()?
         };
-        converse(session, lines, interruption).await
+        converse(session, lines, interruption, reconnection).await
     });
     // The thread that waits for lines isn't waited for.
     runtime.shutdown_background();
     result
+}
+
+/// What connects to the server.
+#[derive(Debug)]
+struct Link {
+    client: Client,
+    place: Place,
+    name: Name,
+    verbose: bool,
+}
+
+impl Link {
+    /// Opens a session, and says what it is.
+    async fn connect(&self) -> Result<Session, SessionError> {
+        let session = self.client.connect(&self.place.host, self.place.port, &self.name).await?;
+        greet(&session, &self.name, self.verbose);
+        Ok(session)
+    }
 }
 
 /// Says where one is. None of it is a result: it goes to standard error.
@@ -114,39 +136,91 @@ fn data_path(info: &SessionInfo) -> String {
     }
 }
 
-/// Carries out lines until there are no more, one fails, or the session is over; at a terminal a line that
-/// fails is no reason to stop.
-async fn converse(session: Session, mut lines: Lines, mut interruption: Interruption) -> Result<(), Failure> {
+/// Carries out lines until there are no more, one fails, or the session is over and no other is to follow it; at a
+/// terminal a line that fails is no reason to stop.
+async fn converse(
+    session: Session,
+    mut lines: Lines,
+    mut interruption: Interruption,
+    mut reconnection: Option<Reconnection>,
+) -> Result<(), Failure> {
     let mut talk = Talk::new(session);
+    // Lines of which nobody knows whether the server has carried them out.
+    let mut unknown = 0_u64;
     let result = loop {
         let line = tokio::select! {
             line = lines.next() => line,
-            failure = talk.over() => break Err(failure),
+            failure = talk.over() => {
+                match resume(&mut talk, &mut reconnection, failure, &mut interruption).await {
+                    Ok(()) => continue,
+                    Err(failure) => break Err(failure),
+                }
+            }
             () = interruption.arrived() => break Err(interrupted()),
         };
-        let turn = match line {
+        let line = match line {
             None => break Ok(()),
             Some(Err(failure)) => break Err(failure),
-            Some(Ok(line)) => tokio::select! {
-                turn = talk.carry_out(&line) => turn,
-                () = interruption.arrived() => break Err(interrupted()),
-            },
+            Some(Ok(line)) => line,
+        };
+        let turn = tokio::select! {
+            turn = talk.carry_out(&line) => turn,
+            () = interruption.arrived() => break Err(interrupted()),
         };
         match turn {
             Ok(Turn::Next) => {}
             Ok(Turn::Quit) => break Ok(()),
             Err(failure) if lines.is_forgiving() && talk::may_go_on(&failure) => tell(&failure),
+            Err(failure) if reconnection.is_some() && talk::ends_session(&failure) => {
+                unknown += 1;
+                if let Err(failure) = output::line(format_args!("unknown: {line}")) {
+                    break Err(failure);
+                }
+                if let Err(failure) = resume(&mut talk, &mut reconnection, failure, &mut interruption).await {
+                    break Err(failure);
+                }
+            }
             Err(failure) => break Err(failure),
         }
     };
     match result {
-        Ok(()) => Ok(talk.close().await?),
+        Ok(()) => {
+            talk.close().await?;
+            if unknown == 0 { Ok(()) } else { Err(in_doubt(unknown)) }
+        }
         Err(failure) => {
             // What went wrong first is what the user has to know.
             let _ = talk.close().await;
             Err(failure)
         }
     }
+}
+
+/// Goes on in another session, after one has ended because of `failure`.
+async fn resume(
+    talk: &mut Talk,
+    reconnection: &mut Option<Reconnection>,
+    failure: Failure,
+    interruption: &mut Interruption,
+) -> Result<(), Failure> {
+    let Some(reconnection) = reconnection else { return Err(failure) };
+    tokio::select! {
+        () = talk.leave() => {}
+        () = interruption.arrived() => return Err(interrupted()),
+    }
+    talk.go_on_in(reconnection.again(failure, interruption).await?);
+    output::note(format_args!(
+        "connected again: this is a new session, and its region and counters are new; what was written is gone"
+    ));
+    Ok(())
+}
+
+/// Not everything was done as far as anybody knows.
+fn in_doubt(lines: u64) -> Failure {
+    Failure::Other(format!(
+        "{lines} of the lines are reported as unknown: the session ended before it was known whether the server had \
+         carried them out, and they were not repeated"
+    ))
 }
 
 fn interrupted() -> Failure {
@@ -157,6 +231,6 @@ fn interrupted() -> Failure {
 fn ended(reason: Option<SessionError>) -> Failure {
     match reason {
         Some(reason) => Failure::Session(reason),
-        None => Failure::Other("the server has closed the session".into()),
+        None => Failure::Left,
     }
 }

@@ -27,6 +27,9 @@ pub(crate) enum Failure {
     Line(String),
     #[error("{0}")]
     Other(String),
+    /// A client's server has said goodbye.
+    #[error("the server has closed the session")]
+    Left,
     /// The user has been told already.
     #[error("it failed")]
     Told,

@@ -24,7 +24,8 @@ pub(crate) enum Turn {
 /// A session, and what was done in it.
 #[derive(Debug)]
 pub(crate) struct Talk {
-    session: Session,
+    /// None between two sessions.
+    session: Option<Session>,
     since: Instant,
     /// Length of what was written last.
     written: Option<usize>,
@@ -68,11 +69,16 @@ pub(crate) fn may_go_on(failure: &Failure) -> bool {
     }
 }
 
+/// Whether the session is over, or of no use any more.
+pub(crate) fn ends_session(failure: &Failure) -> bool {
+    matches!(failure, Failure::Session(_) | Failure::Left) && !may_go_on(failure)
+}
+
 impl Talk {
     pub(crate) fn new(session: Session) -> Self {
         let none = Moved::default();
         Self {
-            session,
+            session: Some(session),
             since: Instant::now(),
             written: None,
             sent: none,
@@ -82,13 +88,37 @@ impl Talk {
         }
     }
 
-    /// Waits until the server ends the session.
-    pub(crate) async fn over(&mut self) -> Failure {
-        ended(self.session.ended().await)
+    /// Leaves a session that is over. If the server has said goodbye, it is answered.
+    pub(crate) async fn leave(&mut self) {
+        if let Some(session) = self.session.take() {
+            // Why it is over has been told.
+            let _ = session.close().await;
+        }
     }
 
-    pub(crate) async fn close(self) -> Result<(), SessionError> {
-        self.session.close().await
+    /// Goes on in another session. Its region holds nothing of what was written.
+    pub(crate) fn go_on_in(&mut self, session: Session) {
+        self.session = Some(session);
+        self.written = None;
+    }
+
+    /// Waits until the server ends the session.
+    pub(crate) async fn over(&mut self) -> Failure {
+        match &mut self.session {
+            Some(session) => ended(session.ended().await),
+            None => Failure::Left,
+        }
+    }
+
+    pub(crate) async fn close(mut self) -> Result<(), SessionError> {
+        match self.session.take() {
+            Some(session) => session.close().await,
+            None => Ok(()),
+        }
+    }
+
+    fn session(&mut self) -> Result<&mut Session, Failure> {
+        self.session.as_mut().ok_or(Failure::Left)
     }
 
     /// Does what a line says. Results go to standard output.
@@ -97,7 +127,7 @@ impl Talk {
             Line::Empty => {}
             Line::Send(text) => self.send(text.as_bytes()).await?,
             Line::Write(text) => {
-                self.session.write(0, text.as_bytes()).await?;
+                self.session()?.write(0, text.as_bytes()).await?;
                 self.written = Some(text.len());
                 self.writes.count(text.len());
                 output::line(format_args!("{} bytes written", text.len()))?;
@@ -106,17 +136,17 @@ impl Talk {
                 let len = len.or(self.written).ok_or_else(|| {
                     Failure::Line("nothing was written yet: say how much to read (read LEN)".into())
                 })?;
-                let bytes = self.session.read(0, len).await?;
+                let bytes = self.session()?.read(0, len).await?;
                 self.reads.count(bytes.len());
                 output::line(format_args!("{}", shown(&bytes)))?;
             }
             Line::Add(add) => {
-                let before = self.session.fetch_add(COUNTER, add).await?;
+                let before = self.session()?.fetch_add(COUNTER, add).await?;
                 self.atomics += 1;
                 output::line(format_args!("{before} + {add} = {}", before.wrapping_add(add)))?;
             }
             Line::Swap { compare, new } => {
-                let before = self.session.compare_swap(COUNTER, compare, new).await?;
+                let before = self.session()?.compare_swap(COUNTER, compare, new).await?;
                 self.atomics += 1;
                 if before == compare {
                     output::line(format_args!("it held {before}, now {new}"))?;
@@ -132,9 +162,9 @@ impl Talk {
     }
 
     async fn send(&mut self, message: &[u8]) -> Result<(), Failure> {
-        self.session.send(message).await?;
+        self.session()?.send(message).await?;
         self.sent.count(message.len());
-        let echo = tokio::time::timeout(ECHO_LIMIT, self.session.recv()).await;
+        let echo = tokio::time::timeout(ECHO_LIMIT, self.session()?.recv()).await;
         let echo =
             echo.map_err(|_| SessionError::TimedOut { step: "waiting for the echo", limit: ECHO_LIMIT })?;
         let echo = echo?.ok_or_else(|| ended(None))?;
@@ -148,8 +178,9 @@ impl Talk {
     }
 
     fn stats(&self) -> Result<(), Failure> {
-        let info = self.session.info();
-        let counters = self.session.queue_pair()?.counters;
+        let session = self.session.as_ref().ok_or(Failure::Left)?;
+        let info = session.info();
+        let counters = session.queue_pair()?.counters;
         for (what, Moved { times, bytes }) in
             [("messages sent and echoed", self.sent), ("writes", self.writes), ("reads", self.reads)]
         {
@@ -161,11 +192,7 @@ impl Talk {
             let (lost, timeouts) = (counters.requester.retransmitted, counters.requester.timeouts);
             output::line(format_args!("packets sent again: {lost}, timeouts: {timeouts}"))?;
         }
-        output::line(format_args!(
-            "region: {} bytes, {} counters",
-            self.session.data_len(),
-            self.session.counters()
-        ))?;
+        output::line(format_args!("region: {} bytes, {} counters", session.data_len(), session.counters()))?;
         output::line(format_args!(
             "connected for {:.1} s over {}, path MTU {}",
             self.since.elapsed().as_secs_f64(),

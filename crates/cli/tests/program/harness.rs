@@ -164,6 +164,11 @@ impl Program {
         })
     }
 
+    /// Whether a line on standard error contains `part`, so far.
+    pub(crate) fn has_warned(&self, part: &str) -> bool {
+        find(&self.err.so_far(), part).is_some()
+    }
+
     /// Waits until that many lines on standard error contain `part`.
     #[track_caller]
     pub(crate) fn warns_times(&self, part: &str, times: usize) {

@@ -13,6 +13,7 @@ mod hostile;
 mod identity;
 mod killed;
 mod operator;
+mod reconnect;
 mod run;
 mod sealing;
 mod sessions;
