@@ -334,8 +334,8 @@ pub(crate) struct ClientArgs {
     #[command(flatten)]
     pub(crate) device: DeviceArg,
     /// Connect again, with the same identity, when the session has ended and another may do better: after pauses of up
-    /// to 30 s, for as long as it takes. A line that was being carried out then is reported as unknown and not repeated;
-    /// the region and the counters are new
+    /// to 30 s, for as long as it takes. A line that was being carried out then is reported as unknown and not
+    /// repeated; the region and the counters are new
     #[arg(long)]
     pub(crate) reconnect: bool,
     /// A line to carry out instead of reading standard input; may be given several times
