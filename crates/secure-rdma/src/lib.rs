@@ -85,7 +85,7 @@ pub use seal::Limits;
 pub use server::{Arrival, NewRules, Reloaded, Server, ServerBuilder, ServerOptions};
 pub use session::{
     Buffers, CounterPolicy, End, RecvHalf, ReuniteError, SealedBy, SendHalf, Session, SessionInfo,
-    SessionOptions, Timeouts,
+    SessionOptions, SessionStream, Timeouts,
 };
 pub use size::{ParseSizeError, Size};
 pub use tls::{Allowed, ClientAuth, ClientTrust, Trust};

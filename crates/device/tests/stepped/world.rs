@@ -41,6 +41,8 @@ struct State {
     alarms: Vec<Option<Time>>,
     /// How often each alarm was set.
     alarms_set: Vec<u64>,
+    /// Runs of datagrams of one length, each one system call, that have left, and datagrams in them.
+    sent: [u64; 2],
     links: BTreeMap<SocketAddr, LinkState>,
     addresses: Vec<[u8; 4]>,
     /// Everything that has left, if it is recorded.
@@ -217,6 +219,8 @@ impl Link for TestLink {
         batch.drain(|mut run| {
             // One by one, as where the system has no segmentation offload.
             run.seal(false, reseal);
+            let datagrams = run.bytes.chunks(run.segment).len() as u64;
+            state.sent = [state.sent[0] + 1, state.sent[1] + datagrams];
             for (at, datagram) in run.bytes.chunks(run.segment).enumerate() {
                 if let Some(room) = &mut room {
                     if **room < datagram.len() {
@@ -386,6 +390,11 @@ impl World {
     /// How often the devices have set their alarms.
     pub(crate) fn alarms_set(&self) -> u64 {
         lock(&self.network.state).alarms_set.iter().sum()
+    }
+
+    /// Runs of datagrams, each one system call, that have left, and datagrams in them.
+    pub(crate) fn sent(&self) -> [u64; 2] {
+        lock(&self.network.state).sent
     }
 
     /// Wakes the devices for what is ready; before they come to look, `first` happens.

@@ -10,6 +10,7 @@
 //! | `memory` | sizes of what a session holds and offers |
 //! | `options` | what a side wants of its sessions |
 //! | `split` | a session in two halves that tasks can own |
+//! | `stream` | a session as a stream of bytes |
 
 mod bootstrap;
 mod data;
@@ -19,10 +20,12 @@ mod options;
 mod packets;
 mod path;
 mod split;
+mod stream;
 
 pub use memory::{Buffers, CounterPolicy};
 pub use options::{SessionOptions, Timeouts};
 pub use split::{RecvHalf, ReuniteError, SendHalf};
+pub use stream::SessionStream;
 
 pub(crate) use bootstrap::{Local, Offer, as_client, as_server};
 use options::STEP_LIMIT;

@@ -12,6 +12,7 @@ mod posted;
 mod reads;
 mod sealed;
 mod split;
+mod stream;
 mod tampering;
 #[allow(dead_code, reason = "each test program uses a part of it")]
 mod world;

@@ -274,30 +274,6 @@ fn the_shortest_messages_posted_together_share_a_system_call() {
 }
 
 #[test]
-#[cfg_attr(feature = "portable", ignore = "plain sockets send datagrams one by one")]
-fn an_ack_leaves_with_the_answer_of_a_program_that_polls() {
-    const ROUND_TRIPS: u64 = 16;
-    let [a, b] = pair(Mtu::B1024, ["127.82.0.1", "127.82.0.2"]);
-    let counts = || [&a, &b].map(|end| [end.count("send_calls"), end.count("datagrams_sent")]);
-    let deadline = Instant::now() + PATIENCE;
-    // It takes the device a while to learn that somebody polls, on a busy machine longer.
-    let together = std::iter::repeat(()).take_while(|()| Instant::now() < deadline).any(|()| {
-        let before = counts();
-        (0..ROUND_TRIPS).for_each(|_| round_trip(&a, &b, 2 * 1024));
-        let after = counts();
-        (0..2).all(|end| {
-            let [calls, datagrams] = [0, 1].map(|at| after[end][at] - before[end][at]);
-            [calls, datagrams] == [ROUND_TRIPS, 3 * ROUND_TRIPS]
-        })
-    });
-    assert!(
-        together,
-        "each message of two packets, and the ACK of the one that it answers, in one system call; {:?}",
-        counts()
-    );
-}
-
-#[test]
 fn an_ack_does_not_wait_for_a_program_that_turns_away() {
     let [a, b] = pair(Mtu::B1024, ["127.80.0.1", "127.80.0.2"]);
     for turn_away in [|_: &End| {}, |end: &End| end.queue.arm(Arm::Any)] {
