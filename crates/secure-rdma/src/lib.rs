@@ -45,6 +45,7 @@
 //! | serve | [`Server::builder`], [`Server::accept`], [`ServerOptions`]; [`Server::reload`] and [`ReloadSchedule`] |
 //! | connect | [`Client::builder`], [`Client::connect`] |
 //! | send, write, read | [`Session`]; [`Session::split`] for two tasks |
+//! | run what runs on TCP | [`Session::into_stream`] |
 //! | say who is who | [`Identity`], [`Trust`], [`Authorities`], [`RevocationLists`]; [`certs`] for a private CA |
 //! | say who may do what | [`ClientAuth`], [`AllowList`] |
 //! | tell failures apart | [`SessionError::kind`], [`Report`] |

@@ -83,6 +83,22 @@ fn send_file() {
     assert!(std::fs::read(home.path().join("copy")).unwrap() == bytes);
 }
 
+#[test]
+fn grpc() {
+    assert_eq!(run("grpc"), "storage: Serving\nnetwork: NotFound\n");
+}
+
+#[test]
+fn http() {
+    let expected: String = [0, 1, 3_000_000].map(|len| format!("{len} bytes for /upload\n")).concat();
+    assert_eq!(run("http"), expected);
+}
+
+#[test]
+fn multiplexed() {
+    assert_eq!(run("multiplexed"), "1000000 bytes\n2000000 bytes\n3000000 bytes\n4000000 bytes\n");
+}
+
 /// Ends with the test.
 struct Running(Child);
 

@@ -323,7 +323,7 @@ impl Session {
     /// The next message; `None` when the peer has said goodbye and everything it sent was taken.
     ///
     /// # Errors
-    /// The session is over.
+    /// The session is over. Where the connection has ended without a goodbye, what had arrived comes first.
     pub async fn recv(&mut self) -> Result<Option<Vec<u8>>, SessionError> {
         self.check_aborted()?;
         let Self { data, keeper, .. } = self;
@@ -331,6 +331,14 @@ impl Session {
             match keeper.life() {
                 Life::PeerClosing(peer) => break data.rest(peer).await,
                 Life::Closed => break Err(SessionError::Closed),
+                Life::Failed(reason) if reason.is_closed() => {
+                    // What the peer had sent before it left, and was acknowledged, isn't lost.
+                    tokio::select! {
+                        biased;
+                        Ok(message) = data.recv() => return Ok(Some(message)),
+                        () = core::future::ready(()) => return Err(reason),
+                    }
+                }
                 Life::Failed(reason) => return Err(reason),
                 Life::Open => {}
             }

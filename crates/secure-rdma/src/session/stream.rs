@@ -22,13 +22,15 @@ use zeroize::Zeroize;
 const PIECE: usize = 64 << 10;
 
 type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+type Receives = Boxed<(RecvHalf, Result<Option<Vec<u8>>, SessionError>)>;
+type Sends = Boxed<(SendHalf, Vec<u8>, Result<(), SessionError>)>;
 
 /// A session as a stream of bytes: [`Session::into_stream`].
 ///
 /// It reads and writes as tokio's `TcpStream` does: what is written leaves without a flush, unless the peer has to be
-/// waited for; then it leaves when somebody reads, writes or flushes. [`shutdown`](AsyncWriteExt::shutdown) ends this side's direction only, when the peer's queue pair has all of it. The
-/// peer then reads the end. Where the connection breaks before, or is cut by somebody on the path, that is an error and
-/// never an end: no bytes are lost unnoticed.
+/// waited for; then it leaves when somebody reads, writes or flushes. [`shutdown`](AsyncWriteExt::shutdown) ends this
+/// side's direction only, when the peer's queue pair has all of it. The peer then reads the end. Where the connection
+/// breaks before, or is cut by somebody on the path, that is an error and never an end: no bytes are lost unnoticed.
 ///
 /// Errors of the session are inside those of [`io`]. Dropping the stream ends the connection at once: what the peer has
 /// sent and nobody has read is lost, and the peer learns that its side of the stream failed, unless both have ended.
@@ -44,7 +46,7 @@ pub struct SessionStream {
 struct Reader {
     /// Here unless it is receiving.
     half: Option<RecvHalf>,
-    receives: Option<Boxed<(RecvHalf, Result<Option<Vec<u8>>, SessionError>)>>,
+    receives: Option<Receives>,
     /// A message, and how much of it was read.
     message: Vec<u8>,
     read: usize,
@@ -55,7 +57,7 @@ struct Reader {
 struct Writer {
     /// Here unless it is sending.
     half: Option<SendHalf>,
-    sends: Option<Boxed<(SendHalf, Vec<u8>, Result<(), SessionError>)>>,
+    sends: Option<Sends>,
     /// What was written and isn't a message yet.
     pending: Vec<u8>,
     /// The buffer of the message before.

@@ -4,6 +4,7 @@
 mod allowed;
 mod cancelled;
 mod club;
+mod departed;
 mod hostile;
 mod manifests;
 mod packets;

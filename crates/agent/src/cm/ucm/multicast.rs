@@ -13,7 +13,8 @@ use std::net::SocketAddr;
 const MAX_GROUPS: usize = 1024;
 
 impl Ucm {
-    /// As in the kernel on RoCE, any address makes a group's GID. Whether it is one shows where a queue pair is attached.
+    /// As in the kernel on RoCE, any address makes a group's GID. Whether it is one shows where a queue pair is
+    /// attached.
     pub(super) fn join(
         &mut self,
         client: u64,
