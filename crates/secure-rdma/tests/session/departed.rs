@@ -1,5 +1,4 @@
 //! What is left of a session whose peer has gone without a goodbye.
-#![expect(clippy::unwrap_used, reason = "clippy knows test functions, not their helpers")]
 
 use crate::world::{World, messages};
 use secure_rdma::SessionOptions;
