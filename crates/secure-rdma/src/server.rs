@@ -12,7 +12,7 @@ use crate::certs::{Editions, Identity, Timestamp};
 use crate::control::{Access, ControlChannel};
 use crate::guests::{Grant, Guests};
 use crate::report::Report;
-use crate::session::{CounterPolicy, Local, Offer, Session, as_server};
+use crate::session::{CounterPolicy, Local, Offer, Session, as_server, client_ack_timeout};
 use crate::tls::{ClientAuth, Rules, Secured, ServerTls, Shown, TlsError};
 use core::fmt;
 use rdma_verbs::Device;
@@ -447,6 +447,7 @@ impl Host {
             data_len: granted.region,
             allowed: granted.operations,
             counters: self.options.counters,
+            ack_timeout: client_ack_timeout(self.options.max_clients),
             sessions: Arc::clone(&self.sessions),
             source,
             quota,

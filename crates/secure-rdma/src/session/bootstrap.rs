@@ -62,6 +62,17 @@ const BUSY_POLL_LIMIT: Duration = Duration::from_millis(1);
 /// answer. A process that is gone shows on the control channel.
 const ACK_TIMEOUT: u8 = 18;
 
+/// The same for the clients of a server that may have so many at a time. A requester that hears nothing asks again
+/// every eighth of it, one packet each time: all clients together ask no more than 20,000 times a second then, which a
+/// server still answers. Asked oftener it would drop what they ask, and give up none of the load by that.
+pub(crate) fn client_ack_timeout(max_clients: usize) -> u8 {
+    match max_clients {
+        0..=2_500 => ACK_TIMEOUT,
+        2_501..=5_000 => ACK_TIMEOUT + 1,
+        _ => ACK_TIMEOUT + 2,
+    }
+}
+
 /// Eight timeouts without a sign of life, 8.6 s, end the connection.
 const RETRY_COUNT: u8 = 7;
 
@@ -90,6 +101,8 @@ pub(crate) struct Offer {
     pub(crate) allowed: Access,
     /// Where it has counters.
     pub(crate) counters: CounterPolicy,
+    /// How long the client should wait for answers, as a code of the local ACK timeout.
+    pub(crate) ack_timeout: u8,
     /// The seats for clients.
     pub(crate) sessions: Arc<Sessions>,
     /// Whom this client's is counted for.
@@ -215,7 +228,9 @@ impl<T: AsyncRead + AsyncWrite + Exporter + Unpin> Steps<T> {
         // Not before this side has told its own: then both know what they can't agree on.
         let sealed = wish.agree(wished(&peer_hello))?;
         let gid = local.device.gid_for(local.address.ip().to_canonical())?;
-        let endpoint = self.endpoint(local, &gid).await?;
+        let mut endpoint = self.endpoint(local, &gid).await?;
+        // This side is one of the many that ask, too.
+        endpoint.ack_timeout = endpoint.ack_timeout.max(offer.ack_timeout);
         // A server sends messages only.
         let send_size = local.options.buffers.in_range().size;
         let offered = sealed == SealedBy::Packets;
@@ -234,7 +249,8 @@ impl<T: AsyncRead + AsyncWrite + Exporter + Unpin> Steps<T> {
             .then(|| prepared.domain.register(COUNTERS, counters_access()))
             .transpose()?;
         let memory = Given { data, counters };
-        let (described, own) = (memory.describe(allowed), prepared.endpoint());
+        let described = memory.describe(allowed);
+        let own = Endpoint { ack_timeout: offer.ack_timeout, ..prepared.endpoint() };
         let (client, peer) = (&endpoint, wished(&peer_hello));
         let agreed = Agreed { own: wish, peer, client, server: &own, region: &described, slots };
         let keys = agreed.keys(sealed, self.control.get_ref(), local, Role::Server)?;
@@ -680,4 +696,24 @@ fn gid_bytes(gid: &GidEntry) -> [u8; 16] {
 fn udp_port(gid: &GidEntry) -> NonZeroU16 {
     const USUAL: NonZeroU16 = NonZeroU16::new(rdma_verbs::UDP_PORT).unwrap();
     gid.udp_port.and_then(NonZeroU16::new).unwrap_or(USUAL)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_clients_together_ask_again_no_oftener_than_a_server_answers() {
+        assert_eq!([1, 1024, 2500, 10_000].map(client_ack_timeout), [18, 18, 18, 20]);
+        for clients in [1, 1024, 2500, 2501, 5000, 5001, 10_000] {
+            // A requester asks 64 times in eight timeouts.
+            let every = ack_timeout_duration(client_ack_timeout(clients)) / 8;
+            let asked = Duration::from_secs(1).as_micros() * clients as u128 / every.as_micros();
+            assert!(asked <= 20_000, "{clients}: {asked}");
+        }
+    }
+
+    fn ack_timeout_duration(code: u8) -> Duration {
+        Duration::from_nanos(4096 << code)
+    }
 }

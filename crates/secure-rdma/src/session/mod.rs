@@ -27,7 +27,7 @@ pub use options::{SessionOptions, Timeouts};
 pub use split::{RecvHalf, ReuniteError, SendHalf};
 pub use stream::SessionStream;
 
-pub(crate) use bootstrap::{Local, Offer, as_client, as_server};
+pub(crate) use bootstrap::{Local, Offer, as_client, as_server, client_ack_timeout};
 use options::STEP_LIMIT;
 
 use crate::SessionError;

@@ -1,0 +1,43 @@
+//! Load on one server of the program `secure-rdma`, by real processes on this machine.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | `args` | the command line |
+//! | `crowd` | thousands of clients at once: all data checked, and how fairly they are served |
+//! | `member` | a process that has many of these clients |
+//! | `pages` | what a client writes and must find again |
+//! | `server` | the server's process |
+//! | `fairness` | Jain's index |
+//! | `usage` | what a process has: memory, descriptors, threads |
+
+#![forbid(unsafe_code)]
+
+mod args;
+mod crowd;
+mod fairness;
+mod member;
+mod pages;
+mod server;
+mod usage;
+
+use args::{Args, Command};
+use clap::Parser as _;
+use std::error::Error;
+use std::process::ExitCode;
+
+/// What fails here is told to a person, and ends the run.
+type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
+
+fn main() -> ExitCode {
+    let done = match Args::parse().command {
+        Command::Crowd(args) => crowd::run(&args),
+        Command::Member(args) => member::run(&args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
