@@ -1,12 +1,52 @@
 //! The asynchronous runtime, and signals.
 
 use crate::failure::Failure;
+use std::fs::File;
+use std::io;
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+/// Descriptors that a runtime and a session of a client's take, and a few more.
+const DESCRIPTORS: usize = 20;
+
 /// A runtime with as many threads as cores.
 pub(crate) fn start() -> Result<Runtime, Failure> {
+    check_descriptors()?;
+    let workers = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    // One more is the device's, and one for what blocks.
+    check_threads(workers + 2)?;
     Builder::new_multi_thread().enable_all().build().map_err(Failure::system("starting threads"))
+}
+
+/// Tries whether there are descriptors: where the runtime finds none it panics.
+fn check_descriptors() -> Result<(), Failure> {
+    let tried: io::Result<Vec<_>> = (0..DESCRIPTORS).map(|_| File::open("/dev/null")).collect();
+    tried
+        .map(drop)
+        .map_err(Failure::system("opening as many files as are needed (ulimit -n says how many may be)"))
+}
+
+/// Tries whether so many threads can run at once: where the runtime can't start one it panics, and waits for ever for
+/// the others to end.
+fn check_threads(count: usize) -> Result<(), Failure> {
+    let (keep, kept) = mpsc::channel::<()>();
+    let kept = Arc::new(Mutex::new(kept));
+    let tried: io::Result<Vec<_>> = (0..count)
+        .map(|_| {
+            let kept = Arc::clone(&kept);
+            thread::Builder::new().spawn(move || drop(kept.lock().map(|kept| kept.recv())))
+        })
+        .collect();
+    drop(keep);
+    let threads = tried.map_err(Failure::system(
+        "starting as many threads as are needed (the limits of processes, ulimit -u, and of memory, ulimit -v)",
+    ))?;
+    // None panics; and all are gone before others are started.
+    threads.into_iter().for_each(|thread| drop(thread.join()));
+    Ok(())
 }
 
 /// The signals that ask a program to end.

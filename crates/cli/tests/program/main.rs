@@ -8,6 +8,7 @@ mod certificates;
 mod core_dump;
 mod demo;
 mod doctor;
+mod faults;
 mod harness;
 mod hostile;
 mod identity;
