@@ -3,7 +3,7 @@
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `injection`, `ending`, `memory`, `messages`, `control`, `exhaustion`, `blind`, `busy` | the attacks |
+//! | `injection`, `atomics`, `ending`, `memory`, `messages`, `control`, `exhaustion`, `blind`, `busy` | the attacks |
 //! | `esp` | the same on sessions whose packets are sealed |
 //! | `packets` | forged packets |
 //! | `network`, `middle`, `path` | sessions whose packets all go through the attacker's hands |
@@ -11,6 +11,7 @@
 //! | `page` | docs/attacks.md |
 #![expect(clippy::unwrap_used, reason = "clippy knows test functions, not their helpers")]
 
+mod atomics;
 mod attack;
 mod blind;
 mod busy;
@@ -42,7 +43,10 @@ const PARTS: &[Part] = &[
             &injection::WRITE,
             &injection::WRITE_IMMEDIATE,
             &injection::ATOMIC,
+            &atomics::COMPARE_SWAP,
+            &atomics::ANSWERED,
             &injection::CNP,
+            &atomics::RNR_NAK,
             &messages::MADE_UP,
             &messages::ELSEWHERE,
         ],

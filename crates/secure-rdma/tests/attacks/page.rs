@@ -19,8 +19,8 @@ devices by default (`--seal packets` takes nothing less). This page is what came
 anything else. On open sessions the attacks work, as
 [ReDMArk](https://www.usenix.org/conference/usenixsecurity21/presentation/rothenberger) (Rothenberger et al., USENIX
 Security 2021) found; a test whose attack didn't would prove nothing. Where something else than sealing stands against
-an attack, it fails on all. Who can do what, and what nothing is done about, is in [SECURITY.md](../SECURITY.md); how
-sealing works, in [sealing.md](sealing.md).
+an attack, it fails on all, and the line is no evidence for sealing. Who can do what, and what nothing is done about, is
+in [SECURITY.md](../SECURITY.md); how sealing works, in [sealing.md](sealing.md).
 
 A1 to A6 are ReDMArk's attacks, and T1 to T3 its attackers: T1 is a client of the same server, T2 sends
 packets with any source address but sees none, T3 is on the path, sees every packet and can drop, change and
