@@ -1,4 +1,4 @@
-//! Makes the version script of the library, and the functions that only say "not supported", from `symbols.txt`.
+//! Makes the version script of the library from `symbols.txt`.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -30,19 +30,6 @@ fn version_script(symbols: &[[&str; 3]]) -> String {
     script
 }
 
-/// A call of the macro `refusal` for each symbol that is not done.
-fn refusals(symbols: &[[&str; 3]]) -> String {
-    let mut calls = String::new();
-    for [node, name, state] in symbols {
-        if let Some((_, kind)) = state.split_once(':') {
-            let _ = writeln!(calls, "refusal!({node:?}, {name}, {kind});");
-        } else {
-            assert_eq!(*state, "done", "symbols.txt: {name} has an unknown state");
-        }
-    }
-    calls
-}
-
 fn main() {
     println!("cargo:rerun-if-changed=symbols.txt");
     println!("cargo:rerun-if-changed=build.rs");
@@ -58,8 +45,6 @@ fn main() {
     let out = env::var("OUT_DIR").expect("cargo sets it");
     let script = Path::new(&out).join("versions.map");
     fs::write(&script, version_script(&symbols)).expect("the output directory can be written");
-    fs::write(Path::new(&out).join("refusals.rs"), refusals(&symbols))
-        .expect("the output directory can be written");
     println!("cargo:rustc-cdylib-link-arg=-Wl,--version-script={}", script.display());
     println!("cargo:rustc-cdylib-link-arg=-Wl,-soname,librdmacm.so.1");
 }

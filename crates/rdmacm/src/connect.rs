@@ -71,7 +71,7 @@ fn depths(id: &Id, param: Option<&rdma_conn_param>, otherwise: [u8; 2]) -> Resul
 
 /// # Safety
 /// What the parameters name must be the program's own.
-unsafe fn connect(id: &Id, param: Option<&rdma_conn_param>) -> Result<(), c_int> {
+pub(crate) unsafe fn connect(id: &Id, param: Option<&rdma_conn_param>) -> Result<(), c_int> {
     depths(id, param, [u8::MAX; 2])?;
     // SAFETY: the caller says so.
     let params = unsafe { params(id, param)? };
@@ -82,7 +82,7 @@ unsafe fn connect(id: &Id, param: Option<&rdma_conn_param>) -> Result<(), c_int>
 
 /// # Safety
 /// What the parameters name must be the program's own.
-unsafe fn accept(id: &Id, param: Option<&rdma_conn_param>) -> Result<(), c_int> {
+pub(crate) unsafe fn accept(id: &Id, param: Option<&rdma_conn_param>) -> Result<(), c_int> {
     let asked = {
         let private = id.private();
         [private.responder_resources, private.initiator_depth]
@@ -113,7 +113,7 @@ pub(crate) fn establish(id: &Id) -> Result<(), c_int> {
 
 /// # Safety
 /// There are so many bytes.
-unsafe fn reject(id: &Id, private_data: *const c_void, len: u8) -> Result<(), c_int> {
+pub(crate) unsafe fn reject(id: &Id, private_data: *const c_void, len: u8) -> Result<(), c_int> {
     let private_data = if private_data.is_null() {
         Vec::new()
     } else {

@@ -103,7 +103,7 @@ unsafe fn set_up(
 }
 
 /// The next request at a listener whose calls wait.
-fn get_request(listener: &Id) -> Result<*mut rdma_cm_id, c_int> {
+pub(crate) fn get_request(listener: &Id) -> Result<*mut rdma_cm_id, c_int> {
     if !listener.private().sync {
         return Err(EINVAL);
     }

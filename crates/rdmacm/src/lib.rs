@@ -3,11 +3,12 @@
 //!
 //! The library exports the symbols of rdma-core's, with their version nodes (`symbols.txt`). What the kernel's
 //! `rdma_cm` would do is the agent's ([`rocev2_agent::cm`]); what it needs of verbs it gets from `libibverbs.so.1`, as
-//! rdma-core's does. rsockets aren't there: they answer with an error number.
+//! rdma-core's does. With them come rsockets: streams of bytes with the calls of sockets, which TCP programs use by
+//! preloading.
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | `boundary`, `refusals` | symbols, error numbers, the panic boundary; the symbols that say no |
+//! | `boundary` | symbols, error numbers, the panic boundary |
 //! | `abi`, `address` | the C structures and addresses |
 //! | `session` | what the process has of the agent and of the device |
 //! | `channel`, `event` | event channels, and what is told there |
@@ -16,6 +17,7 @@
 //! | `multicast` | groups that ids have joined |
 //! | `queue_pair`, `states` | queue pairs made for ids, and their states |
 //! | `addrinfo`, `device` | names, and the list of devices |
+//! | `rsocket` | streams of bytes with the calls of sockets |
 //!
 //! An object that a C program holds is a structure here whose first field is what the C header declares, in an
 //! `UnsafeCell`, since the program reads and writes it as it likes.
@@ -45,7 +47,7 @@ mod id;
 mod multicast;
 mod option;
 mod queue_pair;
-mod refusals;
 mod resolve;
+mod rsocket;
 mod session;
 mod states;

@@ -35,6 +35,12 @@ pub(crate) fn resolve_address(
     complete(id)
 }
 
+/// rdma_listen(3).
+pub(crate) fn listen(id: &Id, backlog: c_int) -> Result<(), c_int> {
+    let backlog = u32::try_from(backlog).unwrap_or(0);
+    id.set_addresses(addresses(&Request::Listen { id: id.number, backlog })?)
+}
+
 /// rdma_resolve_route(3).
 pub(crate) fn resolve_route(id: &Id) -> Result<(), c_int> {
     done(&Request::ResolveRoute { id: id.number })?;
@@ -76,10 +82,6 @@ export! {
     /// rdma_listen(3).
     fn rdma_listen(id: *mut rdma_cm_id, backlog: c_int) -> c_int {
         // SAFETY: the program says that it is one.
-        let id = unsafe { Id::of(id) };
-        let backlog = u32::try_from(backlog).unwrap_or(0);
-        result(id.and_then(|id| {
-            id.set_addresses(addresses(&Request::Listen { id: id.number, backlog })?)
-        }))
+        result(unsafe { Id::of(id) }.and_then(|id| listen(id, backlog)))
     }
 }

@@ -6,7 +6,6 @@
 #include <pthread.h>
 #include <rdma/rdma_cma.h>
 #include <rdma/rdma_verbs.h>
-#include <rdma/rsocket.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -390,7 +389,6 @@ int main(int argc, char **argv)
     CHECK(!strcmp(rdma_event_str(RDMA_CM_EVENT_TIMEWAIT_EXIT), "RDMA_CM_EVENT_TIMEWAIT_EXIT"));
     CHECK(!strcmp(rdma_event_str(99), "UNKNOWN EVENT"));
     REFUSED(rdma_getaddrinfo(NULL, NULL, NULL, &info), EINVAL);
-    REFUSED(rsocket(AF_INET, SOCK_STREAM, 0), ENOSYS);
     endpoints();
     channels();
     by_hand();

@@ -1,5 +1,5 @@
-//! A C program, compiled with librdmacm's own header and linked with librdmacm, meets this library at run time, with an
-//! agent: what programs rely on holds (`contract.c` says what).
+//! C programs, compiled with librdmacm's own headers and linked with librdmacm, meet this library at run time, with an
+//! agent: what programs rely on holds (`contract.c` and `rsocket.c` say what).
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
 use std::os::unix::fs::symlink;
@@ -12,11 +12,11 @@ fn library(name: &str) -> PathBuf {
     std::env::current_exe().unwrap().parent().unwrap().join(name)
 }
 
-#[test]
-fn what_programs_rely_on_holds() {
+/// Builds a C program of this directory and runs it at an address of its own.
+fn run(name: &str, address: &str) {
     let place = tempfile::tempdir().unwrap();
-    let program = place.path().join("contract");
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/contract.c");
+    let program = place.path().join("program");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(name);
     let built = Command::new("cc")
         .args(["-Wall", "-Werror", "-O1", "-g", "-o"])
         .args([&program, &source])
@@ -42,14 +42,24 @@ fn what_programs_rely_on_holds() {
         std::thread::sleep(Duration::from_millis(5));
     }
     let ended = Command::new(&program)
-        .arg("127.83.89.1")
+        .arg(address)
         .env("LD_LIBRARY_PATH", place.path())
-        .env("SECURE_RDMA_ADDRESS", "127.83.89.1")
+        .env("SECURE_RDMA_ADDRESS", address)
         .env("SECURE_RDMA_AGENT", &agent)
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&ended.stdout);
     assert!(ended.status.success(), "{}: {said}{}", ended.status, String::from_utf8_lossy(&ended.stderr));
+}
+
+#[test]
+fn what_programs_rely_on_holds() {
+    run("contract.c", "127.83.89.1");
+}
+
+#[test]
+fn what_programs_rely_on_of_rsockets_holds() {
+    run("rsocket.c", "127.83.89.2");
 }
 
 #[test]

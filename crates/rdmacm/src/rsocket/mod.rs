@@ -1,0 +1,47 @@
+//! rsockets: streams of bytes, with the calls of sockets, over RDMA WRITEs into the peer's receive buffer.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | `wire` | what two rsockets tell each other |
+//! | `stream` | a connected one's state, without memory, queue pair or clock |
+//! | `memory`, `endpoint` | registered memory, and the queue pair that carries a stream |
+//! | `socket`, `wait` | an rsocket, and how its calls wait |
+//! | `connect`, `transfer`, `iomap` | the calls: connections, data, mapped buffers |
+//! | `poll`, `option` | the calls: waiting for several, options |
+//!
+//! An rsocket's number is the descriptor of its id's event channel, so that no other descriptor of the process has it.
+//! There are no datagrams: `rsocket(3)` refuses them, and the stock librspreload takes an ordinary socket then.
+
+mod connect;
+mod endpoint;
+mod iomap;
+mod memory;
+mod option;
+mod poll;
+mod socket;
+mod stream;
+mod transfer;
+mod wait;
+mod wire;
+
+use crate::boundary::set_errno;
+use libc::c_int;
+
+/// A count of bytes, or -1 with errno set.
+fn count(done: Result<usize, c_int>) -> isize {
+    match done {
+        Ok(count) => isize::try_from(count).unwrap_or(isize::MAX),
+        Err(error) => {
+            set_errno(error);
+            -1
+        }
+    }
+}
+
+/// A descriptor, or -1 with errno set.
+fn number(done: Result<c_int, c_int>) -> c_int {
+    done.unwrap_or_else(|error| {
+        set_errno(error);
+        -1
+    })
+}
