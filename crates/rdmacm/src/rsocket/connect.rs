@@ -43,7 +43,7 @@ impl Inner {
         resolve_route(id)?;
         let endpoint = Endpoint::new(id, self.options.sizes(), self.options.iomaps)?;
         let data = endpoint.connect_data().encode();
-        let asked = connect_id_with(id, &data);
+        let asked = ask(id, &data);
         self.endpoint = Some(endpoint);
         self.state = match asked {
             Ok(()) => self.established(),
@@ -54,7 +54,7 @@ impl Inner {
     }
 }
 
-fn connect_id_with(id: &Id, data: &[u8]) -> Result<(), c_int> {
+fn ask(id: &Id, data: &[u8]) -> Result<(), c_int> {
     // SAFETY: the id's own channel.
     wait::set_nonblocking(unsafe { (*(*id.c()).channel).fd })?;
     let param = rdma_conn_param {
@@ -163,12 +163,12 @@ fn accept(socket: &Socket) -> Result<Arc<Socket>, c_int> {
         let request = socket.until(is_patient, |inner| match inner.state {
             State::Listening => match inner.id().and_then(get_request) {
                 Err(EAGAIN) => None,
-                other => Some(other.map(|c| (c as usize, inner.options.clone()))),
+                other => Some(other.map(|c| (c, inner.options.clone()))),
             },
             _ => Some(Err(EINVAL)),
         });
         let (c, options) = request?;
-        if let Some(accepted) = answer(std::ptr::with_exposed_provenance_mut(c), options) {
+        if let Some(accepted) = answer(c, options) {
             return Ok(accepted);
         }
     }
@@ -221,12 +221,13 @@ fn close(number: c_int) -> Result<(), c_int> {
     Ok(())
 }
 
-/// Writes an address where a program wants it, as much as there is room for, and how long it is.
+/// Writes an address where a program wants it, as much as there is room for, and how long it is. Without room nothing is
+/// written there: librspreload asks only for the length.
 ///
 /// # Safety
-/// The address is null, or there is as much room as is said.
+/// There is as much room as is said.
 unsafe fn tell(found: Option<SocketAddr>, to: *mut sockaddr, len: *mut socklen_t) -> Result<(), c_int> {
-    if to.is_null() || len.is_null() {
+    if len.is_null() {
         return Err(EINVAL);
     }
     let found = found.ok_or(ENOTCONN)?;
@@ -236,7 +237,12 @@ unsafe fn tell(found: Option<SocketAddr>, to: *mut sockaddr, len: *mut socklen_t
     unsafe {
         let whole = address::len(place);
         let room = len.read().min(whole);
-        to.cast::<u8>().copy_from_nonoverlapping(place.cast(), room as usize);
+        if room > 0 && to.is_null() {
+            return Err(EINVAL);
+        }
+        if room > 0 {
+            to.cast::<u8>().copy_from_nonoverlapping(place.cast(), room as usize);
+        }
         len.write(whole);
     }
     Ok(())

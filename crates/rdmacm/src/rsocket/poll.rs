@@ -1,6 +1,5 @@
 //! Waiting for several: as poll(2) and select(2), for rsockets and descriptors together.
 
-use super::endpoint::Endpoint;
 use super::socket::{Socket, find};
 use super::wait;
 use crate::boundary::set_errno;
@@ -107,12 +106,10 @@ fn poll(fds: &mut [pollfd], timeout: Option<Duration>) -> Result<usize, c_int> {
         for (descriptor, (index, is_completion)) in of_sockets.iter().zip(&polled.of) {
             if descriptor.revents != 0 {
                 let mut inner = sockets[*index].1.inner();
-                match (&mut inner.endpoint, is_completion) {
-                    (Some(endpoint), true) => Endpoint::take_events(endpoint),
-                    (_, true) => {}
-                    (_, false) => {
-                        inner.manage();
-                    }
+                if *is_completion {
+                    inner.take_events();
+                } else {
+                    inner.manage();
                 }
             }
         }

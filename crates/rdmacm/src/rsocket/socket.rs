@@ -177,6 +177,15 @@ impl Inner {
         has_changed
     }
 
+    /// Takes the events of completions. Whoever else waits for one is to look again: it is gone, and this thread may
+    /// have what it waits for already.
+    pub(super) fn take_events(&mut self) {
+        if let Some(endpoint) = &mut self.endpoint {
+            endpoint.take_events();
+            self.wake_others();
+        }
+    }
+
     /// Whoever else waits for it is to look again.
     pub(super) fn wake_others(&self) {
         wait::wake(&self.waiters);
@@ -200,10 +209,14 @@ impl Inner {
                 if complete(id) == Err(EAGAIN) {
                     return false;
                 }
-                // The connection is over. What has come before is there.
+                // The connection is over. What has come before is there; a peer that goes in order has said so in the
+                // stream by now.
                 self.progress();
-                if let Some(stream) = &mut self.stream {
-                    stream.end(Ended::Disconnected);
+                if let Some(stream) = &mut self.stream
+                    && stream.ended().is_none()
+                {
+                    stream.end(Ended::Broken);
+                    self.error = reason(Ended::Broken);
                 }
                 State::Connected
             }

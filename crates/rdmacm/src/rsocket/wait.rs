@@ -84,8 +84,8 @@ pub(super) fn sleep(socket: &Socket, mut inner: MutexGuard<'_, Inner>) -> Result
     let mut inner = socket.inner();
     leave(&mut inner, own);
     seen();
-    if has_completed && let Some(endpoint) = &mut inner.endpoint {
-        endpoint.take_events();
+    if has_completed {
+        inner.take_events();
     }
     if is_told {
         inner.manage();
