@@ -221,8 +221,8 @@ fn close(number: c_int) -> Result<(), c_int> {
     Ok(())
 }
 
-/// Writes an address where a program wants it, as much as there is room for, and how long it is. Without room nothing is
-/// written there: librspreload asks only for the length.
+/// Writes an address where a program wants it, as much as there is room for, and how long it is. Without room nothing
+/// is written there: librspreload asks only for the length.
 ///
 /// # Safety
 /// There is as much room as is said.

@@ -1,5 +1,5 @@
-//! A connected rsocket without memory, queue pair or clock: which WRITE may go where, what a peer's messages change, and
-//! when it is to be told of room. What is received from a peer is checked against what the peer was allowed.
+//! A connected rsocket without memory, queue pair or clock: which WRITE may go where, what a peer's messages change,
+//! and when it is to be told of room. What is received from a peer is checked against what the peer was allowed.
 //!
 //! Each side has a ring of send buffer, and a ring of receive buffer whose halves the peer is given in turn. A half is
 //! given anew once the program has taken all of it.
