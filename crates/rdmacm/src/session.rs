@@ -10,7 +10,7 @@ use std::env;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, Once, PoisonError};
 
 /// What `secure-rdma run` sets in the environment: where the agent is, and the address that the device uses.
@@ -44,7 +44,16 @@ static SESSION: Mutex<Option<Session>> = Mutex::new(None);
 /// The connection to the agent. A process that was forked off closes it: otherwise its parent's end would go unnoticed.
 static DESCRIPTOR: AtomicI32 = AtomicI32::new(-1);
 
+/// How often a process that had a connection to the agent was forked, down to this one.
+static FORKS: AtomicU32 = AtomicU32::new(0);
+
+/// Tells what this process has made from what it has inherited: the number differs then.
+pub(crate) fn forks() -> u32 {
+    FORKS.load(Ordering::Relaxed)
+}
+
 extern "C" fn forked() {
+    FORKS.fetch_add(1, Ordering::Relaxed);
     let descriptor = DESCRIPTOR.swap(-1, Ordering::Relaxed);
     if descriptor >= 0 {
         // SAFETY: the parent's connection, which nobody uses here: `current` forgets it.

@@ -235,6 +235,24 @@ static void ends(void)
     CHECK(rclose(pair[0]) == 0);
 }
 
+/* A process that was forked off doesn't have its parent's. */
+static void forked(void)
+{
+    int pair[2], status;
+    char byte;
+    connected(7408, pair);
+    pid_t child = fork();
+    CHECK(child >= 0);
+    if (!child) {
+        REFUSED(rsend(pair[0], "x", 1, 0), EBADF);
+        REFUSED(rclose(pair[0]), EBADF);
+        _exit(0);
+    }
+    CHECK(waitpid(child, &status, 0) == child && status == 0);
+    CHECK(rsend(pair[0], "y", 1, 0) == 1 && rrecv(pair[1], &byte, 1, 0) == 1 && byte == 'y');
+    CHECK(rclose(pair[0]) == 0 && rclose(pair[1]) == 0);
+}
+
 static void *closes(void *of)
 {
     struct pollfd none;
@@ -376,5 +394,6 @@ int main(int argc, char **argv)
     waits();
     mapped();
     strangers();
+    forked();
     return 0;
 }

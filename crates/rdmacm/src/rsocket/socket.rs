@@ -9,6 +9,7 @@ use super::wire::ConnectData;
 use crate::abi::{RDMA_PS_TCP, rdma_cm_id};
 use crate::event::complete;
 use crate::id::Id;
+use crate::session::forks;
 use libc::{
     EAGAIN, EBADF, ECONNABORTED, ECONNRESET, ENOTSUP, EPROTO, POLLERR, POLLHUP, POLLIN, POLLOUT, c_int,
     c_short,
@@ -39,6 +40,8 @@ pub(super) enum State {
 pub(super) struct Socket {
     /// Its number.
     pub(super) number: RawFd,
+    /// In which process it was made.
+    forks: u32,
     inner: Mutex<Inner>,
     /// Whoever sends, connects or shuts down has it: calls of several threads don't mix.
     pub(super) sending: Mutex<()>,
@@ -64,14 +67,17 @@ unsafe impl Send for Inner {}
 
 static SOCKETS: RwLock<Option<HashMap<RawFd, Arc<Socket>>>> = RwLock::new(None);
 
-/// The rsocket with that number.
+/// The rsocket with that number, if it is this process's: one that was forked off has none of its parent's, whose queue
+/// pairs it would use a second time.
 pub(super) fn find(number: c_int) -> Result<Arc<Socket>, c_int> {
     let sockets = SOCKETS.read().unwrap_or_else(PoisonError::into_inner);
-    sockets.as_ref().and_then(|sockets| sockets.get(&number)).cloned().ok_or(EBADF)
+    let found = sockets.as_ref().and_then(|sockets| sockets.get(&number));
+    found.filter(|socket| socket.forks == forks()).cloned().ok_or(EBADF)
 }
 
 /// Removes it from those that there are.
 pub(super) fn remove(number: c_int) -> Result<Arc<Socket>, c_int> {
+    find(number)?;
     let mut sockets = SOCKETS.write().unwrap_or_else(PoisonError::into_inner);
     sockets.as_mut().and_then(|sockets| sockets.remove(&number)).ok_or(EBADF)
 }
@@ -100,6 +106,7 @@ impl Socket {
         };
         let socket = Arc::new(Self {
             number,
+            forks: forks(),
             inner: inner.into(),
             sending: Mutex::default(),
             receiving: Mutex::default(),
