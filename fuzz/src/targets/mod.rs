@@ -16,6 +16,7 @@ mod packet;
 mod queue_pair;
 mod record;
 mod region;
+mod rsocket;
 mod sealed_packets;
 mod slots;
 
@@ -52,6 +53,12 @@ pub(crate) const ALL: &[Target] = &[
         about: "a communication manager: any messages and any calls",
         memory: 128 << 10,
         try_out: cm::run,
+    },
+    Target {
+        name: "rsocket",
+        about: "a connected rsocket: any messages and any calls",
+        memory: 64 << 10,
+        try_out: rsocket::run,
     },
     Target {
         name: "queue_pair",

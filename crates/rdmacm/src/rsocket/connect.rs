@@ -3,7 +3,6 @@
 use super::endpoint::Endpoint;
 use super::option::Options;
 use super::socket::{Inner, Socket, State, find, peer_data, remove};
-use super::stream::Stream;
 use super::wait;
 use crate::abi::{rdma_cm_id, rdma_conn_param};
 use crate::address;
@@ -16,6 +15,7 @@ use libc::{
     AF_INET, AF_INET6, EAGAIN, EALREADY, EINPROGRESS, EINVAL, EISCONN, ENOTCONN, ENOTSUP, IPPROTO_TCP,
     SHUT_RD, SHUT_RDWR, SHUT_WR, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM, c_int, sockaddr, socklen_t,
 };
+use rocev2_rsocket::stream::Stream;
 use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError};
 

@@ -1,8 +1,6 @@
 //! The queue pair of a connected rsocket with its memory: carries out what the [`Stream`] says.
 
 use super::memory::Region;
-use super::stream::{Control, Ended, Sizes, Stream, Write};
-use super::wire::{ConnectData, Iomap, Message, Order, Sge, TARGETS};
 use crate::boundary::errno;
 use crate::id::Id;
 use crate::queue_pair::{create_qp, destroy_qp};
@@ -14,6 +12,8 @@ use rdma_verbs_sys::{
     ibv_qp, ibv_qp_cap, ibv_qp_init_attr, ibv_recv_wr, ibv_req_notify_cq, ibv_send_wr, ibv_send_wr_rdma,
     ibv_sge, ibv_wc,
 };
+use rocev2_rsocket::stream::{Control, Ended, Sizes, Stream, Write};
+use rocev2_rsocket::wire::{ConnectData, Iomap, Message, Order, Sge, TARGETS};
 use std::os::fd::RawFd;
 use std::ptr::null_mut;
 

@@ -4,10 +4,10 @@ use super::connect::establish;
 use super::memory::{deregister, register};
 use super::socket::{Inner, Socket, find};
 use super::transfer::{Chunks, Lent, parts, unwritable};
-use super::wire::{Iomap, Sge};
 use crate::boundary::{result, set_errno};
 use libc::{EAGAIN, EINVAL, ENOMEM, ENOTCONN, PROT_WRITE, c_int, c_void, off_t};
 use rdma_verbs_sys::ibv_mr;
+use rocev2_rsocket::wire::{Iomap, Sge};
 use std::ptr::NonNull;
 use std::sync::PoisonError;
 
@@ -88,7 +88,7 @@ pub(super) fn send_pending(socket: &Socket, is_patient: bool) -> Result<(), c_in
             let length = u32::try_from(map.len).unwrap_or(u32::MAX);
             let entry = Iomap { offset: map.offset, sge: Sge { addr: map.place as u64, key, length } };
             let bytes = entry.encode(stream.order());
-            let write = map.index.and_then(|index| stream.send_iomap(index, Iomap::BYTES));
+            let write = map.index.and_then(|index| stream.send_iomap(index));
             // SAFETY: so many bytes.
             write.map(|write| unsafe { endpoint.write(&write, bytes.as_ptr()) }).or(Some(Ok(())))
         })?;
@@ -119,8 +119,7 @@ unsafe fn write(socket: &Socket, from: Lent, mut offset: u64, flags: c_int) -> R
                 .find_map(|entry| entry.find(offset, most).map(|(addr, len)| (addr, len, entry.sge.key)));
             // What isn't mapped there isn't written.
             let Some((addr, len, key)) = found else { return Some(Ok(0)) };
-            stream.can_write().then(|| {
-                let write = stream.send_direct(len, addr, key);
+            stream.send_direct(len, addr, key).map(|write| {
                 // SAFETY: there are so many bytes, as the caller says.
                 unsafe { endpoint.write(&write, left.place) }.map(|()| write.len())
             })

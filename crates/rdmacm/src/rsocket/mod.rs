@@ -1,9 +1,8 @@
-//! rsockets: streams of bytes, with the calls of sockets, over RDMA WRITEs into the peer's receive buffer.
+//! rsockets: streams of bytes, with the calls of sockets, over RDMA WRITEs into the peer's receive buffer. What two of
+//! them tell each other, and a connected one's state, are `rocev2_rsocket`'s.
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | `wire` | what two rsockets tell each other |
-//! | `stream` | a connected one's state, without memory, queue pair or clock |
 //! | `memory`, `endpoint` | registered memory, and the queue pair that carries a stream |
 //! | `socket`, `wait` | an rsocket, and how its calls wait |
 //! | `connect`, `transfer`, `iomap` | the calls: connections, data, mapped buffers |
@@ -19,10 +18,8 @@ mod memory;
 mod option;
 mod poll;
 mod socket;
-mod stream;
 mod transfer;
 mod wait;
-mod wire;
 
 use crate::boundary::set_errno;
 use libc::c_int;

@@ -1,7 +1,6 @@
 //! Options: as setsockopt(2), getsockopt(2) and fcntl(2) have them, and those of `SOL_RDMA`.
 
 use super::socket::{Inner, State, find};
-use super::stream::Sizes;
 use crate::boundary::{result, set_errno};
 use crate::id::Id;
 use crate::session::done;
@@ -13,6 +12,7 @@ use libc::{
     c_void, socklen_t,
 };
 use rocev2_agent::cm::protocol::{IdOption, Request};
+use rocev2_rsocket::stream::Sizes;
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -126,7 +126,7 @@ impl Options {
             }
             (SOL_RDMA, RDMA_IOMAPSIZE) => {
                 let asked = u16::try_from(value.clamp(0, u16::MAX.into())).unwrap_or(0);
-                self.iomaps = super::wire::unscaled(super::wire::scaled(asked));
+                self.iomaps = rocev2_rsocket::wire::unscaled(rocev2_rsocket::wire::scaled(asked));
             }
             _ => return Err(ENOTSUP),
         }

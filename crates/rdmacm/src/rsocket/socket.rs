@@ -3,9 +3,7 @@
 use super::endpoint::Endpoint;
 use super::iomap::Maps;
 use super::option::Options;
-use super::stream::{Ended, Stream};
 use super::wait;
-use super::wire::ConnectData;
 use crate::abi::{RDMA_PS_TCP, rdma_cm_id};
 use crate::event::complete;
 use crate::id::Id;
@@ -15,6 +13,8 @@ use libc::{
     c_short,
 };
 use rdma_verbs_sys::IBV_QPT_RC;
+use rocev2_rsocket::stream::{Ended, Stream};
+use rocev2_rsocket::wire::ConnectData;
 use std::collections::HashMap;
 use std::os::fd::RawFd;
 use std::ptr::null_mut;

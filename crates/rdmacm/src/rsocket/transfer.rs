@@ -3,12 +3,12 @@
 use super::connect::establish;
 use super::iomap::send_pending;
 use super::socket::{Inner, Socket, find, reason};
-use super::stream::{Ended, Piece, Stream};
 use super::{count, endpoint::Endpoint};
 use libc::{
     ECONNRESET, EINVAL, ENOTCONN, ENOTSUP, EPIPE, MSG_PEEK, MSG_WAITALL, c_int, c_void, iovec, msghdr,
     sockaddr, socklen_t,
 };
+use rocev2_rsocket::stream::{Ended, Piece, Stream};
 use std::sync::PoisonError;
 
 /// The first WRITE of a call, and the longest: the first ones are short, so that the peer begins to read early.
@@ -91,8 +91,7 @@ unsafe fn send(socket: &Socket, from: &[Lent], flags: c_int) -> Result<usize, c_
                 if !stream.is_writable() {
                     return Some(Err(unwritable(stream)));
                 }
-                stream.can_send().then(|| {
-                    let write = stream.send(most);
+                stream.send(most).map(|write| {
                     // SAFETY: there are so many bytes, as the caller says.
                     unsafe { endpoint.write(&write, left.place) }.map(|()| write.len() as usize)
                 })

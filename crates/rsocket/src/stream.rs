@@ -4,61 +4,71 @@
 //! Each side has a ring of send buffer, and a ring of receive buffer whose halves the peer is given in turn. A half is
 //! given anew once the program has taken all of it.
 
-use super::wire::{ConnectData, Message, Order, Sge, TARGETS};
+use crate::wire::{ConnectData, Iomap, Message, Order, Sge, TARGETS};
 use std::collections::VecDeque;
 
 /// Send requests that are kept for messages that need no credit: credits, and the end.
-pub(super) const CONTROLS: u16 = 4;
+pub const CONTROLS: u16 = 4;
 
 /// Room in the send buffer below which nothing more is sent.
 const LOW_WATER: u32 = 2048;
 
 /// What a connected rsocket has room for.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Sizes {
-    pub(super) send_requests: u16,
-    pub(super) recv_requests: u16,
-    /// Bytes.
-    pub(super) send_len: u32,
-    /// Bytes; even.
-    pub(super) recv_len: u32,
+pub struct Sizes {
+    /// Requests to send, [`CONTROLS`] of them for messages that need no credit.
+    pub send_requests: u16,
+    /// Receive requests: messages that the peer may have sent and this side's program not taken.
+    pub recv_requests: u16,
+    /// Bytes of the send buffer: at least 2048.
+    pub send_len: u32,
+    /// Bytes of the receive buffer: even, and not 0.
+    pub recv_len: u32,
 }
 
 /// A part of a ring.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(super) struct Piece {
-    pub(super) at: u32,
-    pub(super) len: u32,
+pub struct Piece {
+    /// Its first byte.
+    pub at: u32,
+    /// Its bytes.
+    pub len: u32,
 }
 
 /// A WRITE whose data is in the send buffer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Write {
+pub struct Write {
     /// Its data: the second part is empty unless it goes over the ring's end.
-    pub(super) pieces: [Piece; 2],
-    pub(super) addr: u64,
-    pub(super) key: u32,
+    pub pieces: [Piece; 2],
+    /// Where it goes.
+    pub addr: u64,
+    /// The region's remote key.
+    pub key: u32,
     /// What goes with it; a direct one says nothing.
-    pub(super) message: Option<Message>,
+    pub message: Option<Message>,
 }
 
 impl Write {
-    pub(super) fn len(&self) -> u32 {
+    /// Its bytes.
+    #[must_use]
+    #[allow(clippy::len_without_is_empty, reason = "there is none without data")]
+    pub fn len(&self) -> u32 {
         self.pieces[0].len + self.pieces[1].len
     }
 }
 
 /// A message that needs no credit.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Control {
-    pub(super) message: Message,
+pub struct Control {
+    /// What goes with it.
+    pub message: Message,
     /// What it writes into the peer's target list, and where: address and key.
-    pub(super) target: Option<([u8; Sge::LEN], u64, u32)>,
+    pub target: Option<([u8; Sge::LEN], u64, u32)>,
 }
 
 /// How a stream has ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Ended {
+pub enum Ended {
     /// Both sides know.
     Disconnected,
     /// The connection broke.
@@ -67,8 +77,9 @@ pub(super) enum Ended {
     Violated,
 }
 
+/// A connected rsocket.
 #[derive(Debug)]
-pub(super) struct Stream {
+pub struct Stream {
     sizes: Sizes,
     peer: ConnectData,
     is_readable: bool,
@@ -108,7 +119,7 @@ pub(super) struct Stream {
 
 impl Stream {
     /// A connection with a peer that has sent `peer`.
-    pub(super) fn new(sizes: Sizes, peer: ConnectData) -> Self {
+    pub fn new(sizes: Sizes, peer: ConnectData) -> Self {
         let half = sizes.recv_len / 2;
         Self {
             sizes,
@@ -138,30 +149,34 @@ impl Stream {
         }
     }
 
-    pub(super) fn is_readable(&self) -> bool {
+    /// Whether the peer may still send.
+    pub fn is_readable(&self) -> bool {
         self.is_readable && self.ended.is_none()
     }
 
-    pub(super) fn is_writable(&self) -> bool {
+    /// Whether this side may still send, once there is room.
+    pub fn is_writable(&self) -> bool {
         self.is_writable && self.ended.is_none()
     }
 
-    pub(super) fn ended(&self) -> Option<Ended> {
+    /// How it has ended, if it has.
+    pub fn ended(&self) -> Option<Ended> {
         self.ended
     }
 
-    pub(super) fn end(&mut self, how: Ended) {
+    /// Ends it, unless it has ended.
+    pub fn end(&mut self, how: Ended) {
         self.ended.get_or_insert(how);
     }
 
     /// Which entry of this side's target list to look at: the peer's receive buffer is used up, and it has given
     /// another one. No other entry is looked at, since the peer may be writing it.
-    pub(super) fn wants_target(&self) -> Option<u32> {
+    pub fn wants_target(&self) -> Option<u32> {
         (self.target.length == 0 && self.targets > 0).then_some(self.next_target)
     }
 
     /// What stands in that entry.
-    pub(super) fn retarget(&mut self, target: Sge) {
+    pub fn retarget(&mut self, target: Sge) {
         if self.wants_target().is_some() {
             self.target = target;
             self.next_target = (self.next_target + 1) % TARGETS;
@@ -170,40 +185,48 @@ impl Stream {
     }
 
     /// Whether data may be sent now.
-    pub(super) fn can_send(&self) -> bool {
+    pub fn can_send(&self) -> bool {
         self.is_writable() && self.can_write() && self.target.length != 0
     }
 
     /// Whether there is room for a WRITE: at this side, and for its message at the peer.
-    pub(super) fn can_write(&self) -> bool {
+    pub fn can_write(&self) -> bool {
         self.requests != 0 && self.send_free >= LOW_WATER && self.sent != self.allowed
     }
 
-    /// A WRITE of at most `len` bytes to the peer's receive buffer. [`can_send`](Self::can_send) says whether.
-    pub(super) fn send(&mut self, len: u32) -> Write {
+    /// A WRITE of at most `len` bytes to the peer's receive buffer; `None` unless data [may be sent](Self::can_send).
+    pub fn send(&mut self, len: u32) -> Option<Write> {
+        if !self.can_send() {
+            return None;
+        }
         let len = len.min(self.send_free).min(self.target.length);
         let Sge { addr, key, .. } = self.target;
         self.target.addr = addr.wrapping_add(len.into());
         self.target.length -= len;
         self.sent = self.sent.wrapping_add(1);
-        Write { pieces: self.reserve(len), addr, key, message: Some(Message::Data(len)) }
+        Some(Write { pieces: self.reserve(len), addr, key, message: Some(Message::Data(len)) })
     }
 
-    /// A WRITE of at most `len` bytes to a buffer that the peer's program has mapped.
-    pub(super) fn send_direct(&mut self, len: u32, addr: u64, key: u32) -> Write {
-        Write { pieces: self.reserve(len.min(self.send_free)), addr, key, message: None }
+    /// A WRITE of at most `len` bytes to a buffer that the peer's program has mapped; `None` unless there is
+    /// [room](Self::can_write).
+    pub fn send_direct(&mut self, len: u32, addr: u64, key: u32) -> Option<Write> {
+        self.can_write().then(|| {
+            let len = len.min(self.send_free);
+            Write { pieces: self.reserve(len), addr, key, message: None }
+        })
     }
 
-    /// A WRITE of an entry of the peer's list of mapped buffers; `None` if there is no such entry.
-    pub(super) fn send_iomap(&mut self, index: u16, len: u32) -> Option<Write> {
-        if index >= self.peer.iomaps {
+    /// A WRITE of an entry of the peer's list of mapped buffers; `None` if there is no such entry, or no
+    /// [room](Self::can_write).
+    pub fn send_iomap(&mut self, index: u16) -> Option<Write> {
+        if index >= self.peer.iomaps || !self.can_write() {
             return None;
         }
         self.sent = self.sent.wrapping_add(1);
-        let before =
-            u64::from(self.peer.targets.length) * Sge::LEN as u64 + u64::from(index) * u64::from(len);
+        let targets = u64::from(self.peer.targets.length) * u64::from(Sge::BYTES);
+        let before = targets + u64::from(index) * u64::from(Iomap::BYTES);
         Some(Write {
-            pieces: self.reserve(len),
+            pieces: self.reserve(Iomap::BYTES),
             addr: self.peer.targets.addr.wrapping_add(before),
             key: self.peer.targets.key,
             message: Some(Message::Iomap(index.into())),
@@ -222,27 +245,27 @@ impl Stream {
         pieces
     }
 
-    /// A WRITE of so many bytes of send buffer has left.
-    pub(super) fn sent(&mut self, len: u32) {
-        self.requests += 1;
-        self.send_free += len;
+    /// A WRITE of so many bytes of send buffer has left: each one that was made, once.
+    pub fn sent(&mut self, len: u32) {
+        self.requests = self.requests.saturating_add(1);
+        self.send_free = self.send_free.saturating_add(len).min(self.sizes.send_len);
     }
 
-    /// A message that needs no credit has left.
-    pub(super) fn controlled(&mut self, message: Message) {
-        self.controls += 1;
+    /// A message that needs no credit has left: each one that was made, once.
+    pub fn controlled(&mut self, message: Message) {
+        self.controls = self.controls.saturating_add(1);
         if message == Message::Disconnect {
             self.end(Ended::Disconnected);
         }
     }
 
     /// Whether all that was sent has left.
-    pub(super) fn is_all_sent(&self) -> bool {
+    pub fn is_all_sent(&self) -> bool {
         self.requests == self.sizes.send_requests.saturating_sub(CONTROLS) && self.controls == CONTROLS
     }
 
     /// What a peer's message changes that came with a WRITE of so many bytes.
-    pub(super) fn receive(&mut self, word: u32, written: u32) {
+    pub fn receive(&mut self, word: u32, written: u32) {
         match Message::decode(word) {
             Some(Message::Data(len))
                 if len <= self.open && self.messages.len() < self.sizes.recv_requests.into() =>
@@ -272,19 +295,19 @@ impl Stream {
     }
 
     /// Bytes that were received and not taken.
-    pub(super) fn available(&self) -> u32 {
+    pub fn available(&self) -> u32 {
         self.available
     }
 
     /// Where up to `most` bytes are, behind `skip` of those that are available; the piece is empty if there are none.
-    pub(super) fn look(&self, skip: u32, most: u32) -> Piece {
+    pub fn look(&self, skip: u32, most: u32) -> Piece {
         let left = self.available.saturating_sub(skip);
         let at = (self.recv_at + skip.min(self.available)) % self.sizes.recv_len;
         Piece { at, len: most.min(left).min(self.sizes.recv_len - at) }
     }
 
     /// The program has taken so many of the bytes that are available.
-    pub(super) fn take(&mut self, len: u32) {
+    pub fn take(&mut self, len: u32) {
         let len = len.min(self.available);
         self.available -= len;
         self.recv_at = (self.recv_at + len) % self.sizes.recv_len;
@@ -302,7 +325,7 @@ impl Stream {
     }
 
     /// What the peer is to be told of room, if it is time. `buffer` is this side's receive buffer.
-    pub(super) fn credits(&mut self, buffer: Sge) -> Option<Control> {
+    pub fn credits(&mut self, buffer: Sge) -> Option<Control> {
         let half = self.sizes.recv_len / 2;
         let has_half = self.recv_taken >= half;
         // As numbers of 16 bits: at it, or behind it.
@@ -314,7 +337,7 @@ impl Stream {
         self.tell_at = self.taken.wrapping_add(self.sizes.recv_requests / 2);
         let upto = u32::from(self.taken) + u32::from(self.sizes.recv_requests);
         let target = has_half.then(|| {
-            let given = Sge { addr: buffer.addr + u64::from(self.give_at), length: half, ..buffer };
+            let given = Sge { addr: buffer.addr.wrapping_add(self.give_at.into()), length: half, ..buffer };
             let list = self.peer.targets;
             let addr = list.addr.wrapping_add(u64::from(self.remote_target) * Sge::LEN as u64);
             self.recv_taken -= half;
@@ -328,7 +351,7 @@ impl Stream {
 
     /// Ends one direction or both. What the peer is to be told of it is the next
     /// [`farewell`](Self::farewell).
-    pub(super) fn shut_down(&mut self, reading: bool, writing: bool) -> Option<Message> {
+    pub fn shut_down(&mut self, reading: bool, writing: bool) -> Option<Message> {
         let before = (self.is_readable, self.is_writable);
         self.is_readable &= !reading;
         self.is_writable &= !writing;
@@ -341,18 +364,18 @@ impl Stream {
     }
 
     /// Takes room for a message that needs no credit, if there is some.
-    pub(super) fn farewell(&mut self, message: Message) -> Option<Control> {
+    pub fn farewell(&mut self, message: Message) -> Option<Control> {
         self.controls = self.controls.checked_sub(1)?;
         Some(Control { message, target: None })
     }
 
     /// The peer's order of bytes.
-    pub(super) fn order(&self) -> Order {
+    pub fn order(&self) -> Order {
         self.peer.order
     }
 
     /// The entries of the peer's list of mapped buffers.
-    pub(super) fn iomaps(&self) -> u16 {
+    pub fn iomaps(&self) -> u16 {
         self.peer.iomaps
     }
 }

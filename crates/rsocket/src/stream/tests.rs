@@ -1,5 +1,5 @@
-use super::super::wire::ConnectData;
 use super::*;
+use crate::wire::ConnectData;
 
 const SIZES: Sizes = Sizes { send_requests: 12, recv_requests: 16, send_len: 6000, recv_len: 8192 };
 
@@ -56,7 +56,7 @@ impl End {
         let mut done = 0;
         while done < bytes.len() && self.stream.can_send() {
             let most = u32::try_from(bytes.len() - done).unwrap();
-            let write = self.stream.send(most);
+            let write = self.stream.send(most).unwrap();
             for Piece { at, len } in write.pieces {
                 let (at, len) = (at as usize, len as usize);
                 self.send[at..at + len].copy_from_slice(&bytes[done..done + len]);
@@ -285,9 +285,9 @@ fn any_words_of_a_peer_leave_the_figures_whole() {
 #[test]
 fn entries_of_mapped_buffers_go_behind_the_target_list() {
     let [mut here, _] = pair();
-    let write = here.stream.send_iomap(1, 24).unwrap();
+    let write = here.stream.send_iomap(1).unwrap();
     assert_eq!((write.addr, write.key, write.message), (LIST + 32 + 24, 2, Some(Message::Iomap(1))));
-    assert_eq!(here.stream.send_iomap(2, 24), None, "the peer's list has two");
-    let direct = here.stream.send_direct(9000, 77, 5);
+    assert_eq!(here.stream.send_iomap(2), None, "the peer's list has two");
+    let direct = here.stream.send_direct(9000, 77, 5).unwrap();
     assert_eq!((direct.addr, direct.key, direct.message, direct.len()), (77, 5, None, 6000 - 24));
 }

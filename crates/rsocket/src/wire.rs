@@ -12,18 +12,20 @@ const FLAG_NET: u8 = 1 << 0;
 const FLAG_IOMAP: u8 = 1 << 1;
 
 /// The places for receive buffers in each side's target list.
-pub(super) const TARGETS: u32 = 2;
+pub const TARGETS: u32 = 2;
 
 /// In which order a host has the bytes of its numbers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Order {
+pub enum Order {
+    /// The least significant one first.
     Little,
+    /// The most significant one first.
     Big,
 }
 
 impl Order {
     /// This host's.
-    pub(super) const HOST: Self = if cfg!(target_endian = "big") { Self::Big } else { Self::Little };
+    pub const HOST: Self = if cfg!(target_endian = "big") { Self::Big } else { Self::Little };
 
     fn u32(self, number: u32) -> [u8; 4] {
         if self == Self::Big { number.to_be_bytes() } else { number.to_le_bytes() }
@@ -36,19 +38,23 @@ impl Order {
 
 /// Memory that a peer may write (`rs_sge`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(super) struct Sge {
-    pub(super) addr: u64,
-    pub(super) key: u32,
-    pub(super) length: u32,
+pub struct Sge {
+    /// Its first byte.
+    pub addr: u64,
+    /// Its region's remote key.
+    pub key: u32,
+    /// Its bytes; of a target list, its entries.
+    pub length: u32,
 }
 
 impl Sge {
     /// Bytes of one.
-    pub(super) const BYTES: u32 = 16;
-    pub(super) const LEN: usize = Self::BYTES as usize;
+    pub const BYTES: u32 = 16;
+    /// The same number.
+    pub const LEN: usize = Self::BYTES as usize;
 
     /// As it is written into a list of a host with that order.
-    pub(super) fn encode(self, order: Order) -> [u8; Self::LEN] {
+    pub fn encode(self, order: Order) -> [u8; Self::LEN] {
         let mut bytes = [0; Self::LEN];
         bytes[..8].copy_from_slice(&order.u64(self.addr));
         bytes[8..12].copy_from_slice(&order.u32(self.key));
@@ -57,7 +63,7 @@ impl Sge {
     }
 
     /// As it stands in a list of this host, where a peer has put it.
-    pub(super) fn decode(bytes: [u8; Self::LEN]) -> Self {
+    pub fn decode(bytes: [u8; Self::LEN]) -> Self {
         let [a0, a1, a2, a3, a4, a5, a6, a7, k0, k1, k2, k3, l0, l1, l2, l3] = bytes;
         Self {
             addr: u64::from_ne_bytes([a0, a1, a2, a3, a4, a5, a6, a7]),
@@ -69,24 +75,29 @@ impl Sge {
 
 /// A buffer that a program has mapped, at an offset that its peer's program knows (`rs_iomap`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(super) struct Iomap {
-    pub(super) offset: u64,
-    pub(super) sge: Sge,
+pub struct Iomap {
+    /// What the peer's program calls its first byte.
+    pub offset: u64,
+    /// The buffer.
+    pub sge: Sge,
 }
 
 impl Iomap {
     /// Bytes of one.
-    pub(super) const BYTES: u32 = 24;
-    pub(super) const LEN: usize = Self::BYTES as usize;
+    pub const BYTES: u32 = 24;
+    /// The same number.
+    pub const LEN: usize = Self::BYTES as usize;
 
-    pub(super) fn encode(self, order: Order) -> [u8; Self::LEN] {
+    /// As it is written into a list of a host with that order.
+    pub fn encode(self, order: Order) -> [u8; Self::LEN] {
         let mut bytes = [0; Self::LEN];
         bytes[..8].copy_from_slice(&order.u64(self.offset));
         bytes[8..].copy_from_slice(&self.sge.encode(order));
         bytes
     }
 
-    pub(super) fn decode(bytes: [u8; Self::LEN]) -> Self {
+    /// As it stands in a list of this host, where a peer has put it.
+    pub fn decode(bytes: [u8; Self::LEN]) -> Self {
         let (mut offset, mut sge) = ([0; 8], [0; Sge::LEN]);
         offset.copy_from_slice(&bytes[..8]);
         sge.copy_from_slice(&bytes[8..]);
@@ -95,7 +106,7 @@ impl Iomap {
 
     /// How many of `len` bytes from `offset` on are in it, and where the first of them is at the peer; `None` if that
     /// isn't in it.
-    pub(super) fn find(self, offset: u64, len: u32) -> Option<(u64, u32)> {
+    pub fn find(self, offset: u64, len: u32) -> Option<(u64, u32)> {
         let within = offset.checked_sub(self.offset)?;
         let left = u64::from(self.sge.length).checked_sub(within).filter(|left| *left > 0)?;
         // At most as many as the length says, which has 32 bits.
@@ -106,7 +117,7 @@ impl Iomap {
 
 /// How many entries a list of mapped buffers has, as 8 bits: exactly up to 128, and rounded down to multiples of 256
 /// above.
-pub(super) fn scaled(entries: u16) -> u8 {
+pub fn scaled(entries: u16) -> u8 {
     u8::try_from(entries).ok().filter(|small| *small <= 0x80).unwrap_or_else(|| {
         let [high, _] = entries.to_be_bytes();
         0x80 | high.min(0x7f)
@@ -114,28 +125,31 @@ pub(super) fn scaled(entries: u16) -> u8 {
 }
 
 /// The number of entries that 8 bits mean.
-pub(super) fn unscaled(scaled: u8) -> u16 {
+pub fn unscaled(scaled: u8) -> u16 {
     if scaled <= 0x80 { scaled.into() } else { u16::from(scaled & 0x7f) << 8 }
 }
 
 /// The private data of a REQ and a REP (`rs_conn_data`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct ConnectData {
-    pub(super) order: Order,
+pub struct ConnectData {
+    /// Its host's order of bytes.
+    pub order: Order,
     /// Messages that it receives before it has said more.
-    pub(super) credits: u16,
+    pub credits: u16,
     /// The entries of its list of mapped buffers, which stands behind its target list.
-    pub(super) iomaps: u16,
+    pub iomaps: u16,
     /// Its target list, whose length is in entries.
-    pub(super) targets: Sge,
+    pub targets: Sge,
     /// The receive buffer that its peer begins with.
-    pub(super) data: Sge,
+    pub data: Sge,
 }
 
 impl ConnectData {
-    pub(super) const LEN: usize = 40;
+    /// Bytes of it.
+    pub const LEN: usize = 40;
 
-    pub(super) fn encode(&self) -> [u8; Self::LEN] {
+    /// As private data.
+    pub fn encode(&self) -> [u8; Self::LEN] {
         let mut bytes = [0; Self::LEN];
         bytes[0] = VERSION;
         bytes[1] = FLAG_IOMAP | if self.order == Order::Big { FLAG_NET } else { 0 };
@@ -147,7 +161,7 @@ impl ConnectData {
     }
 
     /// What private data says that begins with it; `None` if it doesn't, or if it is another version's.
-    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
         let bytes = bytes.first_chunk::<{ Self::LEN }>().filter(|bytes| bytes[0] == VERSION)?;
         let sge = |range: Range<usize>| {
             let bytes = &bytes[range];
@@ -173,7 +187,7 @@ impl ConnectData {
 
 /// What immediate data says: 3 bits of type, and 29 that depend on it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Message {
+pub enum Message {
     /// So many bytes are in the receive buffer.
     Data(u32),
     /// Messages up to that number are received now, and there may be another receive buffer in the target list.
@@ -192,7 +206,8 @@ impl Message {
     /// The most that 29 bits hold.
     const MAX: u32 = (1 << 29) - 1;
 
-    pub(super) fn encode(self) -> u32 {
+    /// As immediate data.
+    pub fn encode(self) -> u32 {
         let (kind, of) = match self {
             Self::Data(len) => (0, len),
             Self::Credits(upto) => (4, upto),
@@ -205,7 +220,7 @@ impl Message {
     }
 
     /// `None` for what has no meaning.
-    pub(super) fn decode(word: u32) -> Option<Self> {
+    pub fn decode(word: u32) -> Option<Self> {
         let of = word & Self::MAX;
         match (word >> 29, of) {
             (0, _) => Some(Self::Data(of)),
