@@ -70,7 +70,7 @@ fn poll(fds: &mut [pollfd], timeout: Option<Duration>) -> Result<usize, c_int> {
         return kernel(fds, timeout);
     }
     // Those that are rsockets mean nothing to the kernel.
-    let is_socket = |at: usize| sockets.iter().any(|(of, _)| *of == at);
+    let is_socket = |at: usize| sockets.binary_search_by_key(&at, |(of, _)| *of).is_ok();
     let mut others: Vec<pollfd> = fds
         .iter()
         .enumerate()
