@@ -389,7 +389,9 @@ int main(int argc, char **argv)
     killed();
     refused();
     options();
-    both_ways();
+    /* Several times: a thread that isn't woken when another one takes its event shows only now and then. */
+    for (int i = 0; i < 8; i++)
+        both_ways();
     ends();
     waits();
     mapped();
