@@ -58,9 +58,11 @@
 pub mod allow;
 pub mod certs;
 pub mod control;
+pub mod pair;
 pub mod seal;
 pub mod tls;
 
+mod accepting;
 mod admission;
 mod client;
 mod crypto;

@@ -7,17 +7,17 @@ pub use builder::ServerBuilder;
 pub use options::ServerOptions;
 
 use crate::SessionError;
-use crate::admission::{Dismissal, Place, Pool, Sessions, Source};
+use crate::accepting::{HandshakeLimits, accept_each, secure};
+use crate::admission::{Dismissal, Place, Pool, Sessions};
 use crate::certs::{Editions, Identity, Timestamp};
 use crate::control::{Access, ControlChannel};
 use crate::guests::{Grant, Guests};
 use crate::report::Report;
 use crate::session::{CounterPolicy, Local, Offer, Session, as_server, client_ack_timeout};
-use crate::tls::{ClientAuth, Rules, Secured, ServerTls, Shown, TlsError};
+use crate::tls::{ClientAuth, Rules, ServerTls, Shown, TlsError};
 use core::fmt;
 use rdma_verbs::Device;
 use std::net::SocketAddr;
-use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -40,18 +40,9 @@ pub enum Arrival {
     },
 }
 
-/// After the system had no descriptor or memory for a connection, this long passes before the next try.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-
-/// So much at most is said of connections that can't be accepted.
-const ACCEPT_WARNING: Duration = Duration::from_secs(1);
 /// How often all sessions are judged again, and how often it is looked whether one's time is over.
 const JUDGE_PERIOD: Duration = Duration::from_secs(60 * 60);
 const LOOK_PERIOD: Duration = Duration::from_secs(1);
-
-/// How many of the process' descriptors connections leave free: for the files that rules are read from, and for
-/// sessions that are being opened.
-const SPARE_DESCRIPTORS: u64 = 64;
 
 /// Arrivals that wait to be taken.
 const ARRIVALS: usize = 64;
@@ -252,14 +243,6 @@ fn rules(
     Ok(rules)
 }
 
-/// Whether a connection has one of the last descriptors that the process may have. The system gives out the
-/// lowest that is free, so that all below are in use.
-fn is_among_the_last(stream: &TcpStream) -> bool {
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-    let own = u64::try_from(stream.as_raw_fd()).unwrap_or(0);
-    limit.is_some_and(|limit| own >= limit.saturating_sub(SPARE_DESCRIPTORS))
-}
-
 impl Host {
     /// What handshakes need, and where they hand out who came.
     fn new(device: Arc<Device>, tls: ServerTls, options: ServerOptions) -> (Self, mpsc::Receiver<Arrival>) {
@@ -288,48 +271,18 @@ impl Host {
     }
 
     async fn accept(self: Arc<Self>, listener: TcpListener) {
-        let mut warned: Option<Instant> = None;
-        loop {
-            let (stream, peer) = match listener.accept().await {
-                Ok(connection) => connection,
-                Err(error) => {
-                    if warned.is_none_or(|at| at.elapsed() >= ACCEPT_WARNING) {
-                        warned = Some(Instant::now());
-                        tracing::warn!("accepting a connection: {error}");
-                    }
-                    // What the system has too little of, an unfinished handshake may give back.
-                    self.handshakes.shed();
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                    continue;
-                }
-            };
-            if is_among_the_last(&stream) {
-                if warned.is_none_or(|at| at.elapsed() >= ACCEPT_WARNING) {
-                    warned = Some(Instant::now());
-                    tracing::warn!("{peer}: closed, hardly any file descriptors are left");
-                }
-                drop(stream);
-                self.handshakes.shed();
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-                continue;
-            }
-            let (place, dismissal) = self.handshakes.enter(&Source::of(peer.ip()));
-            let host = Arc::clone(&self);
+        let pool = Arc::clone(&self.handshakes);
+        accept_each(listener, &pool, |stream, peer, held| {
             // In a box: tokio moves a task several times, and this one is large.
-            tokio::spawn(Box::pin(host.receive(stream, peer, place, dismissal)));
-        }
+            tokio::spawn(Box::pin(Arc::clone(&self).receive(stream, peer, held)));
+        })
+        .await;
     }
 
     /// Makes a session of a connection, and tells who came.
-    async fn receive(
-        self: Arc<Self>,
-        stream: TcpStream,
-        peer: SocketAddr,
-        place: Place,
-        dismissal: Dismissal,
-    ) {
+    async fn receive(self: Arc<Self>, stream: TcpStream, peer: SocketAddr, held: (Place, Dismissal)) {
         let since = Instant::now();
-        match self.shake_hands(stream, peer, since, (place, dismissal)).await {
+        match self.shake_hands(stream, peer, since, held).await {
             // Where nobody takes arrivals any more, the session ends here.
             Ok((session, _place)) => {
                 let _ = self.arrivals.send(Arrival::Session(Box::new(session))).await;
@@ -385,30 +338,6 @@ impl Host {
         }
     }
 
-    /// The TLS handshake, for which the connection has `held`.
-    async fn secure(
-        &self,
-        stream: TcpStream,
-        since: Instant,
-        held: (Place, Dismissal),
-    ) -> Result<Secured<TcpStream>, SessionError> {
-        let (place, mut dismissal) = held;
-        let handshake = async {
-            let mut first = [0];
-            match tokio::time::timeout(self.options.first_byte, stream.peek(&mut first)).await {
-                Err(_) => return Err(SessionError::NoHello(self.options.first_byte)),
-                // What is wrong with the connection, TLS says.
-                Ok(_) => place.spoken(),
-            }
-            let left = self.options.handshake.saturating_sub(since.elapsed());
-            Ok(self.tls.accept(stream, left).await.map_err(Arc::<TlsError>::new)?)
-        };
-        tokio::select! {
-            secured = handshake => secured,
-            () = dismissal.lost() => Err(SessionError::Crowded),
-        }
-    }
-
     async fn shake_hands(
         &self,
         stream: TcpStream,
@@ -421,7 +350,8 @@ impl Host {
         stream.set_nodelay(true).map_err(SessionError::system("setting TCP_NODELAY"))?;
         // Before the rules are taken that the handshake goes by: no change of them is missed.
         let changes = self.changed.subscribe();
-        let secured = self.secure(stream, since, held).await?;
+        let limits = HandshakeLimits { first_byte: self.options.first_byte, whole: self.options.handshake };
+        let secured = secure(&self.tls, stream, since, held, limits).await?;
         let local = Local {
             device: &self.device,
             options: self.options.session,

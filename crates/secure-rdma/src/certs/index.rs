@@ -66,6 +66,7 @@ enum LineKind {
     Ca,
     Server,
     Client,
+    Agent,
 }
 
 impl IssueRecord {
@@ -97,6 +98,7 @@ pub(super) fn append(dir: &Path, record: &IssueRecord) -> Result<(), CertsError>
             Kind::Authority => LineKind::Ca,
             Kind::Server => LineKind::Server,
             Kind::Client => LineKind::Client,
+            Kind::Agent => LineKind::Agent,
         },
         file: record.file.clone(),
         names: record.names.clone(),
@@ -138,6 +140,7 @@ fn parse(line: &str) -> Result<IssueRecord, String> {
             LineKind::Ca => Kind::Authority,
             LineKind::Server => Kind::Server,
             LineKind::Client => Kind::Client,
+            LineKind::Agent => Kind::Agent,
         },
         file: line.file,
         names: line.names,

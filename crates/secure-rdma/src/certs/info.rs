@@ -21,6 +21,8 @@ pub enum Kind {
     Server,
     /// To prove a client's name to its server.
     Client,
+    /// To prove a host's address to other hosts' agents: as a server and as a client.
+    Agent,
 }
 
 /// What a certificate says.
@@ -66,6 +68,7 @@ impl CertificateInfo {
         let usage = certificate.extended_key_usage().ok().flatten().map(|extension| extension.value);
         let kind = match usage {
             _ if certificate.is_ca() => Some(Kind::Authority),
+            Some(usage) if usage.server_auth && usage.client_auth => Some(Kind::Agent),
             Some(usage) if usage.server_auth => Some(Kind::Server),
             Some(usage) if usage.client_auth => Some(Kind::Client),
             _ => None,

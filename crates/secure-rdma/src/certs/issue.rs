@@ -123,6 +123,7 @@ impl Authority {
             Kind::Authority => return Err(CertsError::Make("a CA here issues none for other CAs".into())),
             Kind::Server => vec![ExtendedKeyUsagePurpose::ServerAuth],
             Kind::Client => vec![ExtendedKeyUsagePurpose::ClientAuth],
+            Kind::Agent => vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth],
         };
         params.use_authority_key_identifier_extension = true;
         params.serial_number = Some(serial_number()?);

@@ -26,6 +26,7 @@ const RENEW_BEFORE: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 const SERVER: &str = "server";
 const ACCOUNT: &str = "account";
+const AGENT: &str = "agent";
 const AUTHORITY: &str = "ca";
 const REVOCATIONS: &str = "crl";
 const REVOCATIONS_SEEN: &str = "revocations-seen";
@@ -130,14 +131,7 @@ impl Store {
     /// # Errors
     /// If there is none, or none that is good now.
     pub fn current_server(&self, names: &[Name]) -> Result<Identity, CertsError> {
-        // Says what is wrong with the files.
-        self.identity(SERVER)?;
-        match self.server(names)? {
-            Standing::Good(identity) | Standing::Stale { usable: Some(identity), .. } => Ok(identity),
-            Standing::Stale { reason, usable: None } => {
-                Err(CertsError::NotUsable { path: self.certificate_path(SERVER), reason })
-            }
-        }
+        self.current(SERVER, names)
     }
 
     /// Where the server's certificate and key and the CA are.
@@ -188,14 +182,33 @@ impl Store {
         Ok(found)
     }
 
-    /// The server's identity, and how good it is.
-    fn server(&self, names: &[Name]) -> Result<Standing, CertsError> {
+    /// The agent's identity as it is in its files, where it is still good for one of `names` at least.
+    ///
+    /// # Errors
+    /// If there is none, or none that is good now.
+    pub fn current_agent(&self, names: &[Name]) -> Result<Identity, CertsError> {
+        self.current(AGENT, names)
+    }
+
+    fn current(&self, file: &str, names: &[Name]) -> Result<Identity, CertsError> {
+        // Says what is wrong with the files.
+        self.identity(file)?;
+        match self.standing(file, names)? {
+            Standing::Good(identity) | Standing::Stale { usable: Some(identity), .. } => Ok(identity),
+            Standing::Stale { reason, usable: None } => {
+                Err(CertsError::NotUsable { path: self.certificate_path(file), reason })
+            }
+        }
+    }
+
+    /// The identity in `file`, which proves `names` to clients, and how good it is.
+    fn standing(&self, file: &str, names: &[Name]) -> Result<Standing, CertsError> {
         let stale = |reason: &str, usable| Ok(Standing::Stale { reason: reason.into(), usable });
-        let (certificate, key) = (self.certificate_path(SERVER), self.key_path(SERVER));
+        let (certificate, key) = (self.certificate_path(file), self.key_path(file));
         if !certificate.exists() || !key.exists() {
             return stale("there is none yet", None);
         }
-        let identity = match self.identity(SERVER) {
+        let identity = match self.identity(file) {
             Err(CertsError::KeyMismatch { .. }) => return stale("it doesn't fit its key", None),
             identity => identity?,
         };
@@ -229,7 +242,7 @@ impl Store {
     }
 }
 
-/// How good a server's identity is.
+/// How good a server's or an agent's identity is.
 enum Standing {
     /// For all names, and for a while.
     Good(Identity),

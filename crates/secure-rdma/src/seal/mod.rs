@@ -12,7 +12,7 @@
 //! | `schedule` | from the session's secret to the keys of each direction and use |
 //! | `key` | an AEAD key with its IV |
 //! | `message` | sealed fragments of messages, and manifests, in order, re-keyed under way |
-//! | `packets` | keys for packets that devices seal |
+//! | `packets`, `pair` | keys for packets that devices seal: a session's, and those of a pair of devices |
 //! | `slot` | sealed memory for one-sided access |
 
 mod context;
@@ -21,6 +21,7 @@ mod exporter;
 mod key;
 mod message;
 mod packets;
+mod pair;
 mod schedule;
 mod secret;
 mod slot;
@@ -35,6 +36,7 @@ pub use error::SealError;
 pub use exporter::{Exporter, LABEL};
 pub use message::{Fragment, Limits, MessageOpener, MessageSealer, OVERHEAD};
 pub use packets::{PACKET_LABEL, PacketChain, PacketContext, PacketEnd, PacketKeys, PacketRegion};
+pub use pair::{PAIR_LABEL, PairContext, PairEnd};
 pub use schedule::SessionKeys;
 pub use slot::{
     Attempts, Format, Layout, MANIFEST_ENTRY, ManifestError, Piece, SLOT_OVERHEAD, Slots, Writers,

@@ -170,17 +170,26 @@ impl PacketChain {
         self.epoch
     }
 
+    /// The next key's bytes, key then salt, and what it is for, for a device that is elsewhere. Otherwise as
+    /// [`next_key`](Self::next_key).
+    ///
+    /// # Errors
+    /// The cryptographic library refuses.
+    pub fn next_material(&mut self) -> Result<(Algorithm, Zeroizing<Vec<u8>>), SealError> {
+        let material = self.material()?;
+        self.secret = self.secret.derive(b"next", b"")?;
+        self.epoch += 1;
+        Ok((algorithm(self.secret.suite()), material))
+    }
+
     /// The next key. The secret of the one after it takes the place of its own; one-way, as TLS's application traffic
     /// secrets are (RFC 8446, section 7.2).
     ///
     /// # Errors
     /// The cryptographic library refuses.
     pub fn next_key(&mut self) -> Result<Key, SealError> {
-        let material = self.material()?;
-        let key = Key::new(algorithm(self.secret.suite()), &material).map_err(|_| SealError::Library)?;
-        self.secret = self.secret.derive(b"next", b"")?;
-        self.epoch += 1;
-        Ok(key)
+        let (algorithm, material) = self.next_material()?;
+        Key::new(algorithm, &material).map_err(|_| SealError::Library)
     }
 
     /// The next key's bytes: key, then salt.

@@ -2,12 +2,12 @@
 
 use super::{Host, Server, ServerOptions, rules};
 use crate::SessionError;
+use crate::accepting::listen;
 use crate::certs::{Editions, Identity};
 use crate::tls::{ClientAuth, Rules, ServerTls};
 use rdma_verbs::{Device, DeviceSelector};
-use std::net::SocketAddr;
 use std::sync::Arc;
-use tokio::net::{TcpListener, ToSocketAddrs, lookup_host};
+use tokio::net::ToSocketAddrs;
 
 /// A server that doesn't listen yet: [`Server::builder`].
 #[derive(Clone, Debug)]
@@ -61,20 +61,4 @@ impl ServerBuilder {
     fn rules(&self) -> Result<Rules, SessionError> {
         rules(&self.identity, &self.client_auth, self.options.region_len, &Editions::default())
     }
-}
-
-/// A listener at the first address that can be had.
-async fn listen(address: impl ToSocketAddrs) -> Result<TcpListener, SessionError> {
-    let found = lookup_host(address).await;
-    let addresses: Vec<SocketAddr> =
-        found.map_err(SessionError::system("looking up the address to listen at"))?.collect();
-    let mut last =
-        SessionError::system("looking up the address to listen at")(std::io::ErrorKind::NotFound.into());
-    for address in addresses {
-        match TcpListener::bind(address).await {
-            Ok(listener) => return Ok(listener),
-            Err(source) => last = SessionError::Listen { address, source: Arc::new(source) },
-        }
-    }
-    Err(last)
 }

@@ -30,6 +30,7 @@ pub struct ClientTls {
     anchors: Anchors,
     identity: Option<Identity>,
     revocations: Revocations,
+    protocol: &'static [u8],
 }
 
 impl ClientTls {
@@ -39,7 +40,7 @@ impl ClientTls {
     /// If what is to be trusted can't be read or is not a CA.
     pub fn new(trust: Trust, identity: Option<Identity>) -> Result<Self, TlsError> {
         let anchors = Anchors::load(&trust)?;
-        Ok(Self { trust, anchors, identity, revocations: Revocations::default() })
+        Ok(Self { trust, anchors, identity, revocations: Revocations::default(), protocol: ALPN })
     }
 
     /// Checks servers' certificates against revocation lists too. There has to be one of each CA that is trusted, and
@@ -68,6 +69,12 @@ impl ClientTls {
         Ok(self)
     }
 
+    /// Insists on this application protocol instead of [`ALPN`].
+    pub(crate) fn protocol(mut self, protocol: &'static [u8]) -> Self {
+        self.protocol = protocol;
+        self
+    }
+
     /// Does the handshake over `io` with the server `name`, within `limit`.
     ///
     /// With TLS 1.3 the client is done before the server has seen the client's certificate. A server that
@@ -93,7 +100,7 @@ impl ClientTls {
             }
             Err(_) => return Err(TlsError::TimedOut { peer: Peer::Server, limit }),
         };
-        let negotiated = Negotiated::read(stream.get_ref().1, Peer::Server)?;
+        let negotiated = Negotiated::read(stream.get_ref().1, Peer::Server, self.protocol)?;
         let client_certificate = shown.and_then(|shown| shown.shown());
         Ok(Secured { stream: stream.into(), negotiated, client_certificate, vetted: None })
     }
@@ -117,7 +124,7 @@ impl ClientTls {
             Some(identity) => builder.with_client_cert_resolver(identity),
             None => builder.with_no_client_auth(),
         };
-        config.alpn_protocols = vec![ALPN.to_vec()];
+        config.alpn_protocols = vec![self.protocol.to_vec()];
         config.resumption = Resumption::disabled();
         config.enable_early_data = false;
         Ok(config)

@@ -261,7 +261,7 @@ pub(crate) struct Shown {
 
 impl Shown {
     /// What was shown on a connection whose handshake is done.
-    pub(super) fn new(chain: Option<&[CertificateDer<'_>]>, names: SubjectNames) -> Self {
+    pub(crate) fn new(chain: Option<&[CertificateDer<'_>]>, names: SubjectNames) -> Self {
         let chain = chain.unwrap_or_default();
         let fingerprint = chain.first().map(|der| Fingerprint::of(der));
         let not_after = chain.first().and_then(certs::end_of);

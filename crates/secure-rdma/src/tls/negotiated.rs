@@ -3,7 +3,6 @@
 use rustls::CommonState;
 use tokio_rustls::TlsStream;
 
-use super::ALPN;
 use super::clients::Shown;
 use super::error::{Peer, TlsError};
 use super::server::Rules;
@@ -42,9 +41,9 @@ impl Negotiated {
     /// Reads it off a connection with `peer` whose handshake is done.
     ///
     /// # Errors
-    /// [`TlsError::Protocol`] if the peer didn't agree on [`ALPN`]: rustls lets a peer pass that says nothing about it.
-    pub(super) fn read(connection: &CommonState, peer: Peer) -> Result<Self, TlsError> {
-        if connection.alpn_protocol() != Some(ALPN) {
+    /// [`TlsError::Protocol`] if the peer didn't agree on `protocol`: rustls lets a peer pass that says nothing of it.
+    pub(super) fn read(connection: &CommonState, peer: Peer, protocol: &[u8]) -> Result<Self, TlsError> {
+        if connection.alpn_protocol() != Some(protocol) {
             return Err(TlsError::Protocol { peer });
         }
         let missing = || TlsError::Failed { peer, source: rustls::Error::HandshakeNotComplete };

@@ -28,6 +28,7 @@ pub struct ServerTls {
 #[derive(Debug)]
 pub(crate) struct Rules {
     config: Arc<ServerConfig>,
+    protocol: &'static [u8],
     pub(crate) vetting: Arc<Vetting>,
     /// The names in the server's own certificate.
     own: SubjectNames,
@@ -40,13 +41,23 @@ impl Rules {
         clients: &ClientAuth,
         before: &Editions,
     ) -> Result<Self, TlsError> {
-        Self::new(identity, Arc::new(Vetting::load(clients, before)?))
+        Self::of_protocol(ALPN, identity, clients, before)
     }
 
-    fn new(identity: &Identity, vetting: Arc<Vetting>) -> Result<Self, TlsError> {
-        let config = Arc::new(config(identity, vetting.verifier())?);
+    /// The same for handshakes that insist on another application protocol than [`ALPN`].
+    pub(crate) fn of_protocol(
+        protocol: &'static [u8],
+        identity: &Identity,
+        clients: &ClientAuth,
+        before: &Editions,
+    ) -> Result<Self, TlsError> {
+        Self::new(protocol, identity, Arc::new(Vetting::load(clients, before)?))
+    }
+
+    fn new(protocol: &'static [u8], identity: &Identity, vetting: Arc<Vetting>) -> Result<Self, TlsError> {
+        let config = Arc::new(config(protocol, identity, vetting.verifier())?);
         let own = identity.chain().first().map(SubjectNames::of).unwrap_or_default();
-        Ok(Self { config, vetting, own })
+        Ok(Self { config, protocol, vetting, own })
     }
 
     /// Whether a client's certificate names nobody but this server's own host, as that of its account does.
@@ -77,7 +88,7 @@ impl ServerTls {
     pub fn renew(&self, identity: &Identity) -> Result<(), TlsError> {
         // Under the lock, or what another thread reloads meanwhile would be undone.
         let mut rules = self.rules.write().unwrap_or_else(PoisonError::into_inner);
-        *rules = Arc::new(Rules::new(identity, Arc::clone(&rules.vetting))?);
+        *rules = Arc::new(Rules::new(rules.protocol, identity, Arc::clone(&rules.vetting))?);
         Ok(())
     }
 
@@ -119,7 +130,7 @@ impl ServerTls {
         match timeout(limit, scrubbed(handshake)).await {
             Ok(Ok(stream)) => {
                 let connection = stream.get_ref().1;
-                let negotiated = Negotiated::read(connection, Peer::Client)?;
+                let negotiated = Negotiated::read(connection, Peer::Client, rules.protocol)?;
                 let shown = Shown::new(connection.peer_certificates(), negotiated.peer_names.clone());
                 let client_certificate = negotiated.peer_certificate_sha256;
                 let vetted = Some((shown, rules));
@@ -140,13 +151,17 @@ impl fmt::Debug for ServerTls {
     }
 }
 
-fn config(identity: &Identity, clients: Arc<dyn ClientCertVerifier>) -> Result<ServerConfig, TlsError> {
+fn config(
+    protocol: &[u8],
+    identity: &Identity,
+    clients: Arc<dyn ClientCertVerifier>,
+) -> Result<ServerConfig, TlsError> {
     let mut config = ServerConfig::builder_with_provider(crypto::provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(TlsError::Configuration)?
         .with_client_cert_verifier(clients)
         .with_cert_resolver(Arc::new(SingleCertAndKey::from(identity.certified_key())));
-    config.alpn_protocols = vec![ALPN.to_vec()];
+    config.alpn_protocols = vec![protocol.to_vec()];
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     config.max_early_data_size = 0;
@@ -187,9 +202,8 @@ mod tests {
         let dir = tempfile::TempDir::new().unwrap();
         let names: [Name; 1] = ["localhost".parse().unwrap()];
         let identity = Store::open(dir.path().join("state")).unwrap().ensure_server(&names).unwrap();
-        let config =
-            config(&identity, Vetting::load(&ClientAuth::Off, &Editions::default()).unwrap().verifier())
-                .unwrap();
+        let vetting = Vetting::load(&ClientAuth::Off, &Editions::default()).unwrap();
+        let config = config(ALPN, &identity, vetting.verifier()).unwrap();
         assert!(!config.key_log.will_log("SERVER_TRAFFIC_SECRET_0"));
         assert_eq!((config.send_tls13_tickets, config.max_early_data_size), (0, 0));
         assert!(!config.session_storage.can_cache() && !config.ticketer.enabled());

@@ -13,13 +13,14 @@ use rustls::server::WebPkiClientVerifier;
 use tracing::{info, warn};
 use zeroize::Zeroizing;
 
-use super::{ACCOUNT, AUTHORITY, RENEW_BEFORE, REVOCATIONS, SERVER, Standing, Store};
+use super::{ACCOUNT, AGENT, AUTHORITY, RENEW_BEFORE, REVOCATIONS, SERVER, Standing, Store};
 use crate::certs::files::{self, Named, Secrecy};
+use crate::certs::host::MAX_NAMES;
 use crate::certs::issue::{self, Authority};
 use crate::certs::revoke::{self, NextList};
 use crate::certs::{
     CertificateInfo, CertsError, Fingerprint, Identity, IssueRecord, Issues, Kind, Name, RevocationInfo,
-    Revoke, Serial, Timestamp, Validity, index,
+    Revoke, Serial, SubjectName, SubjectNames, Timestamp, Validity, index,
 };
 use crate::crypto;
 
@@ -63,7 +64,31 @@ impl Store {
     /// # Errors
     /// If a file can't be used or written, or the CA's key is needed and not there.
     pub fn ensure_server(&self, names: &[Name]) -> Result<Identity, CertsError> {
-        match self.server(names) {
+        self.ensure(SERVER, Kind::Server, names)
+    }
+
+    /// The same for this host's agent, whose certificate proves the host's addresses to other hosts' agents, as a
+    /// server and as a client. Loopback addresses that are in it already stay.
+    ///
+    /// # Errors
+    /// As [`ensure_server`](Self::ensure_server).
+    pub fn ensure_agent(&self, names: &[Name]) -> Result<Identity, CertsError> {
+        let mut names = names.to_vec();
+        let before = self.identity(AGENT).map(|before| SubjectNames::of(before.certificate()));
+        for name in before.unwrap_or_default().names() {
+            if let SubjectName::Ip(address) = name
+                && address.is_loopback()
+                && !names.contains(&Name::from(*address))
+                && names.len() < MAX_NAMES
+            {
+                names.push((*address).into());
+            }
+        }
+        self.ensure(AGENT, Kind::Agent, &names)
+    }
+
+    fn ensure(&self, file: &'static str, kind: Kind, names: &[Name]) -> Result<Identity, CertsError> {
+        match self.standing(file, names) {
             Ok(Standing::Good(identity)) => return Ok(identity),
             Ok(Standing::Stale { .. }) | Err(CertsError::NoAuthority { .. }) => {}
             Err(error) => return Err(error),
@@ -71,26 +96,26 @@ impl Store {
         let _lock = self.lock()?;
         // What another process made while this one waited counts.
         self.make_authority()?;
-        let (reason, usable) = match self.server(names)? {
+        let (reason, usable) = match self.standing(file, names)? {
             Standing::Good(identity) => return Ok(identity),
             Standing::Stale { reason, usable } => (reason, usable),
         };
         let key = self.key_path(AUTHORITY);
         match (Authority::load(&self.certificate_path(AUTHORITY), &key)?, usable) {
             (Some(issuer), _) => {
-                info!(%reason, "issuing a server certificate");
+                info!(%reason, "issuing a certificate for the {file}");
                 let mut validity = Validity::days(OWN_DAYS);
                 validity.not_after = validity.not_after.min(issuer.not_after());
-                self.write(&issuer, SERVER, names, Kind::Server, validity)?;
-                self.identity(SERVER)
+                self.write(&issuer, file, names, kind, validity)?;
+                self.identity(file)
             }
             (None, Some(identity)) => {
-                warn!(%reason, key = %key.display(), "the server certificate should be replaced, but the \
-                    CA's key is not there");
+                warn!(%reason, key = %key.display(), "the certificate of the {file} should be replaced, but \
+                    the CA's key is not there");
                 Ok(identity)
             }
             (None, None) => {
-                Err(CertsError::NoAuthorityKey { certificate: self.certificate_path(SERVER), reason, key })
+                Err(CertsError::NoAuthorityKey { certificate: self.certificate_path(file), reason, key })
             }
         }
     }
@@ -374,7 +399,7 @@ fn check_file_name(file: &str) -> Result<(), CertsError> {
     let lower = file.to_ascii_lowercase();
     if fits
         && !lower.ends_with("-key")
-        && ![AUTHORITY, SERVER, ACCOUNT, REVOCATIONS].contains(&lower.as_str())
+        && ![AUTHORITY, SERVER, ACCOUNT, AGENT, REVOCATIONS].contains(&lower.as_str())
     {
         Ok(())
     } else {
