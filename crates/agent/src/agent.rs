@@ -1,6 +1,7 @@
 //! The agent's side: one thread that waits for processes, and ends when there have been none for a while.
 
 use crate::cm::{self, Ucm};
+use crate::pairs::{KeyManager, NoKeys};
 use crate::protocol::{Message, receive, send};
 use rocev2_device::Device;
 use rocev2_device::host::group::{SLOTS, Share, bind_group};
@@ -72,6 +73,14 @@ enum State {
 /// # Errors
 /// The socket can't be had.
 pub fn serve(place: &Path, idle: Duration) -> io::Result<()> {
+    serve_with(place, idle, Box::new(NoKeys))
+}
+
+/// The same; `keys` serves processes whose packets are sealed.
+///
+/// # Errors
+/// The socket can't be had.
+pub fn serve_with(place: &Path, idle: Duration, keys: Box<dyn KeyManager>) -> io::Result<()> {
     // Only one: whoever holds the lock may remove the socket of one that died.
     let lock = File::create(place.with_extension("lock"))?;
     if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
@@ -86,13 +95,13 @@ pub fn serve(place: &Path, idle: Duration) -> io::Result<()> {
     let listener = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
     bind(&listener, &SocketAddrUnix::new(place)?)?;
     listen(&listener, 128)?;
-    let mut agent = Agent { connections: Vec::new(), groups: HashMap::new(), clients: 0 };
+    let mut agent = Agent { connections: Vec::new(), groups: HashMap::new(), clients: 0, keys };
     let mut used = Instant::now();
     while used.elapsed() < idle {
         agent.wait(&listener)?;
         agent.accept(&listener);
         agent.turn();
-        if !agent.connections.is_empty() || !agent.groups.is_empty() {
+        if !agent.connections.is_empty() || !agent.groups.is_empty() || !agent.keys.is_idle() {
             used = Instant::now();
         }
     }
@@ -111,6 +120,7 @@ struct Agent {
     groups: HashMap<IpAddr, Group>,
     /// Processes that have managed connections: the last one's name.
     clients: u64,
+    keys: Box<dyn KeyManager>,
 }
 
 impl Agent {
@@ -198,6 +208,7 @@ impl Agent {
                     self.manage(connection, address, Instant::now())
                         .unwrap_or(State::WaitsToManage(address, Instant::now())),
                 ),
+                Ok(Some((Message::Seal, _))) => Some(self.seal(connection)),
                 Ok(Some((Message::Version(_), _))) => {
                     Some(answer(connection, Message::Version(crate::protocol::VERSION)))
                 }
@@ -212,6 +223,19 @@ impl Agent {
             State::WaitsToManage(address, since) => self.manage(connection, address, since),
             State::Manages(address, client) => self.serve(connection, address, client),
             State::Done => None,
+        }
+    }
+
+    /// A process is sealed: its connection is another's from here on.
+    fn seal(&mut self, connection: &Connection) -> State {
+        let adopted = connection
+            .socket
+            .try_clone()
+            .map_err(|_| Errno::MFILE)
+            .and_then(|process| self.keys.adopt(process));
+        match adopted {
+            Ok(()) => answer(connection, Message::Seals),
+            Err(error) => answer(connection, Message::Failed(error.raw_os_error())),
         }
     }
 

@@ -10,13 +10,15 @@
 //! | [`protocol`] | messages |
 //! | [`lease`] | a process's side |
 //! | [`agent`] | the agent's side |
+//! | [`pairs`] | sealed processes: keys for each pair of devices |
 //! | [`cm`] | connection management for processes, on queue pair 1 of each address |
 #![forbid(unsafe_code)]
 
 pub mod agent;
 pub mod cm;
 pub mod lease;
+pub mod pairs;
 pub mod protocol;
 
-pub use agent::serve;
+pub use agent::{serve, serve_with};
 pub use lease::{Lease, LeaseError};

@@ -43,6 +43,10 @@ pub enum Message {
     Manage(IpAddr),
     /// It has it.
     Manages,
+    /// A process whose packets are sealed wants keys: what follows is [`crate::pairs::protocol`]'s.
+    Seal,
+    /// It gets them.
+    Seals,
 }
 
 impl Message {
@@ -58,6 +62,8 @@ impl Message {
             Self::Version(_) => (7, 0, 0, none),
             Self::Manage(address) => (8, 0, 0, address),
             Self::Manages => (9, 0, 0, none),
+            Self::Seal => (10, 0, 0, none),
+            Self::Seals => (11, 0, 0, none),
         };
         let address = match address {
             IpAddr::V4(v4) => v4.to_ipv6_mapped(),
@@ -97,6 +103,8 @@ impl Message {
             7 => Some(Self::Version(version)),
             8 => Some(Self::Manage(address)),
             9 => Some(Self::Manages),
+            10 => Some(Self::Seal),
+            11 => Some(Self::Seals),
             _ => None,
         }
     }
@@ -153,6 +161,8 @@ mod tests {
             Message::Version(VERSION),
             Message::Manage(v6),
             Message::Manages,
+            Message::Seal,
+            Message::Seals,
         ] {
             assert_eq!(Message::from_bytes(&message.to_bytes()), Some(message));
         }

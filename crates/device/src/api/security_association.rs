@@ -65,6 +65,11 @@ impl SecurityAssociation {
         self.association.release(spi);
     }
 
+    /// Ends it: nothing is sealed and opened any more, and what queue pairs still have to send is never sent in clear.
+    pub fn close(&self) {
+        self.association.close();
+    }
+
     /// The SAs for packets that arrive, oldest first.
     #[must_use]
     pub fn inbound(&self) -> Vec<SaStatus> {

@@ -142,6 +142,15 @@ impl Association {
         self.generation.fetch_add(1, Ordering::Release);
     }
 
+    /// Seals and opens nothing any more.
+    pub(crate) fn close(&self) {
+        crate::lock(&self.outbound).take();
+        self.generation.fetch_add(1, Ordering::Release);
+        for (spi, _) in crate::lock(&self.inbound).drain(..) {
+            self.shared.database.release(self.id, spi);
+        }
+    }
+
     /// The SPI that packets leave with, and how many numbers of its SA are taken.
     pub(crate) fn outbound(&self) -> Option<(Spi, u64)> {
         crate::lock(&self.outbound).as_ref().map(|current| (current.sa.spi(), current.sa.taken()))
@@ -165,9 +174,7 @@ impl Association {
 
 impl Drop for Association {
     fn drop(&mut self) {
-        for (spi, _) in crate::lock(&self.inbound).drain(..) {
-            self.shared.database.release(self.id, spi);
-        }
+        self.close();
     }
 }
 

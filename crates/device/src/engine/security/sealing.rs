@@ -51,10 +51,13 @@ impl Sealing {
     /// may seal with.
     pub(crate) fn refresh(&mut self, local: IpAddr, peer: IpAddr) -> bool {
         let generation = self.association.generation();
-        if generation != self.generation
-            && let Some((sa, receiver)) = self.association.current()
-        {
+        if generation != self.generation {
             self.generation = generation;
+            let Some((sa, receiver)) = self.association.current() else {
+                // It was closed.
+                self.sealer = None;
+                return false;
+            };
             let ports = [sa.inner().source_port, UDP_PORT];
             self.pseudo_header = (receiver == Receiver::Kernel)
                 .then(|| PseudoHeader::new((local, ports[0]).into(), (peer, ports[1]).into()).ok())
