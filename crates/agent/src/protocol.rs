@@ -17,7 +17,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 const MAGIC: [u8; 4] = *b"4791";
 
 /// The version of these messages. An agent answers another version with its own, and nothing else.
-pub const VERSION: u8 = 3;
+pub const VERSION: u8 = 4;
 
 /// Bytes of each message.
 const LEN: usize = 24;

@@ -13,7 +13,7 @@ use secure_rdma::certs::{Fingerprint, Name};
 use secure_rdma::control::{PacketPolicy, SealPolicy};
 use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU16, NonZeroUsize};
 use std::path::PathBuf;
 
 pub(crate) use bench::BenchArgs;
@@ -178,6 +178,8 @@ pub(crate) struct RunArgs {
     /// The address of this host that the device uses [default: the first that isn't loopback]
     #[arg(long, value_name = "ADDR")]
     pub(crate) address: Option<IpAddr>,
+    #[command(flatten)]
+    pub(crate) seal: SealRunArgs,
     /// Print what the environment needs, for launchers such as `mpirun -x`, and run nothing
     #[arg(long, conflicts_with = "command")]
     pub(crate) print_env: bool,
@@ -185,6 +187,40 @@ pub(crate) struct RunArgs {
     #[arg(value_name = "PROGRAM", trailing_var_arg = true, allow_hyphen_values = true)]
     pub(crate) command: Vec<OsString>,
 }
+
+/// Whether and how a program's packets are sealed.
+#[derive(Debug, Args)]
+pub(crate) struct SealRunArgs {
+    /// Seal every packet, by keys that this user's agent agrees on with the peer's by TLS, each with a certificate for
+    /// the address that the programs name. What can't be sealed isn't sent
+    #[arg(long)]
+    pub(crate) seal: bool,
+    /// Where peers' agents listen, and what their certificates are for, where that isn't --seal-port and the address
+    /// (TOML)
+    #[arg(long, value_name = "FILE", requires = "seal")]
+    pub(crate) peers: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) certs: CertsDir,
+    /// Revocation lists (CRLs) of the CA, PEM or DER: a peer whose certificate is on one, or on none that is current,
+    /// is refused
+    #[arg(long, value_name = "FILE", requires = "seal")]
+    pub(crate) crl: Option<PathBuf>,
+    /// Agree on keys only with the peers in this file (TOML), whose entries have to allow all operations
+    #[arg(long, value_name = "FILE", requires = "seal")]
+    pub(crate) allow: Option<PathBuf>,
+    /// The TCP port that agents listen on
+    #[arg(long, value_name = "PORT", requires = "seal", default_value_t = AGENT_PORT)]
+    pub(crate) seal_port: NonZeroU16,
+    /// Replace keys after so many packets
+    #[arg(long, value_name = "PACKETS", hide = true)]
+    pub(crate) rekey_after: Option<u64>,
+}
+
+/// The usual one.
+const AGENT_PORT: NonZeroU16 = match NonZeroU16::new(secure_rdma::pair::AGENT_PORT) {
+    Some(port) => port,
+    None => NonZeroU16::MIN,
+};
 
 #[derive(Debug, Args)]
 pub(crate) struct ServerArgs {
@@ -451,6 +487,10 @@ pub(crate) struct CertsIssueArgs {
     /// For a client that proves who it is; otherwise the certificate is a server's
     #[arg(long)]
     pub(crate) client: bool,
+    /// For the agent of a host with these addresses, which has packets of programs sealed (`run --seal`): it is
+    /// agent.pem, with agent-key.pem, in that host's directory, beside ca.pem
+    #[arg(long, conflicts_with = "client")]
+    pub(crate) agent: bool,
     /// The files' name: FILE.pem and FILE-key.pem [default: the first NAME]
     #[arg(long = "as", value_name = "FILE")]
     pub(crate) file: Option<String>,

@@ -63,7 +63,11 @@ fn init(args: &CertsInitArgs) -> Result<(), Failure> {
 
 fn issue(args: &CertsIssueArgs) -> Result<(), Failure> {
     let store = args.show.certs.store()?;
-    let kind = if args.client { Kind::Client } else { Kind::Server };
+    let kind = match (args.client, args.agent) {
+        (true, _) => Kind::Client,
+        (false, true) => Kind::Agent,
+        (false, false) => Kind::Server,
+    };
     let file =
         args.file.clone().unwrap_or_else(|| args.names.first().map(ToString::to_string).unwrap_or_default());
     let validity = Validity::days(args.days);
@@ -186,6 +190,7 @@ fn kind_name(kind: Option<Kind>) -> &'static str {
         Some(Kind::Authority) => "ca",
         Some(Kind::Server) => "server",
         Some(Kind::Client) => "client",
+        Some(Kind::Agent) => "agent",
         None => "other",
     }
 }

@@ -4,6 +4,7 @@ mod agent;
 mod executable;
 mod libraries;
 mod runtime_dir;
+mod seal;
 mod tree;
 
 use crate::args::RunArgs;
@@ -22,6 +23,7 @@ const DEVICE_NAME: &str = "SECURE_RDMA_DEVICE_NAME";
 const ADDRESS: &str = "SECURE_RDMA_ADDRESS";
 const TREE: &str = "SECURE_RDMA_TREE";
 const AGENT: &str = "SECURE_RDMA_AGENT";
+const SEAL: &str = "SECURE_RDMA_SEAL";
 /// What the loader reads.
 const LIBRARY_PATH: &str = "LD_LIBRARY_PATH";
 const PRELOAD: &str = "LD_PRELOAD";
@@ -58,17 +60,20 @@ fn environment(args: &RunArgs) -> Result<Vec<(&'static str, OsString)>, Failure>
         )));
     }
     let interface = interface(args.address)?;
+    let seal = seal::settings(args, interface.address)?;
     let place = runtime_dir::runtime_dir()?;
     let libraries = libraries::Libraries::find(&place)?;
     let tree = tree::make(&place, &args.device_name, &interface)?;
-    Ok(vec![
+    let mut environment = vec![
         (LIBRARY_PATH, before(libraries.directory(), LIBRARY_PATH)),
         (PRELOAD, before(&libraries.paths(), PRELOAD)),
         (DEVICE_NAME, args.device_name.clone().into()),
         (ADDRESS, interface.address.to_string().into()),
         (TREE, tree.into()),
         (AGENT, agent::start(&place)?.into()),
-    ])
+    ];
+    environment.extend(seal.map(|settings| (SEAL, settings.into())));
+    Ok(environment)
 }
 
 /// The interface with that address, or the first that isn't loopback.

@@ -2,16 +2,20 @@
 //! it for, so that the GID that it reads by one context is that of its queue pairs in another.
 
 use crate::settings;
-use libc::{EBUSY, EFAULT, EINVAL, EIO, ENODEV, ENOMEM, c_int};
+use libc::{EACCES, EBUSY, EFAULT, EINVAL, EIO, ENODEV, ENOMEM, c_int};
 use rocev2::transport::Snapshot;
 use rocev2::work;
 use rocev2_agent::Lease;
+use rocev2_agent::pairs::{Instance, Pairs};
 use rocev2_device as device;
+use rocev2_device::host::group::Share;
 use rocev2_device::host::{Interface, interfaces};
 use rocev2_device::memory::{Access, Base, Foreign, ForeignError, WindowRange};
 use rocev2_device::{Config, DeviceError};
 use std::mem::MaybeUninit;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Once, PoisonError};
 
@@ -31,9 +35,11 @@ pub(crate) use rocev2_device::{
 
 /// The embedded device with the one address that it uses.
 pub(crate) struct Backend {
-    device: device::Device,
+    device: Arc<device::Device>,
     interface: Interface,
     mtu: Mtu,
+    /// What seals packets, if they are to be sealed: then none leaves in clear.
+    pairs: Option<Pairs>,
 }
 
 /// The address that a device opened now would use: the one that was asked for, or the first that isn't loopback.
@@ -114,12 +120,54 @@ impl Backend {
     fn new() -> Result<Self, c_int> {
         let interface = interface().ok_or(ENODEV)?;
         let mtu = Mtu::for_interface(interface.mtu).ok_or(ENODEV)?;
+        if let Some(settings) = settings::seal() {
+            return Self::sealed(interface, settings).map_err(|error| {
+                eprintln!(
+                    "libibverbs (secure-rdma): {error}; there is no device, since nothing may go in clear"
+                );
+                ENODEV
+            });
+        }
         let device = match shared(&interface) {
             Some(device) => device,
             None => device::Device::open(Config { address: Some(interface.address), ..Config::default() }),
         };
-        let device = device.map_err(|error| number(&error))?;
-        Ok(Self { device, interface, mtu })
+        let device = Arc::new(device.map_err(|error| number(&error))?);
+        Ok(Self { device, interface, mtu, pairs: None })
+    }
+
+    /// The device of a program whose packets are sealed.
+    fn sealed(interface: Interface, settings: String) -> Result<Self, String> {
+        let text = |error: &dyn ToString| error.to_string();
+        let place = settings::agent().ok_or("the environment names no agent (SECURE_RDMA_AGENT)")?;
+        let (share, slot) = lease(&place, interface.address)?;
+        let device = device::Device::open_shared(interface.address, share).map_err(|error| text(&error))?;
+        let entry = device.gids().into_iter().next();
+        let mtu = entry.and_then(|entry| entry.sealed_mtu);
+        let mtu =
+            mtu.ok_or_else(|| format!("{}: its packets are too short for sealed ones", interface.name))?;
+        let device = Arc::new(device);
+        let own = (interface.address, slot);
+        let pairs = Pairs::start(&place, Arc::clone(&device), own, settings).map_err(|error| text(&error))?;
+        Ok(Self { device, interface, mtu, pairs: Some(pairs) })
+    }
+
+    /// Whether its packets are sealed.
+    pub(crate) fn is_sealed(&self) -> bool {
+        self.pairs.is_some()
+    }
+
+    /// Has a queue pair's packets for its peer, and that one's, sealed, where all are.
+    pub(crate) fn seal(&self, queue_pair: &QueuePair, peer: Gid, qpn: Qpn) -> Result<(), c_int> {
+        let Some(pairs) = &self.pairs else { return Ok(()) };
+        let (address, _) = peer.endpoint().map_err(|_| EINVAL)?;
+        let association = pairs.association(Instance::of(address, qpn)).map_err(|error| {
+            eprintln!(
+                "libibverbs (secure-rdma): packets for {address} can't be sealed, so none is sent: {error}"
+            );
+            EACCES
+        })?;
+        queue_pair.seal_by(&association).map_err(|error| number(&error))
     }
 
     /// The network interface that it uses.
@@ -174,20 +222,23 @@ impl Backend {
 fn shared(interface: &Interface) -> Option<Result<device::Device, DeviceError>> {
     let place = settings::agent()?;
     let address = interface.address;
-    let found = Lease::take(&place, address).map_err(|error| error.to_string());
-    let shared = found.and_then(|lease| {
-        let share = lease.share().map_err(|error| error.to_string())?;
-        let keep = std::thread::Builder::new().name("rdma-lease".into()).spawn(move || lease.keep());
-        keep.map_err(|error| error.to_string())?;
-        Ok(share)
-    });
-    match shared {
-        Ok(share) => Some(device::Device::open_shared(address, share)),
+    match lease(&place, address) {
+        Ok((share, _)) => Some(device::Device::open_shared(address, share)),
         Err(error) => {
             eprintln!("libibverbs (secure-rdma): {error}; going on alone at {address}");
             None
         }
     }
+}
+
+/// A slot from the agent, kept for as long as this process lives.
+fn lease(place: &Path, address: IpAddr) -> Result<(Share, u8), String> {
+    let lease = Lease::take(place, address).map_err(|error| error.to_string())?;
+    let share = lease.share().map_err(|error| error.to_string())?;
+    let keep = std::thread::Builder::new().name("rdma-lease".into()).spawn(move || lease.keep());
+    keep.map_err(|error| error.to_string())?;
+    let slot = share.slot;
+    Ok((share, slot))
 }
 
 /// The error number of a verb that failed.

@@ -115,6 +115,9 @@ pub(crate) fn modify(qp: &Qp, attr: &ibv_qp_attr, mask: c_int) -> Result<(), c_i
     let to = change.state.unwrap_or(from);
     check(qp, from, to, mask)?;
     let way = if change.path { Some(path(&attr.ah_attr)?) } else { None };
+    if let (State::ReadyToReceive, Some(way), Some(qpn)) = (to, &way, change.peer_qpn) {
+        qp.context().backend.seal(&qp.queue_pair, way.peer_gid, qpn)?;
+    }
     backend::set_attributes(&qp.queue_pair, change, way)?;
     if to == State::Reset {
         qp.purge();

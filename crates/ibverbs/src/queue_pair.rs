@@ -111,6 +111,12 @@ impl Qp {
             IBV_QPT_XRC_SEND => Transport::Xrc,
             _ => return Err(EOPNOTSUPP),
         };
+        // SAFETY: the program says that it is one.
+        let is_sealed = !pd.is_null() && unsafe { Context::of(Pd::of(pd).context()) }.backend.is_sealed();
+        if is_sealed && transport == Transport::Ud {
+            eprintln!("libibverbs (secure-rdma): datagrams can't be sealed yet, and nothing may go in clear");
+            return Err(EOPNOTSUPP);
+        }
         let mut asked = *asked;
         let receives = transport != Transport::Xrc;
         if !receives {

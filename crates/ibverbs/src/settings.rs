@@ -12,6 +12,9 @@ pub(crate) const ADDRESS: &str = "SECURE_RDMA_ADDRESS";
 /// The agent's socket.
 pub(crate) const AGENT: &str = "SECURE_RDMA_AGENT";
 
+/// How packets are to be sealed, if they are: what the agent is told.
+pub(crate) const SEAL: &str = "SECURE_RDMA_SEAL";
+
 /// The device's name if nobody says otherwise.
 const DEFAULT_NAME: &str = "rocev2_0";
 
@@ -29,6 +32,12 @@ pub(crate) fn device_name() -> String {
 /// Where the agent is, if there is to be one.
 pub(crate) fn agent() -> Option<PathBuf> {
     env::var_os(AGENT).filter(|place| !place.is_empty()).map(PathBuf::from)
+}
+
+/// How packets are to be sealed; `None` if they aren't. What can't be read is something all the same: the agent refuses
+/// it.
+pub(crate) fn seal() -> Option<String> {
+    env::var_os(SEAL).map(|settings| settings.to_string_lossy().into_owned())
 }
 
 /// The address to use, if somebody chose one.

@@ -16,6 +16,8 @@ use std::sync::{Arc, Mutex, Once, PoisonError};
 /// What `secure-rdma run` sets in the environment: where the agent is, and the address that the device uses.
 const AGENT: &str = "SECURE_RDMA_AGENT";
 const ADDRESS: &str = "SECURE_RDMA_ADDRESS";
+/// How packets are to be sealed, if they are.
+const SEAL: &str = "SECURE_RDMA_SEAL";
 
 /// The opened device. It is kept for as long as the process.
 #[derive(Clone, Copy)]
@@ -78,6 +80,13 @@ pub(crate) fn client() -> Result<Arc<Client>, c_int> {
     let session = current(&mut session);
     if let Some(client) = &session.client {
         return Ok(Arc::clone(client));
+    }
+    if env::var_os(SEAL).is_some() {
+        eprintln!(
+            "librdmacm (secure-rdma): what agents say to each other to make connections isn't sealed yet, and nothing \
+             may go in clear: there are no connections by librdmacm under --seal"
+        );
+        return Err(EOPNOTSUPP);
     }
     let place = env::var_os(AGENT).filter(|place| !place.is_empty()).map(PathBuf::from).ok_or(ENODEV)?;
     let address: IpAddr = env::var(ADDRESS).ok().and_then(|text| text.parse().ok()).ok_or(ENODEV)?;

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`protocol`] | messages between a process and the agent |
 //! | [`process`](Pairs) | a process's side: its device's security associations, one for each peer |
-//! | [`key_manager`](KeyManager) | what the agent hands such a process's connection to: who agrees on keys is above this crate |
+//! | [`key_manager`](KeyManager) | what the agent hands such a process's connection to: it is above this crate |
 
 mod key_manager;
 mod process;

@@ -92,8 +92,8 @@ struct Pair {
 }
 
 impl Pairs {
-    /// Has the agent at `place` agree on keys for `device`, which has `slot` at `address`, by those settings. Its thread
-    /// inherits the caller's signal mask.
+    /// Has the agent at `place` agree on keys for `device`, which has `slot` at `address`, by those settings. The thread
+    /// that it starts inherits the caller's signal mask.
     ///
     /// # Errors
     /// The agent isn't there or doesn't.

@@ -3,6 +3,7 @@
 use crate::args::AgentArgs;
 use crate::failure::Failure;
 use rocev2_agent::lease::is_there;
+use secure_rdma_keys::Keys;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -52,6 +53,6 @@ pub(crate) fn run(args: &AgentArgs) -> Result<(), Failure> {
     }
     // A terminal's signals are for the programs in it. Whoever leads a group already has nothing to leave.
     let _ = rustix::process::setsid();
-    rocev2_agent::serve(&args.socket, Duration::from_secs(args.idle))
+    rocev2_agent::serve_with(&args.socket, Duration::from_secs(args.idle), Box::new(Keys::new()))
         .map_err(Failure::system("serving as the agent"))
 }

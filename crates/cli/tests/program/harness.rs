@@ -181,6 +181,11 @@ impl Program {
         });
     }
 
+    /// What it has written to standard error so far.
+    pub(crate) fn err_so_far(&self) -> Vec<String> {
+        self.err.so_far()
+    }
+
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }

@@ -16,6 +16,7 @@ mod killed;
 mod operator;
 mod reconnect;
 mod run;
+mod sealed_run;
 mod sealing;
 mod sessions;
 mod terminal;

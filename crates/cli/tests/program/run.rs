@@ -16,7 +16,7 @@ fn run(place: &TempDir, address: &str, program: &[&str]) -> Program {
 }
 
 /// Whether the program is there; where nothing may be skipped, it must be.
-fn is_installed(program: &str, package: &str) -> bool {
+pub(crate) fn is_installed(program: &str, package: &str) -> bool {
     let places = std::env::var_os("PATH").unwrap_or_default();
     let found = std::env::split_paths(&places).any(|place| place.join(program).is_file());
     assert!(found || std::env::var("CI").is_err(), "{program} is missing: apt-get install {package}");

@@ -1,0 +1,48 @@
+//! `--seal`: by what the agent agrees on keys for the program.
+
+use crate::args::{RunArgs, SealRunArgs};
+use crate::failure::Failure;
+use crate::output;
+use secure_rdma::Report;
+use secure_rdma::certs::{CertsError, Name, host_names};
+use secure_rdma::pair::PairAgent;
+use secure_rdma_keys::Settings;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+/// What the program's environment says of it, if its packets are to be sealed. The agent's certificate is made here if
+/// there is none yet; every file that the agent will read is tried.
+pub(super) fn settings(args: &RunArgs, address: IpAddr) -> Result<Option<String>, Failure> {
+    let SealRunArgs { seal, peers, certs, crl, allow, seal_port, rekey_after } = &args.seal;
+    if !seal {
+        return Ok(None);
+    }
+    let store = certs.store()?;
+    let is_new = matches!(store.authority(), Err(CertsError::NoAuthority { .. }));
+    let mut names = vec![Name::from(address)];
+    names.extend(host_names()?.into_iter().filter(|name| *name != Name::from(address)));
+    store.ensure_agent(&names)?;
+    if is_new {
+        output::note(format_args!(
+            "made a NEW private CA in {}: hosts whose agents have certificates of another one won't trust this one",
+            store.dir().display()
+        ));
+    }
+    let absolute = |path: &Option<PathBuf>| path.as_deref().map(absolute).transpose();
+    let settings = Settings {
+        certs: self::absolute(store.dir())?,
+        crl: absolute(crl)?,
+        allow: absolute(allow)?,
+        peers: absolute(peers)?,
+        port: seal_port.get(),
+        rekey_after: *rekey_after,
+    };
+    let failed = |error: &(dyn std::error::Error + 'static)| Failure::Other(Report::new(error).to_string());
+    let options = settings.options(address).map_err(|error| failed(&error))?;
+    PairAgent::new(options).map_err(|error| failed(&error))?;
+    settings.to_text().map(Some).map_err(|error| failed(&error))
+}
+
+fn absolute(path: &Path) -> Result<PathBuf, Failure> {
+    std::path::absolute(path).map_err(Failure::system("finding the current directory"))
+}
