@@ -58,8 +58,8 @@ pub use api::{
 #[cfg(target_os = "linux")]
 pub use api::{ForeignRegion, Reregistration};
 pub use engine::{
-    Arm, Buffers, DeviceEvent, Element, Engine, Host, Overflow, Pause, Progress, Ready, Receiver, SLOTS,
-    Signal, SpiError, Usage, WorkCompletion,
+    Arm, Buffers, DeviceEvent, Element, Engine, Host, Overflow, Pause, Peer, Progress, Ready, Receiver,
+    SLOTS, Signal, SpiError, Usage, WorkCompletion,
 };
 pub use gid::Gid;
 pub use rocev2_esp as esp;

@@ -17,7 +17,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// How a device is opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -104,6 +104,7 @@ pub(crate) struct DeviceState {
     events: Arc<Notifier>,
     next_queue: AtomicU64,
     next_shared_queue: AtomicU64,
+    sealed_only: AtomicBool,
 }
 
 impl DeviceState {
@@ -128,7 +129,13 @@ impl DeviceState {
             events,
             next_queue: AtomicU64::new(0),
             next_shared_queue: AtomicU64::new(0),
+            sealed_only: AtomicBool::new(false),
         })
+    }
+
+    /// Whether no queue pair gets ready that isn't sealed.
+    pub(crate) fn is_sealed_only(&self) -> bool {
+        self.sealed_only.load(Ordering::Relaxed)
     }
 
     pub(crate) fn engine(&self) -> &Arc<Engine> {
@@ -277,6 +284,12 @@ impl Device {
         let channel = channel.map(|channel| Arc::clone(channel.engine()));
         let queue = Arc::new(engine::CompletionQueue::new(number, capacity.max(1), channel));
         Ok(CompletionQueue::new(queue, Arc::clone(&self.state)))
+    }
+
+    /// Has no queue pair get ready to receive any more that isn't sealed: nothing leaves in clear, whatever is asked of
+    /// the device.
+    pub fn seal_only(&self) {
+        self.state.sealed_only.store(true, Ordering::Relaxed);
     }
 
     /// A security association: what seals packets and opens them, once it has keys.

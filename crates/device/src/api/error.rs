@@ -138,8 +138,16 @@ pub enum DeviceError {
     )]
     NoSa,
     /// Datagrams have many peers.
-    #[error("queue pairs for datagrams can't be sealed yet: they have many peers, and one association")]
+    #[error(
+        "a queue pair for datagrams has many peers: each has an association, and the queue pair takes them all"
+    )]
     SealedDatagrams,
+    /// A connection has one peer.
+    #[error("a connection's queue pair has one peer: it is sealed by that one's association")]
+    NotDatagrams,
+    /// The device is one that nothing leaves in clear.
+    #[error("nothing leaves this device in clear: the queue pair has to be sealed before RTR")]
+    NotSealed,
     /// An SPI or its SA.
     #[error(transparent)]
     Spi(#[from] SpiError),

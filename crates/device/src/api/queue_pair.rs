@@ -136,6 +136,12 @@ impl QueuePair {
         }
         let engine = self.0.device.engine();
         let transport = self.transport();
+        if attributes.state == Some(State::ReadyToReceive)
+            && self.0.device.is_sealed_only()
+            && !self.0.queue_pair.is_sealed()
+        {
+            return Err(DeviceError::NotSealed);
+        }
         let path = path.map(|path| path.resolve(&self.0.device, transport)).transpose()?;
         if let Some(path) = &path
             && let Some(asked) = attributes.path_mtu.or(self.query().attributes.path_mtu)
@@ -178,6 +184,19 @@ impl QueuePair {
             return Err(DeviceError::SealedDatagrams);
         }
         self.0.queue_pair.seal_by(association).map_err(|state| DeviceError::SealedLate(state.0))
+    }
+
+    /// Has the queue pair, one for datagrams, send and take none in clear: those for a peer are sealed by the
+    /// association that is [for it](SecurityAssociation::for_datagrams) when they leave, and lost if there is none, and
+    /// those of a peer are taken if that one has opened them. It stays so for as long as the queue pair exists.
+    ///
+    /// # Errors
+    /// The queue pair is past INIT, or a connection's.
+    pub fn seal_datagrams(&self) -> Result<(), DeviceError> {
+        if self.transport() != Transport::Ud {
+            return Err(DeviceError::NotDatagrams);
+        }
+        self.0.queue_pair.seal_datagrams().map_err(|state| DeviceError::SealedLate(state.0))
     }
 
     /// Has the queue pair, one for datagrams, get what is sent to a multicast group (`ibv_attach_mcast(3)`), joined

@@ -2,7 +2,7 @@
 
 use super::DeviceError;
 use super::device::DeviceState;
-use crate::engine::{self, Receiver};
+use crate::engine::{self, Peer, Receiver};
 use rocev2_esp::{Inbound, Outbound, Spi};
 use std::sync::Arc;
 
@@ -63,6 +63,12 @@ impl SecurityAssociation {
     /// Opens nothing with this SPI any more, and gives it back.
     pub fn release(&self, spi: Spi) {
         self.association.release(spi);
+    }
+
+    /// Has it seal datagrams for `peer`, instead of the one before, and open that one's: those of queue pairs whose
+    /// [datagrams are sealed](crate::QueuePair::seal_datagrams). Its receiver has to be an embedded device.
+    pub fn for_datagrams(&self, peer: Peer) {
+        self.association.serve(peer);
     }
 
     /// Ends it: nothing is sealed and opened any more, and what queue pairs still have to send is never sent in clear.

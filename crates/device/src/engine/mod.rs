@@ -60,7 +60,7 @@ pub(crate) use queue_pair::{Path, QueuePair};
 pub(crate) use queue_pair_table::MAX_QUEUE_PAIRS;
 pub use queue_pair_table::SLOTS;
 pub(crate) use security::{Association, InboundStatus};
-pub use security::{Receiver, SpiError};
+pub use security::{Peer, Receiver, SpiError};
 pub(crate) use shared_receive_queue::{Receives, SharedReceiveQueue, XrcReceives};
 pub use usage::Usage;
 pub(crate) use xrc_domain::{XrcDomain, XrcQueue};
@@ -95,6 +95,8 @@ pub(crate) struct Shared {
     pub(crate) addresses: AddressTable,
     /// SAs for packets that arrive.
     database: security::Database,
+    /// Whom they are with, as far as datagrams are sealed.
+    peers: security::Peers,
     deadlines: Deadlines,
     alarm: Alarm,
 }
@@ -131,6 +133,7 @@ impl Engine {
             events: EventQueue::new(events),
             addresses: AddressTable::default(),
             database: security::Database::default(),
+            peers: security::Peers::default(),
             deadlines: Deadlines::new(),
         };
         Self { ports: RwLock::new(Arc::new([])), table: QueuePairTable::default(), shared: Arc::new(shared) }

@@ -16,7 +16,7 @@ use self::reads::ReadPacing;
 use self::segmentation::Segmentation;
 use self::transmit::Transmitted;
 use super::completion_queue::{CompletionQueue, Overflow, WorkCompletion};
-use super::security::{AssociationId, Refusal, Sealing};
+use super::security::{AssociationId, Peer, Refusal, SealedDatagrams, Sealing};
 use super::shared_receive_queue::Receives;
 use super::{Association, Buffers, DeviceEvent, DomainMemory, Port, Shared};
 use crate::link::tx::Unsent;
@@ -28,7 +28,7 @@ use rocev2::work::{
     self, AddressId, Attributes, Completion, Event, ModifyError, PostError, QueuePairType, Recipient,
     RecvRequest, SendRequest, Transition,
 };
-use rocev2::{Qpn, Time};
+use rocev2::{Mtu, Qpn, Time};
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 
 /// Bytes that one queue pair sends before others get their turn, while none waits. A READ of 2 GiB is half a
@@ -56,6 +56,8 @@ struct State {
     path: Option<Path>,
     /// What seals its packets: then it takes and sends no others.
     sealing: Option<Sealing>,
+    /// The others that seal, for a queue pair for datagrams, all of which are sealed then.
+    sealed_datagrams: Option<SealedDatagrams>,
     /// The address handle that the path is.
     address: Option<AddressId>,
     pacing: Pacing,
@@ -121,6 +123,8 @@ pub(crate) struct RxGuard<'a> {
     from: &'a Source,
     /// Why it takes nothing that comes that way.
     refused: Option<Refused>,
+    /// Whose sealed datagrams these are.
+    peer: Option<Peer>,
 }
 
 /// Why a queue pair takes nothing that comes some way.
@@ -140,6 +144,12 @@ impl RxGuard<'_> {
             None => {}
             Some(Refused::Way) => return counters.dropped(DropReason::WrongAddress),
             Some(Refused::Seal(refusal)) => return counters.refused(refusal),
+        }
+        if let Some(peer) = self.peer
+            && packet.headers.deth.is_none_or(|deth| Peer::of(peer.address, deth.src_qp) != peer)
+        {
+            // Who sealed it has no such queue pair.
+            return counters.refused(Refusal::OtherAssociation);
         }
         let State { protocol, receives, .. } = &mut *self.state;
         let chosen = receives.choose(packet.headers.xrc_srq);
@@ -161,6 +171,11 @@ impl RxGuard<'_> {
 impl State {
     fn modify(&mut self, transition: Transition) -> Result<(), ModifyError> {
         self.protocol.modify(transition, &mut self.receives.enter())
+    }
+
+    /// Whether nothing leaves in clear.
+    fn is_sealed(&self) -> bool {
+        self.sealing.is_some() || self.sealed_datagrams.is_some()
     }
 
     /// When to be looked at again.
@@ -203,6 +218,7 @@ impl QueuePair {
             receives,
             path: None,
             sealing: None,
+            sealed_datagrams: None,
             address: None,
             pacing: Pacing::default(),
             reads: ReadPacing::default(),
@@ -329,10 +345,12 @@ impl QueuePair {
     }
 
     /// Looks at where a datagram is to go: to a handle of this domain, and it fits what carries it.
-    fn check_destination(&self, request: &SendRequest<Buffers>) -> Result<(), PostError> {
+    fn check_destination(&self, state: &State, request: &SendRequest<Buffers>) -> Result<(), PostError> {
         let Some(Recipient::Datagram(to)) = request.destination else { return Ok(()) };
         let path = self.address(to.address).ok_or(PostError::Destination)?;
-        let (len, mtu) = (request.len, path.port.mtu().clear.bytes());
+        let mtu = path.port.mtu();
+        let mtu = if state.sealed_datagrams.is_some() { mtu.sealed } else { Some(mtu.clear) };
+        let (len, mtu) = (request.len, mtu.map_or(0, Mtu::bytes));
         if len > mtu { Err(PostError::Datagram { len, mtu }) } else { Ok(()) }
     }
 
@@ -342,8 +360,8 @@ impl QueuePair {
     }
 
     pub(crate) fn post_send(&self, now: Time, request: SendRequest<Buffers>) -> Result<(), PostError> {
-        self.check_destination(&request)?;
         let mut state = self.lock();
+        self.check_destination(&state, &request)?;
         state.protocol.post_send(request)?;
         state.answered(now);
         self.drive(&mut state, now);
@@ -359,7 +377,8 @@ impl QueuePair {
         let mut state = self.lock();
         let mut result = Ok(());
         for request in requests {
-            result = self.check_destination(&request).and_then(|()| state.protocol.post_send(request));
+            result =
+                self.check_destination(&state, &request).and_then(|()| state.protocol.post_send(request));
             if result.is_err() {
                 break;
             }
@@ -389,6 +408,22 @@ impl QueuePair {
         Ok(())
     }
 
+    /// Has a queue pair for datagrams take and send none in clear, from now on and for good. Before RTR only.
+    pub(crate) fn seal_datagrams(&self) -> Result<(), NotBeforeRtr> {
+        let mut state = self.lock();
+        let now = state.protocol.snapshot().state;
+        if !matches!(now, work::State::Reset | work::State::Init) {
+            return Err(NotBeforeRtr(now));
+        }
+        state.sealed_datagrams.get_or_insert_default();
+        Ok(())
+    }
+
+    /// Whether it takes and sends nothing in clear.
+    pub(crate) fn is_sealed(&self) -> bool {
+        crate::lock(&self.state).is_sealed()
+    }
+
     /// What seals its packets, if anything does.
     pub(crate) fn association(&self) -> Option<Arc<Association>> {
         crate::lock(&self.state).sealing.as_ref().map(|sealing| Arc::clone(sealing.association()))
@@ -403,6 +438,16 @@ impl QueuePair {
                 .path
                 .as_ref()
                 .is_some_and(|path| path.peer.ip() == from.source && path.port.address() == from.destination);
+        if state.sealed_datagrams.is_some() {
+            let peer = association.and_then(|association| self.shared.peers.peer(association));
+            let peer = peer.filter(|peer| peer.address == from.source.to_canonical());
+            let refused = match (association, peer) {
+                (None, _) => Some(Refused::Seal(Refusal::Clear)),
+                (Some(_), None) => Some(Refused::Seal(Refusal::OtherAssociation)),
+                (Some(_), Some(_)) => None,
+            };
+            return RxGuard { queue_pair: self, state, from, refused, peer };
+        }
         let own = state.sealing.as_ref().map(Sealing::id);
         let refused = match (own, association) {
             _ if own == association => (!known).then_some(Refused::Way),
@@ -410,7 +455,7 @@ impl QueuePair {
             (None, _) => Some(Refused::Seal(Refusal::Sealed)),
             (Some(_), Some(_)) => Some(Refused::Seal(Refusal::OtherAssociation)),
         };
-        RxGuard { queue_pair: self, state, from, refused }
+        RxGuard { queue_pair: self, state, from, refused, peer: None }
     }
 
     /// Sends what is to be sent and hands out what has completed.
@@ -513,7 +558,7 @@ impl QueuePair {
         self.send_delayed_ack(&mut state, now);
         // RESET is allowed from every state.
         let _ = state.modify(Transition::Reset);
-        let opened = state.sealing.is_some().then(|| state.path.as_ref().map(|path| Arc::clone(&path.port)));
+        let opened = state.is_sealed().then(|| state.path.as_ref().map(|path| Arc::clone(&path.port)));
         state.path = None;
         state.address = None;
         state.unsent = None;

@@ -26,6 +26,11 @@ fn in_slot(slot: u8, random: u32) -> Qpn {
     Qpn::truncate((u32::from(slot) << rest) | (random & ((1 << rest) - 1)))
 }
 
+/// The slot of a number.
+pub(super) fn slot_of(qpn: Qpn) -> u8 {
+    (qpn.get() >> (QPN_BITS - SLOT_BITS)).to_le_bytes()[0]
+}
+
 /// Half of all numbers: beyond it, drawing a free one would take long.
 pub(crate) const MAX_QUEUE_PAIRS: usize = 1 << 23;
 
@@ -93,6 +98,7 @@ mod tests {
         for slot in 1..64 {
             let qpn = in_slot(slot, u32::MAX).get();
             assert_eq!(qpn >> 18, u32::from(slot));
+            assert_eq!(slot_of(in_slot(slot, u32::MAX)), slot);
             assert_eq!(qpn & 0x3_ffff, 0x3_ffff);
         }
     }

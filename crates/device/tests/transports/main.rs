@@ -4,6 +4,7 @@
 mod datagrams;
 mod end;
 mod multicast;
+mod sealed_datagrams;
 mod shared;
 mod unreliable;
 mod xrc;

@@ -2,7 +2,7 @@
 
 use super::segmentation::Segmentation;
 use super::{Path, QueuePair, State};
-use crate::engine::security::{Refusal, Sealing};
+use crate::engine::security::{Peer, Refusal, Sealing};
 use crate::link::tx::{MAX_RUN, MAX_SEGMENTS, Unsent};
 use crate::link::{Sent, TxBatch, put_icrc};
 use rocev2::transport::{Burst, Context, Destination, PacketKind};
@@ -55,15 +55,19 @@ impl QueuePair {
     /// Fills the batch, and sends it whenever it is full. What is in it afterwards has to leave yet, unless the link
     /// has no room.
     fn fill(&self, state: &mut State, now: Time, outgoing: &mut TxBatch) -> Transmitted {
-        let State { path: Some(path), sealing, .. } = &mut *state else { return Transmitted::All };
+        let State { path: Some(path), sealing, sealed_datagrams, .. } = &mut *state else {
+            return Transmitted::All;
+        };
         outgoing.mark(path.marking);
-        if let Some(sealing) = sealing
+        if sealed_datagrams.is_none()
+            && let Some(sealing) = sealing
             && !sealing.refresh(path.port.address(), path.peer.ip())
         {
             // Nothing leaves in clear.
             return Transmitted::All;
         }
-        let headroom = if sealing.is_some() { Sealing::HEADROOM } else { 0 };
+        let is_sealed = state.is_sealed();
+        let headroom = if is_sealed { Sealing::HEADROOM } else { 0 };
         if let Some(unsent) = state.unsent.take() {
             outgoing.restore(unsent);
             if !state.flush(outgoing) {
@@ -110,6 +114,8 @@ impl QueuePair {
             let place = match sealing {
                 // Sealed while it is in the nearest cache.
                 Some(sealing) => sealing.commit(outgoing, len, path.peer, alone),
+                // There are no keys for whom the datagram is for.
+                None if is_sealed => None,
                 None if alone => {
                     outgoing.commit_alone(len, path.peer, icrc);
                     continue;
@@ -138,6 +144,7 @@ impl QueuePair {
 
     /// Allows more READ responses to leave, if that is what everything else waits for.
     fn answer(state: &mut State, now: Time, outgoing: &mut TxBatch) -> Next {
+        let is_sealed = state.is_sealed();
         let State { protocol, path: Some(path), sealing, reads, .. } = state else {
             return Next::Not(Transmitted::All);
         };
@@ -148,7 +155,7 @@ impl QueuePair {
             return Next::Not(Transmitted::All);
         }
         // What is in the batch fills the buffer, too.
-        if !outgoing.is_empty() && !flush(path, sealing.as_mut(), outgoing) {
+        if !outgoing.is_empty() && !flush(path, (is_sealed, sealing.as_mut()), outgoing) {
             return Next::Not(Transmitted::Blocked(None));
         }
         let allowed = reads.look(now, path.port.link().send_buffer());
@@ -168,18 +175,26 @@ impl QueuePair {
             outgoing.mark(path.marking);
             if !Arc::ptr_eq(&before.port, &path.port)
                 && !outgoing.is_empty()
-                && !flush(&before, None, outgoing)
+                && !flush(&before, (state.is_sealed(), None), outgoing)
             {
                 (state.path, state.address) = (Some(before), None);
                 return Next::Not(Transmitted::Blocked(None));
             }
         }
-        let State { path: Some(path), sealing, pacing, .. } = state else { return Next::Write };
+        let is_sealed = state.is_sealed();
+        let State { path: Some(path), sealing, sealed_datagrams, pacing, .. } = state else {
+            return Next::Write;
+        };
+        if let Some(datagrams) = sealed_datagrams {
+            let peer = Peer::of(path.peer.ip(), receiver);
+            let (local, mtu) = (path.port.address(), path.port.mtu().sealed);
+            datagrams.choose(sealing, &self.shared.peers, local, (peer, mtu));
+        }
         if !path.is_here || pacing.has_allowance(now) {
             return Next::Write;
         }
         // What is in the batch fills the receiver's buffer, too.
-        if !outgoing.is_empty() && !flush(path, sealing.as_mut(), outgoing) {
+        if !outgoing.is_empty() && !flush(path, (is_sealed, sealing.as_mut()), outgoing) {
             return Next::Not(Transmitted::Blocked(None));
         }
         let room = path.port.link().room(path.peer, receiver);
@@ -190,7 +205,8 @@ impl QueuePair {
 impl State {
     /// Sends what the batch holds; whether the link had room for all of it.
     fn flush(&mut self, outgoing: &mut TxBatch) -> bool {
-        self.path.as_ref().is_none_or(|path| flush(path, self.sealing.as_mut(), outgoing))
+        let is_sealed = self.is_sealed();
+        self.path.as_ref().is_none_or(|path| flush(path, (is_sealed, self.sealing.as_mut()), outgoing))
     }
 }
 
@@ -206,9 +222,15 @@ fn burst(path: &Path, sealed: bool, outgoing: &TxBatch) -> Option<Burst> {
 }
 
 /// Sends what the batch holds on that path; whether the link had room for all of it.
-fn flush(path: &Path, mut sealing: Option<&mut Sealing>, outgoing: &mut TxBatch) -> bool {
+fn flush(
+    path: &Path,
+    (is_sealed, mut sealing): (bool, Option<&mut Sealing>),
+    outgoing: &mut TxBatch,
+) -> bool {
     let mut reseal = |datagram: &mut [u8], to, id| match &mut sealing {
         Some(sealing) => sealing.reseal(datagram, id),
+        // Datagrams are sealed for devices that don't look at it.
+        None if is_sealed => {}
         None => put_icrc(datagram, |packet| path.icrc(id, packet, to)),
     };
     path.port.link().send(outgoing, &mut reseal) == Sent::All

@@ -1,6 +1,7 @@
 //! What two ends share: SAs in both directions, and their successors while they are replaced.
 
 use super::database::SpiError;
+use super::peers::Peer;
 use super::refusal::Refusal;
 use crate::engine::Shared;
 use crate::memory::ProcessMark;
@@ -9,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// Names an association in this process. Not a number on the wire.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct AssociationId(u64);
 
 impl AssociationId {
@@ -142,10 +143,16 @@ impl Association {
         self.generation.fetch_add(1, Ordering::Release);
     }
 
+    /// Has it seal datagrams for `peer`, and open that one's.
+    pub(crate) fn serve(self: &Arc<Self>, peer: Peer) {
+        self.shared.peers.set(peer, self);
+    }
+
     /// Seals and opens nothing any more.
     pub(crate) fn close(&self) {
         crate::lock(&self.outbound).take();
         self.generation.fetch_add(1, Ordering::Release);
+        self.shared.peers.forget(self.id);
         for (spi, _) in crate::lock(&self.inbound).drain(..) {
             self.shared.database.release(self.id, spi);
         }

@@ -5,6 +5,7 @@
 //! | `database` | SAs for packets that arrive, by SPI (RFC 4301, section 4.4.2, calls it the SAD) |
 //! | `association` | what two ends share: SAs in both directions, and their successors |
 //! | `sealing` | what a queue pair seals its packets with |
+//! | `peers`, `datagrams` | which association seals datagrams for which peer |
 //! | `refusal` | why a packet was refused, or not sent |
 //!
 //! A packet is opened before anything of RoCE in it is looked at. A queue pair that has an association takes packets
@@ -12,6 +13,8 @@
 
 mod association;
 mod database;
+mod datagrams;
+mod peers;
 mod refusal;
 mod sealing;
 
@@ -19,5 +22,8 @@ pub use association::Receiver;
 pub(crate) use association::{Association, AssociationId, InboundStatus};
 pub use database::SpiError;
 pub(crate) use database::{Database, Opener};
+pub(crate) use datagrams::SealedDatagrams;
+pub use peers::Peer;
+pub(crate) use peers::Peers;
 pub(crate) use refusal::Refusal;
 pub(crate) use sealing::Sealing;
