@@ -1,7 +1,8 @@
 //! Address handles.
 
-use crate::backend::{self, AddressHandle, Gid, Marking, PathAttributes};
+use crate::backend::{self, AddressHandle, Gid, KnownPeers, Marking, PathAttributes};
 use crate::boundary::{null, number, set_errno};
+use crate::context::Context;
 use crate::domain::{Pd, handle};
 use libc::{EINVAL, c_int};
 use rdma_verbs_sys::{
@@ -16,9 +17,17 @@ use std::sync::atomic::Ordering;
 pub(crate) struct Ah {
     c: UnsafeCell<ibv_ah>,
     pub(crate) handle: AddressHandle,
+    /// Of a device whose packets are sealed.
+    pub(crate) known: KnownPeers,
 }
 
 impl Ah {
+    /// The device that it was made in.
+    pub(crate) fn context(&self) -> &Context {
+        // SAFETY: nobody writes it, and a context that has children isn't freed.
+        unsafe { Context::of((*self.c.get()).context) }
+    }
+
     /// The address handle that a program means.
     ///
     /// # Safety
@@ -46,13 +55,17 @@ pub(crate) fn path(attr: &ibv_ah_attr) -> Result<PathAttributes, c_int> {
 fn make(pd: *mut ibv_pd, attr: &ibv_ah_attr) -> *mut ibv_ah {
     // SAFETY: the program says that it is one.
     let domain = unsafe { Pd::of(pd) };
-    let made = match path(attr).and_then(|path| backend::address_handle(&domain.domain, path)) {
+    let made = path(attr).and_then(|path| {
+        let known = KnownPeers::new(path.peer_gid);
+        Ok((backend::address_handle(&domain.domain, path)?, known))
+    });
+    let (made, known) = match made {
         Ok(made) => made,
         Err(error) => return null(error),
     };
     domain.children.fetch_add(1, Ordering::AcqRel);
     let c = UnsafeCell::new(ibv_ah { context: domain.context(), pd, handle: handle() });
-    Box::into_raw(Box::new(Ah { c, handle: made })).cast()
+    Box::into_raw(Box::new(Ah { c, handle: made, known })).cast()
 }
 
 /// The address of whoever sent a datagram: the first 40 bytes of its buffer have a GRH, or, over IPv4, an IP header

@@ -2,7 +2,7 @@
 //! it for, so that the GID that it reads by one context is that of its queue pairs in another.
 
 use crate::settings;
-use libc::{EACCES, EBUSY, EFAULT, EINVAL, EIO, ENODEV, ENOMEM, c_int};
+use libc::{EACCES, EBUSY, EFAULT, EINVAL, EIO, ENODEV, ENOMEM, EOPNOTSUPP, c_int};
 use rocev2::transport::Snapshot;
 use rocev2::work;
 use rocev2_agent::Lease;
@@ -40,6 +40,34 @@ pub(crate) struct Backend {
     mtu: Mtu,
     /// What seals packets, if they are to be sealed: then none leaves in clear.
     pairs: Option<Pairs>,
+}
+
+/// For which of the devices at an address there are keys, as an address handle knows.
+pub(crate) struct KnownPeers {
+    /// The address; none for a multicast group.
+    address: Option<IpAddr>,
+    /// A bit for each slot, and how many pairs had ended then.
+    slots: Mutex<(u64, u64)>,
+}
+
+impl KnownPeers {
+    pub(crate) fn new(peer: Gid) -> Self {
+        let address = peer.group().is_none().then(|| peer.endpoint().ok()).flatten();
+        Self { address: address.map(|(address, _)| address), slots: Mutex::default() }
+    }
+
+    fn has(&self, slot: u8, endings: u64) -> bool {
+        let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        slots.1 == endings && slots.0 >> slot & 1 != 0
+    }
+
+    fn add(&self, slot: u8, endings: u64) {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        if slots.1 != endings {
+            *slots = (0, endings);
+        }
+        slots.0 |= 1 << slot;
+    }
 }
 
 /// The address that a device opened now would use: the one that was asked for, or the first that isn't loopback.
@@ -146,6 +174,7 @@ impl Backend {
         let mtu = entry.and_then(|entry| entry.sealed_mtu);
         let mtu =
             mtu.ok_or_else(|| format!("{}: its packets are too short for sealed ones", interface.name))?;
+        device.seal_only();
         let device = Arc::new(device);
         let own = (interface.address, slot);
         let pairs = Pairs::start(&place, Arc::clone(&device), own, settings).map_err(|error| text(&error))?;
@@ -168,6 +197,28 @@ impl Backend {
             EACCES
         })?;
         queue_pair.seal_by(&association).map_err(|error| number(&error))
+    }
+
+    /// Has datagrams for that queue pair sealed, where all packets are: `known` says for which of the devices at its
+    /// address there are keys, as far as an address handle knows.
+    pub(crate) fn seal_datagrams(&self, known: &KnownPeers, qpn: Qpn) -> Result<(), c_int> {
+        let Some(pairs) = &self.pairs else { return Ok(()) };
+        let Some(address) = known.address else { return Err(EOPNOTSUPP) };
+        let peer = Instance::of(address, qpn);
+        let endings = pairs.endings();
+        if known.has(peer.slot, endings) {
+            return Ok(());
+        }
+        match pairs.association(peer) {
+            Ok(_) => known.add(peer.slot, endings),
+            Err(error) => {
+                eprintln!(
+                    "libibverbs (secure-rdma): datagrams for {address} can't be sealed, so none is sent: {error}"
+                );
+                return Err(EACCES);
+            }
+        }
+        Ok(())
     }
 
     /// The network interface that it uses.
@@ -315,6 +366,11 @@ pub(crate) unsafe fn reregister(
 /// Deregisters a region; it comes back where windows are bound to it.
 pub(crate) fn deregister(region: ForeignRegion) -> Result<(), (ForeignRegion, c_int)> {
     region.deregister().map_err(|(region, _)| (region, EBUSY))
+}
+
+/// Has a queue pair's datagrams sealed, or not sent and not taken.
+pub(crate) fn seal_datagrams(queue_pair: &QueuePair) -> Result<(), c_int> {
+    queue_pair.seal_datagrams().map_err(|error| number(&error))
 }
 
 /// A queue pair.

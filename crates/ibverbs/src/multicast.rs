@@ -3,7 +3,7 @@
 use crate::backend::{self, Gid};
 use crate::boundary::number;
 use crate::queue_pair::Qp;
-use libc::{EINVAL, c_int};
+use libc::{EINVAL, EOPNOTSUPP, c_int};
 use rdma_verbs_sys::{ibv_gid, ibv_qp};
 use std::sync::{Mutex, PoisonError};
 
@@ -19,6 +19,10 @@ impl Groups {
 
     fn attach(&self, qp: &Qp, gid: Gid) -> Result<(), c_int> {
         qp.context().check()?;
+        if qp.context().backend.is_sealed() {
+            // What is sent to a group comes in clear.
+            return Err(EOPNOTSUPP);
+        }
         let mut groups = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if !groups.contains(&gid) {
             backend::attach(&qp.queue_pair, gid)?;

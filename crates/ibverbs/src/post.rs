@@ -139,8 +139,10 @@ pub(crate) unsafe fn datagram(ah: *mut ibv_ah, qpn: u32, qkey: u32) -> Result<Re
         return Err(EINVAL);
     }
     // SAFETY: the caller says so.
-    let address = unsafe { Ah::of(ah) }.handle.id();
-    let remote_qpn = Qpn::truncate(qpn);
+    let whole = unsafe { Ah::of(ah) };
+    let (address, remote_qpn) = (whole.handle.id(), Qpn::truncate(qpn));
+    // Keys are agreed on with the first datagram for a device: that one waits for them.
+    whole.context().backend.seal_datagrams(&whole.known, remote_qpn)?;
     Ok(Recipient::Datagram(Datagram { address, remote_qpn, remote_qkey: qkey }))
 }
 

@@ -111,12 +111,6 @@ impl Qp {
             IBV_QPT_XRC_SEND => Transport::Xrc,
             _ => return Err(EOPNOTSUPP),
         };
-        // SAFETY: the program says that it is one.
-        let is_sealed = !pd.is_null() && unsafe { Context::of(Pd::of(pd).context()) }.backend.is_sealed();
-        if is_sealed && transport == Transport::Ud {
-            eprintln!("libibverbs (secure-rdma): datagrams can't be sealed yet, and nothing may go in clear");
-            return Err(EOPNOTSUPP);
-        }
         let mut asked = *asked;
         let receives = transport != Transport::Xrc;
         if !receives {
@@ -149,6 +143,9 @@ impl Qp {
         if transport == Transport::Ud {
             // Datagrams come without a path that would have the address used.
             context.backend.gid()?;
+            if context.backend.is_sealed() {
+                backend::seal_datagrams(&queue_pair)?;
+            }
         }
         asked.cap = cap;
         let parts = Parts {

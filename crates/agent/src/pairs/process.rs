@@ -8,19 +8,23 @@ use core::time::Duration;
 use rocev2::UDP_PORT;
 use rocev2_device::esp::replay::DEFAULT_WINDOW;
 use rocev2_device::esp::{Algorithm, Inbound, Inner, Key, Outbound, Spi};
-use rocev2_device::{Device, Receiver, SecurityAssociation};
+use rocev2_device::{Device, Peer, Receiver, SecurityAssociation};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 use zeroize::Zeroizing;
 
 /// How long a pair may take to get keys, longer than its agent gives it: then that one says why there are none.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How soon keys are asked for again that there were none of: who sends datagrams doesn't wait each time.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// How often it is looked at how much has been sealed.
 const LOOK: Duration = Duration::from_secs(1);
@@ -60,6 +64,8 @@ struct Shared {
     rekey_after: u64,
     state: Mutex<State>,
     changed: Condvar,
+    /// How often a pair has ended.
+    endings: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -72,7 +78,8 @@ struct State {
 #[derive(Debug)]
 enum Entry {
     Has(Pair),
-    Failed(String),
+    /// There are none, since then.
+    Failed(String, Instant),
 }
 
 /// A pair, whose keys may still be under way.
@@ -92,8 +99,8 @@ struct Pair {
 }
 
 impl Pairs {
-    /// Has the agent at `place` agree on keys for `device`, which has `slot` at `address`, by those settings. The thread
-    /// that it starts inherits the caller's signal mask.
+    /// Has the agent at `place` agree on keys for `device`, which has `slot` at `address`, by those settings. A thread
+    /// serves it, which inherits the caller's signal mask.
     ///
     /// # Errors
     /// The agent isn't there or doesn't.
@@ -128,8 +135,8 @@ impl Pairs {
                 _ => return Err(PairsError::Ended),
             }
         };
-        let (state, changed) = (Mutex::default(), Condvar::new());
-        let shared = Arc::new(Shared { agent, device, own, rekey_after, state, changed });
+        let (state, changed, endings) = (Mutex::default(), Condvar::new(), AtomicU64::new(0));
+        let shared = Arc::new(Shared { agent, device, own, rekey_after, state, changed, endings });
         let served = Arc::clone(&shared);
         std::thread::Builder::new()
             .name("rdma-keys".into())
@@ -145,6 +152,12 @@ impl Pairs {
     /// There are no keys.
     pub fn association(&self, peer: Instance) -> Result<Arc<SecurityAssociation>, PairsError> {
         self.0.association(peer)
+    }
+
+    /// How often a pair has ended: while it doesn't change, whom there were keys for there are still.
+    #[must_use]
+    pub fn endings(&self) -> u64 {
+        self.0.endings.load(Ordering::Acquire)
     }
 }
 
@@ -172,10 +185,12 @@ impl Shared {
             }
             match state.pairs.get(&peer) {
                 Some(Entry::Has(pair)) if pair.is_ready => return Ok(Arc::clone(&pair.association)),
-                Some(Entry::Failed(reason)) if opened => return Err(PairsError::Peer(reason.clone())),
+                Some(Entry::Failed(reason, since)) if opened || since.elapsed() < RETRY => {
+                    return Err(PairsError::Peer(reason.clone()));
+                }
                 Some(Entry::Has(_)) => opened = true,
                 // What failed before may succeed now.
-                Some(Entry::Failed(_)) | None => {
+                Some(Entry::Failed(..)) | None => {
                     self.open(&mut state, peer).map_err(PairsError::Peer)?;
                     opened = true;
                     continue;
@@ -198,6 +213,7 @@ impl Shared {
     fn open(&self, state: &mut State, peer: Instance) -> Result<(), String> {
         let association = Arc::new(self.device.security_association());
         let spi = association.allocate_spi().map_err(|error| error.to_string())?;
+        association.for_datagrams(Peer { address: peer.address, slot: peer.slot });
         let mut pair = Pair { association, name: spi, newest: spi, old: None, asked: false, is_ready: false };
         if peer == self.own {
             // Nobody has to be asked.
@@ -237,6 +253,7 @@ impl Shared {
         // Nobody gives new keys any more, nor says when a peer's are withdrawn.
         let mut state = self.state();
         state.ended = true;
+        self.endings.fetch_add(1, Ordering::Release);
         for (_, entry) in state.pairs.drain() {
             if let Entry::Has(pair) = entry {
                 pair.association.close();
@@ -251,7 +268,7 @@ impl Shared {
             Event::Wanted { peer } => {
                 let known = matches!(state.pairs.get(&peer), Some(Entry::Has(_)));
                 if !known && let Err(reason) = self.open(&mut state, peer) {
-                    state.pairs.insert(peer, Entry::Failed(reason));
+                    state.pairs.insert(peer, Entry::Failed(reason, Instant::now()));
                 }
             }
             Event::Inbound { pair, spi, key } => {
@@ -271,9 +288,10 @@ impl Shared {
             Event::Ended { pair, reason } => {
                 let found = state.pairs.iter_mut().find(|(_, entry)| entry.is(pair));
                 if let Some((_, entry)) = found {
-                    let before = std::mem::replace(entry, Entry::Failed(reason));
+                    let before = std::mem::replace(entry, Entry::Failed(reason, Instant::now()));
                     if let Entry::Has(pair) = before {
                         pair.association.close();
+                        self.endings.fetch_add(1, Ordering::Release);
                     }
                 }
             }

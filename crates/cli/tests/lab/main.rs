@@ -14,5 +14,6 @@ mod memory;
 mod network;
 mod process;
 mod rekeys;
+mod sealed_programs;
 mod server;
 mod sessions;
