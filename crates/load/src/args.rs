@@ -29,7 +29,12 @@ pub(crate) struct CrowdArgs {
     #[arg(long, value_name = "N", default_value = "4", value_parser = clap::value_parser!(u32).range(1..=256))]
     pub(crate) processes: u32,
     /// How long they are busy, in seconds
-    #[arg(long, value_name = "SECONDS", default_value = "20", value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value = "20",
+        value_parser = clap::value_parser!(u32).range(1..=86_400)
+    )]
     pub(crate) seconds: u32,
     #[command(flatten)]
     pub(crate) server: ServerArg,

@@ -1,5 +1,6 @@
-//! rsockets (rsocket(7)) without memory, queue pairs, clock or sockets: what two of them tell each other, and a connected
-//! one's state. They are streams of bytes, whose data are RDMA WRITEs with immediate data into a ring of the peer's.
+//! rsockets (rsocket(7)) without memory, queue pairs, clock or sockets: what two of them tell each other, and a
+//! connected one's state. They are streams of bytes, whose data are RDMA WRITEs with immediate data into a ring of the
+//! peer's.
 //!
 //! | module | what it holds |
 //! |---|---|
