@@ -15,6 +15,8 @@ pub(crate) struct Args {
 pub(crate) enum Command {
     /// Many clients at once, each with a sealed session: all data is checked, and how fairly they are served
     Crowd(CrowdArgs),
+    /// A server under mixed load and faults for a long time: memory, descriptors and threads have to stay what they are
+    Soak(SoakArgs),
     /// A process with many of these clients
     #[command(hide = true)]
     Member(MemberArgs),
@@ -44,13 +46,22 @@ pub(crate) struct CrowdArgs {
 }
 
 #[derive(Debug, clap::Args)]
+pub(crate) struct SoakArgs {
+    /// How long, in seconds; the round that has begun is finished
+    #[arg(long, value_name = "SECONDS", default_value = "1800")]
+    pub(crate) seconds: u32,
+    #[command(flatten)]
+    pub(crate) server: ServerArg,
+}
+
+#[derive(Debug, clap::Args)]
 pub(crate) struct ServerArg {
     /// The program `secure-rdma` [default: the one that was built beside this]
     #[arg(long, value_name = "FILE")]
     pub(crate) program: Option<PathBuf>,
 }
 
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 pub(crate) struct MemberArgs {
     #[arg(long)]
     pub(crate) server: SocketAddr,

@@ -1,15 +1,15 @@
 //! Thousands of clients at once.
 
 use crate::Result;
-use crate::args::CrowdArgs;
+use crate::args::{CrowdArgs, MemberArgs};
 use crate::fairness::jain;
 use crate::member::{Outcome, READY};
+use crate::process::{Member, members};
 use crate::server::{Server, raise_descriptors};
 use crate::usage::Usage;
 use serde::Serialize;
-use std::io::{BufRead as _, BufReader, Lines, Write as _};
+use std::io::Write as _;
 use std::path::Path;
-use std::process::{Child, ChildStdout, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -48,19 +48,6 @@ struct Verdict {
     /// What went wrong, the first few.
     failures: Vec<String>,
     ok: bool,
-}
-
-/// A process with clients.
-struct Member {
-    child: Child,
-    lines: Lines<BufReader<ChildStdout>>,
-}
-
-impl Drop for Member {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 pub(crate) fn run(args: &CrowdArgs) -> Result<()> {
@@ -110,21 +97,18 @@ pub(crate) fn run(args: &CrowdArgs) -> Result<()> {
 
 /// Starts the processes, each with its part of the clients.
 fn gather(args: &CrowdArgs, server: &Server, certs: &Path) -> Result<Vec<Member>> {
-    let own = std::env::current_exe()?;
     let processes = args.processes.min(args.clients);
-    (0..processes)
-        .map(|at| {
-            let part = |at: u32| u64::from(args.clients) * u64::from(at) / u64::from(processes);
-            let mut command = Command::new(&own);
-            command.args(["member", "--server", &server.address.to_string(), "--certs"]).arg(certs);
-            command.args(["--first", &part(at).to_string()]);
-            command.args(["--clients", &(part(at + 1) - part(at)).to_string()]);
-            command.args(["--seconds", &args.seconds.to_string()]);
-            let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
-            let lines = BufReader::new(child.stdout.take().ok_or("no output")?).lines();
-            Ok(Member { child, lines })
-        })
-        .collect()
+    let begin = |at: u32| {
+        let clients = u64::from(args.clients) * u64::from(at) / u64::from(processes);
+        u32::try_from(clients).unwrap_or(u32::MAX)
+    };
+    members(processes, |at| MemberArgs {
+        server: server.address,
+        certs: certs.to_owned(),
+        first: begin(at),
+        clients: begin(at + 1) - begin(at),
+        seconds: args.seconds,
+    })
 }
 
 fn verdict(args: &CrowdArgs, connected: Duration, outcomes: &[Outcome], server: [Usage; 3]) -> Verdict {

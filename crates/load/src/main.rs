@@ -4,7 +4,8 @@
 //! |---|---|
 //! | `args` | the command line |
 //! | `crowd` | thousands of clients at once: all data checked, and how fairly they are served |
-//! | `member` | a process that has many of these clients |
+//! | `soak` | a server under mixed load and faults, for long |
+//! | `member`, `process` | a process that has many clients, and how it is started |
 //! | `pages` | what a client writes and must find again |
 //! | `server` | the server's process |
 //! | `fairness` | Jain's index |
@@ -17,7 +18,9 @@ mod crowd;
 mod fairness;
 mod member;
 mod pages;
+mod process;
 mod server;
+mod soak;
 mod usage;
 
 use args::{Args, Command};
@@ -31,6 +34,7 @@ type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 fn main() -> ExitCode {
     let done = match Args::parse().command {
         Command::Crowd(args) => crowd::run(&args),
+        Command::Soak(args) => soak::run(&args),
         Command::Member(args) => member::run(&args),
     };
     match done {
