@@ -1,8 +1,9 @@
 //! A server under mixed load and faults for a long time: what it has may not grow.
 //!
-//! In each round processes of clients are busy, and check all their data; one of them is killed in the middle of it, one
-//! stands still until the server has given its clients up, connections are opened that never say anything, and some that
-//! talk nonsense. When all of them are gone the server's memory, descriptors and threads are noted.
+//! In each round processes of clients are busy, and check all their data; one of them is killed in the middle
+//! of it, one stands still until the server has given its clients up, connections are opened that never say
+//! anything, and some that talk nonsense. When all of them are gone the server's memory, descriptors and
+//! threads are noted.
 
 use crate::Result;
 use crate::args::{MemberArgs, SoakArgs};
