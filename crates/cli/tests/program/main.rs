@@ -12,6 +12,7 @@ mod faults;
 mod harness;
 mod hostile;
 mod identity;
+mod injected;
 mod killed;
 mod operator;
 mod reconnect;

@@ -11,14 +11,14 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// A host: an address, an agent of its own, and its certificates.
-struct Host {
+pub(crate) struct Host {
     address: String,
     files: TempDir,
 }
 
 impl Host {
     /// A host that has made the CA.
-    fn first(address: &str) -> Self {
+    pub(crate) fn first(address: &str) -> Self {
         let host = Self::empty(address);
         secure_rdma(&["certs", "issue", "--agent", address, "--as", "a", "--certs", text(&host.state())])
             .succeeded();
@@ -44,7 +44,7 @@ impl Host {
     }
 
     /// A host with a certificate for its address by the CA of `ca`.
-    fn second(ca: &Self, address: &str) -> Self {
+    pub(crate) fn second(ca: &Self, address: &str) -> Self {
         Self::with_certificate_of(ca, address, address)
     }
 
@@ -59,7 +59,7 @@ impl Host {
     }
 
     /// A run of `program` with these options.
-    fn run(&self, options: &[&str], program: &[&str]) -> Program {
+    pub(crate) fn run(&self, options: &[&str], program: &[&str]) -> Program {
         let mut command = Command::new(SECURE_RDMA);
         command.env("XDG_RUNTIME_DIR", self.files.path().join("run"));
         command.args(["run", "--address", &self.address]).args(options).arg("--").args(program);
@@ -67,7 +67,7 @@ impl Host {
     }
 
     /// The same, sealed.
-    fn sealed(&self, options: &[&str], program: &[&str]) -> Program {
+    pub(crate) fn sealed(&self, options: &[&str], program: &[&str]) -> Program {
         let state = self.state();
         self.run(&[&["--seal", "--certs", text(&state)], options].concat(), program)
     }
