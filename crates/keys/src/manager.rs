@@ -14,11 +14,27 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram as StdUnixDatagram;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::net::UnixDatagram;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Mutex as AsyncMutex, mpsc};
 use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep};
 use zeroize::Zeroizing;
+
+/// How long a process that has ended may still be in the way of one that begins: ends are told a moment late.
+const LEAVES: Duration = Duration::from_secs(2);
+
+/// How often that is looked at again.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Why a process isn't served.
+enum Unfit {
+    /// Another one is in the way, which may be about to leave.
+    Occupied(String),
+    /// It can't be.
+    Failed(String),
+}
 
 /// Agrees on keys for processes, on threads of its own that it starts for the first of them.
 #[derive(Debug, Default)]
@@ -121,24 +137,40 @@ impl Shared {
         settings: String,
         events: &mpsc::UnboundedSender<Event>,
     ) -> Result<Arc<Node>, String> {
+        let deadline = Instant::now() + LEAVES;
+        loop {
+            match self.try_enter(own, &settings, events).await {
+                Ok(node) => return Ok(node),
+                Err(Unfit::Occupied(_)) if Instant::now() < deadline => sleep(LOOK).await,
+                Err(Unfit::Occupied(reason) | Unfit::Failed(reason)) => return Err(reason),
+            }
+        }
+    }
+
+    async fn try_enter(
+        &self,
+        own: Instance,
+        settings: &str,
+        events: &mpsc::UnboundedSender<Event>,
+    ) -> Result<Arc<Node>, Unfit> {
         let mut nodes = self.nodes.lock().await;
         let node = match nodes.get(&own.address) {
             Some(node) if node.settings == settings => Arc::clone(node),
             Some(_) => {
-                return Err(format!(
+                return Err(Unfit::Occupied(format!(
                     "another program at {} is sealed with other options (--certs, --crl, --allow, --peers, \
                      --seal-port): give the same, or end it",
                     own.address
-                ));
+                )));
             }
             None => {
-                let node = Node::start(own.address, settings).await?;
+                let node = Node::start(own.address, settings.to_owned()).await.map_err(Unfit::Failed)?;
                 nodes.insert(own.address, Arc::clone(&node));
                 node
             }
         };
         if node.processes().contains_key(&own.slot) {
-            return Err(format!("{own} is another program's"));
+            return Err(Unfit::Occupied(format!("{own} is another program's")));
         }
         let process = Process::new(own, &node.agent, events.clone());
         node.processes().insert(own.slot, process);
