@@ -44,6 +44,7 @@ pub struct PairOptions {
     /// The file of revocation lists, if peers are checked against any.
     pub revocations: Option<PathBuf>,
     /// The file of who is allowed, if not all are.
+    #[cfg(feature = "toml")]
     pub allowed: Option<PathBuf>,
     /// Where others' agents are, where that isn't the usual.
     pub peers: Peers,

@@ -20,7 +20,7 @@ pub(super) struct PairRules {
 impl PairRules {
     /// Reads the files. No revocation list may be older than those of `before`.
     pub(super) fn load(options: &PairOptions, before: Option<&Self>) -> Result<Self, PairError> {
-        let PairOptions { store, names, revocations, allowed, .. } = options;
+        let PairOptions { store, names, revocations, .. } = options;
         let identity = store.current_agent(names)?;
         let mut trust = ClientTrust::new(store.authority()?).remembered(store.revocations_seen());
         let trusted = Trust::from(store.authority()?);
@@ -31,7 +31,7 @@ impl PairRules {
             client = client.with_revocations(lists.clone(), Some(&remembered)).map_err(Arc::new)?;
         }
         #[cfg(feature = "toml")]
-        if let Some(list) = allowed {
+        if let Some(list) = &options.allowed {
             trust = trust.allowed(list.clone());
         }
         let editions = before.map(|before| before.server.rules().vetting.editions().clone());
