@@ -182,7 +182,7 @@ impl Reader {
         let Some(receives) = &mut self.receives else { return false };
         let Poll::Ready((half, result)) = receives.as_mut().poll(cx) else { return false };
         (self.half, self.receives) = (Some(half), None);
-        self.message.zeroize();
+        self.message.clear();
         self.read = 0;
         match result {
             Ok(Some(message)) if message.is_empty() => self.ended = Some(Ok(())),
@@ -203,7 +203,7 @@ impl Writer {
         }
         if let Some(sends) = &mut self.sends {
             let Poll::Ready((half, mut message, result)) = sends.as_mut().poll(cx) else { return false };
-            message.zeroize();
+            message.clear();
             (self.half, self.sends, self.spare, self.failed) = (Some(half), None, message, result.err());
             return true;
         }
@@ -297,6 +297,7 @@ impl AsyncWrite for SessionStream {
 }
 
 impl Drop for SessionStream {
+    /// Wipes what nobody has read, and what hasn't left, as a session does. What was read or sent is the program's.
     fn drop(&mut self) {
         for bytes in [&mut self.reader.message, &mut self.writer.pending, &mut self.writer.spare] {
             bytes.zeroize();
