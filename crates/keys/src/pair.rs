@@ -1,7 +1,9 @@
 //! One process and one of its peers.
 //!
 //! Whoever needs keys first begins: its agent connects to the peer's. Where both begin at the same time, the handshake
-//! of the device that comes first (by its address, then its slot) goes on, and the other gives way.
+//! of the device that comes first (by its address, then its slot) goes on, and the other gives way. The one that gave
+//! way may arrive when the pair has its keys already; it names the SPI that the pair was made with, and is refused. Any
+//! other one is of a program, or an agent, that took the place of the peer's.
 
 use rdma_verbs::esp::Spi;
 use rocev2_agent::pairs::Instance;
@@ -174,7 +176,7 @@ impl Task {
 
     /// The peer's agent has been met: gives the process its first keys.
     async fn begin(&mut self, name: Spi, mut pair: Pair) -> Result<Pair, PairError> {
-        self.give_inbound(name, name, pair.next_inbound()?).await?;
+        self.give_first_inbound(name, &mut pair).await?;
         self.give_outbound(name, pair.spi(), pair.next_outbound()?);
         pair.ready().await?;
         Ok(pair)
@@ -183,21 +185,22 @@ impl Task {
     /// The same where the peer's began.
     async fn respond(&mut self, name: Spi, asked: Asked) -> Result<Pair, PairError> {
         let mut pair = asked.accept(name)?;
-        self.give_inbound(name, name, pair.next_inbound()?).await?;
+        self.give_first_inbound(name, &mut pair).await?;
         pair.welcome(name).await?;
         self.give_outbound(name, pair.spi(), pair.next_outbound()?);
         Ok(pair)
     }
 
-    /// Gives the process a key of what arrives, and waits until it takes packets under it.
-    async fn give_inbound(&mut self, name: Spi, spi: Spi, key: NextKey) -> Result<(), PairError> {
-        let key = Material::new(key.material);
-        self.tell(Event::Inbound { pair: name.number(), spi: spi.number(), key });
+    /// Gives the process the first key of what arrives, and waits until it takes packets under it.
+    async fn give_first_inbound(&mut self, name: Spi, pair: &mut Pair) -> Result<(), PairError> {
+        self.give_inbound(name, name, pair.next_inbound()?);
         let installed = async {
             loop {
                 match self.inputs.recv().await {
-                    Some(Input::Installed(installed)) if installed == spi => return Ok(()),
-                    Some(Input::Asked(asked)) => self.asked = Some(asked),
+                    Some(Input::Installed(installed)) if installed == name => return Ok(()),
+                    Some(Input::Asked(asked)) => {
+                        self.asked = unless_crossed(asked, pair).or(self.asked.take());
+                    }
                     Some(Input::Opened(spi)) => self.opened = Some(spi),
                     Some(Input::Closed(_)) | None => return Err(PairError::Closed(None)),
                     Some(Input::Installed(_) | Input::Rekey(_)) => {}
@@ -205,6 +208,11 @@ impl Task {
             }
         };
         timeout(ANSWER, installed).await.unwrap_or(Err(PairError::TimedOut(ANSWER)))
+    }
+
+    fn give_inbound(&self, name: Spi, spi: Spi, key: NextKey) {
+        let key = Material::new(key.material);
+        self.tell(Event::Inbound { pair: name.number(), spi: spi.number(), key });
     }
 
     fn give_outbound(&self, name: Spi, spi: Spi, key: NextKey) {
@@ -228,8 +236,7 @@ impl Task {
                     Some(Input::Rekey(spi)) if given.is_none() => {
                         let key = pair.next_inbound()?;
                         given = Some((key.epoch, spi));
-                        let key = Material::new(key.material);
-                        self.tell(Event::Inbound { pair: name.number(), spi: spi.number(), key });
+                        self.give_inbound(name, spi, key);
                     }
                     Some(Input::Installed(spi)) => {
                         if let Some((epoch, _)) = given.take_if(|(_, given)| *given == spi) {
@@ -237,9 +244,11 @@ impl Task {
                         }
                     }
                     Some(Input::Asked(asked)) => {
-                        // What the peer had before is gone: its program, or its agent, is another one.
-                        self.asked = Some(asked);
-                        return Err(PairError::Closed(None));
+                        if let Some(asked) = unless_crossed(asked, &pair) {
+                            // What the peer had before is gone: its program, or its agent, is another one.
+                            self.asked = Some(asked);
+                            return Err(PairError::Closed(None));
+                        }
                     }
                     Some(Input::Opened(spi)) => {
                         self.opened = Some(spi);
@@ -264,3 +273,15 @@ impl Task {
         self.tell(Event::Ended { pair: name.number(), reason });
     }
 }
+
+/// Who asks for keys anew; whoever began when the pair did, and gave way, is refused.
+fn unless_crossed(asked: Box<Asked>, pair: &Pair) -> Option<Box<Asked>> {
+    if asked.spi() != pair.spi() {
+        return Some(asked);
+    }
+    tokio::spawn(asked.refuse(Refusal::Crossed));
+    None
+}
+
+#[cfg(test)]
+mod tests;

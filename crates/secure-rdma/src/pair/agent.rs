@@ -243,6 +243,12 @@ impl Asked {
         self.peer
     }
 
+    /// The SPI by which its device takes the first packets.
+    #[must_use]
+    pub const fn spi(&self) -> Spi {
+        self.theirs
+    }
+
     /// Says no.
     pub async fn refuse(mut self, why: Refusal) {
         // Nobody may listen any more.
