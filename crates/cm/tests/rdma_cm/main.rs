@@ -159,8 +159,6 @@ fn ucmatose_is_told_that_it_is_refused() {
 
 #[test]
 fn udaddy_says_which_queue_pair_serves_datagrams() {
-    // Its port can't be chosen.
-    let server = stock("udaddy", &["-b", "10.77.0.1", "-C", "0", "-c", "1"]);
     let mut node = Node::new(PEER);
     let resolve = Resolve {
         path: Path { local: gid(PEER), remote: gid(NEAR) },
@@ -169,22 +167,27 @@ fn udaddy_says_which_queue_pair_serves_datagrams() {
         patience: Patience::default(),
         private_data: private_data(),
     };
-    let mut answer = None;
-    for _ in 0..200 {
+    // Its port can't be chosen.
+    let serve = || stock("udaddy", &["-b", "10.77.0.1", "-C", "0", "-c", "1"]);
+    let mut server = serve();
+    let (qpn, qkey) = loop {
         let id = node.manager.resolve(node.now(), &resolve).unwrap();
         let event = node.event();
         let Event::SidrResponse { id: answered, status, qpn, qkey, .. } = event else { panic!("{event:?}") };
         assert_eq!(answered, id);
         if status == SidrStatus::Valid {
-            answer = Some((qpn, qkey));
-            break;
+            break (qpn, qkey);
         }
-        // The server was just started.
+        // The server was just started; or it has answered, and is done, and its answer was lost.
+        if server.try_wait().unwrap().is_some() {
+            let (well, text) = output(server);
+            assert!(well, "{text}");
+            server = serve();
+        }
         std::thread::sleep(std::time::Duration::from_millis(100));
-    }
+    };
     let (well, text) = output(server);
     assert!(well, "{text}");
-    let (qpn, qkey) = answer.expect("a server that listens");
     // librdmacm's own key, RDMA_UDP_QKEY.
     assert!(qpn.is_ordinary() && qkey == 0x0123_4567, "{qpn} {qkey:#x}");
 }
