@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `memory`, `endpoint` | registered memory, and the queue pair that carries a stream |
 //! | `socket`, `wait` | an rsocket, and how its calls wait |
+//! | `maps`, `sending` | mapped buffers, and whose turn it is to send |
 //! | `connect`, `transfer`, `iomap` | the calls: connections, data, mapped buffers |
 //! | `poll`, `option` | the calls: waiting for several, options |
 //!
@@ -14,9 +15,11 @@
 mod connect;
 mod endpoint;
 mod iomap;
+mod maps;
 mod memory;
 mod option;
 mod poll;
+mod sending;
 mod socket;
 mod transfer;
 mod wait;

@@ -1,7 +1,7 @@
 //! An rsocket, and the rsockets that there are.
 
 use super::endpoint::Endpoint;
-use super::iomap::Maps;
+use super::maps::Maps;
 use super::option::Options;
 use super::wait;
 use crate::abi::{RDMA_PS_TCP, rdma_cm_id};

@@ -1,108 +1,30 @@
 //! Data: as send(2) and recv(2) have it.
 
 use super::connect::establish;
-use super::iomap::send_pending;
-use super::socket::{Inner, Socket, find, reason};
+use super::sending::{Lent, Turn, parts};
+use super::socket::{Socket, find, reason};
 use super::{count, endpoint::Endpoint};
-use libc::{
-    ECONNRESET, EINVAL, ENOTCONN, ENOTSUP, EPIPE, MSG_PEEK, MSG_WAITALL, c_int, c_void, iovec, msghdr,
-    sockaddr, socklen_t,
-};
-use rocev2_rsocket::stream::{Ended, Piece, Stream};
+use libc::{EINVAL, ENOTSUP, MSG_PEEK, MSG_WAITALL, c_int, c_void, iovec, msghdr, sockaddr, socklen_t};
+use rocev2_rsocket::stream::{Piece, Stream};
 use std::sync::PoisonError;
-
-/// The first WRITE of a call, and the longest: the first ones are short, so that the peer begins to read early.
-const FIRST: u32 = 2048;
-const LONGEST: u32 = 65_536;
-
-/// Sizes of the WRITEs that a call consists of.
-pub(super) struct Chunks(u32);
-
-impl Chunks {
-    pub(super) fn new() -> Self {
-        Self(FIRST)
-    }
-
-    /// How much to send next of what is left.
-    pub(super) fn next(&mut self, left: usize) -> u32 {
-        let most = self.0;
-        if (most as usize) < left {
-            self.0 = (most * 2).min(LONGEST);
-            most
-        } else {
-            u32::try_from(left).unwrap_or(most)
-        }
-    }
-}
-
-/// A part of a program's memory, which its calls lend.
-#[derive(Clone, Copy)]
-pub(super) struct Lent {
-    pub(super) place: *mut u8,
-    pub(super) len: usize,
-}
-
-impl Lent {
-    pub(super) fn new(place: *const c_void, len: usize) -> Self {
-        Self { place: place.cast_mut().cast(), len }
-    }
-
-    /// What is behind so many of its bytes.
-    pub(super) fn behind(self, done: usize) -> Self {
-        // SAFETY: within the memory, or at its end.
-        Self { place: unsafe { self.place.add(done) }, len: self.len - done }
-    }
-}
-
-pub(super) fn parts(inner: &mut Inner) -> Result<(&mut Stream, &Endpoint), c_int> {
-    match (&mut inner.stream, &inner.endpoint) {
-        (Some(stream), Some(endpoint)) => Ok((stream, endpoint)),
-        _ => Err(ENOTCONN),
-    }
-}
-
-/// Why nothing can be sent.
-pub(super) fn unwritable(stream: &Stream) -> c_int {
-    match stream.ended() {
-        None => EPIPE,
-        Some(Ended::Disconnected) => ECONNRESET,
-        Some(ended) => reason(ended),
-    }
-}
 
 /// # Safety
 /// The parts are memory of the program's.
 unsafe fn send(socket: &Socket, from: &[Lent], flags: c_int) -> Result<usize, c_int> {
-    let is_patient = socket.is_patient(flags);
-    establish(socket, is_patient)?;
-    let _turn = socket.sending.lock().unwrap_or_else(PoisonError::into_inner);
-    send_pending(socket, is_patient)?;
+    let turn = Turn::take(socket, flags)?;
     let mut done = 0;
     for part in from {
-        let mut chunks = Chunks::new();
-        let mut left = *part;
-        while left.len > 0 {
-            let most = chunks.next(left.len);
-            let sent = socket.until(is_patient, |inner| {
-                let (stream, endpoint) = match parts(inner) {
-                    Ok(parts) => parts,
-                    Err(error) => return Some(Err(error)),
-                };
-                if !stream.is_writable() {
-                    return Some(Err(unwritable(stream)));
-                }
-                stream.send(most).map(|write| {
-                    // SAFETY: there are so many bytes, as the caller says.
-                    unsafe { endpoint.write(&write, left.place) }.map(|()| write.len() as usize)
-                })
-            });
-            match sent {
-                Ok(sent) => {
-                    done += sent;
-                    left = left.behind(sent);
-                }
-                Err(error) => return if done > 0 { Ok(done) } else { Err(error) },
-            }
+        let (sent, result) = turn.send(*part, |stream, endpoint, left, most| {
+            stream.send(most).map(|write| {
+                // SAFETY: there are so many bytes, as the caller says.
+                unsafe { endpoint.write(&write, left.place) }.map(|()| write.len())
+            })
+        });
+        done += sent;
+        match result {
+            Err(error) if done == 0 => return Err(error),
+            Err(_) => break,
+            Ok(()) => {}
         }
     }
     Ok(done)
