@@ -1,7 +1,7 @@
 //! The states of a queue pair and what each transition needs (`ibv_modify_qp(3)`; `qp_state_table` in Linux's
 //! `drivers/infiniband/core/verbs.c`).
 
-use super::attribute_table::AttributeMask;
+use super::attribute_mask::AttributeMask;
 use crate::{Mtu, Psn, Qpn};
 use core::fmt;
 

@@ -1,6 +1,7 @@
 //! The vocabulary of work that all transports share: requests and completions, queue pair states and their
 //! attributes, and what the protocol asks of memory.
 
+mod attribute_mask;
 mod attribute_table;
 mod attributes;
 mod completion;
@@ -9,7 +10,8 @@ mod queue_pair_type;
 mod receive_queue;
 mod request;
 
-pub use attribute_table::{AttributeMask, Attributes, Rules, rules};
+pub use attribute_mask::AttributeMask;
+pub use attribute_table::{Attributes, Rules, rules};
 pub use attributes::{
     InitAttributes, MAX_RD_ATOMIC, ModifyError, PeerRights, ReceiveAttributes, SendAttributes, State,
     Transition,

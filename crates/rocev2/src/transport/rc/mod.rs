@@ -6,8 +6,10 @@
 //! | `requester` | send requests → packets, answers → completions; retransmission |
 //! | `responder` | the peer's requests: checked, executed, answered |
 //! | `recovery` | what may be under way, what counts as lost, when to ask again |
-//! | `window`, `timing` | congestion window, round-trip time; timer codes |
+//! | `congestion`, `window` | the seam for congestion control; the window, and the round-trip time |
+//! | `timing` | timer codes |
 
+mod congestion;
 mod queue_pair;
 mod recovery;
 mod requester;

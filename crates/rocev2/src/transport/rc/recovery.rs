@@ -1,6 +1,7 @@
 //! What a requester knows of its path, apart from what is queued: how much may be under way, how long an answer
 //! takes, what counts as lost, and what the peer was asked to acknowledge.
 
+use super::congestion::Congestion;
 use super::timing::{Timer, Timers, ack_timeout};
 use super::window::RoundTrip;
 use crate::Time;
@@ -13,28 +14,6 @@ const MAX_PROBE_INTERVAL: Duration = Duration::from_secs(1);
 /// How often a silent peer is asked at least before it counts as gone, as far as round trips permit. In a
 /// crowd before a full queue most packets are lost; who asks seldom would be given up for dead.
 const LEAST_ATTEMPTS: u32 = 64;
-
-/// How much may be under way, as a controller has it. Amounts are bytes, with what each packet costs beside
-/// its payload.
-pub(super) trait Congestion {
-    /// The bytes that may be under way.
-    fn window(&self) -> u64;
-
-    /// The requester would have sent more.
-    fn limited(&mut self);
-
-    /// So many bytes were acknowledged.
-    fn acknowledged(&mut self, bytes: u64);
-
-    /// Something of a flight was lost. It is told once for each flight.
-    fn lost(&mut self);
-
-    /// The fabric asks for less. It is told once for each flight.
-    fn congested(&mut self);
-
-    /// What was under way at the last cut is acknowledged.
-    fn cut_took_effect(&mut self);
-}
 
 pub(super) struct Recovery<C> {
     pub(super) congestion: C,

@@ -5,7 +5,7 @@
 //! So the window grows like TCP's (RFC 5681): by what is acknowledged until the first loss, then by one
 //! packet a round trip; a loss halves it.
 
-use super::recovery::Congestion;
+use super::congestion::Congestion;
 use crate::Time;
 use core::time::Duration;
 

@@ -6,8 +6,8 @@ use crate::gid::GidEntry;
 use crate::{Attributes, Error};
 use core::ptr::NonNull;
 use rdma_verbs_sys::{
-    IBV_LINK_LAYER_ETHERNET, IBV_PORT_ACTIVE, IBV_PORT_ACTIVE_DEFER, Library, ibv_context, ibv_device,
-    ibv_device_attr, ibv_port_attr,
+    IBV_LINK_LAYER_ETHERNET, IBV_PORT_ACTIVE, IBV_PORT_ACTIVE_DEFER, IBV_PORT_ARMED, IBV_PORT_DOWN,
+    IBV_PORT_INIT, Library, ibv_context, ibv_device, ibv_device_attr, ibv_port_attr,
 };
 use rocev2::Mtu;
 use rocev2::work::MAX_MESSAGE;
@@ -189,7 +189,7 @@ impl Context {
                 (self.port, self.port_limits) = (port, attributes);
                 return Ok(());
             }
-            found.push(format!("port {port} is {}", super::facts::port_state(attributes.state)));
+            found.push(format!("port {port} is {}", port_state(attributes.state)));
         }
         if found.is_empty() {
             found.push("it has no port".to_owned());
@@ -250,5 +250,17 @@ impl Drop for Context {
     fn drop(&mut self) {
         // SAFETY: everything made of the context holds it, so nothing is left; it is closed once.
         unsafe { self.library.ibv_close_device(self.raw.as_ptr()) };
+    }
+}
+
+/// The state of a port.
+pub(super) fn port_state(state: u32) -> String {
+    match state {
+        IBV_PORT_DOWN => "DOWN".into(),
+        IBV_PORT_INIT => "INIT".into(),
+        IBV_PORT_ARMED => "ARMED".into(),
+        IBV_PORT_ACTIVE => "ACTIVE".into(),
+        IBV_PORT_ACTIVE_DEFER => "ACTIVE_DEFER".into(),
+        other => format!("in state {other}"),
     }
 }

@@ -1,23 +1,10 @@
 //! What `ibv_devinfo -v` tells of a device, under the same names.
 
-use super::context::{Context, mtu};
+use super::context::{Context, mtu, port_state};
 use crate::Error;
 use rdma_verbs_sys::{
-    IBV_ATOMIC_GLOB, IBV_ATOMIC_HCA, IBV_LINK_LAYER_ETHERNET, IBV_LINK_LAYER_INFINIBAND, IBV_PORT_ACTIVE,
-    IBV_PORT_ACTIVE_DEFER, IBV_PORT_ARMED, IBV_PORT_DOWN, IBV_PORT_INIT, ibv_port_attr,
+    IBV_ATOMIC_GLOB, IBV_ATOMIC_HCA, IBV_LINK_LAYER_ETHERNET, IBV_LINK_LAYER_INFINIBAND, ibv_port_attr,
 };
-
-/// The state of a port.
-pub(super) fn port_state(state: u32) -> String {
-    match state {
-        IBV_PORT_DOWN => "DOWN".into(),
-        IBV_PORT_INIT => "INIT".into(),
-        IBV_PORT_ARMED => "ARMED".into(),
-        IBV_PORT_ACTIVE => "ACTIVE".into(),
-        IBV_PORT_ACTIVE_DEFER => "ACTIVE_DEFER".into(),
-        other => format!("in state {other}"),
-    }
-}
 
 impl Context {
     /// Name and value of everything that the device tells of itself and of the port in use.

@@ -3,7 +3,7 @@
 use super::{Asked, Pending, Requester, ended};
 use crate::Time;
 use crate::transport::message::{Place, extend, operation};
-use crate::transport::rc::recovery::Congestion;
+use crate::transport::rc::congestion::Congestion;
 use crate::transport::rc::timing::Timer;
 use crate::transport::rc::window::PACKET_COST;
 use crate::transport::{Destination, PacketKind, Transmit};
