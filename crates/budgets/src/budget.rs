@@ -1,6 +1,6 @@
 //! What each path may take: a text file, a line each.
 
-use crate::Error;
+use crate::error::Error;
 use std::collections::BTreeMap;
 use std::fs;
 

@@ -1,7 +1,6 @@
 //! Counting, by valgrind.
 
-use crate::Error;
-use crate::paths::Path;
+use crate::error::Error;
 use std::io::ErrorKind;
 use std::process::Command;
 
@@ -21,13 +20,13 @@ pub(crate) fn counted_if<T>(yes: bool, work: impl FnOnce() -> T) -> T {
     if yes { counted(work) } else { work() }
 }
 
-/// The instructions that one run of `path` takes.
-pub(crate) fn instructions(path: &Path) -> Result<u64, Error> {
+/// The instructions that one run of the path of that name takes.
+pub(crate) fn instructions(path: &'static str) -> Result<u64, Error> {
     let (few, many) = (collect(path, TIMES)?, collect(path, TIMES + MORE)?);
     Ok(many.saturating_sub(few) / MORE)
 }
 
-fn collect(path: &Path, times: u64) -> Result<u64, Error> {
+fn collect(path: &'static str, times: u64) -> Result<u64, Error> {
     let program = std::env::current_exe()
         .map_err(|error| Error::File { file: "this program".into(), reason: error.to_string() })?;
     let output = Command::new("valgrind")
@@ -37,7 +36,7 @@ fn collect(path: &Path, times: u64) -> Result<u64, Error> {
             "--toggle-collect=*budgets*count*counted*",
         ])
         .arg(program)
-        .args(["--carry-out", path.name, &times.to_string()])
+        .args(["--carry-out", path, &times.to_string()])
         .output()
         .map_err(|error| match error.kind() {
             ErrorKind::NotFound => Error::NoValgrind(error),
@@ -47,6 +46,6 @@ fn collect(path: &Path, times: u64) -> Result<u64, Error> {
     let collected = said.lines().find_map(|line| line.split_once("Collected : ")?.1.trim().parse().ok());
     match collected {
         Some(count) if output.status.success() && count > 0 => Ok(count),
-        _ => Err(Error::Valgrind { path: path.name, status: output.status, said }),
+        _ => Err(Error::Valgrind { path, status: output.status, said }),
     }
 }

@@ -9,6 +9,7 @@
 
 mod budget;
 mod count;
+mod error;
 mod packets;
 mod paths;
 mod records;
@@ -16,6 +17,7 @@ mod refusals;
 
 use budget::Budgets;
 use clap::Parser;
+use error::Error;
 use paths::Path;
 use std::process::ExitCode;
 
@@ -28,35 +30,6 @@ struct Args {
     /// Only carry out this path so many times; for the program's own use, under valgrind.
     #[arg(long, num_args = 2, value_names = ["PATH", "TIMES"], hide = true)]
     carry_out: Option<Vec<String>>,
-}
-
-/// What went wrong.
-#[derive(Debug, thiserror::Error)]
-enum Error {
-    /// There is no valgrind here.
-    #[error("valgrind not found ({0}): install it (Debian: apt-get install valgrind)")]
-    NoValgrind(std::io::Error),
-    /// Valgrind ran, and said something else.
-    #[error("valgrind didn't count the instructions of \"{path}\": it ended with {status} and said:\n{said}")]
-    Valgrind {
-        /// What was to be counted.
-        path: &'static str,
-        /// How valgrind ended.
-        status: std::process::ExitStatus,
-        /// Its standard error.
-        said: String,
-    },
-    /// A file can't be used.
-    #[error("{file}: {reason}")]
-    File {
-        /// Its path.
-        file: String,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// The program was called in a way that only it itself should use.
-    #[error("no such path, or no number: {0}")]
-    CarryOut(String),
 }
 
 fn main() -> ExitCode {
@@ -89,7 +62,7 @@ fn run(args: &Args) -> Result<bool, Error> {
     let recorded = if args.record { Budgets::default() } else { Budgets::read()? };
     let mut kept = true;
     for path in Path::ALL {
-        let count = count::instructions(path)?;
+        let count = count::instructions(path.name)?;
         measured.set(path.name, count);
         kept &= args.record || recorded.judge(path.name, count);
     }

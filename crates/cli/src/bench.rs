@@ -39,9 +39,6 @@ use secure_rdma::{Buffers, Session};
 use std::sync::Arc;
 use task::Operation;
 
-/// The longest message that is measured, in bytes.
-pub(crate) const LONGEST: u64 = 256 << 20;
-
 pub(crate) fn run(args: &BenchArgs) -> Result<(), Failure> {
     match &args.command {
         BenchCommand::Send(args) => measure(Operation::Send, args),
@@ -62,7 +59,7 @@ fn measure(operation: Operation, args: &MeasureArgs) -> Result<(), Failure> {
         request.check_device(&device.attributes())?;
         tokio::select! {
             result = rows(&request, args, &device) => result,
-            () = interruption.arrived() => Err(Failure::Other("interrupted".into())),
+            () = interruption.arrived() => Err(Failure::interrupted()),
         }
     });
     runtime.shutdown_background();

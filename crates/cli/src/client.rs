@@ -2,22 +2,22 @@
 
 mod input;
 mod line;
+mod link;
 mod prompt;
 mod reconnect;
 mod talk;
 
 use crate::args::ClientArgs;
-use crate::failure::{Failure, tell};
-use crate::place::Place;
+use crate::exit::tell;
+use crate::failure::Failure;
 use crate::runtime::{self, Interruption};
 use crate::trust::server_name;
 use crate::{logging, output};
 use input::Lines;
+use link::Link;
 use rdma_verbs::Device;
 use reconnect::Reconnection;
-use secure_rdma::certs::Name;
-use secure_rdma::control::Access;
-use secure_rdma::{Client, SealedBy, Session, SessionError, SessionInfo, SessionOptions};
+use secure_rdma::{Client, Session, SessionOptions};
 use std::io::{self, IsTerminal};
 use talk::{Talk, Turn};
 
@@ -42,7 +42,7 @@ pub(crate) fn run(args: ClientArgs) -> Result<(), Failure> {
         let link = Link { client, place: args.place, name, verbose: args.verbose };
         let session = tokio::select! {
             session = link.connect() => session?,
-            () = interruption.arrived() => return Err(interrupted()),
+            () = interruption.arrived() => return Err(Failure::interrupted()),
         };
         let reconnection = args.reconnect.then(|| Reconnection::new(link));
         let lines = if !args.exec.is_empty() {
@@ -57,83 +57,6 @@ pub(crate) fn run(args: ClientArgs) -> Result<(), Failure> {
     // The thread that waits for lines isn't waited for.
     runtime.shutdown_background();
     result
-}
-
-/// What connects to the server.
-#[derive(Debug)]
-struct Link {
-    client: Client,
-    place: Place,
-    name: Name,
-    verbose: bool,
-}
-
-impl Link {
-    /// Opens a session, and says what it is.
-    async fn connect(&self) -> Result<Session, SessionError> {
-        let session = self.client.connect(&self.place.host, self.place.port, &self.name).await?;
-        greet(&session, &self.name, self.verbose);
-        Ok(session)
-    }
-}
-
-/// Says where one is. None of it is a result: it goes to standard error.
-fn greet(session: &Session, name: &Name, verbose: bool) {
-    let info = session.info();
-    let SessionInfo { tls, own, remote, .. } = info;
-    output::note(format_args!(
-        "connected to {name} at {} ({}), device {}",
-        info.peer, info.peer_software, info.device
-    ));
-    output::note(format_args!("control channel: {}, {}, {}", tls.version, tls.suite, tls.group));
-    match (info.sealed, session.counters()) {
-        (SealedBy::Messages, 1..) => {
-            output::note(format_args!("data path: {}; counters (add, swap): NOT sealed", data_path(info)));
-        }
-        (SealedBy::Messages, 0) => {
-            output::note(format_args!("data path: {}; counters (add, swap): none", data_path(info)));
-        }
-        (SealedBy::Packets, _) => {
-            output::note(format_args!("data path: {}", data_path(info)));
-        }
-        (SealedBy::Nothing, _) => {
-            output::note(format_args!(
-                "data path: NOT sealed (what you send, write and read travels in clear)"
-            ));
-        }
-    }
-    if info.allowed != Access::ALL {
-        output::note(format_args!(
-            "allowed here: {}; a region of {} bytes",
-            info.allowed,
-            session.data_len()
-        ));
-    }
-    if verbose {
-        output::note(format_args!(
-            "QPN {:#08x} here, {:#08x} there; PSN {:#08x} here, {:#08x} there; path MTU {}",
-            own.qpn.get(),
-            remote.qpn.get(),
-            own.psn.get().get(),
-            remote.psn.get().get(),
-            info.path_mtu
-        ));
-        if let (Some(send), Some(receive)) = (info.queue_pair.send, info.queue_pair.receive) {
-            output::note(format_args!(
-                "the device has sq_psn {:#08x} to send with, rq_psn {:#08x} to receive with",
-                send.sq_psn.get(),
-                receive.rq_psn.get()
-            ));
-        }
-    }
-}
-
-/// How the data path is sealed, if it is.
-fn data_path(info: &SessionInfo) -> String {
-    match info.sealed {
-        SealedBy::Nothing => "NOT sealed".into(),
-        by => format!("sealed, {}, by {}", info.tls.suite, by.name()),
-    }
 }
 
 /// Carries out lines until there are no more, one fails, or the session is over and no other is to follow it; at a
@@ -156,7 +79,7 @@ async fn converse(
                     Err(failure) => break Err(failure),
                 }
             }
-            () = interruption.arrived() => break Err(interrupted()),
+            () = interruption.arrived() => break Err(Failure::interrupted()),
         };
         let line = match line {
             None => break Ok(()),
@@ -165,7 +88,7 @@ async fn converse(
         };
         let turn = tokio::select! {
             turn = talk.carry_out(&line) => turn,
-            () = interruption.arrived() => break Err(interrupted()),
+            () = interruption.arrived() => break Err(Failure::interrupted()),
         };
         match turn {
             Ok(Turn::Next) => {}
@@ -206,7 +129,7 @@ async fn resume(
     let Some(reconnection) = reconnection else { return Err(failure) };
     tokio::select! {
         () = talk.leave() => {}
-        () = interruption.arrived() => return Err(interrupted()),
+        () = interruption.arrived() => return Err(Failure::interrupted()),
     }
     talk.go_on_in(reconnection.again(failure, interruption).await?);
     output::note(format_args!(
@@ -221,16 +144,4 @@ fn in_doubt(lines: u64) -> Failure {
         "{lines} of the lines are reported as unknown: the session ended before it was known whether the server had \
          carried them out, and they were not repeated"
     ))
-}
-
-fn interrupted() -> Failure {
-    Failure::Other("interrupted".into())
-}
-
-/// The server ended the session.
-fn ended(reason: Option<SessionError>) -> Failure {
-    match reason {
-        Some(reason) => Failure::Session(reason),
-        None => Failure::Left,
-    }
 }

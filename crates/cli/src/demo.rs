@@ -55,7 +55,7 @@ pub(crate) fn run(args: &DemoArgs) -> Result<(), Failure> {
         let mut interruption = Interruption::watch()?;
         tokio::select! {
             report = perform(args) => report,
-            () = interruption.arrived() => Err(Failure::Other("interrupted".into())),
+            () = interruption.arrived() => Err(Failure::interrupted()),
         }
     });
     runtime.shutdown_background();

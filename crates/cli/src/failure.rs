@@ -1,12 +1,11 @@
-//! Why a command failed, and the exit code that says so.
+//! Why a command failed.
 
 use crate::advice;
-use rdma_verbs::Error;
+use rdma_verbs::{Error, PostError};
+use secure_rdma::SessionError;
 use secure_rdma::certs::CertsError;
-use secure_rdma::{Report, SessionError};
 use std::borrow::Cow;
 use std::io;
-use std::process::ExitCode;
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -44,39 +43,23 @@ impl Failure {
         move |source| Self::System { what, source }
     }
 
+    /// A request that the device didn't take.
+    pub(crate) fn posting(error: &PostError) -> Self {
+        Self::Other(format!("posting a request: {error}"))
+    }
+
+    /// The user wants it to end.
+    pub(crate) fn interrupted() -> Self {
+        Self::Other("interrupted".into())
+    }
+
     /// What the user can do.
-    fn advice(&self) -> Option<Cow<'static, str>> {
+    pub(crate) fn advice(&self) -> Option<Cow<'static, str>> {
         match self {
             Self::Device(error) => advice::device(error),
             Self::Session(error) => advice::session(error),
             Self::Certificates(error) => advice::certificates(error),
             _ => None,
         }
-    }
-}
-
-/// Tells the user of a failure; returns the exit code.
-pub(crate) fn finish(result: Result<(), Failure>) -> ExitCode {
-    let code = match &result {
-        // Who closes the output, as `head` does, has seen enough.
-        Ok(()) | Err(Failure::OutputClosed) => 0,
-        Err(Failure::Usage(_)) => 2,
-        Err(_) => 1,
-    };
-    if let Err(failure) = result
-        && !matches!(failure, Failure::Told | Failure::OutputClosed)
-    {
-        tell(&failure);
-    }
-    crate::output::finish();
-    ExitCode::from(code)
-}
-
-/// Writes a failure to standard error, with what to do about it. If nobody reads that, nobody can be told.
-pub(crate) fn tell(failure: &Failure) {
-    let report = Report::new(failure);
-    match failure.advice() {
-        Some(advice) => crate::output::note(format_args!("error: {report}; {advice}")),
-        None => crate::output::note(format_args!("error: {report}")),
     }
 }

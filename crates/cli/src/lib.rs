@@ -11,7 +11,7 @@
 //! | `shell` | completions and manual pages |
 //! | `config` | a server's options from a file |
 //! | `echo` | the service that servers offer |
-//! | `failure`, `output`, `text` | how results and errors are shown |
+//! | `failure`, `exit`, `output`, `text` | how results and errors are shown |
 //! | `logging`, `runtime`, `trust` | what several commands need |
 #![forbid(unsafe_code)]
 
@@ -26,6 +26,7 @@ mod descriptors;
 mod devices;
 mod doctor;
 mod echo;
+mod exit;
 mod failure;
 mod logging;
 mod output;
@@ -41,7 +42,7 @@ mod trust;
 
 use args::{Command, SecureClient, SecureRdma, SecureServer};
 use clap::Parser;
-use failure::finish;
+use exit::finish;
 use std::process::ExitCode;
 
 /// The program `secure-rdma`.

@@ -1,7 +1,9 @@
 //! Where a server is.
 
-use crate::server::PORT;
 use std::str::FromStr;
+
+/// The TCP port of the control channel, where nothing else is said.
+pub(crate) const PORT: u16 = 4433;
 
 /// A host and a TCP port.
 #[derive(Clone, Debug, PartialEq, Eq)]

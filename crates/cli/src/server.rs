@@ -1,5 +1,6 @@
 //! `secure-rdma server`.
 
+mod departure;
 mod metrics;
 pub(crate) mod refusals;
 
@@ -7,9 +8,11 @@ use crate::advice::Told;
 use crate::args::{ClientAuthMode, Counters, SealMode, ServerArgs};
 use crate::echo::{self, Echoed};
 use crate::failure::Failure;
+use crate::place::PORT;
 use crate::rules::{Credentials, Rules, warn_of_end};
 use crate::runtime::{self, Hangup, Interruption};
 use crate::{descriptors, logging, output};
+use departure::{Departure, End};
 use metrics::Metrics;
 use rdma_verbs::Device;
 use refusals::Refusals;
@@ -18,8 +21,8 @@ use secure_rdma::certs::{Identity, Store, host_names};
 use secure_rdma::control::Access;
 use secure_rdma::tls::ClientAuth;
 use secure_rdma::{
-    Arrival, SealedBy, Server, ServerBuilder, ServerOptions, Session, SessionError, SessionInfo,
-    SessionOptions, SessionQuota,
+    Arrival, SealedBy, Server, ServerBuilder, ServerOptions, Session, SessionInfo, SessionOptions,
+    SessionQuota,
 };
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
@@ -29,9 +32,6 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::MissedTickBehavior;
-
-/// The TCP port of the control channel.
-pub(crate) const PORT: u16 = 4433;
 
 /// How long clients have to say goodbye when the server ends.
 const GOODBYE: Duration = Duration::from_secs(5);
@@ -379,27 +379,6 @@ impl Hall {
     }
 }
 
-/// How a client's session ended.
-#[derive(Debug)]
-struct Departure {
-    number: u64,
-    stayed: Duration,
-    echoed: Echoed,
-    /// Requests of the client's that its queue pair here refused, as far as the device counts.
-    naks: u64,
-    end: End,
-}
-
-#[derive(Debug)]
-enum End {
-    /// Both sides said goodbye, the client first.
-    Left,
-    /// The same, the server first.
-    Dismissed,
-    /// Over for another reason.
-    Failed(SessionError),
-}
-
 /// Serves a client until one side wants to end it.
 async fn entertain(mut session: Session, number: u64, mut closed: watch::Receiver<()>) -> Departure {
     let since = Instant::now();
@@ -441,36 +420,6 @@ impl Hall {
                 &[],
                 format_args!("a client's task ended: {error}; this is a bug in secure-rdma"),
             ),
-        }
-    }
-}
-
-impl End {
-    /// In a word, as logs and metrics have it.
-    fn outcome(&self) -> &'static str {
-        match self {
-            Self::Left => "left",
-            Self::Dismissed => "dismissed",
-            Self::Failed(SessionError::Withdrawn(_)) => "withdrawn",
-            Self::Failed(SessionError::Forged(_) | SessionError::Truncated { .. }) => "not_authentic",
-            Self::Failed(_) => "lost",
-        }
-    }
-}
-
-impl fmt::Display for Departure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { number, stayed, echoed: Echoed { messages, bytes }, naks, end } = self;
-        write!(f, "client {number}: ")?;
-        match end {
-            End::Left => f.write_str("left"),
-            End::Dismissed => f.write_str("dismissed"),
-            End::Failed(error) => write!(f, "lost: {}", Told(error)),
-        }?;
-        write!(f, "; after {:.1} s, messages echoed: {messages}, {bytes} bytes", stayed.as_secs_f64())?;
-        match naks {
-            0 => Ok(()),
-            naks => write!(f, "; requests refused: {naks}"),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What is compared with what, and how it should come out.
 
 use crate::figure::{Figure, LARGE, LOSSY, MANY, Op, SMALL, TINY};
-use crate::report::Outcome;
+use crate::outcome::Outcome;
 use serde::Serialize;
 
 /// Bytes that a client that does nothing may cost the server.

@@ -25,6 +25,7 @@ mod failure;
 mod figure;
 mod goals;
 mod network;
+mod outcome;
 mod plot;
 mod report;
 mod runtime;
@@ -44,7 +45,8 @@ use failure::{Failure, While};
 use figure::{Figure, LOSS};
 use indicatif::{ProgressBar, ProgressStyle};
 use network::Network;
-use report::{Failed, Loss, Outcome, Report};
+use outcome::Outcome;
+use report::{Failed, Loss, Report};
 use sample::Sample;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -85,7 +87,7 @@ struct Turn<'a> {
 fn run(args: &Args) -> Result<bool, Failure> {
     let cores = Cores::find()?;
     let credentials = Arc::new(Credentials::new()?);
-    let contenders = contender::all(&credentials);
+    let contenders = contenders::all(&credentials);
     let mut turns = turns(args, &contenders);
     let (network, loss) = lossy(&mut turns)?;
     if let Some(loss) = &loss {

@@ -3,7 +3,7 @@
 
 use crate::failure::{Failure, While};
 use crate::figure::Unit;
-use crate::report::Outcome;
+use crate::outcome::Outcome;
 use core::fmt;
 use plotters::coord::Shift;
 use plotters::coord::ranged1d::SegmentValue;

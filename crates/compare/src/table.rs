@@ -2,7 +2,7 @@
 
 use crate::figure::Unit;
 use crate::goals::Ratio;
-use crate::report::Outcome;
+use crate::outcome::Outcome;
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use comfy_table::{CellAlignment, Table};
 

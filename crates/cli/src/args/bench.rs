@@ -10,6 +10,9 @@ use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
+/// The longest message that is measured, in bytes.
+pub(crate) const LONGEST: u64 = 256 << 20;
+
 #[derive(Debug, Args)]
 pub(crate) struct BenchArgs {
     #[command(subcommand)]
@@ -158,5 +161,5 @@ fn mtu(text: &str) -> Result<rdma_verbs::Mtu, &'static str> {
 
 fn region(text: &str) -> Result<Size, String> {
     let size: Size = text.parse().map_err(|error| format!("{error}"))?;
-    if size.0 <= crate::bench::LONGEST { Ok(size) } else { Err("it is at most 256M".into()) }
+    if size.0 <= LONGEST { Ok(size) } else { Err("it is at most 256M".into()) }
 }

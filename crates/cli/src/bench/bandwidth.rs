@@ -1,7 +1,7 @@
 //! Bandwidth of queue pairs in clear: as many requests under way as were asked for.
 
 use super::queue_pairs::Connected;
-use super::run::{BATCH, Course, Patience, refused};
+use super::run::{BATCH, Course, Patience};
 use super::statistics::Meter;
 use super::task::{Limit, Operation, Plan, Rate};
 use crate::failure::Failure;
@@ -106,7 +106,7 @@ impl Connected {
             requests.push(request);
             count.posted = number;
         }
-        self.lanes[lane].queue_pair.post_send_list(requests).map_err(|error| refused(&error))
+        self.lanes[lane].queue_pair.post_send_list(requests).map_err(|error| Failure::posting(&error))
     }
 }
 

@@ -5,7 +5,7 @@
 //! own round trip.
 
 use super::queue_pairs::Connected;
-use super::run::{BATCH, Course, POLLS, Patience, refused};
+use super::run::{BATCH, Course, POLLS, Patience};
 use super::statistics::Times;
 use super::task::{Operation, Plan};
 use crate::failure::Failure;
@@ -116,7 +116,7 @@ impl<'a> Game<'a> {
             (Operation::Read, _) => SendRequest::read([self.end.free(LANE)?], range()?),
             (Operation::Atomic, _) => SendRequest::fetch_add(self.end.free(LANE)?, range()?, 1),
         };
-        self.end.lanes[LANE].queue_pair.post_send(request).map_err(|error| refused(&error))?;
+        self.end.lanes[LANE].queue_pair.post_send(request).map_err(|error| Failure::posting(&error))?;
         self.outstanding += 1;
         Ok(())
     }

@@ -1,8 +1,7 @@
 //! The other side: a server that the user has started, or one that is started here, as a process of its own.
 
-use super::LONGEST;
 use super::request::Request;
-use crate::args::bench::MeasureArgs;
+use crate::args::bench::{LONGEST, MeasureArgs};
 use crate::failure::Failure;
 use crate::place::Place;
 use crate::trust::server_name;

@@ -94,7 +94,7 @@ impl Prepared {
             let mut queue_pair = QueuePair::builder(&domain, &queue).limits(limits).build()?.init(rights)?;
             for slice in slices(&domain, receives, plan.size, &mut memory)? {
                 let posted = queue_pair.post_recv(RecvRequest::new([slice]));
-                posted.map_err(|error| super::run::refused(&error))?;
+                posted.map_err(|error| Failure::posting(&error))?;
             }
             let sends = if plan.sends(server) && !plan.is_inline() { depth } else { 0 };
             let free = slices(&domain, sends, plan.size, &mut memory)?;

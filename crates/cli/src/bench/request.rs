@@ -1,9 +1,8 @@
 //! What the user asks for, checked: what can't be is wrong usage, before anything is done.
 
-use super::LONGEST;
+use super::queue_pairs;
 use super::task::{Limit, Operation, Plan};
-use super::{queue_pairs, sealed};
-use crate::args::bench::{Measure, MeasureArgs, Sealed};
+use crate::args::bench::{LONGEST, Measure, MeasureArgs, Sealed};
 use crate::failure::Failure;
 use rdma_verbs::{Attributes, Mtu};
 
@@ -19,6 +18,9 @@ const LATENCY_SIZE: u32 = 2;
 const BANDWIDTH_MESSAGES: u64 = 5000;
 const LATENCY_MESSAGES: u64 = 1000;
 pub(super) const DEPTH: u32 = 128;
+
+/// The most requests under way at a time in a sealed session, which has a buffer for each.
+pub(super) const MOST_SEALED: u32 = 1024;
 
 /// What is to be measured.
 #[derive(Clone, Debug, PartialEq)]
@@ -60,10 +62,9 @@ impl Request {
                 return usage(format!("{one_at_a_time}: leave {flag} away, or measure bw"));
             }
         }
-        if sealed && args.tx_depth.is_some_and(|depth| depth > sealed::MOST) {
+        if sealed && args.tx_depth.is_some_and(|depth| depth > MOST_SEALED) {
             return usage(format!(
-                "a sealed session has {} requests under way at most: give a smaller -t",
-                sealed::MOST
+                "a sealed session has {MOST_SEALED} requests under way at most: give a smaller -t"
             ));
         }
         for (given, flag) in

@@ -118,18 +118,13 @@ impl Connected {
     pub(super) fn post_again(&mut self, lane: usize, mut completion: Completion) -> Result<(), Failure> {
         let slice = completion.slice().ok_or_else(without_buffer)?;
         let posted = self.lanes[lane].queue_pair.post_recv(RecvRequest::new([slice]));
-        posted.map_err(|error| refused(&error))
+        posted.map_err(|error| Failure::posting(&error))
     }
 
     /// A free buffer.
     pub(super) fn free(&mut self, lane: usize) -> Result<Slice, Failure> {
         self.lanes[lane].free.pop().ok_or_else(without_buffer)
     }
-}
-
-/// A request that the device didn't take.
-pub(super) fn refused(error: &rdma_verbs::PostError) -> Failure {
-    Failure::Other(format!("posting a request: {error}"))
 }
 
 fn without_buffer() -> Failure {

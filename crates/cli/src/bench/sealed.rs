@@ -3,7 +3,7 @@
 use super::pair::Pair;
 use super::progress::Progress;
 use super::report::Row;
-use super::request::Request;
+use super::request::{MOST_SEALED, Request};
 use super::run::Course;
 use super::statistics::{Meter, Times};
 use super::task::{self, Limit, Operation, Reply, Task};
@@ -18,9 +18,6 @@ use tokio::task::JoinSet;
 const FRAGMENT: u32 = Buffers::DEFAULT.size - 256;
 const SLOTS: u32 = 16 << 12;
 
-/// The most buffers that a session has to send from.
-pub(super) const MOST: u32 = 1024;
-
 /// A session's buffers for messages of that size: a request has one of its own until it completes, so that
 /// their number is what can be under way at a time.
 pub(super) fn buffers(request: &Request, size: u32) -> Buffers {
@@ -33,7 +30,7 @@ pub(super) fn buffers(request: &Request, size: u32) -> Buffers {
         return Buffers::DEFAULT;
     }
     let sends = request.depth(size).saturating_mul(size.div_ceil(piece));
-    Buffers { sends: sends.clamp(1, MOST), ..Buffers::DEFAULT }
+    Buffers { sends: sends.clamp(1, MOST_SEALED), ..Buffers::DEFAULT }
 }
 
 /// Measures messages of one size, in `session` and as many more as it takes.

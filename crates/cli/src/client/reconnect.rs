@@ -1,6 +1,6 @@
 //! `--reconnect`: when to connect again, and when not.
 
-use super::Link;
+use super::link::Link;
 use crate::failure::Failure;
 use crate::output;
 use crate::runtime::Interruption;
@@ -87,7 +87,7 @@ impl Reconnection {
             };
             let tried = tokio::select! {
                 tried = tried => tried,
-                () = interruption.arrived() => return Err(super::interrupted()),
+                () = interruption.arrived() => return Err(Failure::interrupted()),
             };
             match tried {
                 Ok(session) => {

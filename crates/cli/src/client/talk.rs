@@ -1,7 +1,7 @@
 //! What the lines do in a session.
 
 use super::line::{HELP, Line};
-use super::{data_path, ended};
+use super::link::data_path;
 use crate::failure::Failure;
 use crate::output;
 use crate::text::shown;
@@ -200,5 +200,13 @@ impl Talk {
             info.path_mtu
         ))?;
         output::line(format_args!("data path: {}", data_path(info)))
+    }
+}
+
+/// The server ended the session.
+fn ended(reason: Option<SessionError>) -> Failure {
+    match reason {
+        Some(reason) => Failure::Session(reason),
+        None => Failure::Left,
     }
 }

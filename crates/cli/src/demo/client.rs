@@ -10,9 +10,6 @@ use secure_rdma::{Client, Report, Session, SessionError, SessionInfo, SessionOpt
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Bytes of each client's region on the demo's own server.
-pub(super) const REGION: usize = 256 << 10;
-
 /// Lengths of the messages that are sent: none, one byte, a full packet, one more, and many packets.
 const MESSAGES: [usize; 5] = [0, 1, 4096, 4097, 100_000];
 

@@ -1,6 +1,5 @@
 //! The demo's server: what `secure-rdma server` does, and it remembers what it saw of each client.
 
-use super::client::REGION;
 use crate::echo::{self, Echoed};
 use crate::failure::Failure;
 use crate::place::Place;
@@ -22,6 +21,9 @@ const FINISH: Duration = Duration::from_secs(30);
 
 /// A client's end of a queue pair: what both sides know it by.
 pub(super) type Key = (SocketAddr, Qpn);
+
+/// Bytes of each client's region.
+const REGION: u64 = 256 << 10;
 
 /// What the server saw of a session.
 #[derive(Debug)]
@@ -60,7 +62,7 @@ impl Host {
             .quota(SessionQuota::UNLIMITED)
             // All of one address, which may have half.
             .max_handshakes(2 * sessions)
-            .region_len(REGION as u64)
+            .region_len(REGION)
             // Every operation is tried, atomic ones too, which other devices can't seal.
             .counters(CounterPolicy::On)
             .session(session);

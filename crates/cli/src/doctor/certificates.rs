@@ -1,6 +1,6 @@
 //! The account's certificates, their ends, and the clock that they go by.
 
-use super::Finding;
+use super::finding::Finding;
 use secure_rdma::Report;
 use secure_rdma::certs::{CertificateInfo, Kind, Store, Timestamp};
 use std::time::Duration;

@@ -1,6 +1,7 @@
 //! libibverbs, its devices, and whether this user may use them.
 
-use super::{Finding, System};
+use super::finding::Finding;
+use super::system::System;
 use rdma_verbs::{Device, DeviceSelector, Error};
 use std::fs::OpenOptions;
 

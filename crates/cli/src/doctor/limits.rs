@@ -1,6 +1,7 @@
 //! The kernel's version, and what it lets a process have.
 
-use super::{Finding, System};
+use super::finding::Finding;
+use super::system::System;
 use rustix::process::{Resource, getrlimit};
 
 /// The first versions with UDP_SEGMENT and with UDP_GRO.

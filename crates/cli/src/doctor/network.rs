@@ -1,6 +1,7 @@
 //! Network interfaces, and the port of RoCEv2.
 
-use super::{Finding, System};
+use super::finding::Finding;
+use super::system::System;
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, UdpSocket};
 

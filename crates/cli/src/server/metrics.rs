@@ -1,6 +1,6 @@
 //! What an operator's Prometheus reads: `--metrics ADDR:PORT`.
 
-use super::Departure;
+use super::departure::Departure;
 use crate::failure::Failure;
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};

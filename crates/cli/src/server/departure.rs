@@ -1,0 +1,58 @@
+//! How a client's session ended.
+
+use crate::advice::Told;
+use crate::echo::Echoed;
+use secure_rdma::SessionError;
+use std::fmt;
+use std::time::Duration;
+
+/// How a client's session ended.
+#[derive(Debug)]
+pub(super) struct Departure {
+    pub(super) number: u64,
+    pub(super) stayed: Duration,
+    pub(super) echoed: Echoed,
+    /// Requests of the client's that its queue pair here refused, as far as the device counts.
+    pub(super) naks: u64,
+    pub(super) end: End,
+}
+
+#[derive(Debug)]
+pub(super) enum End {
+    /// Both sides said goodbye, the client first.
+    Left,
+    /// The same, the server first.
+    Dismissed,
+    /// Over for another reason.
+    Failed(SessionError),
+}
+
+impl End {
+    /// In a word, as logs and metrics have it.
+    pub(super) fn outcome(&self) -> &'static str {
+        match self {
+            Self::Left => "left",
+            Self::Dismissed => "dismissed",
+            Self::Failed(SessionError::Withdrawn(_)) => "withdrawn",
+            Self::Failed(SessionError::Forged(_) | SessionError::Truncated { .. }) => "not_authentic",
+            Self::Failed(_) => "lost",
+        }
+    }
+}
+
+impl fmt::Display for Departure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { number, stayed, echoed: Echoed { messages, bytes }, naks, end } = self;
+        write!(f, "client {number}: ")?;
+        match end {
+            End::Left => f.write_str("left"),
+            End::Dismissed => f.write_str("dismissed"),
+            End::Failed(error) => write!(f, "lost: {}", Told(error)),
+        }?;
+        write!(f, "; after {:.1} s, messages echoed: {messages}, {bytes} bytes", stayed.as_secs_f64())?;
+        match naks {
+            0 => Ok(()),
+            naks => write!(f, "; requests refused: {naks}"),
+        }
+    }
+}
