@@ -17,6 +17,7 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `queue_pair` | a queue pair of any transport |
+//! | `limits`, `snapshot` | what it is made for, and what a query tells of it |
 //! | `context`, `transmit`, `drop_reason` | what goes into its calls, and what comes out of them |
 //! | [`rc`] | the reliable connection, and its extended one (XRC) |
 //! | [`uc`] | the unreliable connection |
@@ -27,9 +28,11 @@
 mod context;
 mod drop_reason;
 mod grh;
+mod limits;
 mod message;
 mod queue_pair;
 pub mod rc;
+mod snapshot;
 mod transmit;
 pub mod uc;
 pub mod ud;
@@ -37,5 +40,7 @@ mod unreliable;
 
 pub use context::{Context, Source};
 pub use drop_reason::DropReason;
-pub use queue_pair::{Limits, QueuePair, Snapshot};
+pub use limits::Limits;
+pub use queue_pair::QueuePair;
+pub use snapshot::Snapshot;
 pub use transmit::{Burst, Destination, PacketKind, Transmit};

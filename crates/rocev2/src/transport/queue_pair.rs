@@ -1,46 +1,15 @@
 //! A queue pair of any transport.
 
-use super::rc::{self, RequesterCounters, ResponderCounters};
+use super::rc;
+use super::snapshot::Snapshot;
 use super::{Burst, Context, Destination, DropReason, Source, Transmit, uc, ud};
 use crate::wire::Packet;
 use crate::work::{
-    Attributes, Event, Memory, ModifyError, PeerRights, PostError, QueuePairType, ReceiveAttributes,
-    ReceiveQueue, RecvRequest, SendAttributes, SendRequest, State, Transition,
+    Attributes, Event, Memory, ModifyError, PostError, QueuePairType, ReceiveQueue, RecvRequest, SendRequest,
+    State, Transition,
 };
 use crate::{Psn, Qpn, Time};
 use core::fmt;
-
-/// What a queue pair was made for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Send requests that may be outstanding.
-    pub max_send_requests: usize,
-    /// Bytes that the requester may have in flight at most: what sockets on the path can hold.
-    pub window: u64,
-}
-
-/// What a query tells of a queue pair.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Snapshot {
-    /// The queue pair's state.
-    pub state: State,
-    /// Every attribute that was set.
-    pub attributes: Attributes,
-    /// What the peer may do.
-    pub rights: PeerRights,
-    /// What was given for INIT → RTR.
-    pub receive: Option<ReceiveAttributes>,
-    /// What was given for RTR → RTS.
-    pub send: Option<SendAttributes>,
-    /// Send requests that have not completed.
-    pub send_outstanding: usize,
-    /// Answers to the peer's requests that wait to be sent; a READ counts once, however many packets its answer takes.
-    pub answers_waiting: usize,
-    /// What the requester counted.
-    pub requester: RequesterCounters,
-    /// What the responder counted.
-    pub responder: ResponderCounters,
-}
 
 /// A queue pair. See the [module](super) for how it is driven.
 #[expect(clippy::large_enum_variant, reason = "most are reliable connections, and those would pay for a box")]

@@ -4,8 +4,9 @@
 //! and the next FIRST or ONLY begins anew: what arrives is whole, but may be missing, and a message that the
 //! network repeats is received again.
 
+use super::limits::Limits;
 use super::message::{Arriving, Place, extend, operation};
-use super::queue_pair::{Limits, Snapshot};
+use super::snapshot::Snapshot;
 use super::unreliable::{Part, Unreliable};
 use super::{Context, Destination, DropReason, PacketKind, Source, Transmit};
 use crate::wire::{Bth, Headers, Opcode, Operation, Packet, Transport};

@@ -1,7 +1,8 @@
 //! Unreliable datagrams (UD): single packets to any queue pair, named with each request (IBA 9.8.3).
 
 use super::grh::{GRH_LEN, grh};
-use super::queue_pair::{Limits, Snapshot};
+use super::limits::Limits;
+use super::snapshot::Snapshot;
 use super::unreliable::{Part, Unreliable};
 use super::{Context, Destination, DropReason, PacketKind, Source, Transmit};
 use crate::wire::{Bth, Deth, Headers, Opcode, Operation, Packet, Transport};

@@ -1,8 +1,9 @@
 //! What the unreliable transports share: states, and a send queue whose requests complete when they have left.
 
 use super::Transmit;
-use super::queue_pair::{Limits, Snapshot};
+use super::limits::Limits;
 use super::rc::{RequesterCounters, ResponderCounters};
+use super::snapshot::Snapshot;
 use crate::Psn;
 use crate::work::{
     AsyncEvent, Attributes, Completion, Event, MAX_MESSAGE, Memory, ModifyError, PostError, QueuePairType,

@@ -1,24 +1,13 @@
 //! What two ends share: SAs in both directions, and their successors while they are replaced.
 
 use super::database::SpiError;
-use super::peers::Peer;
-use super::refusal::Refusal;
+use super::inbound::{AssociationId, InboundSa, InboundStatus};
+use super::peer::Peer;
 use crate::engine::Shared;
 use crate::memory::ProcessMark;
 use rocev2_esp::{Inbound, Outbound, Spi};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-
-/// Names an association in this process. Not a number on the wire.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct AssociationId(u64);
-
-impl AssociationId {
-    fn next() -> Self {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
-        Self(NEXT.fetch_add(1, Ordering::Relaxed))
-    }
-}
 
 /// Who opens what is sealed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,45 +23,6 @@ pub enum Receiver {
 pub(super) struct Current {
     pub(super) sa: Arc<Outbound>,
     pub(super) receiver: Receiver,
-}
-
-/// An SA for packets that arrive, and whose it is.
-pub(crate) struct InboundSa {
-    association: AssociationId,
-    spi: Spi,
-    /// How many packets it has opened.
-    opened: AtomicU64,
-    sa: Mutex<Inbound>,
-}
-
-impl InboundSa {
-    pub(super) fn new(association: AssociationId, sa: Inbound) -> Self {
-        Self { association, spi: sa.spi(), opened: AtomicU64::new(0), sa: Mutex::new(sa) }
-    }
-
-    pub(super) fn association(&self) -> AssociationId {
-        self.association
-    }
-
-    pub(super) fn spi(&self) -> Spi {
-        self.spi
-    }
-
-    /// Opens a datagram where it stands.
-    pub(super) fn open<'d>(&self, datagram: &'d mut [u8]) -> Result<&'d [u8], Refusal> {
-        let opened = crate::lock(&self.sa).open(datagram)?;
-        self.opened.fetch_add(1, Ordering::Relaxed);
-        Ok(opened.packet)
-    }
-}
-
-/// What an SA for packets that arrive has done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct InboundStatus {
-    /// Its SPI.
-    pub(crate) spi: Spi,
-    /// How many packets it has opened.
-    pub(crate) opened: u64,
 }
 
 /// SAs in both directions.
@@ -131,7 +81,7 @@ impl Association {
     pub(crate) fn inbound(&self) -> Vec<InboundStatus> {
         let inbound = crate::lock(&self.inbound);
         let sas = inbound.iter().filter_map(|(_, sa)| sa.as_ref());
-        sas.map(|sa| InboundStatus { spi: sa.spi, opened: sa.opened.load(Ordering::Relaxed) }).collect()
+        sas.map(|sa| sa.status()).collect()
     }
 
     /// Has packets that leave from now on sealed by `sa`.

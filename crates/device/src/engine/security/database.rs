@@ -1,6 +1,6 @@
 //! SAs for packets that arrive, by SPI.
 
-use super::association::{AssociationId, InboundSa};
+use super::inbound::{AssociationId, InboundSa};
 use super::refusal::Refusal;
 use crate::engine::Host;
 use rocev2_esp::{Inbound, Spi};

@@ -1,29 +1,11 @@
 //! Which association seals datagrams for a peer, and whose the association is that has opened one: a queue pair for
 //! datagrams has as many associations as it has peers (RFC 4301, section 4.4.1, has a database of policies for that).
 
-use super::association::{Association, AssociationId};
-use crate::engine::queue_pair_table::slot_of;
-use rocev2::Qpn;
+use super::association::Association;
+use super::inbound::AssociationId;
+use super::peer::Peer;
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::sync::{Arc, PoisonError, RwLock, Weak};
-
-/// A peer: another device, one of those that share an address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Peer {
-    /// Its address.
-    pub address: IpAddr,
-    /// Its slot there: the first bits of its queue pairs' numbers.
-    pub slot: u8,
-}
-
-impl Peer {
-    /// The device at `address` that has the queue pair `qpn`.
-    #[must_use]
-    pub fn of(address: IpAddr, qpn: Qpn) -> Self {
-        Self { address: address.to_canonical(), slot: slot_of(qpn) }
-    }
-}
 
 /// The peers of a device, as far as datagrams for them can be sealed.
 #[derive(Default)]

@@ -1,6 +1,7 @@
 //! What a queue pair seals its packets with.
 
-use super::association::{Association, AssociationId, Receiver};
+use super::association::{Association, Receiver};
+use super::inbound::AssociationId;
 use crate::link::{TxBatch, put_icrc};
 use rocev2::icrc::{self, PseudoHeader};
 use rocev2::wire::{Bth, Header};

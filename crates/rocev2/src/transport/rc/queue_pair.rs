@@ -3,7 +3,8 @@
 
 use super::requester::Requester;
 use super::responder::Responder;
-use crate::transport::queue_pair::{Limits, Snapshot};
+use crate::transport::limits::Limits;
+use crate::transport::snapshot::Snapshot;
 use crate::transport::{Burst, Context, DropReason, Source, Transmit};
 use crate::wire::{Opcode, Operation, Packet};
 use crate::work::{
