@@ -195,6 +195,11 @@ impl Program {
         rustix::process::kill_process(id, signal).unwrap();
     }
 
+    /// Whether it has ended.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
     /// Ends its input and waits for its end.
     #[track_caller]
     pub(crate) fn end(mut self) -> Ended {

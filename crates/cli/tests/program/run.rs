@@ -32,7 +32,7 @@ fn pair(address: &str, arguments: &[&str]) -> Vec<String> {
 }
 
 fn pair_in(place: &TempDir, address: &str, arguments: &[&str]) -> Vec<String> {
-    let server = run(place, address, arguments);
+    let mut server = run(place, address, arguments);
     let client = [arguments, &[address]].concat();
     // Servers of this kind don't say when they listen: their clients are started until one gets through.
     let deadline = std::time::Instant::now() + PATIENCE;
@@ -43,6 +43,7 @@ fn pair_in(place: &TempDir, address: &str, arguments: &[&str]) -> Vec<String> {
             return ended.out;
         }
         let refused = ["Couldn't connect", "Connection refused"].iter().any(|word| ended.err.contains(word));
+        assert!(refused || !server.has_ended(), "{ended:?}, {:?}", server.end());
         assert!(refused && std::time::Instant::now() < deadline, "{ended:?}");
         std::thread::sleep(std::time::Duration::from_millis(50));
     }
@@ -188,14 +189,15 @@ fn programs_that_use_librdmacm_connect() {
     ];
     let place = tempfile::tempdir().unwrap();
     for [server, client] in pairs {
-        let serves = run(&place, address, &server);
+        let mut serves = run(&place, address, &server);
         let deadline = std::time::Instant::now() + PATIENCE;
         loop {
             let ended = run(&place, address, &client).end();
             if ended.status.success() {
                 break;
             }
-            // The server may not listen yet.
+            // The server may not listen yet. One that is gone has met this client, and it went wrong.
+            assert!(!serves.has_ended(), "{client:?}: {ended:?} {:?}", serves.end());
             assert!(std::time::Instant::now() < deadline, "{client:?}: {ended:?}");
             std::thread::sleep(std::time::Duration::from_millis(50));
         }
