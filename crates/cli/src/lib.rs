@@ -43,7 +43,13 @@ mod trust;
 use args::{Command, SecureClient, SecureRdma, SecureServer};
 use clap::Parser;
 use exit::finish;
+use std::alloc::System;
 use std::process::ExitCode;
+use zeroizing_alloc::ZeroAlloc;
+
+/// Wipes what is freed: TLS's library leaves copies of secrets where it moves them out of boxes.
+#[global_allocator]
+static ALLOCATOR: ZeroAlloc<System> = ZeroAlloc(System);
 
 /// The program `secure-rdma`.
 #[must_use]
