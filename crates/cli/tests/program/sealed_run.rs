@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 /// A host: an address, an agent of its own, and its certificates.
 pub(crate) struct Host {
-    address: String,
+    pub(crate) address: String,
     files: TempDir,
 }
 
@@ -48,10 +48,16 @@ impl Host {
         Self::with_certificate_of(ca, address, address)
     }
 
-    fn empty(address: &str) -> Self {
+    pub(crate) fn empty(address: &str) -> Self {
         let files = tempfile::tempdir().unwrap();
         fs::create_dir(files.path().join("run")).unwrap();
         Self { address: address.into(), files }
+    }
+
+    /// A TCP port for servers on this host that take one of all addresses: other tests run meanwhile.
+    fn port(&self) -> String {
+        let (_, last) = self.address.rsplit_once('.').unwrap();
+        (18_700 + last.parse::<u16>().unwrap()).to_string()
     }
 
     fn state(&self) -> PathBuf {
@@ -147,7 +153,7 @@ fn programs_of_two_hosts_are_sealed_by_their_agents_whichever_of_them_begins() {
 /// the data path. The client finds out that its server has ended.
 #[track_caller]
 fn refused(server: &Host, other: &Host, options: [&[&str]; 2], words: &[&str]) {
-    let program = ["ibv_rc_pingpong", "-g", "0", "-n", "10", "-p", "18603"];
+    let program = ["ibv_rc_pingpong", "-g", "0", "-n", "10", "-p", &server.port()];
     let serving = server.sealed(options[0], &program);
     let whole = [&program[..], &[server.address.as_str()]].concat();
     let ended = client(|| other.sealed(options[1], &whole));
@@ -168,7 +174,7 @@ fn a_peer_whose_certificate_is_not_for_the_address_that_was_named_gets_no_keys()
     refused(&a, &b, [&["--peers", text(&names)], &[]], &["is not for b.example but for 127.83.90.5"]);
     // Who has no certificate for its own address gets nowhere.
     let c = Host::with_certificate_of(&a, "127.83.90.19", "127.83.90.99");
-    let program = ["ibv_rc_pingpong", "-g", "0", "-n", "10", "-p", "18603"];
+    let program = ["ibv_rc_pingpong", "-g", "0", "-n", "10", "-p", &c.port()];
     c.sealed(&[], &program).end().failed(1, &["127.83.90.19", "agent.pem"]);
 }
 
@@ -201,7 +207,7 @@ fn a_peer_that_is_not_on_the_list_or_may_not_do_everything_gets_no_keys() {
     // Whichever side has the list.
     refused(&b, &a, [&[], &["--allow", text(&list)]], &["its rules don't allow this host"]);
     entry("ip:127.83.90.9", all);
-    let program = ["ibv_rc_pingpong", "-g", "0", "-n", "10", "-p", "18603"];
+    let program = ["ibv_rc_pingpong", "-g", "0", "-n", "10", "-p", &a.port()];
     let serving = a.sealed(&["--allow", text(&list)], &program);
     let whole = [&program[..], &[a.address.as_str()]].concat();
     client(|| b.sealed(&[], &whole)).succeeded();
