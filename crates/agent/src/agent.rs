@@ -1,10 +1,12 @@
 //! The agent's side: one thread that waits for processes, and ends when there have been none for a while.
 
 use crate::cm::{self, Ucm};
-use crate::pairs::{KeyManager, NoKeys};
-use crate::protocol::{Message, receive, send};
-use rocev2_device::Device;
-use rocev2_device::host::group::{SLOTS, Share, bind_group};
+use crate::group::{Group, Refused, Used, Wish};
+use crate::pairs::protocol::Request::Attach;
+use crate::pairs::{self, Instance, KeyManager, NoKeys};
+use crate::protocol::{Message, Packets, receive, send};
+use rocev2::Qpn;
+use rocev2_device::host::group::{SLOTS, bind_group};
 use rocev2_device::link::BindError;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FlockOperation, flock};
@@ -19,7 +21,6 @@ use std::io;
 use std::net::{IpAddr, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Connections at a time: slots at several addresses.
@@ -34,19 +35,6 @@ const REQUESTS: usize = 64;
 /// How often what waits is looked at again.
 const TICK: Duration = Duration::from_millis(50);
 
-/// How long an address stays in use for what is still to be said to peers, once no process uses it.
-const FAREWELL: Duration = Duration::from_secs(2);
-
-struct Group {
-    /// Connection management on queue pair 1, where it could be had.
-    ucm: Option<Ucm>,
-    sockets: Vec<OwnedFd>,
-    /// Since when no process uses it.
-    unused: Option<Instant>,
-    /// The slot that was given last: the next is another, so that what is still under way to it reaches nobody.
-    last: usize,
-}
-
 struct Connection {
     socket: OwnedFd,
     state: State,
@@ -56,15 +44,56 @@ enum State {
     /// It has said nothing yet, since then.
     New(Instant),
     /// It wants a slot, since then; the port is in use, perhaps by a group that will be given back.
-    Waits(IpAddr, Instant),
+    Waits(IpAddr, Packets, Instant),
     /// It has a slot.
-    Has(IpAddr, u8),
-    /// It wants connection management, since then.
-    WaitsToManage(IpAddr, Instant),
+    Has(IpAddr, u8, Packets),
+    /// It wants sealed connection management, since then, and hasn't said by what settings.
+    WaitsToSeal(IpAddr, Instant),
+    /// It wants connection management.
+    WaitsToManage(Wish),
     /// It manages connections, by that name.
-    Manages(IpAddr, u64),
+    Manages(IpAddr, u64, Packets),
     /// It is to be closed.
     Done,
+}
+
+impl State {
+    /// The address that it uses, or will, and how its packets leave.
+    fn uses(&self) -> Option<(IpAddr, Packets)> {
+        match self {
+            Self::Has(address, _, packets) | Self::Manages(address, _, packets) => Some((*address, *packets)),
+            Self::WaitsToManage(Wish { address, settings, .. }) => {
+                Some((*address, if settings.is_some() { Packets::Sealed } else { Packets::Clear }))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// All connections.
+#[derive(Clone, Copy)]
+struct Others<'a>(&'a [Connection]);
+
+impl Others<'_> {
+    /// Whether a process has that slot.
+    fn have(self, address: IpAddr, slot: u8) -> bool {
+        self.0.iter().any(|other| matches!(other.state, State::Has(a, s, _) if (a, s) == (address, slot)))
+    }
+
+    /// Whether a process manages connections there.
+    fn manage(self, address: IpAddr) -> bool {
+        self.0.iter().any(|other| matches!(other.state, State::Manages(of, ..) if of == address))
+    }
+
+    /// By what processes an address is used.
+    fn use_of(self, address: IpAddr) -> Used {
+        let of = self.0.iter().filter_map(|other| other.state.uses()).filter(|(of, _)| *of == address);
+        match of.map(|(_, packets)| packets).min() {
+            None => Used::Not,
+            Some(Packets::Sealed) => Used::BySealed,
+            Some(Packets::Clear) => Used::ByClear,
+        }
+    }
 }
 
 /// Serves the processes that connect to `place`; returns when there has been none for `idle`, or when another agent
@@ -130,13 +159,13 @@ impl Agent {
             .connections
             .iter()
             .any(|connection| !matches!(connection.state, State::Has(..) | State::Manages(..)))
-            || self.groups.values().any(|group| group.unused.is_some());
-        let managers = || self.groups.values().filter_map(|group| group.ucm.as_ref());
+            || self.groups.values().any(Group::is_unused);
+        let managers = || self.groups.values().filter_map(Group::ucm);
         let span = if waits { TICK } else { Duration::from_secs(1) };
         let span = managers().filter_map(Ucm::timeout).fold(span, Duration::min);
         let timeout = Timespec { tv_sec: span.as_secs().cast_signed(), tv_nsec: span.subsec_nanos().into() };
         let sockets = self.connections.iter().map(|connection| connection.socket.as_fd());
-        let sockets = sockets.chain(managers().map(AsFd::as_fd)).chain([listener.as_fd()]);
+        let sockets = sockets.chain(managers().flat_map(Ucm::descriptors)).chain([listener.as_fd()]);
         let mut polled: Vec<PollFd<'_>> =
             sockets.map(|socket| PollFd::from_borrowed_fd(socket, PollFlags::IN)).collect();
         match poll(&mut polled, Some(&timeout)) {
@@ -163,65 +192,58 @@ impl Agent {
     fn turn(&mut self) {
         let mut connections = std::mem::take(&mut self.connections);
         for index in 0..connections.len() {
-            let taken = |address: IpAddr, slot: u8| {
-                connections
-                    .iter()
-                    .any(|other| matches!(other.state, State::Has(a, s) if (a, s) == (address, slot)))
-            };
-            let next = self.step(&connections[index], &taken);
+            let next = self.step(&connections[index], Others(&connections));
             if let Some(state) = next {
                 connections[index].state = state;
             }
         }
         connections.retain(|connection| !matches!(connection.state, State::Done));
-        for group in self.groups.values_mut() {
-            if let Some(ucm) = &mut group.ucm {
-                ucm.turn();
-            }
-        }
-        // A group that nobody uses is given up, once peers have been told: the port is free again.
-        self.groups.retain(|address, group| {
-            let used = connections.iter().any(|connection| {
-                matches!(&connection.state, State::Has(of, _) | State::Manages(of, _) if of == address)
-            });
-            let since = group.unused.take().unwrap_or_else(Instant::now);
-            group.unused = (!used).then_some(since);
-            let idle = group.ucm.as_ref().is_none_or(Ucm::is_idle);
-            used || !(idle || since.elapsed() > FAREWELL)
-        });
+        self.groups.retain(|address, group| group.turn(Others(&connections).use_of(*address)));
         self.connections = connections;
     }
 
     /// What becomes of a connection; `None` if nothing changes.
-    fn step(&mut self, connection: &Connection, taken: &dyn Fn(IpAddr, u8) -> bool) -> Option<State> {
-        match connection.state {
-            State::New(since) => match receive(&connection.socket) {
-                Err(Errno::AGAIN) if since.elapsed() < RETURNS => None,
-                Ok(Some((Message::Ask(address), _))) => Some(
-                    self.ask(connection, address, Instant::now(), taken)
-                        .unwrap_or(State::Waits(address, Instant::now())),
-                ),
-                Ok(Some((Message::Return(address, slot), group))) => {
-                    Some(self.take_back(connection, address, slot, group, taken))
+    fn step(&mut self, connection: &Connection, others: Others<'_>) -> Option<State> {
+        match &connection.state {
+            State::New(since) => {
+                match receive(&connection.socket) {
+                    Err(Errno::AGAIN) if since.elapsed() < RETURNS => None,
+                    Ok(Some((Message::Ask(address, packets), _))) => Some(
+                        self.ask(connection, (address, packets), Instant::now(), others)
+                            .unwrap_or(State::Waits(address, packets, Instant::now())),
+                    ),
+                    Ok(Some((Message::Return(address, slot, packets), group))) => {
+                        Some(self.take_back(connection, (address, slot, packets), group, others))
+                    }
+                    Ok(Some((Message::Manage(address, Packets::Clear), _))) => {
+                        let wish = Wish { address, settings: None, since: Instant::now() };
+                        Some(self.manage(connection, &wish, others).unwrap_or(State::WaitsToManage(wish)))
+                    }
+                    Ok(Some((Message::Manage(address, Packets::Sealed), _))) => {
+                        let since = Instant::now();
+                        Some(
+                            self.manage_sealed(connection, address, since, others)
+                                .unwrap_or(State::WaitsToSeal(address, since)),
+                        )
+                    }
+                    Ok(Some((Message::Seal, _))) => Some(self.seal(connection)),
+                    Ok(Some((Message::Version(_), _))) => {
+                        Some(answer(connection, Message::Version(crate::protocol::VERSION)))
+                    }
+                    _ => Some(State::Done),
                 }
-                Ok(Some((Message::Manage(address), _))) => Some(
-                    self.manage(connection, address, Instant::now())
-                        .unwrap_or(State::WaitsToManage(address, Instant::now())),
-                ),
-                Ok(Some((Message::Seal, _))) => Some(self.seal(connection)),
-                Ok(Some((Message::Version(_), _))) => {
-                    Some(answer(connection, Message::Version(crate::protocol::VERSION)))
-                }
-                _ => Some(State::Done),
-            },
-            State::Waits(address, since) => self.ask(connection, address, since, taken),
+            }
+            State::Waits(address, packets, since) => {
+                self.ask(connection, (*address, *packets), *since, others)
+            }
             // Whoever has a slot says nothing more: this is its end.
             State::Has(..) => match receive(&connection.socket) {
                 Err(Errno::AGAIN) => None,
                 _ => Some(State::Done),
             },
-            State::WaitsToManage(address, since) => self.manage(connection, address, since),
-            State::Manages(address, client) => self.serve(connection, address, client),
+            State::WaitsToSeal(address, since) => self.manage_sealed(connection, *address, *since, others),
+            State::WaitsToManage(wish) => self.manage(connection, wish, others),
+            State::Manages(address, client, _) => self.serve(connection, *address, *client),
             State::Done => None,
         }
     }
@@ -240,8 +262,12 @@ impl Agent {
     }
 
     /// The group of an address, made now if there is none; `None` while it may still come.
-    fn group(&mut self, address: IpAddr, since: Instant) -> Result<Option<&mut Group>, BindError> {
-        match self.groups.entry(address) {
+    fn group(
+        groups: &mut HashMap<IpAddr, Group>,
+        address: IpAddr,
+        since: Instant,
+    ) -> Result<Option<&mut Group>, BindError> {
+        match groups.entry(address) {
             Entry::Occupied(group) => Ok(Some(group.into_mut())),
             Entry::Vacant(place) => match bind_group(address) {
                 Ok(sockets) => {
@@ -254,25 +280,56 @@ impl Agent {
         }
     }
 
+    /// Somebody wants to manage connections by sealed datagrams, and says by what settings; `None` while it may still.
+    fn manage_sealed(
+        &mut self,
+        connection: &Connection,
+        address: IpAddr,
+        since: Instant,
+        others: Others<'_>,
+    ) -> Option<State> {
+        let own = Instance::of(address, Qpn::GSI);
+        match pairs::protocol::receive(&connection.socket) {
+            Err(Errno::AGAIN) if since.elapsed() < RETURNS => None,
+            Ok(Some(Attach { own: of, settings })) if of == own => {
+                let wish = Wish { address, settings: Some(settings.into()), since };
+                Some(self.manage(connection, &wish, others).unwrap_or(State::WaitsToManage(wish)))
+            }
+            _ => Some(State::Done),
+        }
+    }
+
     /// Somebody wants to manage connections; `None` while that may still be possible.
-    fn manage(&mut self, connection: &Connection, address: IpAddr, since: Instant) -> Option<State> {
-        let group = match self.group(address, since) {
+    fn manage(&mut self, connection: &Connection, wish: &Wish, others: Others<'_>) -> Option<State> {
+        let address = wish.address;
+        let group = match Self::group(&mut self.groups, address, wish.since) {
             Ok(group) => group?,
             Err(error) => return Some(answer(connection, Message::Failed(number(&error)))),
         };
-        if group.ucm.is_none() {
-            return Some(answer(connection, Message::Failed(Errno::NODEV.raw_os_error())));
+        match group.manage(wish, others.manage(address), &mut *self.keys) {
+            Ok(true) => {}
+            Ok(false) => return None,
+            Err(Refused::Device(_)) => {
+                return Some(answer(connection, Message::Failed(Errno::NODEV.raw_os_error())));
+            }
+            Err(error) => {
+                let refuses = answer(connection, Message::Refuses);
+                let refused = pairs::protocol::Event::Refused { reason: error.to_string() };
+                let _ = pairs::protocol::send(&connection.socket, &refused);
+                return Some(refuses);
+            }
         }
         self.clients += 1;
+        let packets = if wish.settings.is_some() { Packets::Sealed } else { Packets::Clear };
         match send(&connection.socket, Message::Manages, &[]) {
-            Ok(()) => Some(State::Manages(address, self.clients)),
+            Ok(()) => Some(State::Manages(address, self.clients, packets)),
             Err(_) => Some(State::Done),
         }
     }
 
     /// Carries out what a process asks for. One that doesn't read its answers is given up.
     fn serve(&mut self, connection: &Connection, address: IpAddr, client: u64) -> Option<State> {
-        let ucm = self.groups.get_mut(&address).and_then(|group| group.ucm.as_mut());
+        let ucm = self.groups.get_mut(&address).and_then(Group::ucm_mut);
         let Some(ucm) = ucm else { return Some(State::Done) };
         for _ in 0..REQUESTS {
             let received = cm::protocol::receive::<cm::protocol::Request>(&connection.socket);
@@ -296,22 +353,23 @@ impl Agent {
     fn ask(
         &mut self,
         connection: &Connection,
-        address: IpAddr,
+        (address, packets): (IpAddr, Packets),
         since: Instant,
-        taken: &dyn Fn(IpAddr, u8) -> bool,
+        others: Others<'_>,
     ) -> Option<State> {
-        let group = match self.group(address, since) {
+        let group = match Self::group(&mut self.groups, address, since) {
             Ok(group) => group?,
             Err(error) => return Some(answer(connection, Message::Failed(number(&error)))),
         };
+        group.enter(packets);
         let slots = (1..SLOTS).map(|step| 1 + (group.last + step - 1) % (SLOTS - 1));
-        let free = slots.filter_map(|slot| u8::try_from(slot).ok()).find(|slot| !taken(address, *slot));
+        let free = slots.filter_map(|slot| u8::try_from(slot).ok()).find(|slot| !others.have(address, *slot));
         let Some(slot) = free else { return Some(answer(connection, Message::Full)) };
         group.last = usize::from(slot);
         group.empty(slot);
         let sockets: Vec<BorrowedFd<'_>> = group.sockets.iter().map(AsFd::as_fd).collect();
         match send(&connection.socket, Message::Slot(slot), &sockets) {
-            Ok(()) => Some(State::Has(address, slot)),
+            Ok(()) => Some(State::Has(address, slot, packets)),
             Err(_) => Some(State::Done),
         }
     }
@@ -320,45 +378,20 @@ impl Agent {
     fn take_back(
         &mut self,
         connection: &Connection,
-        address: IpAddr,
-        slot: u8,
+        (address, slot, packets): (IpAddr, u8, Packets),
         sockets: Vec<OwnedFd>,
-        taken: &dyn Fn(IpAddr, u8) -> bool,
+        others: Others<'_>,
     ) -> State {
-        if sockets.len() != SLOTS || taken(address, slot) || !are_at(&sockets, address) {
+        if sockets.len() != SLOTS || others.have(address, slot) || !are_at(&sockets, address) {
             return State::Done;
         }
-        self.groups.entry(address).or_insert_with(|| Group::new(address, sockets, usize::from(slot)));
+        let made = || Group::new(address, sockets, usize::from(slot));
+        self.groups.entry(address).or_insert_with(made).enter(packets);
         match send(&connection.socket, Message::Taken, &[]) {
-            Ok(()) => State::Has(address, slot),
+            Ok(()) => State::Has(address, slot, packets),
             Err(_) => State::Done,
         }
     }
-}
-
-impl Group {
-    fn new(address: IpAddr, sockets: Vec<OwnedFd>, last: usize) -> Self {
-        Self { ucm: manager(address, &sockets), sockets, unused: None, last }
-    }
-
-    /// Drops what has arrived for the slot's last owner.
-    fn empty(&self, slot: u8) {
-        let Ok(socket) = self.sockets[usize::from(slot)].try_clone() else { return };
-        let socket = UdpSocket::from(socket);
-        // As the device has it, too.
-        let _ = socket.set_nonblocking(true);
-        let mut byte = [0];
-        while socket.recv(&mut byte).is_ok() {}
-    }
-}
-
-/// Connection management on the group's slot 0. Without it there are still slots for processes.
-fn manager(address: IpAddr, sockets: &[OwnedFd]) -> Option<Ucm> {
-    let duplicate = |socket: &OwnedFd| socket.try_clone().ok();
-    let group: Vec<OwnedFd> = sockets.iter().map(duplicate).collect::<Option<_>>()?;
-    let share = Share { socket: group.first().and_then(duplicate)?.into(), slot: 0, group: group.into() };
-    let device = Device::open_shared(address, share).ok()?;
-    Ucm::new(Arc::new(device), address).ok()
 }
 
 /// Whether they are sockets at UDP port 4791 of that address.

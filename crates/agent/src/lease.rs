@@ -1,6 +1,6 @@
 //! A process's side: a slot at an address, for as long as it is kept.
 
-use crate::protocol::{Message, VERSION, receive, send};
+use crate::protocol::{Message, Packets, VERSION, receive, send};
 use rocev2_device::host::group::{SLOTS, Share};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with, sockopt};
@@ -24,6 +24,7 @@ struct Held {
     place: PathBuf,
     address: IpAddr,
     slot: u8,
+    packets: Packets,
     /// All of the group's sockets: with them, the group outlives who made it.
     group: Arc<[OwnedFd]>,
 }
@@ -50,6 +51,9 @@ pub enum LeaseError {
     /// The port is somebody else's.
     #[error("UDP port 4791 can't be had: {0}")]
     Port(io::Error),
+    /// It refuses, and says why.
+    #[error("{0}")]
+    Refused(String),
     /// Its answer made no sense.
     #[error("the agent's answer made no sense")]
     Answer,
@@ -76,18 +80,19 @@ pub fn is_there(place: &Path) -> bool {
 }
 
 impl Lease {
-    /// A slot at `address` from the agent whose socket is `place`.
+    /// A slot at `address` from the agent whose socket is `place`, for a device whose packets leave so.
     ///
     /// # Errors
     /// [`LeaseError`].
-    pub fn take(place: &Path, address: IpAddr) -> Result<Self, LeaseError> {
+    pub fn take(place: &Path, address: IpAddr, packets: Packets) -> Result<Self, LeaseError> {
         let failed = |error: Errno| LeaseError::NoAgent { place: place.into(), source: error.into() };
         let agent = connection(place).map_err(failed)?;
-        send(&agent, Message::Ask(address), &[]).map_err(failed)?;
+        send(&agent, Message::Ask(address, packets), &[]).map_err(failed)?;
         let Some((message, group)) = receive(&agent).map_err(failed)? else { return Err(LeaseError::Answer) };
         match message {
             Message::Slot(slot) if group.len() == SLOTS => {
-                let held = Arc::new(Held { place: place.into(), address, slot, group: group.into() });
+                let (place, group) = (place.into(), group.into());
+                let held = Arc::new(Held { place, address, slot, packets, group });
                 Ok(Self { agent, held })
             }
             Message::Full => Err(LeaseError::Full),
@@ -128,7 +133,7 @@ impl Held {
     fn give_back(&self) -> Result<OwnedFd, Errno> {
         let agent = connection(&self.place)?;
         let group: Vec<BorrowedFd<'_>> = self.group.iter().map(AsFd::as_fd).collect();
-        send(&agent, Message::Return(self.address, self.slot), &group)?;
+        send(&agent, Message::Return(self.address, self.slot, self.packets), &group)?;
         match receive(&agent)? {
             Some((Message::Taken, _)) => Ok(agent),
             _ => Err(Errno::AGAIN),

@@ -10,15 +10,18 @@
 //! | [`protocol`] | messages |
 //! | [`lease`] | a process's side |
 //! | [`agent`] | the agent's side |
+//! | `group` | an address: its sockets, and who manages connections there |
 //! | [`pairs`] | sealed processes: keys for each pair of devices |
 //! | [`cm`] | connection management for processes, on queue pair 1 of each address |
 #![forbid(unsafe_code)]
 
 pub mod agent;
 pub mod cm;
+mod group;
 pub mod lease;
 pub mod pairs;
 pub mod protocol;
 
 pub use agent::{serve, serve_with};
 pub use lease::{Lease, LeaseError};
+pub use protocol::Packets;

@@ -1,7 +1,7 @@
 //! The agent with processes' sides in this process: slots, ends, and the death of an agent.
 
 use rocev2_agent::lease::is_there;
-use rocev2_agent::{Lease, LeaseError, serve};
+use rocev2_agent::{Lease, LeaseError, Packets, serve};
 use std::net::{IpAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
@@ -37,7 +37,7 @@ fn each_process_gets_a_slot_of_its_own_and_a_packet_finds_it() {
     let place = place.path().join("agent");
     let address = IpAddr::from([127, 83, 83, 1]);
     let agent = start(&place);
-    let leases: Vec<Lease> = (0..3).map(|_| Lease::take(&place, address).unwrap()).collect();
+    let leases: Vec<Lease> = (0..3).map(|_| Lease::take(&place, address, Packets::Clear).unwrap()).collect();
     let shares: Vec<_> = leases.iter().map(|lease| lease.share().unwrap()).collect();
     let sender = UdpSocket::bind((address, 0)).unwrap();
     for share in &shares {
@@ -62,13 +62,13 @@ fn a_port_that_somebody_else_has_is_refused() {
     let address = IpAddr::from([127, 83, 83, 2]);
     let _other = UdpSocket::bind((address, 4791)).unwrap();
     let agent = start(&place);
-    let refused = Lease::take(&place, address).unwrap_err();
+    let refused = Lease::take(&place, address, Packets::Clear).unwrap_err();
     assert!(
         matches!(&refused, LeaseError::Port(error) if error.kind() == std::io::ErrorKind::AddrInUse),
         "{refused}"
     );
     agent.join().unwrap().unwrap();
-    let nobody = Lease::take(&place, address).unwrap_err();
+    let nobody = Lease::take(&place, address, Packets::Clear).unwrap_err();
     assert!(matches!(nobody, LeaseError::NoAgent { .. }), "{nobody}");
 }
 
@@ -80,7 +80,7 @@ fn only_so_many_processes_have_slots_and_one_that_ends_makes_room() {
     let agent = start(&place);
     let mut leases = Vec::new();
     let full = loop {
-        match Lease::take(&place, address) {
+        match Lease::take(&place, address, Packets::Clear) {
             Ok(lease) => leases.push(lease),
             Err(error) => break error,
         }
@@ -88,7 +88,7 @@ fn only_so_many_processes_have_slots_and_one_that_ends_makes_room() {
     assert!(matches!(full, LeaseError::Full), "{full}");
     assert_eq!(leases.len(), 63);
     drop(leases.swap_remove(5));
-    wait(|| Lease::take(&place, address).map(|lease| leases.push(lease)).is_ok());
+    wait(|| Lease::take(&place, address, Packets::Clear).map(|lease| leases.push(lease)).is_ok());
     drop(leases);
     agent.join().unwrap().unwrap();
 }

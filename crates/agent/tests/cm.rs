@@ -59,7 +59,7 @@ struct Process {
 
 impl Process {
     fn new(place: &Path, address: IpAddr) -> Self {
-        let client = Client::connect(place, address).unwrap();
+        let client = Client::connect(place, address, None).unwrap();
         let (channel, ready) = open(&client);
         Self { client, channel, ready }
     }

@@ -27,7 +27,7 @@ fn end(address: [u8; 4]) -> End {
     let config = DeviceConfig { address: Some(address), port: Some(4791) };
     let device = Arc::new(Device::open(config).unwrap());
     device.bind_gid(0).unwrap();
-    let node = Node::new(Arc::clone(&device), Config::default()).unwrap();
+    let node = Node::new(Arc::clone(&device), Config::default(), None).unwrap();
     End { device, address, node }
 }
 

@@ -5,8 +5,8 @@ use crate::settings;
 use libc::{EACCES, EBUSY, EFAULT, EINVAL, EIO, ENODEV, ENOMEM, EOPNOTSUPP, c_int};
 use rocev2::transport::Snapshot;
 use rocev2::work;
-use rocev2_agent::Lease;
 use rocev2_agent::pairs::{Instance, Pairs};
+use rocev2_agent::{Lease, Packets};
 use rocev2_device as device;
 use rocev2_device::host::group::Share;
 use rocev2_device::host::{Interface, interfaces};
@@ -168,7 +168,7 @@ impl Backend {
     fn sealed(interface: Interface, settings: String) -> Result<Self, String> {
         let text = |error: &dyn ToString| error.to_string();
         let place = settings::agent().ok_or("the environment names no agent (SECURE_RDMA_AGENT)")?;
-        let (share, slot) = lease(&place, interface.address)?;
+        let (share, slot) = lease(&place, interface.address, Packets::Sealed)?;
         let device = device::Device::open_shared(interface.address, share).map_err(|error| text(&error))?;
         let entry = device.gids().into_iter().next();
         let mtu = entry.and_then(|entry| entry.sealed_mtu);
@@ -273,7 +273,7 @@ impl Backend {
 fn shared(interface: &Interface) -> Option<Result<device::Device, DeviceError>> {
     let place = settings::agent()?;
     let address = interface.address;
-    match lease(&place, address) {
+    match lease(&place, address, Packets::Clear) {
         Ok((share, _)) => Some(device::Device::open_shared(address, share)),
         Err(error) => {
             eprintln!("libibverbs (secure-rdma): {error}; going on alone at {address}");
@@ -283,8 +283,8 @@ fn shared(interface: &Interface) -> Option<Result<device::Device, DeviceError>> 
 }
 
 /// A slot from the agent, kept for as long as this process lives.
-fn lease(place: &Path, address: IpAddr) -> Result<(Share, u8), String> {
-    let lease = Lease::take(place, address).map_err(|error| error.to_string())?;
+fn lease(place: &Path, address: IpAddr, packets: Packets) -> Result<(Share, u8), String> {
+    let lease = Lease::take(place, address, packets).map_err(|error| error.to_string())?;
     let share = lease.share().map_err(|error| error.to_string())?;
     let keep = std::thread::Builder::new().name("rdma-lease".into()).spawn(move || lease.keep());
     keep.map_err(|error| error.to_string())?;

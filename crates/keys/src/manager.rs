@@ -22,8 +22,9 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 use zeroize::Zeroizing;
 
-/// How long a process that has ended may still be in the way of one that begins: ends are told a moment late.
-const LEAVES: Duration = Duration::from_secs(2);
+/// How long a process that has ended may still be in the way of one that begins: ends are told a moment late, and the
+/// agent itself, as queue pair 1's owner, stays for another two seconds to tell peers.
+const LEAVES: Duration = Duration::from_secs(5);
 
 /// How often that is looked at again.
 const LOOK: Duration = Duration::from_millis(20);

@@ -81,6 +81,12 @@ pub(crate) fn next(channel: &Channel) -> Result<*mut rdma_cm_event, c_int> {
         let event = channel.next()?;
         // An id that was destroyed meanwhile is told nothing.
         let Some(of) = Id::report(event.listener.unwrap_or(event.id)) else { continue };
+        if let Some(reason) = &event.reason {
+            let peer = event.addresses.destination.map_or_else(|| "its peer".into(), |to| to.to_string());
+            eprintln!(
+                "librdmacm (secure-rdma): a connection to {peer} can't be sealed, so nothing is sent: {reason}"
+            );
+        }
         match follow(of, &event) {
             Some(told) => return Ok(report(of, &told, &event)),
             None => of.complete(),

@@ -1,7 +1,7 @@
 //! What this process has of the agent and of the device: one connection to the one, one opened context of the other.
 
 use crate::boundary::errno;
-use libc::{EIO, ENODEV, EOPNOTSUPP, c_int};
+use libc::{EACCES, EIO, ENODEV, EOPNOTSUPP, c_int};
 use rdma_verbs_sys::{Library, ibv_context, ibv_device, ibv_device_attr, ibv_pd};
 use rocev2_agent::LeaseError;
 use rocev2_agent::cm::Client;
@@ -81,17 +81,16 @@ pub(crate) fn client() -> Result<Arc<Client>, c_int> {
     if let Some(client) = &session.client {
         return Ok(Arc::clone(client));
     }
-    if env::var_os(SEAL).is_some() {
-        eprintln!(
-            "librdmacm (secure-rdma): what agents say to each other to make connections isn't sealed yet, and nothing \
-             may go in clear: there are no connections by librdmacm under --seal"
-        );
-        return Err(EOPNOTSUPP);
-    }
     let place = env::var_os(AGENT).filter(|place| !place.is_empty()).map(PathBuf::from).ok_or(ENODEV)?;
     let address: IpAddr = env::var(ADDRESS).ok().and_then(|text| text.parse().ok()).ok_or(ENODEV)?;
-    let client = Client::connect(&place, address).map_err(|error| match error {
+    // What can't be read is something all the same: the agent refuses it.
+    let seal = env::var_os(SEAL).map(|settings| settings.to_string_lossy().into_owned());
+    let client = Client::connect(&place, address, seal).map_err(|error| match error {
         LeaseError::Port(error) => error.raw_os_error().unwrap_or(EIO),
+        LeaseError::Refused(reason) => {
+            eprintln!("librdmacm (secure-rdma): {reason}; there are no connections");
+            EACCES
+        }
         _ => ENODEV,
     })?;
     WATCH_FORKS.call_once(|| {

@@ -2,7 +2,10 @@
 
 use super::protocol::{Reply, Request, receive, send};
 use crate::lease::{LeaseError, connection};
-use crate::protocol::{Message, VERSION, receive as receive_fixed, send as send_fixed};
+use crate::pairs::protocol::Request::Attach;
+use crate::pairs::{self, Instance};
+use crate::protocol::{Message, Packets, VERSION, receive as receive_fixed, send as send_fixed};
+use rocev2::Qpn;
 use rustix::io::Errno;
 use std::net::IpAddr;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
@@ -17,16 +20,23 @@ pub struct Client {
 }
 
 impl Client {
-    /// A connection to the agent whose socket is `place`, for that address.
+    /// A connection to the agent whose socket is `place`, for that address. With `settings` all that agents say to each
+    /// other is sealed, by these.
     ///
     /// # Errors
     /// [`LeaseError`], but not that it is full.
-    pub fn connect(place: &Path, address: IpAddr) -> Result<Self, LeaseError> {
+    pub fn connect(place: &Path, address: IpAddr, settings: Option<String>) -> Result<Self, LeaseError> {
         let failed = |error: Errno| LeaseError::NoAgent { place: place.into(), source: error.into() };
         let agent = connection(place).map_err(failed)?;
-        send_fixed(&agent, Message::Manage(address), &[]).map_err(failed)?;
+        let packets = if settings.is_some() { Packets::Sealed } else { Packets::Clear };
+        send_fixed(&agent, Message::Manage(address, packets), &[]).map_err(failed)?;
+        if let Some(settings) = settings {
+            let own = Instance::of(address, Qpn::GSI);
+            pairs::protocol::send(&agent, &Attach { own, settings }).map_err(failed)?;
+        }
         match receive_fixed(&agent).map_err(failed)? {
             Some((Message::Manages, _)) => Ok(Self { agent: Mutex::new(agent) }),
+            Some((Message::Refuses, _)) => Err(LeaseError::Refused(pairs::refusal(&agent))),
             Some((Message::Failed(number), _)) => {
                 Err(LeaseError::Port(std::io::Error::from_raw_os_error(number)))
             }

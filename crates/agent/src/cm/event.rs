@@ -1,6 +1,6 @@
 //! What the manager tells, as programs are told it.
 
-use super::protocol::{Multicast, Params};
+use super::protocol::{MAX_LEN, Multicast, Params};
 use rocev2::Qpn;
 use rocev2_cm::ip::IpAddressing;
 use rocev2_cm::manager::{ConnectRequest, ConnectResponse};
@@ -26,6 +26,11 @@ pub(super) mod kind {
 /// The queue key of datagrams between programs that use librdmacm (`RDMA_UDP_QKEY`).
 pub(super) const UDP_QKEY: u32 = 0x0123_4567;
 
+/// Bytes of a reason that a program is told.
+const LONGEST_REASON: usize = 1000;
+
+const _: () = assert!(MAX_LEN > LONGEST_REASON + 512, "an event has room for a reason and all else");
+
 /// What an id is told.
 #[derive(Debug, Default)]
 pub(super) struct Told {
@@ -34,6 +39,7 @@ pub(super) struct Told {
     pub(super) params: Params,
     pub(super) qkey: u32,
     pub(super) multicast: Option<Multicast>,
+    pub(super) reason: Option<String>,
 }
 
 impl Told {
@@ -43,6 +49,13 @@ impl Told {
 
     pub(super) fn failed(kind: u32, error: Errno) -> Self {
         Self { kind, status: -error.raw_os_error(), ..Self::default() }
+    }
+
+    /// The peer can't be asked, since there are no keys for it.
+    pub(super) fn unsealed(reason: &str) -> Self {
+        let end = reason.floor_char_boundary(LONGEST_REASON);
+        let reason = reason.get(..end).map(str::to_owned);
+        Self { reason, ..Self::failed(kind::UNREACHABLE, Errno::ACCESS) }
     }
 
     fn with(kind: u32, status: i32, private_data: &[u8]) -> Self {

@@ -6,6 +6,7 @@
 //! |---|---|
 //! | [`gsi`] | queue pair 1: datagrams in and out |
 //! | `rate` | how many datagrams of one source are looked at |
+//! | [`sealing`] | keys for peers' queue pair 1, and datagrams that wait for some |
 //! | [`node`] | a manager on queue pair 1 |
 //! | [`protocol`] | what processes ask, and what they are answered |
 //! | [`client`] | a process's side |
@@ -23,9 +24,11 @@ mod ports;
 pub mod protocol;
 mod random;
 mod rate;
+pub mod sealing;
 pub mod ucm;
 
 pub use client::Client;
 pub use gsi::Gsi;
 pub use node::Node;
+pub use sealing::Sealing;
 pub use ucm::Ucm;

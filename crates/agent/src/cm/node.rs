@@ -3,35 +3,41 @@
 use super::gsi::Gsi;
 use super::random::Random;
 use super::rate::Rates;
+use super::sealing::Sealing;
 use rocev2::Time;
 use rocev2_cm::{Config, Event, Manager};
 use rocev2_device::{Device, DeviceError};
+use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// A [`Manager`] whose datagrams come and go by a device's queue pair 1. Whoever has it calls [`turn`](Self::turn) when
-/// its descriptor is readable, when [`timeout`](Self::timeout) has passed, and after calls of the manager.
+/// one of its [`descriptors`](Self::descriptors) is readable, when [`timeout`](Self::timeout) has passed, and after
+/// calls of the manager.
 #[derive(Debug)]
 pub struct Node {
     /// The manager, for calls.
     pub manager: Manager,
     gsi: Gsi,
+    /// Where datagrams are sealed.
+    sealing: Option<Sealing>,
     rates: Rates,
     origin: Instant,
     dropped: u64,
 }
 
 impl Node {
-    /// A manager on queue pair 1 of `device`.
+    /// A manager on queue pair 1 of `device`; with `sealing` one of a device that sends nothing in clear.
     ///
     /// # Errors
     /// Somebody has that queue pair, or the system refuses what it needs.
-    pub fn new(device: Arc<Device>, config: Config) -> Result<Self, DeviceError> {
+    pub fn new(device: Arc<Device>, config: Config, sealing: Option<Sealing>) -> Result<Self, DeviceError> {
         let mut random = Random::new()?;
         Ok(Self {
             manager: Manager::new(config, Box::new(move || random.u64())),
             gsi: Gsi::new(device)?,
+            sealing,
             rates: Rates::new(),
             origin: Instant::now(),
             dropped: 0,
@@ -59,7 +65,7 @@ impl Node {
     /// Takes what has arrived, does what is due, and sends what there is to send.
     pub fn turn(&mut self) {
         let now = self.now();
-        let Self { manager, gsi, rates, dropped, .. } = self;
+        let Self { manager, gsi, sealing, rates, dropped, .. } = self;
         gsi.receive(|path, mad| {
             if rates.admit(now, path.remote) {
                 // What changes nothing has been answered if it had to be.
@@ -69,22 +75,38 @@ impl Node {
             }
         });
         manager.handle_timeout(now);
+        if let Some(sealing) = sealing {
+            sealing.turn(now, gsi);
+        }
         while gsi.has_room()
             && let Some(transmit) = manager.poll_transmit()
         {
-            // Where there is no way to the peer it gets no answer, and this side's request ends by its timeout.
-            let _ = gsi.send(&transmit);
+            match sealing {
+                Some(sealing) => sealing.send(now, transmit, gsi),
+                // Where there is no way to the peer it gets no answer, and this side's request ends by its timeout.
+                None => drop(gsi.send(&transmit)),
+            }
         }
+    }
+
+    /// What datagrams are sealed by, if they are.
+    #[must_use]
+    pub fn sealing(&self) -> Option<&Sealing> {
+        self.sealing.as_ref()
+    }
+
+    /// The next peer for whom there are no keys, and why: nothing that was for it was sent.
+    pub fn refused(&mut self) -> Option<(IpAddr, String)> {
+        self.sealing.as_mut()?.refused()
+    }
+
+    /// Those that are readable when [`turn`](Self::turn) may have something to do.
+    pub fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        [self.gsi.as_fd()].into_iter().chain(self.sealing.as_ref().map(AsFd::as_fd))
     }
 
     /// The next thing that happened.
     pub fn event(&mut self) -> Option<Event> {
         self.manager.poll_event()
-    }
-}
-
-impl AsFd for Node {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.gsi.as_fd()
     }
 }

@@ -15,7 +15,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// Bytes of a message.
-pub const MAX_LEN: usize = 1024;
+pub const MAX_LEN: usize = 2048;
 
 /// What a process wants.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -312,6 +312,9 @@ pub struct CmEvent {
     /// Of a multicast group: which.
     #[n(7)]
     pub multicast: Option<Multicast>,
+    /// For people: why nothing could be sent to the peer, where it would have to be sealed.
+    #[n(8)]
+    pub reason: Option<String>,
 }
 
 /// A multicast group that an id has joined.

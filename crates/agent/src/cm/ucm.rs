@@ -19,6 +19,7 @@ use super::node::Node;
 use super::ports::Ports;
 use super::protocol::{MAX_LEN, Reply, Request};
 use super::random::Random;
+use super::sealing::Sealing;
 use rocev2::Mtu;
 use rocev2_cm::ip::PortSpace;
 use rocev2_cm::manager::Error;
@@ -85,16 +86,23 @@ fn errno(error: Error) -> Errno {
 }
 
 impl Ucm {
-    /// Connection management on queue pair 1 of `device`, which has that one address.
+    /// Connection management on queue pair 1 of `device`, which has that one address; with `sealing` that of programs
+    /// whose packets are sealed, on a device that sends nothing in clear.
     ///
     /// # Errors
     /// Somebody has that queue pair, or the system refuses what it needs.
-    pub fn new(device: Arc<Device>, address: IpAddr) -> Result<Self, DeviceError> {
-        let mtu = device.gids().first().map_or(Mtu::B1024, |gid| gid.mtu);
+    pub fn new(device: Arc<Device>, address: IpAddr, sealing: Option<Sealing>) -> Result<Self, DeviceError> {
+        let entry = device.gids().into_iter().next();
+        let mtu = match &sealing {
+            None => entry.map_or(Mtu::B1024, |entry| entry.mtu),
+            Some(_) => {
+                entry.and_then(|entry| entry.sealed_mtu).ok_or(DeviceError::NoRoomForEsp { address })?
+            }
+        };
         device.bind_gid(0)?;
         let mut random = Random::new()?;
         Ok(Self {
-            node: Node::new(device, config(&mut random))?,
+            node: Node::new(device, config(&mut random), sealing)?,
             address,
             mtu,
             ids: HashMap::new(),
@@ -119,12 +127,26 @@ impl Ucm {
         self.node.manager.is_idle()
     }
 
+    /// What its datagrams are sealed by, if they are.
+    #[must_use]
+    pub fn sealing(&self) -> Option<&Sealing> {
+        self.node.sealing()
+    }
+
     /// Takes what has arrived, does what is due, and tells programs.
     pub fn turn(&mut self) {
         self.node.turn();
         while let Some(event) = self.node.event() {
             self.tell(&event);
         }
+        while let Some((peer, reason)) = self.node.refused() {
+            self.give_up(peer, &reason);
+        }
+    }
+
+    /// Those that are readable when [`turn`](Self::turn) may have something to do.
+    pub fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.node.descriptors()
     }
 
     /// A process is gone: so is all that it had.
@@ -215,11 +237,5 @@ impl Ucm {
             Request::JoinMulticast { id, group, cookie } => self.join(client, id, group, cookie),
             Request::LeaveMulticast { id, cookie } => self.leave(client, id, cookie),
         }
-    }
-}
-
-impl AsFd for Ucm {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.node.as_fd()
     }
 }

@@ -4,13 +4,16 @@
 //! |---|---|
 //! | [`protocol`] | messages between a process and the agent |
 //! | [`process`](Pairs) | a process's side: its device's security associations, one for each peer |
+//! | `pair` | one of them, and its keys |
 //! | [`key_manager`](KeyManager) | what the agent hands such a process's connection to: it is above this crate |
 
 mod key_manager;
+mod pair;
 mod process;
 pub mod protocol;
 
 pub use key_manager::{KeyManager, NoKeys};
+pub(crate) use process::refusal;
 pub use process::{Pairs, PairsError};
 
 use core::fmt;

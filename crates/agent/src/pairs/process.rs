@@ -1,24 +1,23 @@
 //! A process's side: the security associations of its device, one for each peer.
 
 use super::Instance;
-use super::protocol::{Event, Material, Request, receive, send};
+use super::pair::Pair;
+use super::protocol::{Event, Request, receive, send};
 use crate::lease::{LeaseError, connection};
 use crate::protocol::{Message, VERSION, receive as receive_fixed, send as send_fixed};
 use core::time::Duration;
-use rocev2::UDP_PORT;
-use rocev2_device::esp::replay::DEFAULT_WINDOW;
-use rocev2_device::esp::{Algorithm, Inbound, Inner, Key, Outbound, Spi};
-use rocev2_device::{Device, Peer, Receiver, SecurityAssociation};
+use rocev2_device::{Device, Peer, SecurityAssociation};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
+use rustix::net::{Shutdown, shutdown};
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 use std::time::Instant;
-use zeroize::Zeroizing;
 
 /// How long a pair may take to get keys, longer than its agent gives it: then that one says why there are none.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -28,9 +27,6 @@ const RETRY: Duration = Duration::from_secs(1);
 
 /// How often it is looked at how much has been sealed.
 const LOOK: Duration = Duration::from_secs(1);
-
-/// How long packets that were sealed with the key before may be on their way.
-const LINGER: Duration = Duration::from_secs(5);
 
 /// So many times as many packets as a key is to be used for may be sealed with it. Then this side falls silent.
 const NUMBERS: u64 = 16;
@@ -52,18 +48,23 @@ pub enum PairsError {
     Peer(String),
 }
 
-/// The pairs that a process's device is one of.
+/// The pairs that a process's device is one of. When they are dropped, the agent and peers learn that it is over.
 #[derive(Debug)]
-pub struct Pairs(Arc<Shared>);
+pub struct Pairs {
+    shared: Arc<Shared>,
+    /// It has a part of the device, until it has ended.
+    thread: Option<JoinHandle<()>>,
+}
 
 #[derive(Debug)]
 struct Shared {
     agent: OwnedFd,
     device: Arc<Device>,
     own: Instance,
-    rekey_after: u64,
     state: Mutex<State>,
     changed: Condvar,
+    /// An eventfd(2) of who doesn't wait for what has changed.
+    wake: Option<OwnedFd>,
     /// How often a pair has ended.
     endings: AtomicU64,
 }
@@ -71,8 +72,33 @@ struct Shared {
 #[derive(Debug, Default)]
 struct State {
     pairs: HashMap<Instance, Entry>,
+    attachment: Attachment,
+}
+
+/// Whether the agent agrees on keys for this process.
+#[derive(Debug, Default)]
+enum Attachment {
+    /// It hasn't said.
+    #[default]
+    Asked,
+    /// It does; a key is replaced after so many packets.
+    Attached(u64),
+    /// It doesn't, and says why.
+    Refused(String),
     /// The agent has ended.
-    ended: bool,
+    Ended,
+}
+
+impl Attachment {
+    /// After how many packets a key is replaced; `None` while that isn't known.
+    fn rekey_after(&self) -> Result<Option<u64>, PairsError> {
+        match self {
+            Self::Asked => Ok(None),
+            Self::Attached(packets) => Ok(Some(*packets)),
+            Self::Refused(reason) => Err(PairsError::Refused(reason.clone())),
+            Self::Ended => Err(PairsError::Ended),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -80,22 +106,6 @@ enum Entry {
     Has(Pair),
     /// There are none, since then.
     Failed(String, Instant),
-}
-
-/// A pair, whose keys may still be under way.
-#[derive(Debug)]
-struct Pair {
-    association: Arc<SecurityAssociation>,
-    /// Its name, the first SPI by which packets are taken.
-    name: Spi,
-    /// By which packets of the newest key come.
-    newest: Spi,
-    /// The one before, and since when nothing new comes by it.
-    old: Option<(Spi, Option<Instant>)>,
-    /// A new SPI whose key is under way.
-    asked: bool,
-    /// Packets both ways have keys.
-    is_ready: bool,
 }
 
 impl Pairs {
@@ -123,26 +133,41 @@ impl Pairs {
             }
             _ => return Err(LeaseError::Answer.into()),
         }
+        let pairs = Self::attach(agent, device, (address, slot), settings, None)?;
+        pairs.shared.attached()?;
+        Ok(pairs)
+    }
+
+    /// The same on a connection to who agrees on keys, without waiting for its answer: [`is_attached`] has it.
+    /// `wake` is an eventfd(2) that counts whenever something has changed.
+    ///
+    /// # Errors
+    /// The connection has ended, or there can't be a thread.
+    ///
+    /// [`is_attached`]: Self::is_attached
+    pub fn attach(
+        agent: OwnedFd,
+        device: Arc<Device>,
+        (address, slot): (IpAddr, u8),
+        settings: String,
+        wake: Option<OwnedFd>,
+    ) -> Result<Self, PairsError> {
         let own = Instance { address: address.to_canonical(), slot };
-        send(&agent, &Request::Attach { own, settings }).map_err(failed)?;
-        let rekey_after = loop {
-            wait(&agent, PATIENCE).map_err(failed)?;
-            match receive(&agent) {
-                Err(Errno::INTR) => {}
-                Ok(Some(Event::Attached { rekey_after })) => break rekey_after,
-                Ok(Some(Event::Refused { reason })) => return Err(PairsError::Refused(reason)),
-                Err(Errno::AGAIN) => return Err(PairsError::Refused("it doesn't answer".into())),
-                _ => return Err(PairsError::Ended),
-            }
-        };
+        send(&agent, &Request::Attach { own, settings }).map_err(|_| PairsError::Ended)?;
         let (state, changed, endings) = (Mutex::default(), Condvar::new(), AtomicU64::new(0));
-        let shared = Arc::new(Shared { agent, device, own, rekey_after, state, changed, endings });
+        let shared = Arc::new(Shared { agent, device, own, state, changed, wake, endings });
         let served = Arc::clone(&shared);
-        std::thread::Builder::new()
-            .name("rdma-keys".into())
-            .spawn(move || served.serve())
-            .map_err(|error| PairsError::Refused(error.to_string()))?;
-        Ok(Self(shared))
+        let thread = std::thread::Builder::new().name("rdma-keys".into()).spawn(move || served.serve());
+        let thread = thread.map_err(|error| PairsError::Refused(error.to_string()))?;
+        Ok(Self { shared, thread: Some(thread) })
+    }
+
+    /// Whether keys are agreed on for this device by now.
+    ///
+    /// # Errors
+    /// They aren't and won't be.
+    pub fn is_attached(&self) -> Result<bool, PairsError> {
+        self.shared.state().attachment.rekey_after().map(|packets| packets.is_some())
     }
 
     /// What seals this device's packets for `peer`, and opens that one's. Where there is nothing yet, keys are agreed
@@ -151,13 +176,40 @@ impl Pairs {
     /// # Errors
     /// There are no keys.
     pub fn association(&self, peer: Instance) -> Result<Arc<SecurityAssociation>, PairsError> {
-        self.0.association(peer)
+        self.shared.association(peer)
+    }
+
+    /// Whether packets for `peer` can be sealed, and that one's opened. Where there is nothing yet, keys are asked for
+    /// now, and come later or don't.
+    ///
+    /// # Errors
+    /// There are no keys.
+    pub fn is_ready(&self, peer: Instance) -> Result<bool, PairsError> {
+        self.shared.is_ready(peer)
     }
 
     /// How often a pair has ended: while it doesn't change, whom there were keys for there are still.
     #[must_use]
     pub fn endings(&self) -> u64 {
-        self.0.endings.load(Ordering::Acquire)
+        self.shared.endings.load(Ordering::Acquire)
+    }
+}
+
+impl Drop for Pairs {
+    fn drop(&mut self) {
+        let _ = shutdown(&self.shared.agent, Shutdown::Both);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Why the agent has refused what this process has asked for by another message.
+pub(crate) fn refusal(agent: &OwnedFd) -> String {
+    let _ = wait(agent, PATIENCE);
+    match receive(agent) {
+        Ok(Some(Event::Refused { reason })) => reason,
+        _ => "it doesn't say why".into(),
     }
 }
 
@@ -175,14 +227,45 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Waits until it is known whether the agent agrees on keys for this process.
+    fn attached(&self) -> Result<u64, PairsError> {
+        let deadline = Instant::now() + PATIENCE;
+        let mut state = self.state();
+        loop {
+            if let Some(packets) = state.attachment.rekey_after()? {
+                return Ok(packets);
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(PairsError::Refused("it doesn't answer".into()));
+            }
+            state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    fn is_ready(&self, peer: Instance) -> Result<bool, PairsError> {
+        let mut state = self.state();
+        if state.attachment.rekey_after()?.is_none() {
+            return Ok(false);
+        }
+        match state.pairs.get(&peer) {
+            Some(Entry::Has(pair)) => Ok(pair.is_ready),
+            Some(Entry::Failed(reason, since)) if since.elapsed() < RETRY => {
+                Err(PairsError::Peer(reason.clone()))
+            }
+            Some(Entry::Failed(..)) | None => {
+                self.open(&mut state, peer).map_err(PairsError::Peer)?;
+                Ok(matches!(state.pairs.get(&peer), Some(Entry::Has(pair)) if pair.is_ready))
+            }
+        }
+    }
+
     fn association(&self, peer: Instance) -> Result<Arc<SecurityAssociation>, PairsError> {
         let deadline = Instant::now() + PATIENCE;
         let mut state = self.state();
         let mut opened = false;
         loop {
-            if state.ended {
-                return Err(PairsError::Ended);
-            }
+            state.attachment.rekey_after()?;
             match state.pairs.get(&peer) {
                 Some(Entry::Has(pair)) if pair.is_ready => return Ok(Arc::clone(&pair.association)),
                 Some(Entry::Failed(reason, since)) if opened || since.elapsed() < RETRY => {
@@ -214,10 +297,10 @@ impl Shared {
         let association = Arc::new(self.device.security_association());
         let spi = association.allocate_spi().map_err(|error| error.to_string())?;
         association.for_datagrams(Peer { address: peer.address, slot: peer.slot });
-        let mut pair = Pair { association, name: spi, newest: spi, old: None, asked: false, is_ready: false };
+        let mut pair = Pair::new(association, spi);
         if peer == self.own {
             // Nobody has to be asked.
-            pair.take_own_key(spi, self.numbers())?;
+            pair.take_own_key(spi, state.numbers())?;
             pair.is_ready = true;
         } else {
             send(&self.agent, &Request::Open { peer, spi: spi.number() })
@@ -227,9 +310,13 @@ impl Shared {
         Ok(())
     }
 
-    /// Numbers of one key.
-    fn numbers(&self) -> u64 {
-        self.rekey_after.saturating_mul(NUMBERS)
+    /// Tells who waits that something has changed.
+    fn tell(&self) {
+        self.changed.notify_all();
+        if let Some(wake) = &self.wake {
+            // Where it can't count further, it is readable already.
+            let _ = rustix::io::write(wake, &1_u64.to_ne_bytes());
+        }
     }
 
     /// Does what the agent says, for as long as it is there.
@@ -252,18 +339,22 @@ impl Shared {
         }
         // Nobody gives new keys any more, nor says when a peer's are withdrawn.
         let mut state = self.state();
-        state.ended = true;
+        if !matches!(state.attachment, Attachment::Refused(_)) {
+            state.attachment = Attachment::Ended;
+        }
         self.endings.fetch_add(1, Ordering::Release);
         for (_, entry) in state.pairs.drain() {
             if let Entry::Has(pair) = entry {
                 pair.association.close();
             }
         }
-        self.changed.notify_all();
+        drop(state);
+        self.tell();
     }
 
     fn take(&self, event: Event) {
         let mut state = self.state();
+        let numbers = state.numbers();
         match event {
             Event::Wanted { peer } => {
                 let known = matches!(state.pairs.get(&peer), Some(Entry::Has(_)));
@@ -280,7 +371,7 @@ impl Shared {
             }
             Event::Outbound { pair, spi, key } => {
                 if let Some(known) = state.named(pair)
-                    && known.take_outbound(spi, &key, self.numbers()).is_ok()
+                    && known.take_outbound(spi, &key, numbers).is_ok()
                 {
                     known.is_ready = true;
                 }
@@ -295,16 +386,21 @@ impl Shared {
                     }
                 }
             }
-            Event::Attached { .. } | Event::Refused { .. } => {}
+            Event::Attached { rekey_after } => {
+                if matches!(state.attachment, Attachment::Asked) {
+                    state.attachment = Attachment::Attached(rekey_after);
+                }
+            }
+            Event::Refused { reason } => state.attachment = Attachment::Refused(reason),
         }
         drop(state);
-        self.changed.notify_all();
+        self.tell();
     }
 
     /// Looks whether peers need new keys, and which SPIs aren't needed any more.
     fn look(&self, now: Instant) {
-        let (limit, numbers) = (self.rekey_after, self.numbers());
         let mut state = self.state();
+        let (Ok(Some(limit)), numbers) = (state.attachment.rekey_after(), state.numbers()) else { return };
         for (peer, entry) in &mut state.pairs {
             let Entry::Has(pair) = entry else { continue };
             let Some(spi) = pair.look(now, limit) else { continue };
@@ -320,6 +416,12 @@ impl Shared {
 }
 
 impl State {
+    /// Numbers of one key.
+    fn numbers(&self) -> u64 {
+        let rekey_after = self.attachment.rekey_after().ok().flatten();
+        rekey_after.unwrap_or(1).saturating_mul(NUMBERS)
+    }
+
     /// The pair with that name.
     fn named(&mut self, name: u32) -> Option<&mut Pair> {
         self.pairs.values_mut().find_map(|entry| match entry {
@@ -333,58 +435,4 @@ impl Entry {
     fn is(&self, name: u32) -> bool {
         matches!(self, Self::Has(pair) if pair.name.number() == name)
     }
-}
-
-impl Pair {
-    /// Whether the peer needs a new key: the SPI by which packets under it will be taken.
-    fn look(&mut self, now: Instant, limit: u64) -> Option<Spi> {
-        let inbound = self.association.inbound();
-        let packets = inbound.iter().find(|sa| sa.spi == self.newest).map_or(0, |sa| sa.packets);
-        match &mut self.old {
-            Some((spi, since)) => {
-                if packets > 0 && now.duration_since(*since.get_or_insert(now)) >= LINGER {
-                    self.association.release(*spi);
-                    self.old = None;
-                }
-                None
-            }
-            None if packets >= limit && !self.asked => self.association.allocate_spi().ok(),
-            None => None,
-        }
-    }
-
-    fn take_inbound(&mut self, spi: u32, key: &Material) -> Result<(), ()> {
-        let spi = Spi::new(spi).ok_or(())?;
-        let sa = Inbound::new(spi, esp_key(key)?, DEFAULT_WINDOW);
-        self.association.install_inbound(sa).map_err(drop)?;
-        if spi != self.newest {
-            self.old = Some((std::mem::replace(&mut self.newest, spi), None));
-            self.asked = false;
-        }
-        Ok(())
-    }
-
-    fn take_outbound(&mut self, spi: u32, key: &Material, numbers: u64) -> Result<(), ()> {
-        let inner = Inner { source_port: UDP_PORT, checksum: None };
-        let sa = Outbound::with_numbers(Spi::new(spi).ok_or(())?, esp_key(key)?, inner, 1, numbers);
-        self.association.install_outbound(sa, Receiver::Embedded);
-        Ok(())
-    }
-
-    /// Seals and opens by a key that nobody else has: for queue pairs of one device that are connected to each other.
-    fn take_own_key(&mut self, spi: Spi, numbers: u64) -> Result<(), String> {
-        let mut bytes = Zeroizing::new(vec![0; Algorithm::Aes256Gcm.material_len()]);
-        getrandom::fill(&mut bytes).map_err(|error| error.to_string())?;
-        let key = Material::new(bytes);
-        let refused = |()| "the cryptographic library refuses a key".to_owned();
-        self.take_inbound(spi.number(), &key).map_err(refused)?;
-        self.take_outbound(spi.number(), &key, numbers).map_err(refused)
-    }
-}
-
-fn esp_key(material: &Material) -> Result<Key, ()> {
-    let algorithms = [Algorithm::Aes128Gcm, Algorithm::Aes256Gcm];
-    let fits = |algorithm: &Algorithm| algorithm.material_len() == material.bytes().len();
-    let algorithm = algorithms.into_iter().find(fits).ok_or(())?;
-    Key::new(algorithm, material.bytes()).map_err(drop)
 }

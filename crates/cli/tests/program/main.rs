@@ -17,6 +17,7 @@ mod killed;
 mod operator;
 mod reconnect;
 mod run;
+mod sealed_cm;
 mod sealed_run;
 mod sealing;
 mod sessions;

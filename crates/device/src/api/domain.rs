@@ -118,6 +118,9 @@ impl ProtectionDomain {
         let queue_pair =
             self.device.engine().add_gsi(|qpn| self.make(&options, qpn)).ok_or(DeviceError::Gsi)?;
         let queue_pair = QueuePair::new(queue_pair, Arc::clone(&self.device));
+        if self.device.is_sealed_only() {
+            queue_pair.seal_datagrams()?;
+        }
         let to = |state| Attributes { state: Some(state), ..Attributes::default() };
         let init = Attributes { pkey_index: Some(0), port: Some(1), qkey: Some(GSI_QKEY), ..to(State::Init) };
         let sq_psn = Some(Psn::default());

@@ -88,7 +88,9 @@ pub enum PairError {
 #[non_exhaustive]
 pub enum Refusal {
     /// There is no such device, or its program isn't sealed.
-    #[error("no program there has that queue pair number and was started with --seal")]
+    #[error(
+        "no program there was started with --seal and has that queue pair number or, for connections, uses librdmacm"
+    )]
     NoDevice,
     /// Both have begun at the same time: this handshake gives way to the other.
     #[error("both sides began at the same time")]

@@ -9,7 +9,7 @@ use rocev2_cm::manager::{Answer, Connect, Patience, Resolve, Route, Transport};
 use rocev2_cm::wire::{PrivateData, RejectReason, SidrStatus};
 use rocev2_cm::{CommId, Event, Exponent, Gid, Path};
 use rustix::io::Errno;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// Private data that has room.
 fn private<const N: usize>(parts: &[&[u8]]) -> Result<PrivateData<N>, Errno> {
@@ -170,6 +170,34 @@ impl Ucm {
         }
         if self.node.manager.state(connection).is_none() {
             self.release(number);
+        }
+    }
+
+    /// There are no keys for a peer: who has asked it, and has no answer yet, is told that it can't be reached.
+    pub(super) fn give_up(&mut self, peer: IpAddr, reason: &str) {
+        let manager = &self.node.manager;
+        let asks = |connection: &CommId| {
+            use rocev2_cm::State::{ReqSent, SidrReqSent};
+            matches!(manager.state(*connection), Some(ReqSent | SidrReqSent))
+        };
+        let is_for = |number: &u32| {
+            let destination = self.ids.get(number).and_then(|id| id.destination);
+            destination.is_some_and(|destination| destination.ip().to_canonical() == peer)
+        };
+        let asking: Vec<_> = self
+            .connections
+            .iter()
+            .filter(|(connection, number)| is_for(number) && asks(connection))
+            .map(|(connection, number)| (*connection, *number))
+            .collect();
+        let now = self.node.now();
+        for (connection, number) in asking {
+            self.release(number);
+            self.node.manager.abandon(now, connection);
+            if let Some(id) = self.ids.get_mut(&number) {
+                id.state = State::Answered;
+            }
+            self.push(number, None, Told::unsealed(reason));
         }
     }
 

@@ -52,9 +52,10 @@ impl Ucm {
 
     pub(super) fn push(&mut self, number: u32, listener: Option<u32>, told: Told) {
         let Some(id) = self.ids.get(&number) else { return };
-        let Told { kind, status, params, qkey, multicast } = told;
+        let Told { kind, status, params, qkey, multicast, reason } = told;
         let addresses = id.addresses();
-        let event = CmEvent { kind, status, id: number, listener, addresses, params, qkey, multicast };
+        let event =
+            CmEvent { kind, status, id: number, listener, addresses, params, qkey, multicast, reason };
         if let Some(channel) = self.channels.get_mut(&id.channel) {
             channel.push(event);
         }

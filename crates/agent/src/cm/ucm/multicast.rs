@@ -14,7 +14,7 @@ const MAX_GROUPS: usize = 1024;
 
 impl Ucm {
     /// As in the kernel on RoCE, any address makes a group's GID. Whether it is one shows where a queue pair is
-    /// attached.
+    /// attached. What is sent to a group can't be sealed.
     pub(super) fn join(
         &mut self,
         client: u64,
@@ -22,6 +22,9 @@ impl Ucm {
         group: SocketAddr,
         cookie: u64,
     ) -> Result<Reply, Errno> {
+        if self.sealing().is_some() {
+            return Err(Errno::OPNOTSUPP);
+        }
         let id = self.own(client, number)?;
         let is_bound = matches!(id.state, State::Bound | State::AddressResolved | State::RouteResolved);
         if !id.device || !is_bound || id.groups.contains(&cookie) {
