@@ -23,8 +23,9 @@ const ANSWER: Duration = Duration::from_secs(5);
 /// How long a handshake may take that this side's has given way to.
 const CROSSED: Duration = Duration::from_secs(15);
 
-/// How often it is looked whether the peer would still be let in.
-const JUDGE: Duration = Duration::from_secs(10);
+/// How often it is looked whether the peer would still be let in: with the two seconds at most that what it sent is
+/// taken for, ten in all.
+const JUDGE: Duration = Duration::from_secs(8);
 
 /// The most characters of a reason that a process is told.
 const LONGEST_REASON: usize = 1000;

@@ -28,6 +28,10 @@ const RETRY: Duration = Duration::from_secs(1);
 /// How often it is looked at how much has been sealed.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// How long what a peer sent before it ended is taken: its datagrams may be waiting here to be read, and nobody sends
+/// them again.
+const FAREWELL: Duration = Duration::from_secs(1);
+
 /// So many times as many packets as a key is to be used for may be sealed with it. Then this side falls silent.
 const NUMBERS: u64 = 16;
 
@@ -72,6 +76,8 @@ struct Shared {
 #[derive(Debug, Default)]
 struct State {
     pairs: HashMap<Instance, Entry>,
+    /// Associations of pairs that have ended since: what their peers sent before may be on its way.
+    leaving: Vec<(Arc<SecurityAssociation>, Instant)>,
     attachment: Attachment,
 }
 
@@ -343,6 +349,9 @@ impl Shared {
             state.attachment = Attachment::Ended;
         }
         self.endings.fetch_add(1, Ordering::Release);
+        for (association, _) in state.leaving.drain(..) {
+            association.close();
+        }
         for (_, entry) in state.pairs.drain() {
             if let Entry::Has(pair) = entry {
                 pair.association.close();
@@ -381,7 +390,7 @@ impl Shared {
                 if let Some((_, entry)) = found {
                     let before = std::mem::replace(entry, Entry::Failed(reason, Instant::now()));
                     if let Entry::Has(pair) = before {
-                        pair.association.close();
+                        state.leaving.push((pair.association, Instant::now()));
                         self.endings.fetch_add(1, Ordering::Release);
                     }
                 }
@@ -400,6 +409,13 @@ impl Shared {
     /// Looks whether peers need new keys, and which SPIs aren't needed any more.
     fn look(&self, now: Instant) {
         let mut state = self.state();
+        state.leaving.retain(|(association, since)| {
+            let stays = now.duration_since(*since) < FAREWELL;
+            if !stays {
+                association.close();
+            }
+            stays
+        });
         let (Ok(Some(limit)), numbers) = (state.attachment.rekey_after(), state.numbers()) else { return };
         for (peer, entry) in &mut state.pairs {
             let Entry::Has(pair) = entry else { continue };
