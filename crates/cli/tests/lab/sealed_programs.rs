@@ -20,12 +20,12 @@ const SECONDS: &str = "4";
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// Two hosts whose agents have certificates for their addresses by one CA. An agent stays in its network for a while.
-struct Site {
+pub(crate) struct Site {
     files: TempDir,
 }
 
 impl Site {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let site = Self { files: TempDir::new().unwrap() };
         let state = site.state(End::Server);
         let issue = |address: &str, file: &str| {
@@ -48,7 +48,7 @@ impl Site {
         site
     }
 
-    fn path(&self, end: End, what: &str) -> PathBuf {
+    pub(crate) fn path(&self, end: End, what: &str) -> PathBuf {
         self.files.path().join(format!("{end:?}-{what}"))
     }
 
@@ -56,7 +56,7 @@ impl Site {
         self.path(end, "state")
     }
 
-    fn command(&self, network: &Network, end: End, options: &[&str], program: &[&str]) -> Command {
+    pub(crate) fn command(&self, network: &Network, end: End, options: &[&str], program: &[&str]) -> Command {
         let mut command = network.command(end, SECURE_RDMA);
         command.env("XDG_RUNTIME_DIR", self.path(end, "run"));
         command.args(["run", "--address", end.ipv4()]).args(options).arg("--certs").arg(self.state(end));

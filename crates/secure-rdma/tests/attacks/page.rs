@@ -69,6 +69,21 @@ tests withhold so many requests and try PSNs around them. Where packets are seal
 |---|---|---|---|
 ";
 
+const PROGRAMS: &str = "
+## Programs that nobody changed
+
+The same for programs of `secure-rdma run`, whose connections by librdmacm begin with management datagrams to queue pair
+1. These lines are other tests': `crates/keys/tests/management.rs`, `crates/cli/tests/program/sealed_cm.rs` and, as
+root, `crates/cli/tests/lab/sealed_management.rs`. Their packets are sealed as those of the last column above.
+
+| attack | attacker | what it has | `run` | `run --seal` |
+|---|---|---|---|---|
+| a request for a connection, from any address | T2, T3 | the port | the program is asked, and decides | nothing: neither taken nor answered |
+| the same from a host whose agent has a certificate by another CA | a host | its own certificate | the program is asked, and decides | no keys, so no request leaves: `RDMA_CM_EVENT_UNREACHABLE` |
+| a program in clear that takes the place of a sealed peer | a host | the address | connected | no keys, so nothing is sent: `RDMA_CM_EVENT_UNREACHABLE` |
+| eavesdropping on management datagrams and data | T3 | every packet | every byte is in the packets | each packet is ESP, and not a byte of the data is in them; with the keys, tshark finds REQ, REP, RTU, DREQ and the data |
+";
+
 /// A part of the page.
 pub(crate) struct Part {
     pub(crate) title: &'static str,
@@ -120,6 +135,7 @@ fn markdown(parts: &[Part], before: &str) -> String {
             before.lines().filter(|line| line.starts_with("| a NAK that is fatal")).map(|l| format!("{l}\n")),
         ),
     }
+    page.push_str(PROGRAMS);
     // Those of attacks that couldn't be played here are taken from the page, too.
     let mut notes: BTreeMap<_, _> =
         before.lines().filter_map(|line| line.strip_prefix("[^")?.split_once("]: ")).collect();
