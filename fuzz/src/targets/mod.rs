@@ -8,6 +8,7 @@ mod context;
 mod control;
 mod datagram;
 mod esp;
+mod files;
 mod fragments;
 mod keys;
 mod manifests;
@@ -77,6 +78,12 @@ pub(crate) const ALL: &[Target] = &[
         about: "records of the control protocol: read and written",
         memory: 4 << 10,
         try_out: record::run,
+    },
+    Target {
+        name: "files",
+        about: "messages of the protocol for files, read and written, and the paths in them",
+        memory: 512 << 10,
+        try_out: files::run,
     },
     Target {
         name: "control",

@@ -1,0 +1,90 @@
+//! A file that is read, piece by piece, and is to stay as it is meanwhile.
+
+use crate::chunk::{Chunk, Digest, digest};
+use crate::listing::{Kind, is_executable};
+use crate::refusal::{Refusal, RefusalCode};
+use rustix::fs::{Stat, fstat};
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+
+/// What changes when a file does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Version {
+    size: i64,
+    modified: (i64, u64),
+    changed: (i64, u64),
+}
+
+impl Version {
+    #[allow(
+        clippy::useless_conversion,
+        reason = "the fields' types differ from one architecture to the other"
+    )]
+    fn of(stat: &Stat) -> Self {
+        Self {
+            size: stat.st_size,
+            modified: (stat.st_mtime, stat.st_mtime_nsec.into()),
+            changed: (stat.st_ctime, stat.st_ctime_nsec.into()),
+        }
+    }
+}
+
+/// A file that is read.
+#[derive(Debug)]
+pub struct Source {
+    file: File,
+    version: Version,
+    size: u64,
+    executable: bool,
+}
+
+impl Source {
+    pub(crate) fn of(file: File) -> Result<Self, Refusal> {
+        let stat = fstat(&file).map_err(Refusal::errno("looking at it"))?;
+        Kind::of(&stat).file()?;
+        let size = u64::try_from(stat.st_size).unwrap_or(0);
+        Ok(Self { file, version: Version::of(&stat), size, executable: is_executable(&stat) })
+    }
+
+    /// Bytes of it, as of when it was opened.
+    #[must_use]
+    pub const fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Whether it is a program.
+    #[must_use]
+    pub const fn executable(&self) -> bool {
+        self.executable
+    }
+
+    /// The bytes of `chunk`, and what their hash is.
+    ///
+    /// # Errors
+    /// The file has become shorter, or can't be read.
+    pub(crate) fn read(&self, chunk: Chunk) -> Result<(Vec<u8>, Digest), Refusal> {
+        let mut bytes = vec![0; chunk.len];
+        self.file.read_exact_at(&mut bytes, chunk.offset).map_err(|error| match error.kind() {
+            std::io::ErrorKind::UnexpectedEof => changed(),
+            _ => Refusal::system("reading it", &error),
+        })?;
+        let digest = digest(&bytes);
+        Ok((bytes, digest))
+    }
+
+    /// That the file is as it was when it was opened.
+    ///
+    /// # Errors
+    /// It isn't.
+    pub(crate) fn check(&self) -> Result<(), Refusal> {
+        let stat = fstat(&self.file).map_err(Refusal::errno("looking at it"))?;
+        if Version::of(&stat) == self.version { Ok(()) } else { Err(changed()) }
+    }
+}
+
+fn changed() -> Refusal {
+    Refusal::new(
+        RefusalCode::Changed,
+        "it was changed while it was being read: try again when nobody writes to it",
+    )
+}
