@@ -1,6 +1,7 @@
 //! Every argument of every command. Their comments are what `--help` prints.
 
 pub(crate) mod bench;
+pub(crate) mod files;
 
 use crate::config;
 use crate::failure::Failure;
@@ -17,6 +18,7 @@ use std::num::{NonZeroU16, NonZeroUsize};
 use std::path::PathBuf;
 
 pub(crate) use bench::BenchArgs;
+pub(crate) use files::{GetArgs, LsArgs, MoveArgs, PutArgs};
 
 /// RDMA between machines, set up inside TLS 1.3; with or without RDMA hardware.
 #[derive(Debug, Parser)]
@@ -34,6 +36,12 @@ pub(crate) enum Command {
     Server(ServerArgs),
     /// Connect to a server, and send, write, read and add there
     Client(ClientArgs),
+    /// Get files and folders from a server that offers a directory (`server --files`)
+    Get(GetArgs),
+    /// Put files and folders on a server that takes them (`server --files --files-write`)
+    Put(PutArgs),
+    /// List what is in a directory that a server offers (`server --files`)
+    Ls(LsArgs),
     /// A server and many clients in this process, for real: everything is tried and checked
     Demo(DemoArgs),
     /// Measure bandwidth and latency between two machines, or two processes of this one
@@ -146,6 +154,24 @@ pub(crate) struct TrustArgs {
     pub(crate) certs: CertsDir,
 }
 
+/// How a client connects.
+#[derive(Debug, Args)]
+pub(crate) struct LinkArgs {
+    #[command(flatten)]
+    pub(crate) trust: TrustArgs,
+    /// Revocation lists (CRLs) of the CAs that are trusted, PEM or DER: a server whose certificate is on one,
+    /// or on none that is current, is refused
+    #[arg(long, value_name = "FILE")]
+    pub(crate) crl: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) seal: SealArg,
+    #[command(flatten)]
+    pub(crate) device: DeviceArg,
+    /// Show the PSNs, and log more
+    #[arg(short, long)]
+    pub(crate) verbose: bool,
+}
+
 /// What is asked of clients.
 #[derive(Debug, Args)]
 pub(crate) struct ClientAuthArgs {
@@ -248,6 +274,17 @@ pub(crate) struct ServerArgs {
     /// Bytes of memory that each client can write and read, such as 64K or 1M
     #[arg(long, value_name = "SIZE", default_value = "1M")]
     pub(crate) region: Size,
+    /// Offer the files and folders of this directory to clients, for `ls` and `get`: to all that are let in, or to
+    /// those that the list of allowed clients lets send and read. Symbolic links in it aren't followed
+    #[arg(long, value_name = "DIR")]
+    pub(crate) files: Option<PathBuf>,
+    /// Let clients `put` files and folders into that directory, too, and replace files there: those that may send
+    /// and write
+    #[arg(long)]
+    pub(crate) files_write: bool,
+    /// The largest file that clients may put
+    #[arg(long, value_name = "SIZE", default_value = "1024G")]
+    pub(crate) files_max: Size,
     /// Whether each client gets counters for `add` and `swap`: where messages are sealed and not packets, as on
     /// network cards, these travel in clear
     #[arg(long, value_name = "WHETHER", default_value = "auto")]
@@ -360,15 +397,7 @@ pub(crate) struct ClientArgs {
     #[arg(value_name = "SERVER_NAME")]
     pub(crate) server_name: Option<Name>,
     #[command(flatten)]
-    pub(crate) trust: TrustArgs,
-    /// Revocation lists (CRLs) of the CAs that are trusted, PEM or DER: a server whose certificate is on one,
-    /// or on none that is current, is refused
-    #[arg(long, value_name = "FILE")]
-    pub(crate) crl: Option<PathBuf>,
-    #[command(flatten)]
-    pub(crate) seal: SealArg,
-    #[command(flatten)]
-    pub(crate) device: DeviceArg,
+    pub(crate) link: LinkArgs,
     /// Connect again, with the same identity, when the session has ended and another may do better: after pauses of up
     /// to 30 s, for as long as it takes. A line that was being carried out then is reported as unknown and not
     /// repeated; the region and the counters are new
@@ -377,9 +406,6 @@ pub(crate) struct ClientArgs {
     /// A line to carry out instead of reading standard input; may be given several times
     #[arg(long, value_name = "LINE", allow_hyphen_values = true)]
     pub(crate) exec: Vec<String>,
-    /// Show the PSNs, and log more
-    #[arg(short, long)]
-    pub(crate) verbose: bool,
 }
 
 #[derive(Debug, Args)]

@@ -2,44 +2,28 @@
 
 mod input;
 mod line;
-mod link;
 mod prompt;
-mod reconnect;
 mod talk;
 
 use crate::args::ClientArgs;
 use crate::exit::tell;
 use crate::failure::Failure;
+use crate::link::{Greeting, LinkBuilder};
+use crate::reconnect::Reconnection;
 use crate::runtime::{self, Interruption};
-use crate::trust::server_name;
 use crate::{logging, output};
 use input::Lines;
-use link::Link;
-use rdma_verbs::Device;
-use reconnect::Reconnection;
-use secure_rdma::{Client, Session, SessionOptions};
+use secure_rdma::Session;
 use std::io::{self, IsTerminal};
 use talk::{Talk, Turn};
 
 pub(crate) fn run(args: ClientArgs) -> Result<(), Failure> {
-    logging::start(args.verbose);
-    let name = server_name(args.server_name.as_ref(), &args.place)?;
-    let options = SessionOptions::default().seal(args.seal.policy()).packets(Some(args.seal.packets()));
-    let mut client = Client::builder(args.trust.trust()?).options(options);
-    if let Some(identity) = args.trust.own()? {
-        client = client.identity(identity);
-    }
-    if let Some(lists) = &args.crl {
-        client = client.revocations(lists.as_path());
-        if let Some(path) = args.trust.revocations_seen() {
-            client = client.remember_revocations(path);
-        }
-    }
+    logging::start(args.link.verbose);
+    let link = LinkBuilder::new(&args.link, args.place, args.server_name.as_ref(), Greeting::Full)?;
     let runtime = runtime::start()?;
     let result = runtime.block_on(async {
         let mut interruption = Interruption::watch()?;
-        let client = client.device(Device::open(&args.device.device)?).build()?;
-        let link = Link { client, place: args.place, name, verbose: args.verbose };
+        let link = link.build()?;
         let session = tokio::select! {
             session = link.connect() => session?,
             () = interruption.arrived() => return Err(Failure::interrupted()),
@@ -48,7 +32,7 @@ pub(crate) fn run(args: ClientArgs) -> Result<(), Failure> {
         let lines = if !args.exec.is_empty() {
             Lines::given(args.exec)
         } else if io::stdin().is_terminal() {
-            Lines::typed(args.trust.certs.path().ok())?
+            Lines::typed(args.link.trust.certs.path().ok())?
         } else {
             Lines::piped()?
         };

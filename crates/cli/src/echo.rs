@@ -14,12 +14,22 @@ pub(crate) struct Echoed {
 /// Sends messages back until the client says goodbye.
 pub(crate) async fn serve(session: &mut Session, echoed: &mut Echoed) -> Result<(), SessionError> {
     while let Some(message) = session.recv().await? {
-        // Nothing of it is to stay in this process.
-        let message = Zeroizing::new(message);
-        session.send(&message).await?;
-        echoed.messages += 1;
-        echoed.bytes += message.len() as u64;
+        send_back(session, message, echoed).await?;
     }
+    Ok(())
+}
+
+/// Sends one message back.
+pub(crate) async fn send_back(
+    session: &mut Session,
+    message: Vec<u8>,
+    echoed: &mut Echoed,
+) -> Result<(), SessionError> {
+    // Nothing of it is to stay in this process.
+    let message = Zeroizing::new(message);
+    session.send(&message).await?;
+    echoed.messages += 1;
+    echoed.bytes += message.len() as u64;
     Ok(())
 }
 

@@ -4,6 +4,7 @@ use crate::advice;
 use rdma_verbs::{Error, PostError};
 use secure_rdma::SessionError;
 use secure_rdma::certs::CertsError;
+use secure_rdma_files::FilesError;
 use std::borrow::Cow;
 use std::io;
 
@@ -14,6 +15,8 @@ pub(crate) enum Failure {
     Session(#[from] SessionError),
     #[error(transparent)]
     Certificates(#[from] CertsError),
+    #[error(transparent)]
+    Files(FilesError),
     #[error("RDMA device")]
     Device(#[from] Error),
     #[error("{what}")]
@@ -35,6 +38,16 @@ pub(crate) enum Failure {
     /// Nobody reads the output any more.
     #[error("standard output is closed")]
     OutputClosed,
+}
+
+impl From<FilesError> for Failure {
+    fn from(error: FilesError) -> Self {
+        match error {
+            // With the advice that there is for sessions.
+            FilesError::Session(error) => Self::Session(error),
+            error => Self::Files(error),
+        }
+    }
 }
 
 impl Failure {

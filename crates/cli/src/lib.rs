@@ -8,11 +8,12 @@
 //! | `args` | every argument of every command |
 //! | `advice` | what a user can do about an error |
 //! | `server`, `client`, `demo`, `bench`, `devices`, `certs`, `doctor`, `run` | the commands |
+//! | `files` | the commands `get`, `put` and `ls` |
 //! | `shell` | completions and manual pages |
 //! | `config` | a server's options from a file |
 //! | `echo` | the service that servers offer |
-//! | `failure`, `exit`, `output`, `text` | how results and errors are shown |
-//! | `logging`, `runtime`, `trust` | what several commands need |
+//! | `failure`, `exit`, `output` | how results and errors are shown |
+//! | `link`, `logging`, `reconnect`, `runtime`, `trust` | what several commands need |
 #![forbid(unsafe_code)]
 
 mod advice;
@@ -28,16 +29,18 @@ mod doctor;
 mod echo;
 mod exit;
 mod failure;
+mod files;
+mod link;
 mod logging;
 mod output;
 mod place;
+mod reconnect;
 mod rules;
 mod run;
 mod runtime;
 mod server;
 mod shell;
 mod size;
-mod text;
 mod trust;
 
 use args::{Command, SecureClient, SecureRdma, SecureServer};
@@ -57,6 +60,9 @@ pub fn secure_rdma() -> ExitCode {
     finish(SecureRdma::read().and_then(|args| match args.command {
         Command::Server(args) => server::run(&args),
         Command::Client(args) => client::run(args),
+        Command::Get(args) => files::get(args),
+        Command::Put(args) => files::put(args),
+        Command::Ls(args) => files::ls(args),
         Command::Demo(args) => demo::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Devices(args) => devices::run(&args),

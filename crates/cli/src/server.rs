@@ -1,18 +1,21 @@
 //! `secure-rdma server`.
 
 mod departure;
+mod files;
 mod metrics;
 pub(crate) mod refusals;
+mod visit;
 
 use crate::advice::Told;
 use crate::args::{ClientAuthMode, Counters, SealMode, ServerArgs};
-use crate::echo::{self, Echoed};
+use crate::echo;
 use crate::failure::Failure;
 use crate::place::PORT;
 use crate::rules::{Credentials, Rules, warn_of_end};
 use crate::runtime::{self, Hangup, Interruption};
 use crate::{descriptors, logging, output};
 use departure::{Departure, End};
+use files::{offer, offered};
 use metrics::Metrics;
 use rdma_verbs::Device;
 use refusals::Refusals;
@@ -24,6 +27,7 @@ use secure_rdma::{
     Arrival, SealedBy, Server, ServerBuilder, ServerOptions, Session, SessionInfo, SessionOptions,
     SessionQuota,
 };
+use secure_rdma_files::Service;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::num::NonZeroUsize;
@@ -32,6 +36,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::MissedTickBehavior;
+use visit::Visit;
 
 /// How long clients have to say goodbye when the server ends.
 const GOODBYE: Duration = Duration::from_secs(5);
@@ -56,7 +61,8 @@ pub(crate) fn run(args: &ServerArgs) -> Result<(), Failure> {
         return try_out(args);
     }
     output::detach(args.log_format)?;
-    raise_descriptors(args)?;
+    let files = offer(args)?;
+    raise_descriptors(args, files.as_ref())?;
     let mut names = host_names()?;
     names.extend(args.names.iter().cloned());
     let credentials = Credentials { store: args.certs.store()?, names };
@@ -85,6 +91,9 @@ pub(crate) fn run(args: &ServerArgs) -> Result<(), Failure> {
         output::event("ca", &[], format_args!("CA fingerprint: {fingerprint}"))?;
         output::event("clients", &[], format_args!("clients: {}", args.client_auth.promise()))?;
         output::event("data_path", &[], format_args!("data path: {}", promise(args)))?;
+        if let Some(promise) = offered(args) {
+            output::event("files", &[], format_args!("files: {promise}"))?;
+        }
         if let Some(address) = args.metrics {
             let at = metrics::serve(address, Arc::clone(&metrics)).await?;
             let address = [("address", at.to_string().into())];
@@ -93,6 +102,7 @@ pub(crate) fn run(args: &ServerArgs) -> Result<(), Failure> {
         tell_systemd(NotifyState::Ready);
         let mut hall = Hall {
             metrics,
+            files,
             drain: Duration::from_secs(args.drain.into()),
             verbose: args.verbose,
             arrived: 0,
@@ -108,6 +118,7 @@ pub(crate) fn run(args: &ServerArgs) -> Result<(), Failure> {
 
 /// Whether the files that the arguments name can be used. None is made.
 fn try_out(args: &ServerArgs) -> Result<(), Failure> {
+    offer(args)?;
     let store = args.certs.store()?;
     let mut names = host_names()?;
     names.extend(args.names.iter().cloned());
@@ -150,15 +161,16 @@ fn check(args: &ServerArgs) -> Result<(), Failure> {
             "required or optional",
         );
     }
-    Ok(())
+    files::check(args)
 }
 
 /// Has the process have as many descriptors as it may, which have to be enough for so many clients: without any
 /// left it could neither accept clients nor read the files that it goes by.
-fn raise_descriptors(args: &ServerArgs) -> Result<(), Failure> {
+fn raise_descriptors(args: &ServerArgs, files: Option<&Service>) -> Result<(), Failure> {
     let count = |number: NonZeroUsize| number.get() as u64;
-    let beside =
-        OWN_DESCRIPTORS.saturating_add(count(args.max_handshakes).saturating_mul(HANDSHAKE_DESCRIPTORS));
+    let beside = OWN_DESCRIPTORS
+        .saturating_add(count(args.max_handshakes).saturating_mul(HANDSHAKE_DESCRIPTORS))
+        .saturating_add(files.map_or(0, Service::descriptors));
     let need = CLIENT_DESCRIPTORS.saturating_mul(count(args.max_clients)).saturating_add(beside);
     descriptors::ensure(need, |maximum| {
         let fit = maximum.saturating_sub(beside) / CLIENT_DESCRIPTORS;
@@ -254,6 +266,8 @@ struct Hall {
     guests: JoinSet<Departure>,
     refusals: Refusals,
     metrics: Arc<Metrics>,
+    /// The directory that is offered, if one is.
+    files: Option<Service>,
     /// How long clients may stay when the process is asked to end.
     drain: Duration,
 }
@@ -362,7 +376,7 @@ impl Hall {
                 ];
                 let welcome = Welcome(info, self.verbose);
                 output::event("arrived", &fields, format_args!("client {number}: {welcome}"))?;
-                self.guests.spawn(entertain(*session, number, closed.clone()));
+                self.guests.spawn(entertain(*session, number, closed.clone(), self.files.clone()));
                 Ok(())
             }
             Arrival::Refused { peer, error } => {
@@ -380,11 +394,16 @@ impl Hall {
 }
 
 /// Serves a client until one side wants to end it.
-async fn entertain(mut session: Session, number: u64, mut closed: watch::Receiver<()>) -> Departure {
+async fn entertain(
+    mut session: Session,
+    number: u64,
+    mut closed: watch::Receiver<()>,
+    files: Option<Service>,
+) -> Departure {
     let since = Instant::now();
-    let mut echoed = Echoed::default();
+    let mut visit = Visit::default();
     let served = tokio::select! {
-        result = echo::serve(&mut session, &mut echoed) => result.map(|()| End::Left),
+        result = visit.serve(&mut session, files.as_ref()) => result.map(|()| End::Left),
         _ = closed.changed() => Ok(End::Dismissed),
     };
     let naks = echo::refused(&session).unwrap_or(0);
@@ -395,7 +414,7 @@ async fn entertain(mut session: Session, number: u64, mut closed: watch::Receive
             End::Failed(error)
         }
     };
-    Departure { number, stayed: since.elapsed(), echoed, naks, end }
+    Departure { number, stayed: since.elapsed(), visit, naks, end }
 }
 
 impl Hall {
@@ -403,15 +422,16 @@ impl Hall {
         match departure {
             Ok(departure) => {
                 self.metrics.left(&departure);
-                let Departure { number, stayed, echoed, naks, end } = &departure;
-                let fields = [
+                let Departure { number, stayed, visit, naks, end } = &departure;
+                let mut fields = vec![
                     ("client", (*number).into()),
                     ("outcome", end.outcome().into()),
                     ("seconds", stayed.as_secs_f64().into()),
-                    ("messages", echoed.messages.into()),
-                    ("bytes", echoed.bytes.into()),
+                    ("messages", visit.echoed.messages.into()),
+                    ("bytes", visit.echoed.bytes.into()),
                     ("requests_refused", (*naks).into()),
                 ];
+                fields.extend(visit.fields());
                 output::event("left", &fields, format_args!("{departure}"))
             }
             // A panic in a client's task has ended that task only; the panic itself was printed.

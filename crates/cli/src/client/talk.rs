@@ -1,11 +1,11 @@
 //! What the lines do in a session.
 
 use super::line::{HELP, Line};
-use super::link::data_path;
 use crate::failure::Failure;
+use crate::link::data_path;
 use crate::output;
-use crate::text::shown;
 use secure_rdma::{Session, SessionError};
+use secure_rdma_files::shown;
 use std::time::{Duration, Instant};
 
 /// How long an echo may take. That the server is alive is watched on the control channel all the while.

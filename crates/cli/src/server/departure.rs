@@ -1,7 +1,7 @@
 //! How a client's session ended.
 
+use super::visit::Visit;
 use crate::advice::Told;
-use crate::echo::Echoed;
 use secure_rdma::SessionError;
 use std::fmt;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use std::time::Duration;
 pub(super) struct Departure {
     pub(super) number: u64,
     pub(super) stayed: Duration,
-    pub(super) echoed: Echoed,
+    pub(super) visit: Visit,
     /// Requests of the client's that its queue pair here refused, as far as the device counts.
     pub(super) naks: u64,
     pub(super) end: End,
@@ -42,14 +42,14 @@ impl End {
 
 impl fmt::Display for Departure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { number, stayed, echoed: Echoed { messages, bytes }, naks, end } = self;
+        let Self { number, stayed, visit, naks, end } = self;
         write!(f, "client {number}: ")?;
         match end {
             End::Left => f.write_str("left"),
             End::Dismissed => f.write_str("dismissed"),
             End::Failed(error) => write!(f, "lost: {}", Told(error)),
         }?;
-        write!(f, "; after {:.1} s, messages echoed: {messages}, {bytes} bytes", stayed.as_secs_f64())?;
+        write!(f, "; after {:.1} s, {visit}", stayed.as_secs_f64())?;
         match naks {
             0 => Ok(()),
             naks => write!(f, "; requests refused: {naks}"),

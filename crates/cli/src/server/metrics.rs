@@ -45,6 +45,8 @@ pub(super) struct Metrics {
     departures: Family<Outcome, Counter>,
     messages: Counter,
     bytes: Counter,
+    file_bytes_read: Counter,
+    file_bytes_written: Counter,
     refused_requests: Counter,
     forged: Counter,
     setup: Histogram,
@@ -65,6 +67,8 @@ impl Metrics {
             departures: Family::default(),
             messages: Counter::default(),
             bytes: Counter::default(),
+            file_bytes_read: Counter::default(),
+            file_bytes_written: Counter::default(),
             refused_requests: Counter::default(),
             forged: Counter::default(),
             setup: Histogram::new(exponential_buckets(0.001, 2.0, 14)),
@@ -84,6 +88,18 @@ impl Metrics {
             "Bytes of these messages",
             Unit::Bytes,
             metrics.bytes.clone(),
+        );
+        registry.register_with_unit(
+            "files_read",
+            "Bytes of files that clients got, of sessions that have ended",
+            Unit::Bytes,
+            metrics.file_bytes_read.clone(),
+        );
+        registry.register_with_unit(
+            "files_written",
+            "Bytes of files that clients put, of sessions that have ended",
+            Unit::Bytes,
+            metrics.file_bytes_written.clone(),
         );
         registry.register(
             "refused_requests",
@@ -138,15 +154,18 @@ impl Metrics {
     }
 
     pub(super) fn left(&self, departure: &Departure) {
-        let Departure { stayed, echoed, naks, end, .. } = departure;
+        let Departure { stayed, visit, naks, end, .. } = departure;
         self.clients.dec();
         let outcome = end.outcome();
         if outcome == "not_authentic" {
             self.forged.inc();
         }
         self.departures.get_or_create(&Outcome { outcome }).inc();
-        self.messages.inc_by(echoed.messages);
-        self.bytes.inc_by(echoed.bytes);
+        self.messages.inc_by(visit.echoed.messages);
+        self.bytes.inc_by(visit.echoed.bytes);
+        let moved = visit.moved.unwrap_or_default();
+        self.file_bytes_read.inc_by(moved.bytes_read);
+        self.file_bytes_written.inc_by(moved.bytes_written);
         self.refused_requests.inc_by(*naks);
         self.stay.observe(stayed.as_secs_f64());
     }

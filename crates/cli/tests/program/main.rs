@@ -9,6 +9,7 @@ mod core_dump;
 mod demo;
 mod doctor;
 mod faults;
+mod files;
 mod harness;
 mod hostile;
 mod identity;

@@ -1,7 +1,7 @@
 //! `--reconnect`: when to connect again, and when not.
 
-use super::link::Link;
 use crate::failure::Failure;
+use crate::link::Link;
 use crate::output;
 use crate::runtime::Interruption;
 use secure_rdma::control::ErrorKind;
@@ -39,7 +39,7 @@ impl Backoff {
 
 /// What connects again, with the identity that it connected with first.
 #[derive(Debug)]
-pub(super) struct Reconnection {
+pub(crate) struct Reconnection {
     link: Link,
     backoff: Backoff,
     since: Instant,
@@ -47,7 +47,7 @@ pub(super) struct Reconnection {
 
 impl Reconnection {
     /// For a session that was opened now.
-    pub(super) fn new(link: Link) -> Self {
+    pub(crate) fn new(link: Link) -> Self {
         Self { link, backoff: Backoff::new(), since: Instant::now() }
     }
 
@@ -56,7 +56,7 @@ impl Reconnection {
     /// # Errors
     /// `failure`, if it is none that another session mends; why the server doesn't let this client in; or the user has
     /// had enough of it.
-    pub(super) async fn again(
+    pub(crate) async fn again(
         &mut self,
         failure: Failure,
         interruption: &mut Interruption,
