@@ -46,6 +46,8 @@ pub(crate) enum Command {
     Demo(DemoArgs),
     /// Measure bandwidth and latency between two machines, or two processes of this one
     Bench(BenchArgs),
+    /// Do the original experiment anew on this machine's devices, and report what was found
+    Experiment(ExperimentArgs),
     /// List the RDMA devices that can be used here
     Devices(DevicesArgs),
     /// Make and show certificates
@@ -431,6 +433,29 @@ pub(crate) struct DemoArgs {
     /// Log more
     #[arg(short, long)]
     pub(crate) verbose: bool,
+}
+
+/// It takes about half a minute. Exit code 1 if something failed, or a requirement wasn't met.
+#[derive(Debug, Args)]
+pub(crate) struct ExperimentArgs {
+    /// Write the report into this directory, made if it isn't there: experiment.html, one page with everything in
+    /// it; experiment.md with its plots; experiment.json. Without it the Markdown goes to standard output
+    #[arg(long, value_name = "DIR")]
+    pub(crate) report: Option<PathBuf>,
+    /// A few seconds, with less of everything: to see that it works, not for the figures
+    #[arg(long)]
+    pub(crate) quick: bool,
+    #[command(flatten)]
+    pub(crate) device: DeviceArg,
+    /// Print one JSON document: what experiment.json has
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Log more
+    #[arg(short, long)]
+    pub(crate) verbose: bool,
+    /// Capture the two sessions of the experiment alone, with the server at this loopback address, and print JSON
+    #[arg(long, value_name = "ADDR", hide = true)]
+    pub(crate) capture: Option<std::net::Ipv4Addr>,
 }
 
 #[derive(Debug, Args)]

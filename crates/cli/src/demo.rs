@@ -121,6 +121,8 @@ async fn perform(args: &DemoArgs) -> Result<Report, Failure> {
         client
     });
     let mut clients = clients.await;
+    // The server has answered each of them, and none has left yet.
+    let at_once = host.as_ref().map(Host::present);
     client::introduce(&mut clients);
     let clients = together(clients, |mut client| {
         let stage = Arc::clone(&stage);
@@ -138,7 +140,7 @@ async fn perform(args: &DemoArgs) -> Result<Report, Failure> {
         Some(host) => Some(host.finish().await),
         None => None,
     };
-    Ok(Report::new(&name, args.clients, &clients, guests.as_ref(), begin.elapsed()))
+    Ok(Report::new(&name, args.clients, &clients, at_once, guests.as_ref(), begin.elapsed()))
 }
 
 /// Lets every client do its part of a phase, all at the same time, and waits for the last one.

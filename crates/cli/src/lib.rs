@@ -7,7 +7,7 @@
 //! |---|---|
 //! | `args` | every argument of every command |
 //! | `advice` | what a user can do about an error |
-//! | `server`, `client`, `demo`, `bench`, `devices`, `certs`, `doctor`, `run` | the commands |
+//! | `server`, `client`, `demo`, `bench`, `experiment`, `devices`, `certs`, `doctor`, `run` | the commands |
 //! | `files` | the commands `get`, `put` and `ls` |
 //! | `shell` | completions and manual pages |
 //! | `config` | a server's options from a file |
@@ -28,12 +28,14 @@ mod devices;
 mod doctor;
 mod echo;
 mod exit;
+mod experiment;
 mod failure;
 mod files;
 mod link;
 mod logging;
 mod output;
 mod place;
+mod plot;
 mod reconnect;
 mod rules;
 mod run;
@@ -65,6 +67,7 @@ pub fn secure_rdma() -> ExitCode {
         Command::Ls(args) => files::ls(args),
         Command::Demo(args) => demo::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Experiment(args) => experiment::run(&args),
         Command::Devices(args) => devices::run(&args),
         Command::Certs(args) => certs::run(&args),
         Command::Doctor(args) => doctor::run(&args),

@@ -25,6 +25,9 @@ pub(super) struct Report {
     counters_sealed: bool,
     /// What every client's handshake agreed on.
     tls: Option<Tls>,
+    /// Sessions that the demo's own server had after every client's work and before the first attack; null with
+    /// `--connect`.
+    at_once: Option<usize>,
     clients: Vec<Entry>,
     /// From the first step to the last.
     seconds: f64,
@@ -101,6 +104,7 @@ impl Report {
         device: &str,
         asked: u32,
         clients: &[Participant],
+        at_once: Option<usize>,
         guests: Option<&Guests>,
         took: Duration,
     ) -> Self {
@@ -135,6 +139,7 @@ impl Report {
             counters,
             counters_sealed: least.seals_counters(),
             tls,
+            at_once,
             clients,
             seconds: took.as_secs_f64(),
             problems,

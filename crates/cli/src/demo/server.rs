@@ -12,6 +12,7 @@ use secure_rdma::{
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, JoinSet};
@@ -40,6 +41,8 @@ pub(super) type Guests = HashMap<Key, Guest>;
 #[derive(Debug)]
 pub(super) struct Host {
     address: SocketAddr,
+    /// Sessions that it has at the moment.
+    present: Arc<AtomicUsize>,
     finish: oneshot::Sender<()>,
     serving: JoinHandle<Guests>,
 }
@@ -69,12 +72,19 @@ impl Host {
         let server = Server::builder(identity, client_auth).device(device).options(options);
         let server = server.bind((address, 0)).await?;
         let (finish, finished) = oneshot::channel();
-        Ok(Self { address: server.local_addr(), finish, serving: tokio::spawn(serve(server, finished)) })
+        let (address, present) = (server.local_addr(), Arc::default());
+        let serving = tokio::spawn(serve(server, finished, Arc::clone(&present)));
+        Ok(Self { address, present, finish, serving })
     }
 
     /// Where it listens.
     pub(super) fn place(&self) -> Place {
         Place { host: self.address.ip().to_string(), port: self.address.port() }
+    }
+
+    /// Sessions that it has at the moment.
+    pub(super) fn present(&self) -> usize {
+        self.present.load(Ordering::Acquire)
     }
 
     /// Ends it, after its clients have left; returns what it saw.
@@ -84,14 +94,20 @@ impl Host {
     }
 }
 
-async fn serve(server: Server, mut finished: oneshot::Receiver<()>) -> Guests {
+async fn serve(server: Server, mut finished: oneshot::Receiver<()>, present: Arc<AtomicUsize>) -> Guests {
     let mut sessions = JoinSet::new();
     loop {
         tokio::select! {
             _ = &mut finished => break,
             arrival = server.next() => match arrival {
                 Arrival::Session(session) => {
-                    sessions.spawn(entertain(*session));
+                    present.fetch_add(1, Ordering::AcqRel);
+                    let present = Arc::clone(&present);
+                    sessions.spawn(async move {
+                        let guest = entertain(*session).await;
+                        present.fetch_sub(1, Ordering::AcqRel);
+                        guest
+                    });
                 }
                 Arrival::Refused { peer, error } => tracing::warn!("refused {peer}: {}", Report::new(&error)),
             },

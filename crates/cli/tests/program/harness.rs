@@ -209,8 +209,14 @@ impl Program {
 
     /// Waits for its end, its input still being open.
     #[track_caller]
-    pub(crate) fn ends(mut self) -> Ended {
-        let deadline = Instant::now() + PATIENCE;
+    pub(crate) fn ends(self) -> Ended {
+        self.ends_within(PATIENCE)
+    }
+
+    /// The same, with a limit of its own.
+    #[track_caller]
+    pub(crate) fn ends_within(mut self, limit: Duration) -> Ended {
+        let deadline = Instant::now() + limit;
         let status = loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 break status;

@@ -4,10 +4,12 @@
 mod admission;
 mod bad_input;
 mod bench;
+mod browser;
 mod certificates;
 mod core_dump;
 mod demo;
 mod doctor;
+mod experiment;
 mod faults;
 mod files;
 mod harness;
