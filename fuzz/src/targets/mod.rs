@@ -14,6 +14,7 @@ mod keys;
 mod manifests;
 mod memory;
 mod packet;
+mod pair_message;
 mod queue_pair;
 mod record;
 mod region;
@@ -60,6 +61,12 @@ pub(crate) const ALL: &[Target] = &[
         about: "a connected rsocket: any messages and any calls",
         memory: 64 << 10,
         try_out: rsocket::run,
+    },
+    Target {
+        name: "pair_message",
+        about: "messages of agents to each other: read and written",
+        memory: 4 << 10,
+        try_out: pair_message::run,
     },
     Target {
         name: "queue_pair",

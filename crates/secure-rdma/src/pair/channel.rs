@@ -31,7 +31,7 @@ impl Channel {
     }
 
     pub(super) async fn send(&mut self, message: Message) -> Result<(), PairError> {
-        let bytes = minicbor::to_vec(message).map_err(|_| PairError::Protocol)?;
+        let bytes = message.to_bytes();
         let len = u8::try_from(bytes.len()).map_err(|_| PairError::Protocol)?;
         let write = async {
             self.stream.write_all(&[&[len], &bytes[..]].concat()).await?;
@@ -55,7 +55,7 @@ impl Channel {
             }
             if self.have == want && want > 1 {
                 self.have = 0;
-                return minicbor::decode(&self.frame[1..want]).map_err(|_| PairError::Protocol);
+                return Message::from_bytes(&self.frame[1..want]).ok_or(PairError::Protocol);
             }
             match self.stream.read(&mut self.frame[self.have..want]).await {
                 Ok(0) => return Err(PairError::Closed(None)),

@@ -1,7 +1,7 @@
-//! What agents say to each other.
+//! What agents say to each other: one message a frame, CBOR (RFC 8949).
 
 use super::{Instance, PairError};
-use minicbor::{Decode, Encode};
+use minicbor::{Decode, Decoder, Encode};
 use rdma_verbs::esp::Spi;
 use std::net::IpAddr;
 
@@ -13,11 +13,13 @@ pub(super) const LONGEST: usize = 128;
 
 /// A device, as it is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
-pub(super) struct Device {
+pub struct Device {
+    /// Its address.
     #[n(0)]
-    address: IpAddr,
+    pub address: IpAddr,
+    /// Its slot there.
     #[n(1)]
-    slot: u8,
+    pub slot: u8,
 }
 
 impl From<Instance> for Device {
@@ -32,29 +34,36 @@ impl From<Device> for Instance {
     }
 }
 
+/// A message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
-pub(super) enum Message {
+pub enum Message {
     /// Who connected begins: its device wants keys with one of the other side, and takes packets by an SPI.
     #[n(0)]
     Hello {
+        /// Of the agents' protocol.
         #[n(0)]
         version: u16,
+        /// Its device.
         #[n(1)]
         from: Device,
+        /// The other side's.
         #[n(2)]
         to: Device,
+        /// The SPI.
         #[n(3)]
         spi: u32,
     },
     /// The other device takes packets by this SPI, from now on.
     #[n(1)]
     Welcome {
+        /// The SPI.
         #[n(0)]
         spi: u32,
     },
     /// It doesn't.
     #[n(2)]
     Refused {
+        /// Why, as a number.
         #[n(0)]
         code: u8,
     },
@@ -64,11 +73,32 @@ pub(super) enum Message {
     /// The sender's device takes packets under the peer's key of that number by another SPI, from now on.
     #[n(4)]
     Spi {
+        /// Which of the peer's keys.
         #[n(0)]
         epoch: u64,
+        /// The SPI.
         #[n(1)]
         spi: u32,
     },
+}
+
+impl Message {
+    /// The message with these bytes, if they are one and nothing else.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let mut decoder = Decoder::new(bytes);
+        let message = decoder.decode().ok()?;
+        (decoder.position() == bytes.len()).then_some(message)
+    }
+
+    /// Its bytes, at most 128.
+    #[must_use]
+    pub fn to_bytes(self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(LONGEST);
+        // Writing to memory doesn't fail.
+        let _ = minicbor::encode(self, &mut bytes);
+        bytes
+    }
 }
 
 /// The SPI with that number.
@@ -90,9 +120,33 @@ mod tests {
             Message::Ready,
             Message::Spi { epoch: u64::MAX, spi: u32::MAX },
         ] {
-            let bytes = minicbor::to_vec(message).unwrap();
+            let bytes = message.to_bytes();
             assert!(bytes.len() <= LONGEST, "{message:?}: {}", bytes.len());
-            assert_eq!(minicbor::decode::<Message>(&bytes).unwrap(), message);
+            assert_eq!(Message::from_bytes(&bytes), Some(message));
+            assert_eq!(Message::from_bytes(&[&bytes[..], &[0]].concat()), None, "with something behind it");
+            assert_eq!(Message::from_bytes(&bytes[..bytes.len() - 1]), None, "cut off");
+        }
+    }
+
+    /// A variant is an array of its number and an array of its fields; an address one of 0 or 1, for IPv4 or IPv6, and
+    /// its bytes.
+    #[test]
+    fn messages_are_these_bytes() {
+        let v4 = Device { address: [192, 0, 2, 1].into(), slot: 0 };
+        let v6 = Device { address: "2001:db8::1".parse().unwrap(), slot: 63 };
+        let hello = Message::Hello { version: 1, from: v4, to: v6, spi: 0xc008_0001 };
+        for (message, bytes) in [
+            (
+                hello,
+                "8200 84 01 82 8200 44c0000201 00 82 8201 5020010db8000000000000000000000001 183f 1ac0080001",
+            ),
+            (Message::Welcome { spi: 0xfeff_3fff }, "8201 81 1afeff3fff"),
+            (Message::Refused { code: 4 }, "8202 81 04"),
+            (Message::Ready, "8203 80"),
+            (Message::Spi { epoch: 2, spi: 0xc108_3f02 }, "8204 82 02 1ac1083f02"),
+        ] {
+            let hex: String = message.to_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+            assert_eq!(hex, bytes.replace(' ', ""), "{message:?}");
         }
     }
 }

@@ -10,7 +10,7 @@
 //! | `agent` | what an agent proves itself with and asks of others; connecting and listening |
 //! | `vetting` | whether a peer may have keys: its certificate, its address, the list of who is allowed |
 //! | `peers` | where other hosts' agents listen, and what their certificates say, where that isn't the usual |
-//! | `message`, `channel` | what agents say to each other, and its frames |
+//! | [`message`], `channel` | what agents say to each other, and its frames |
 //! | `established` | a pair that has keys |
 //! | `error` | why there are none |
 
@@ -18,7 +18,7 @@ mod agent;
 mod channel;
 mod error;
 mod established;
-mod message;
+pub mod message;
 mod peers;
 mod vetting;
 
