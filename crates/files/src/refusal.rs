@@ -91,6 +91,11 @@ impl Refusal {
         Self { code, text: Text::lossy(text) }
     }
 
+    /// That a server has no files.
+    pub(crate) fn not_offered() -> Self {
+        Self::new(RefusalCode::NotOffered, "it offers no files: start it with --files DIR")
+    }
+
     /// That two files of a batch are to have one name.
     #[must_use]
     pub fn twice() -> Self {

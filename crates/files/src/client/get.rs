@@ -1,7 +1,9 @@
 //! Getting files: the server puts chunks into windows, and they are read from there, one-sided.
 
 use super::batch::{Batch, Observer, Outcome, Transfer};
-use super::{ANSWER_LIMIT, BUSY_PAUSE, BUSY_TRIES, FilesClient, Pace, UNASKED, is_busy, wire};
+use super::connection::{ANSWER_LIMIT, BUSY_PAUSE, BUSY_TRIES, FilesClient, UNASKED, is_busy, wire};
+use super::pace::Pace;
+use super::piece::{Key, Piece};
 use crate::chunk::{Chunk, Digest};
 use crate::error::FilesError;
 use crate::message::{Answer, FileId, Request, Tag};
@@ -13,18 +15,6 @@ use std::sync::Arc;
 use std::thread;
 use tokio::task::JoinSet;
 use tokio::time::sleep_until;
-
-/// A transfer's number.
-type Key = u64;
-
-/// A chunk of a transfer, and the window that it has.
-#[derive(Clone, Copy, Debug)]
-struct Piece {
-    key: Key,
-    index: u64,
-    chunk: Chunk,
-    window: u16,
-}
 
 /// What an answer is awaited for.
 enum Asked {

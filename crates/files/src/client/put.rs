@@ -1,7 +1,9 @@
 //! Putting files: chunks are written into windows, one-sided, and the server takes them from there.
 
 use super::batch::{Batch, Observer, Outcome, Transfer};
-use super::{ANSWER_LIMIT, BUSY_PAUSE, BUSY_TRIES, FilesClient, Pace, UNASKED, is_busy, wire};
+use super::connection::{ANSWER_LIMIT, BUSY_PAUSE, BUSY_TRIES, FilesClient, UNASKED, is_busy, wire};
+use super::pace::Pace;
+use super::piece::{Key, Piece};
 use crate::chunk::{Chunk, Digest, PAGE};
 use crate::error::FilesError;
 use crate::message::{Answer, FileId, Request, Tag};
@@ -12,18 +14,6 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use tokio::task::JoinSet;
 use tokio::time::sleep_until;
-
-/// A transfer's number.
-type Key = u64;
-
-/// A chunk of a transfer, and the window that it has.
-#[derive(Clone, Copy, Debug)]
-struct Piece {
-    key: Key,
-    index: u64,
-    chunk: Chunk,
-    window: u16,
-}
 
 /// What an answer is awaited for.
 enum Asked {

@@ -1,9 +1,9 @@
 //! What is in folders, and in those in them.
 
-use super::FilesClient;
+use super::connection::FilesClient;
 use crate::error::FilesError;
 use crate::listing::{Entry, Kind};
-use crate::path::FilePath;
+use crate::path::{FilePath, shown};
 use crate::root::Root;
 use std::collections::VecDeque;
 
@@ -37,7 +37,7 @@ impl Found {
         for entry in entries {
             let path = directory
                 .join(entry.name())
-                .map_err(|source| FilesError::Name { name: crate::path::shown(entry.name()), source })?;
+                .map_err(|source| FilesError::Name { name: shown(entry.name()), source })?;
             self.count += 1;
             self.bytes += path.as_bytes().len();
             if self.count > MOST || self.bytes > MOST_BYTES {

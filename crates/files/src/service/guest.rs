@@ -1,6 +1,6 @@
 //! One session: what it has open, and what is carried out for it.
 
-use super::{Moved, Shared};
+use super::shared::{Moved, Shared};
 use crate::chunk::{Chunk, Digest, MAX_CHUNK, PAGE};
 use crate::listing::{Entry, Listing};
 use crate::message::{

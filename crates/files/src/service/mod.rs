@@ -4,17 +4,21 @@
 //! |---|---|
 //! | `options` | what is offered, and its limits |
 //! | `guest` | what a session has open, and the requests that are carried out for it |
+//! | `shared` | what all sessions have in common, and what is counted of each |
 
 mod guest;
 mod options;
+mod shared;
 
 pub use options::ServiceOptions;
+pub use shared::Moved;
 
 use crate::message::{Answer, decode_greeting, encode_answer};
-use crate::refusal::{Refusal, RefusalCode};
+use crate::refusal::Refusal;
 use crate::root::Root;
 use guest::Guest;
 use secure_rdma::{Session, SessionError};
+use shared::Shared;
 use std::path::Path;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
@@ -26,31 +30,6 @@ const DESCRIPTORS: u64 = 3;
 /// whatever number of sessions there is.
 #[derive(Clone, Debug)]
 pub struct Service(Arc<Shared>);
-
-#[derive(Debug)]
-struct Shared {
-    root: Arc<Root>,
-    options: ServiceOptions,
-    /// Disk jobs that are carried out at a time.
-    disk: Arc<Semaphore>,
-    /// Files that may be open.
-    open: Arc<Semaphore>,
-}
-
-/// What a session has moved, as far as it has come.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Moved {
-    /// Files that were read to their end.
-    pub files_read: u64,
-    /// Bytes of files that were put where the client reads them.
-    pub bytes_read: u64,
-    /// Files that were written, and are whole.
-    pub files_written: u64,
-    /// Bytes of files that were written.
-    pub bytes_written: u64,
-    /// Requests that were refused.
-    pub refused: u64,
-}
 
 impl Service {
     /// Offers the directory at `path`.
@@ -89,9 +68,5 @@ impl Service {
 #[must_use]
 pub fn decline(message: &[u8]) -> Option<Vec<u8>> {
     let (tag, _) = decode_greeting(message).ok()?;
-    Some(encode_answer(tag, Answer::Refused(not_offered())))
-}
-
-pub(crate) fn not_offered() -> Refusal {
-    Refusal::new(RefusalCode::NotOffered, "it offers no files: start it with --files DIR")
+    Some(encode_answer(tag, Answer::Refused(Refusal::not_offered())))
 }
