@@ -306,6 +306,48 @@ fn what_no_disk_has_room_for_or_the_server_does_not_take_is_refused_before_it_co
     assert_eq!(fs::read_dir(sides.there()).unwrap().count(), 0);
 }
 
+/// Runs the script in a mount namespace of its own; `None` where there can be none, and nothing is proved.
+fn with_own_mounts(script: &str, arguments: &[&str]) -> Option<Ended> {
+    let unshare = ["--user", "--map-root-user", "--mount"];
+    let may = Command::new("unshare").args(unshare).arg("true").status().is_ok_and(|status| status.success());
+    assert!(
+        may || std::env::var("CI").as_deref() != Ok("true"),
+        "no mount namespaces: CI must run this test"
+    );
+    if !may {
+        eprintln!("skipped: no mount namespaces (unshare --user --mount)");
+        return None;
+    }
+    let mut command = Command::new("unshare");
+    command.args(unshare).args(["sh", "-c", script, "sh"]).args(arguments);
+    Some(Program::spawn(&mut command).end())
+}
+
+/// Two files that both have room, until the other has come, too.
+#[test]
+fn a_disk_that_gets_full_is_told_and_what_has_come_is_gone_on_with_when_there_is_room() {
+    let sides = Sides::new();
+    for name in ["a", "b"] {
+        fs::write(sides.there().join(name), vec![name.as_bytes()[0]; 4 << 20]).unwrap();
+    }
+    let server = sides.serve(&[]);
+    let (place, certs) = (server.address.to_string(), server.state.path());
+    let script = "set -u
+        mount -t tmpfs -o size=6m tmpfs \"$4\" || exit 9
+        get() { \"$1\" get \"$2\" a b --server-name localhost --certs \"$3\" --into \"$4\"; }
+        get \"$@\" && exit 8
+        mount -o remount,size=12m \"$4\" || exit 9
+        get \"$@\" || exit 7
+        cmp \"$4/a\" \"$5/a\" && cmp \"$4/b\" \"$5/b\"";
+    let (here, there) = (sides.here(), sides.there());
+    let arguments = [SECURE_RDMA, place.as_str(), text(&certs), text(&here), text(&there)];
+    let Some(ended) = with_own_mounts(script, &arguments) else { return };
+    let ended = ended.succeeded();
+    let full = ["no space is left; what has come is kept", "the disk is too full"];
+    assert!(full.iter().any(|words| ended.err.contains(words)), "{ended:?}");
+    assert!(ended.out.last().unwrap().starts_with("2 files, 8388608 bytes, "), "{ended:?}");
+}
+
 /// What was there before stays whole until the new one is.
 #[test]
 fn a_file_is_replaced_as_a_whole() {
