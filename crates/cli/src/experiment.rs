@@ -33,7 +33,7 @@ use crate::descriptors;
 use crate::failure::Failure;
 use crate::runtime::{self, Interruption};
 use crate::{logging, output};
-use document::{Document, Verdict};
+use document::Document;
 use render::Files;
 
 /// Descriptors that this process takes: two devices, sessions, and the pipes of a command.
@@ -77,15 +77,5 @@ async fn perform(args: &ExperimentArgs) -> Result<Option<Document>, Failure> {
             Ok(None)
         }
         None => collect::collect(args).await.map(Some),
-    }
-}
-
-impl Document {
-    /// Whether nothing failed, and no requirement was found not to be met.
-    fn is_good(&self) -> bool {
-        self.requirements.iter().all(|requirement| requirement.verdict != Verdict::NotMet)
-            && !self.sizes.has_failed()
-            && !self.platforms.iter().any(|platform| platform.result.has_failed())
-            && !self.tools.iter().any(|tool| tool.output.has_failed())
     }
 }

@@ -77,6 +77,16 @@ pub(crate) struct Document {
     pub(crate) commands: Vec<Command>,
 }
 
+impl Document {
+    /// Whether nothing failed, and no requirement was found not to be met.
+    pub(crate) fn is_good(&self) -> bool {
+        self.requirements.iter().all(|requirement| requirement.verdict != Verdict::NotMet)
+            && !self.sizes.has_failed()
+            && !self.platforms.iter().any(|platform| platform.result.has_failed())
+            && !self.tools.iter().any(|tool| tool.output.has_failed())
+    }
+}
+
 /// Where it ran.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Machine {
