@@ -9,7 +9,10 @@ use std::time::{Duration, Instant};
 const PROGRAM: &str = "ibv_rc_pingpong";
 
 /// Servers of this kind don't say when they listen: how long its clients are started.
-const START: Duration = Duration::from_secs(20);
+const START: Duration = Duration::from_secs(60);
+
+/// What a client says that came too early.
+const NOBODY_LISTENS: &str = "Couldn't connect";
 
 /// How long a client that nobody answered waits before it tries again.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -39,16 +42,23 @@ async fn run(runner: &mut Runner, address: &str, options: &[&str]) -> Result<Pin
     let client = [&server[..], &[address]].concat();
     let listening = runner.start_own(&server)?;
     let deadline = Instant::now() + START;
-    let output = loop {
+    let client_said = loop {
         let child = runner.start_own(&client)?;
         match runner.end(own_line(&client), child).await {
-            Ok(output) => break output,
-            Err(_) if Instant::now() < deadline => runner.forget_last(),
-            Err(error) => return Err(error),
+            Err(reason) if reason.contains(NOBODY_LISTENS) && Instant::now() < deadline => {
+                runner.forget_last();
+            }
+            said => break said,
         }
         tokio::time::sleep(PAUSE).await;
     };
-    runner.end(own_line(&server), listening).await?;
+    if client_said.as_ref().is_err_and(|reason| reason.contains(NOBODY_LISTENS)) {
+        return client_said.and(Err(format!("{PROGRAM}: no client got through in {} s", START.as_secs())));
+    }
+    let server_said = runner.end(own_line(&server), listening).await;
+    // The two part without a word: who still waits for an acknowledgement then fails, although all has been moved.
+    let output =
+        client_said.or_else(|reason| server_said.map_err(|other| format!("{reason}; server: {other}")))?;
     read(&output).ok_or_else(|| format!("{PROGRAM} printed something else: {output}"))
 }
 
