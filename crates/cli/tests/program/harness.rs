@@ -190,9 +190,27 @@ impl Program {
         self.child.id()
     }
 
+    /// Sends it a signal. One that is to stop it has stopped all of its threads then.
+    #[track_caller]
     pub(crate) fn signal(&self, signal: rustix::process::Signal) {
         let id = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(id, signal).unwrap();
+        if signal == rustix::process::Signal::STOP {
+            let deadline = Instant::now() + PATIENCE;
+            while !self.stands_still() {
+                assert!(Instant::now() < deadline, "it goes on");
+                thread::sleep(Duration::from_millis(1));
+            }
+        }
+    }
+
+    fn stands_still(&self) -> bool {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.id())).unwrap();
+        threads.map(|entry| entry.unwrap().path().join("stat")).all(|stat| {
+            // The name, in parentheses, may have any character. A thread that has ended has no file.
+            std::fs::read_to_string(stat)
+                .map_or(true, |text| text.rsplit_once(')').is_some_and(|(_, rest)| rest.starts_with(" T")))
+        })
     }
 
     /// Whether it has ended.
