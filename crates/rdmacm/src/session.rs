@@ -103,6 +103,11 @@ pub(crate) fn client() -> Result<Arc<Client>, c_int> {
     Ok(client)
 }
 
+/// Whether packets are to be sealed.
+pub(crate) fn is_sealed() -> bool {
+    env::var_os(SEAL).is_some()
+}
+
 /// Asks the agent.
 pub(crate) fn call(request: &Request) -> Result<(Reply, Option<OwnedFd>), c_int> {
     client()?.call(request).map_err(rustix::io::Errno::raw_os_error)

@@ -98,10 +98,27 @@ fn tcp_programs_on_rsockets_are_sealed() {
     let [a, b] = hosts(["127.83.91.6", "127.83.91.7"]);
     let preloaded = "LD_PRELOAD=$LD_PRELOAD:$(echo /usr/lib/*/rsocket/librspreload.so) exec iperf3";
     let server = format!("{preloaded} -s -1 -B {} -p 18711", a.address);
-    // Where the connection by rsockets fails, the stock library takes ordinary TCP: nobody listens there.
     let whole = format!("{preloaded} -c {} -p 18711 -n 20M", a.address);
     let said = both((&a, &["sh", "-c", &server]), (&b, &["sh", "-c", &whole]));
     assert!(said.out.iter().any(|line| line.contains("20.0 MBytes")), "{said:?}");
+}
+
+#[test]
+fn what_rsockets_cannot_connect_sealed_does_not_go_by_tcp_in_clear() {
+    if !is_installed("iperf3", "iperf3") || !is_installed("rping", "rdmacm-utils") {
+        return;
+    }
+    let a = Host::first("127.83.91.20");
+    // Somebody who takes TCP, and has no keys.
+    let listener = std::net::TcpListener::bind("127.83.91.21:18713").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let preloaded = "LD_PRELOAD=$LD_PRELOAD:$(echo /usr/lib/*/rsocket/librspreload.so) exec iperf3";
+    let whole = format!("{preloaded} -c 127.83.91.21 -p 18713 -n 1M");
+    let ended = a.sealed(&[], &["sh", "-c", &whole]).end();
+    assert!(!ended.status.success(), "{ended:?}");
+    assert!(ended.err.contains("a connection to 127.83.91.21:18713 can't be sealed"), "{ended:?}");
+    let came = listener.accept();
+    assert!(matches!(&came, Err(error) if error.kind() == std::io::ErrorKind::WouldBlock), "{came:?}");
 }
 
 /// That a program on a host can't connect to one on another, and says why.

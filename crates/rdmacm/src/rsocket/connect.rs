@@ -11,6 +11,7 @@ use crate::connect::{accept as accept_id, connect as connect_id, reject};
 use crate::endpoint::get_request;
 use crate::id::Id;
 use crate::resolve::{bind, listen, resolve_address, resolve_route};
+use crate::session::is_sealed;
 use libc::{
     AF_INET, AF_INET6, EAGAIN, EALREADY, EINPROGRESS, EINVAL, EISCONN, ENOTCONN, ENOTSUP, IPPROTO_TCP,
     SHUT_RD, SHUT_RDWR, SHUT_WR, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM, c_int, sockaddr, socklen_t,
@@ -337,6 +338,12 @@ export! {
     fn rgetsockname(socket: c_int, addr: *mut sockaddr, addrlen: *mut socklen_t) -> c_int {
         result(find(socket).and_then(|socket| {
             let inner = socket.inner();
+            // librspreload asks for it to connect by ordinary TCP then, in clear: without an answer it fails, too.
+            if let State::Failed(error) = inner.state
+                && is_sealed()
+            {
+                return Err(error);
+            }
             let own = inner.addresses()[0].unwrap_or_else(|| inner.options.any());
             // SAFETY: the program gives room for an address.
             unsafe { tell(Some(own), addr, addrlen) }
