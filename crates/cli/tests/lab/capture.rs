@@ -3,59 +3,17 @@
 
 use crate::dissect::{ANSWERS, SENDS, dissect, figure};
 use crate::gate::{self, NETWORK, Need, PYTHON};
-use crate::network::{End, INTERFACE, Network};
-use crate::process::{PATIENCE, Process, wait_until};
+use crate::network::{End, Network};
+use crate::process::{PATIENCE, Process};
 use crate::server::Server;
-use rustix::process::Signal;
+use crate::tcpdump::Capture;
 use std::collections::HashSet;
 use std::fs;
-use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
-use tempfile::TempDir;
 
 /// How long scapy may take.
 const LIMIT: Duration = Duration::from_secs(60);
-
-/// How long nothing more must come before a capture is complete.
-const QUIET: Duration = Duration::from_millis(500);
-
-/// A running tcpdump.
-struct Capture {
-    process: Process,
-    files: TempDir,
-}
-
-impl Capture {
-    /// Captures the UDP packets at the client's end.
-    fn start(network: &Network) -> Self {
-        let files = TempDir::new().unwrap();
-        let mut command = network.command(End::Client, "tcpdump");
-        command.args(["-i", INTERFACE, "--immediate-mode", "-U", "-B", "16384", "-Z", "root", "-w"]);
-        command.arg(files.path().join("pcap")).arg("udp");
-        let process = Process::start(&mut command, "");
-        process.wait_until("start of tcpdump", PATIENCE, |process| process.err().contains("listening on "));
-        Self { process, files }
-    }
-
-    /// Waits until all has been captured.
-    #[track_caller]
-    fn end(self) -> (PathBuf, TempDir) {
-        let path = self.files.path().join("pcap");
-        let size = || fs::metadata(&path).unwrap().len();
-        let mut last = None;
-        let quiet = wait_until(PATIENCE, || {
-            let before = last.replace(size());
-            std::thread::sleep(QUIET);
-            before == last && before == Some(size())
-        });
-        assert!(quiet.is_some(), "there is no end of packets");
-        self.process.signal(Signal::INT);
-        let ended = self.process.end_within(PATIENCE).succeeded();
-        assert!(ended.err.contains("\n0 packets dropped by kernel"), "{}", ended.err);
-        (path, self.files)
-    }
-}
 
 #[track_caller]
 fn check_capture(mtu: u32, client: End, address: fn(End) -> &'static str) {
@@ -72,14 +30,15 @@ fn check_capture(mtu: u32, client: End, address: fn(End) -> &'static str) {
     let network = Network::new(mtu).without_offloads();
     // In clear each operation has packets of its usual sizes; sealed, only whole slots are written and read.
     let server = Server::start_with(&network, &["--seal", "optional"]);
-    let capture = Capture::start(&network);
+    let capture = Capture::start(&network, 0, "udp");
     let large = "0123456789abcdef".repeat(1000);
     let lines = format!(
         "send hello\nwrite some data\nread 9\nadd 5\nswap 5 6\nsend {large}\nwrite {large}\nread\nquit\n"
     );
     let open = ["--seal", "off"];
     let ended = server.client_with(address(End::Server), &open, &lines).end_within(PATIENCE).succeeded();
-    let (capture, _files) = capture.end();
+    let captured = capture.end().without_drops();
+    let capture = captured.path();
 
     let shown = ended.err.lines().find(|line| line.starts_with("QPN ")).unwrap();
     let arrival = server.process.says(": arrived from ");
@@ -147,14 +106,15 @@ const SECRETS: [&str; 3] =
 fn found_on_the_wire(seal: &str) -> [usize; 3] {
     let network = Network::new(9000).without_offloads();
     let server = Server::start_with(&network, &["--seal", seal]);
-    let capture = Capture::start(&network);
+    let capture = Capture::start(&network, 0, "udp");
     let [sent, written, repeated] = SECRETS;
     let long = format!("{repeated} ").repeat(1000);
     let lines = format!("send {sent}\nwrite {written}\nread\nsend {long}\nwrite {long}\nread\nquit\n");
     let arguments = ["--seal", seal];
     let ended = server.client_with(End::Server.ipv4(), &arguments, &lines).end_within(PATIENCE).succeeded();
     assert!(ended.out.contains(sent) && ended.out.contains(written), "{}", ended.out);
-    let (capture, _files) = capture.end();
+    let captured = capture.end().without_drops();
+    let capture = captured.path();
     let bytes = fs::read(capture).unwrap();
     // Everything was captured: each byte went there and back, in messages and in the region.
     assert!(bytes.len() > 4 * long.len(), "{} bytes were captured", bytes.len());

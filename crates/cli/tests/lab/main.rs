@@ -19,3 +19,4 @@ mod sealed_management;
 mod sealed_programs;
 mod server;
 mod sessions;
+mod tcpdump;

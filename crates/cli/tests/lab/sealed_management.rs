@@ -2,11 +2,11 @@
 //! well-formed RoCEv2, and without them nothing.
 
 use crate::gate::{self, NETWORK, Need};
-use crate::network::{End, INTERFACE, Network};
+use crate::network::{End, Network};
 use crate::process::{PATIENCE, Process, wait_until};
 use crate::recorded_keys::{Recorded, Recorder};
 use crate::sealed_programs::Site;
-use rustix::process::Signal;
+use crate::tcpdump::Capture;
 use std::collections::HashSet;
 use std::fs::{self, DirBuilder};
 use std::os::unix::fs::DirBuilderExt;
@@ -50,12 +50,7 @@ fn start_agent(network: &Network, site: &Site, end: End, recorded: &Recorded) {
 /// rping and its server, with these options; the packets between them.
 #[track_caller]
 fn capture(network: &Network, site: &Site, options: &[&str]) -> Vec<u8> {
-    let files = TempDir::new().unwrap();
-    let file = files.path().join("pcap");
-    let mut command = network.command(End::Client, "tcpdump");
-    command.args(["-i", INTERFACE, "--immediate-mode", "-U", "-B", "65536", "-s", "0", "-Z", "root", "-w"]);
-    let tcpdump = Process::start(command.arg(&file).args(["udp", "and", "port", "4791"]), "");
-    tcpdump.wait_until("start of tcpdump", PATIENCE, |process| process.err().contains("listening on "));
+    let running = Capture::start(network, 0, "udp and port 4791");
     let rping = ["rping", "-a", End::Server.ipv4(), "-C", "20"];
     let start = |end, role: &str| {
         Process::start(&mut site.command(network, end, options, &[&rping[..], &[role]].concat()), "")
@@ -69,9 +64,7 @@ fn capture(network: &Network, site: &Site, options: &[&str]) -> Vec<u8> {
     })
     .unwrap();
     server.end_within(LIMIT);
-    tcpdump.signal(Signal::INT);
-    tcpdump.end_within(PATIENCE).succeeded();
-    fs::read(&file).unwrap()
+    fs::read(running.end().without_drops().path()).unwrap()
 }
 
 /// The same packets at the port by which tshark knows ESP. (pcap: a header of 24 bytes, then records of 16 with the

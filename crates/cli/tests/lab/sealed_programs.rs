@@ -1,9 +1,9 @@
 //! Programs that nobody changed, on two hosts with an agent each, sealed: what is on the wire between them.
 
 use crate::gate::{self, NETWORK, Need};
-use crate::network::{End, INTERFACE, Network};
+use crate::network::{End, Network};
 use crate::process::{PATIENCE, Process, wait_until};
-use rustix::process::Signal;
+use crate::tcpdump::Capture;
 use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -86,16 +86,9 @@ impl Site {
 /// The first 4 bytes of each UDP packet between the devices' ports, by who sent it, while `what` goes on.
 #[track_caller]
 fn capture(network: &Network, what: impl FnOnce()) -> HashMap<String, Vec<u32>> {
-    let files = TempDir::new().unwrap();
-    let file = files.path().join("pcap");
-    let mut command = network.command(End::Client, "tcpdump");
-    command.args(["-i", INTERFACE, "--immediate-mode", "-U", "-B", "65536", "-s", "96", "-Z", "root", "-w"]);
-    let tcpdump = Process::start(command.arg(&file).args(["udp", "and", "port", "4791"]), "");
-    tcpdump.wait_until("start of tcpdump", PATIENCE, |process| process.err().contains("listening on "));
+    let running = Capture::start(network, 96, "udp and port 4791");
     what();
-    tcpdump.signal(Signal::INT);
-    tcpdump.end_within(PATIENCE).succeeded();
-    first_words(&file)
+    first_words(&running.end().path())
 }
 
 fn first_words(capture: &Path) -> HashMap<String, Vec<u32>> {
