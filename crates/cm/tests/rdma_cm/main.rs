@@ -27,12 +27,22 @@ fn stock(program: &str, arguments: &[&str]) -> Child {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
-/// What the program said, and whether it ended well.
-fn output(child: Child) -> (bool, String) {
+/// What the program said, and whether it ended well. Until then its peer goes on, and does this about what it is asked.
+fn output(node: &mut Node, mut child: Child, answer: impl FnMut(&mut Node, &Event)) -> (bool, String) {
+    node.serve(&mut child, answer);
     let Output { status, stdout, stderr } = child.wait_with_output().unwrap();
     let text = format!("{}{}", String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
     println!("{text}");
     (status.success(), text)
+}
+
+/// What was repeated meanwhile, and needs no answer any more.
+fn ignore(_: &mut Node, _: &Event) {}
+
+/// Refuses what is asked.
+fn refuse(node: &mut Node, event: &Event) {
+    let &Event::ConnectRequest { id, .. } = event else { panic!("{event:?}") };
+    node.manager.reject(node.now(), id, RejectReason::Consumer, &[], PrivateData::default()).unwrap();
 }
 
 fn private_data<const N: usize>() -> PrivateData<N> {
@@ -104,7 +114,7 @@ fn ucmatose_accepts_a_connection_and_its_end() {
     node.manager.disconnect(node.now(), id, PrivateData::default()).unwrap();
     assert_eq!(node.event(), Event::TimeWaitExit { id });
     assert!(node.manager.is_idle());
-    let (well, text) = output(server);
+    let (well, text) = output(&mut node, server, ignore);
     assert!(well, "{text}");
 }
 
@@ -125,7 +135,7 @@ fn ucmatose_connects_and_follows_a_disconnection() {
     node.manager.disconnect(node.now(), id, PrivateData::default()).unwrap();
     assert_eq!(node.event(), Event::Disconnected { id });
     assert_eq!(node.event(), Event::TimeWaitExit { id });
-    let (well, text) = output(client);
+    let (well, text) = output(&mut node, client, ignore);
     assert!(well, "{text}");
 }
 
@@ -135,25 +145,27 @@ fn ucmatose_is_told_that_it_is_refused() {
     node.manager.listen(Service { space: PortSpace::Tcp, port: 7473 }.id(), None, 4).unwrap();
     let client = stock("ucmatose", &["-s", "10.77.0.2", "-p", "7473", "-C", "0", "-c", "1"]);
     let event = node.event();
-    let Event::ConnectRequest { id, request } = event else { panic!("{event:?}") };
-    let (first, reason) = (request.qpn, RejectReason::Consumer);
-    node.manager.reject(node.now(), id, reason, &[], PrivateData::default()).unwrap();
-    // Sends the refusal; the next thing to happen is another client's request. Where the first one's was repeated
-    // before the refusal came, that is a request like any other.
+    let Event::ConnectRequest { request, .. } = &event else { panic!("{event:?}") };
+    let first = request.qpn;
+    refuse(&mut node, &event);
+    let (_, text) = output(&mut node, client, refuse);
+    assert!(text.contains("RDMA_CM_EVENT_REJECTED") && text.contains("28"), "{text}");
+    // What the first one has repeated may still be on its way.
     let another = stock("ucmatose", &["-s", "10.77.0.2", "-p", "7473", "-C", "0", "-c", "1"]);
     let id = loop {
         let event = node.event();
-        let Event::ConnectRequest { id, request } = event else { panic!("{event:?}") };
+        let Event::ConnectRequest { id, request } = &event else { panic!("{event:?}") };
         if request.qpn != first {
-            break id;
+            break *id;
         }
-        node.manager.reject(node.now(), id, reason, &[], PrivateData::default()).unwrap();
+        refuse(&mut node, &event);
     };
-    let (_, text) = output(client);
-    assert!(text.contains("RDMA_CM_EVENT_REJECTED") && text.contains("28"), "{text}");
-    node.manager.abandon(node.now(), id);
-    node.flush();
-    let (_, text) = output(another);
+    let abandon = |node: &mut Node, id| node.manager.abandon(node.now(), id);
+    abandon(&mut node, id);
+    let (_, text) = output(&mut node, another, |node, event| {
+        let &Event::ConnectRequest { id, .. } = event else { panic!("{event:?}") };
+        abandon(node, id);
+    });
     assert!(text.contains("RDMA_CM_EVENT_REJECTED"), "{text}");
 }
 
@@ -180,13 +192,13 @@ fn udaddy_says_which_queue_pair_serves_datagrams() {
         }
         // The server was just started; or it has answered, and is done, and its answer was lost.
         if server.try_wait().unwrap().is_some() {
-            let (well, text) = output(server);
+            let (well, text) = output(&mut node, server, ignore);
             assert!(well, "{text}");
             server = serve();
         }
         std::thread::sleep(std::time::Duration::from_millis(100));
     };
-    let (well, text) = output(server);
+    let (well, text) = output(&mut node, server, ignore);
     assert!(well, "{text}");
     // librdmacm's own key, RDMA_UDP_QKEY.
     assert!(qpn.is_ordinary() && qkey == 0x0123_4567, "{qpn} {qkey:#x}");
@@ -206,8 +218,11 @@ fn udaddy_is_told_which_queue_pair_serves_datagrams() {
         qkey: 0x0123_4567,
         private_data: PrivateData::default(),
     };
-    node.manager.answer(node.now(), id, &answer).unwrap();
-    node.flush();
-    let (well, text) = output(client);
+    let tell = |node: &mut Node, id| node.manager.answer(node.now(), id, &answer).unwrap();
+    tell(&mut node, id);
+    let (well, text) = output(&mut node, client, |node, event| {
+        let &Event::SidrRequest { id, .. } = event else { panic!("{event:?}") };
+        tell(node, id);
+    });
     assert!(well, "{text}");
 }

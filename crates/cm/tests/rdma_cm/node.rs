@@ -1,6 +1,7 @@
 //! A manager on a real UDP socket: queue pair 1 of a host that has nothing else.
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
+use std::process::Child;
 use std::time::{Duration, Instant};
 
 use rocev2::icrc::{self, PseudoHeader};
@@ -96,21 +97,38 @@ impl Node {
     pub(crate) fn event(&mut self) -> Event {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let now = self.now();
-            self.manager.handle_timeout(now);
-            self.flush();
-            if let Some(event) = self.manager.poll_event() {
-                println!("{event:?}");
+            if let Some(event) = self.next() {
                 return event;
             }
             assert!(Instant::now() < deadline, "no event in {PATIENCE:?}");
-            let timeout = self.manager.poll_timeout().map_or(PATIENCE, |at| at.since(now));
-            let timeout = timeout.clamp(Duration::from_millis(1), Duration::from_millis(200));
-            self.socket.set_read_timeout(Some(timeout)).unwrap();
-            let mut buffer = [0; 2048];
-            if let Ok((len, from)) = self.socket.recv_from(&mut buffer) {
-                self.receive(from, &buffer[..len]);
+        }
+    }
+
+    /// Answers what comes until `program` has ended: where an answer was lost, it asks again.
+    pub(crate) fn serve(&mut self, program: &mut Child, mut answer: impl FnMut(&mut Self, &Event)) {
+        while program.try_wait().unwrap().is_none() {
+            if let Some(event) = self.next() {
+                answer(self, &event);
             }
         }
+    }
+
+    /// Does what is due, and waits a moment for a datagram if there is no event by then.
+    fn next(&mut self) -> Option<Event> {
+        let now = self.now();
+        self.manager.handle_timeout(now);
+        self.flush();
+        if let Some(event) = self.manager.poll_event() {
+            println!("{event:?}");
+            return Some(event);
+        }
+        let timeout = self.manager.poll_timeout().map_or(PATIENCE, |at| at.since(now));
+        let timeout = timeout.clamp(Duration::from_millis(1), Duration::from_millis(200));
+        self.socket.set_read_timeout(Some(timeout)).unwrap();
+        let mut buffer = [0; 2048];
+        if let Ok((len, from)) = self.socket.recv_from(&mut buffer) {
+            self.receive(from, &buffer[..len]);
+        }
+        None
     }
 }
