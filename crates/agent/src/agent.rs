@@ -2,6 +2,7 @@
 
 use crate::cm::{self, Ucm};
 use crate::group::{Group, Refused, Used, Wish};
+use crate::lease::is_there;
 use crate::pairs::protocol::Request::Attach;
 use crate::pairs::{self, Instance, KeyManager, NoKeys};
 use crate::protocol::{Message, Packets, receive, send};
@@ -28,6 +29,9 @@ const CONNECTIONS: usize = 1024;
 
 /// How long processes that still have a group of an agent before may take to give it to this one.
 const RETURNS: Duration = Duration::from_secs(5);
+
+/// How long an agent that listens no more may take to end.
+const ENDING: Duration = Duration::from_secs(5);
 
 /// Requests that one process has carried out in a row.
 const REQUESTS: usize = 64;
@@ -112,8 +116,13 @@ pub fn serve(place: &Path, idle: Duration) -> io::Result<()> {
 pub fn serve_with(place: &Path, idle: Duration, keys: Box<dyn KeyManager>) -> io::Result<()> {
     // Only one: whoever holds the lock may remove the socket of one that died.
     let lock = File::create(place.with_extension("lock"))?;
-    if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
-        return Ok(());
+    let deadline = Instant::now() + ENDING;
+    while flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+        // One that doesn't listen has just begun, or is about to end.
+        if is_there(place) || Instant::now() > deadline {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(1));
     }
     match fs::remove_file(place) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),

@@ -79,6 +79,11 @@ pub fn is_there(place: &Path) -> bool {
     connection(place).is_ok()
 }
 
+/// What the end of a connection means on which an answer was to come: the agent has ended.
+pub(crate) fn no_answer(place: &Path) -> LeaseError {
+    LeaseError::NoAgent { place: place.into(), source: io::ErrorKind::UnexpectedEof.into() }
+}
+
 impl Lease {
     /// A slot at `address` from the agent whose socket is `place`, for a device whose packets leave so.
     ///
@@ -88,7 +93,7 @@ impl Lease {
         let failed = |error: Errno| LeaseError::NoAgent { place: place.into(), source: error.into() };
         let agent = connection(place).map_err(failed)?;
         send(&agent, Message::Ask(address, packets), &[]).map_err(failed)?;
-        let Some((message, group)) = receive(&agent).map_err(failed)? else { return Err(LeaseError::Answer) };
+        let (message, group) = receive(&agent).map_err(failed)?.ok_or_else(|| no_answer(place))?;
         match message {
             Message::Slot(slot) if group.len() == SLOTS => {
                 let (place, group) = (place.into(), group.into());

@@ -10,6 +10,7 @@
 //! | [`protocol`] | messages |
 //! | [`lease`] | a process's side |
 //! | [`agent`] | the agent's side |
+//! | [`place`] | where the agent is, and how it is started |
 //! | `group` | an address: its sockets, and who manages connections there |
 //! | [`pairs`] | sealed processes: keys for each pair of devices |
 //! | [`cm`] | connection management for processes, on queue pair 1 of each address |
@@ -20,8 +21,10 @@ pub mod cm;
 mod group;
 pub mod lease;
 pub mod pairs;
+pub mod place;
 pub mod protocol;
 
 pub use agent::{serve, serve_with};
 pub use lease::{Lease, LeaseError};
+pub use place::Place;
 pub use protocol::Packets;

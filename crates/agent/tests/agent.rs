@@ -92,3 +92,18 @@ fn only_so_many_processes_have_slots_and_one_that_ends_makes_room() {
     drop(leases);
     agent.join().unwrap().unwrap();
 }
+
+#[test]
+fn an_agent_takes_the_place_of_one_that_still_ends() {
+    let place = tempfile::tempdir().unwrap();
+    let place = place.path().join("agent");
+    // What one has until its very end, when it has stopped listening.
+    let lock = std::fs::File::create(place.with_extension("lock")).unwrap();
+    lock.lock().unwrap();
+    let own = place.clone();
+    let agent = std::thread::spawn(move || serve(&own, Duration::from_millis(300)));
+    std::thread::sleep(Duration::from_millis(50));
+    drop(lock);
+    wait(|| is_there(&place));
+    agent.join().unwrap().unwrap();
+}

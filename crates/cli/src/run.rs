@@ -11,6 +11,7 @@ use crate::args::RunArgs;
 use crate::failure::Failure;
 use crate::output;
 pub(crate) use agent::run as run_agent;
+use rocev2_agent::place;
 use rocev2_device::host::{Interface, interfaces};
 use std::ffi::OsString;
 use std::net::IpAddr;
@@ -22,7 +23,6 @@ use std::process::Command;
 const DEVICE_NAME: &str = "SECURE_RDMA_DEVICE_NAME";
 const ADDRESS: &str = "SECURE_RDMA_ADDRESS";
 const TREE: &str = "SECURE_RDMA_TREE";
-const AGENT: &str = "SECURE_RDMA_AGENT";
 const SEAL: &str = "SECURE_RDMA_SEAL";
 /// What the loader reads.
 const LIBRARY_PATH: &str = "LD_LIBRARY_PATH";
@@ -63,6 +63,7 @@ fn environment(args: &RunArgs) -> Result<Vec<(&'static str, OsString)>, Failure>
     let seal = seal::settings(args, interface.address)?;
     let place = runtime_dir::runtime_dir()?;
     let libraries = libraries::Libraries::find(&place)?;
+    let agent = agent::start(&place)?;
     let tree = tree::make(&place, &args.device_name, &interface)?;
     let mut environment = vec![
         (LIBRARY_PATH, before(libraries.directory(), LIBRARY_PATH)),
@@ -70,7 +71,8 @@ fn environment(args: &RunArgs) -> Result<Vec<(&'static str, OsString)>, Failure>
         (DEVICE_NAME, args.device_name.clone().into()),
         (ADDRESS, interface.address.to_string().into()),
         (TREE, tree.into()),
-        (AGENT, agent::start(&place)?.into()),
+        (place::SOCKET, agent.socket().into()),
+        (place::PROGRAM, agent::program()?.into()),
     ];
     environment.extend(seal.map(|settings| (SEAL, settings.into())));
     Ok(environment)

@@ -6,7 +6,7 @@ use libc::{EACCES, EBUSY, EFAULT, EINVAL, EIO, ENODEV, ENOMEM, EOPNOTSUPP, c_int
 use rocev2::transport::Snapshot;
 use rocev2::work;
 use rocev2_agent::pairs::{Instance, Pairs};
-use rocev2_agent::{Lease, Packets};
+use rocev2_agent::{Lease, Packets, Place};
 use rocev2_device as device;
 use rocev2_device::host::group::Share;
 use rocev2_device::host::{Interface, interfaces};
@@ -15,7 +15,6 @@ use rocev2_device::{Config, DeviceError};
 use std::mem::MaybeUninit;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd};
-use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Once, PoisonError};
 
@@ -167,7 +166,7 @@ impl Backend {
     /// The device of a program whose packets are sealed.
     fn sealed(interface: Interface, settings: String) -> Result<Self, String> {
         let text = |error: &dyn ToString| error.to_string();
-        let place = settings::agent().ok_or("the environment names no agent (SECURE_RDMA_AGENT)")?;
+        let place = Place::from_env().ok_or("the environment names no agent (SECURE_RDMA_AGENT)")?;
         let (share, slot) = lease(&place, interface.address, Packets::Sealed)?;
         let device = device::Device::open_shared(interface.address, share).map_err(|error| text(&error))?;
         let entry = device.gids().into_iter().next();
@@ -177,7 +176,8 @@ impl Backend {
         device.seal_only();
         let device = Arc::new(device);
         let own = (interface.address, slot);
-        let pairs = Pairs::start(&place, Arc::clone(&device), own, settings).map_err(|error| text(&error))?;
+        let pairs =
+            Pairs::start(place.socket(), Arc::clone(&device), own, settings).map_err(|error| text(&error))?;
         Ok(Self { device, interface, mtu, pairs: Some(pairs) })
     }
 
@@ -271,7 +271,7 @@ impl Backend {
 ///
 /// Without one, the process has the port to itself, or gets another and a GID that tells it.
 fn shared(interface: &Interface) -> Option<Result<device::Device, DeviceError>> {
-    let place = settings::agent()?;
+    let place = Place::from_env()?;
     let address = interface.address;
     match lease(&place, address, Packets::Clear) {
         Ok((share, _)) => Some(device::Device::open_shared(address, share)),
@@ -283,8 +283,9 @@ fn shared(interface: &Interface) -> Option<Result<device::Device, DeviceError>> 
 }
 
 /// A slot from the agent, kept for as long as this process lives.
-fn lease(place: &Path, address: IpAddr, packets: Packets) -> Result<(Share, u8), String> {
-    let lease = Lease::take(place, address, packets).map_err(|error| error.to_string())?;
+fn lease(place: &Place, address: IpAddr, packets: Packets) -> Result<(Share, u8), String> {
+    let lease =
+        place.ask(|socket| Lease::take(socket, address, packets)).map_err(|error| error.to_string())?;
     let share = lease.share().map_err(|error| error.to_string())?;
     let keep = std::thread::Builder::new().name("rdma-lease".into()).spawn(move || lease.keep());
     keep.map_err(|error| error.to_string())?;

@@ -2,15 +2,11 @@
 
 use std::env;
 use std::net::IpAddr;
-use std::path::PathBuf;
 
 /// The device's name.
 pub(crate) const DEVICE_NAME: &str = "SECURE_RDMA_DEVICE_NAME";
 /// The address that the device uses.
 pub(crate) const ADDRESS: &str = "SECURE_RDMA_ADDRESS";
-
-/// The agent's socket.
-pub(crate) const AGENT: &str = "SECURE_RDMA_AGENT";
 
 /// How packets are to be sealed, if they are: what the agent is told.
 pub(crate) const SEAL: &str = "SECURE_RDMA_SEAL";
@@ -27,11 +23,6 @@ pub(crate) fn device_name() -> String {
             && !name.starts_with('.')
     };
     env::var(DEVICE_NAME).ok().filter(fits).unwrap_or_else(|| DEFAULT_NAME.into())
-}
-
-/// Where the agent is, if there is to be one.
-pub(crate) fn agent() -> Option<PathBuf> {
-    env::var_os(AGENT).filter(|place| !place.is_empty()).map(PathBuf::from)
 }
 
 /// How packets are to be sealed; `None` if they aren't. What can't be read is something all the same: the agent refuses

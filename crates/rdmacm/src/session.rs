@@ -3,18 +3,16 @@
 use crate::boundary::errno;
 use libc::{EACCES, EIO, ENODEV, EOPNOTSUPP, c_int};
 use rdma_verbs_sys::{Library, ibv_context, ibv_device, ibv_device_attr, ibv_pd};
-use rocev2_agent::LeaseError;
 use rocev2_agent::cm::Client;
 use rocev2_agent::cm::protocol::{Reply, Request};
+use rocev2_agent::{LeaseError, Place};
 use std::env;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, Once, PoisonError};
 
-/// What `secure-rdma run` sets in the environment: where the agent is, and the address that the device uses.
-const AGENT: &str = "SECURE_RDMA_AGENT";
+/// What `secure-rdma run` sets in the environment: the address that the device uses.
 const ADDRESS: &str = "SECURE_RDMA_ADDRESS";
 /// How packets are to be sealed, if they are.
 const SEAL: &str = "SECURE_RDMA_SEAL";
@@ -81,18 +79,19 @@ pub(crate) fn client() -> Result<Arc<Client>, c_int> {
     if let Some(client) = &session.client {
         return Ok(Arc::clone(client));
     }
-    let place = env::var_os(AGENT).filter(|place| !place.is_empty()).map(PathBuf::from).ok_or(ENODEV)?;
+    let place = Place::from_env().ok_or(ENODEV)?;
     let address: IpAddr = env::var(ADDRESS).ok().and_then(|text| text.parse().ok()).ok_or(ENODEV)?;
     // What can't be read is something all the same: the agent refuses it.
     let seal = env::var_os(SEAL).map(|settings| settings.to_string_lossy().into_owned());
-    let client = Client::connect(&place, address, seal).map_err(|error| match error {
-        LeaseError::Port(error) => error.raw_os_error().unwrap_or(EIO),
-        LeaseError::Refused(reason) => {
-            eprintln!("librdmacm (secure-rdma): {reason}; there are no connections");
-            EACCES
-        }
-        _ => ENODEV,
-    })?;
+    let client =
+        place.ask(|socket| Client::connect(socket, address, seal.clone())).map_err(|error| match error {
+            LeaseError::Port(error) => error.raw_os_error().unwrap_or(EIO),
+            LeaseError::Refused(reason) => {
+                eprintln!("librdmacm (secure-rdma): {reason}; there are no connections");
+                EACCES
+            }
+            _ => ENODEV,
+        })?;
     WATCH_FORKS.call_once(|| {
         // SAFETY: `forked` closes a descriptor, which a child may do at any time.
         unsafe { libc::pthread_atfork(None, None, Some(forked)) };

@@ -1,7 +1,7 @@
 //! A process's side.
 
 use super::protocol::{Reply, Request, receive, send};
-use crate::lease::{LeaseError, connection};
+use crate::lease::{LeaseError, connection, no_answer};
 use crate::pairs::protocol::Request::Attach;
 use crate::pairs::{self, Instance};
 use crate::protocol::{Message, Packets, VERSION, receive as receive_fixed, send as send_fixed};
@@ -41,7 +41,8 @@ impl Client {
                 Err(LeaseError::Port(std::io::Error::from_raw_os_error(number)))
             }
             Some((Message::Version(version), _)) if version != VERSION => Err(LeaseError::Version(version)),
-            _ => Err(LeaseError::Answer),
+            None => Err(no_answer(place)),
+            Some(_) => Err(LeaseError::Answer),
         }
     }
 

@@ -2,54 +2,34 @@
 
 use crate::args::AgentArgs;
 use crate::failure::Failure;
-use rocev2_agent::lease::is_there;
+use rocev2_agent::place::{Place, command};
+use rocev2_device::host::close_on_exec;
 use secure_rdma_keys::Keys;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-/// How long it may take to be there.
-const PATIENCE: Duration = Duration::from_secs(10);
-
-/// The socket of the agent, which is started now if there is none.
-pub(super) fn start(place: &Path) -> Result<PathBuf, Failure> {
-    let socket = place.join("agent");
-    if is_there(&socket) {
-        return Ok(socket);
-    }
-    let program = std::env::current_exe().map_err(Failure::system("finding this program's own file"))?;
-    let failed = Failure::system("starting the agent");
-    // Its parent ends at once: what this process becomes must not find a child that it doesn't know.
-    let status = agent(&program, &socket).arg("--detach").status().map_err(failed)?;
-    let deadline = Instant::now() + PATIENCE;
-    while !is_there(&socket) {
-        if !status.success() || Instant::now() > deadline {
-            return Err(Failure::Other(format!(
-                "the agent, which shares UDP port 4791, doesn't start: {status}"
-            )));
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    Ok(socket)
+/// The agent's place, where one serves from now on.
+pub(super) fn start(directory: &Path) -> Result<Place, Failure> {
+    let place = Place::new(directory.join("agent"), Some(program()?));
+    place.start().map_err(Failure::system("starting the agent, which shares UDP port 4791"))?;
+    Ok(place)
 }
 
-/// A command that runs the agent.
-fn agent(program: &Path, socket: &Path) -> Command {
-    let mut command = Command::new(program);
-    command.arg("agent").arg("--socket").arg(socket).current_dir("/");
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    // What is under other programs shall not be under it.
-    command.env_remove("LD_PRELOAD").env_remove("LD_LIBRARY_PATH");
-    command
+/// This program's own file.
+pub(super) fn program() -> Result<PathBuf, Failure> {
+    std::env::current_exe().map_err(Failure::system("finding this program's own file"))
 }
 
 /// `secure-rdma agent`.
 pub(crate) fn run(args: &AgentArgs) -> Result<(), Failure> {
+    let failed = Failure::system("starting the agent");
     if args.detach {
-        let program = std::env::current_exe().map_err(Failure::system("finding this program's own file"))?;
-        let mut command = agent(&program, &args.socket);
+        // Pipes and sockets of whoever needed it first: their other ends wait for all copies to be closed. Before Linux
+        // 5.11 they stay open for as long as the agent.
+        let _ = close_on_exec(3);
+        let mut command = command(&program()?, &args.socket);
         command.arg("--idle").arg(args.idle.to_string());
-        return command.spawn().map(drop).map_err(Failure::system("starting the agent"));
+        return command.spawn().map(drop).map_err(failed);
     }
     // A terminal's signals are for the programs in it. Whoever leads a group already has nothing to leave.
     let _ = rustix::process::setsid();

@@ -86,6 +86,8 @@ fn a_launcher_is_told_the_environment() {
         "SECURE_RDMA_DEVICE_NAME",
         "SECURE_RDMA_ADDRESS",
         "SECURE_RDMA_TREE",
+        "SECURE_RDMA_AGENT",
+        "SECURE_RDMA_AGENT_PROGRAM",
     ] {
         assert!(lines.iter().any(|line| line.starts_with(&format!("export {name}='"))), "{name}: {lines:?}");
     }
@@ -246,6 +248,15 @@ fn agent(place: &TempDir) -> Option<rustix::process::Pid> {
     rustix::process::Pid::from_raw(found.file_name().to_str()?.parse().ok()?)
 }
 
+#[track_caller]
+fn wait_for(mut done: impl FnMut() -> bool) {
+    let deadline = std::time::Instant::now() + PATIENCE;
+    while !done() {
+        assert!(std::time::Instant::now() < deadline, "it doesn't happen");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+}
+
 #[test]
 fn programs_outlive_the_agent_and_each_other() {
     if !is_installed("ib_send_bw", "perftest") {
@@ -257,10 +268,7 @@ fn programs_outlive_the_agent_and_each_other() {
     let others = ["ib_write_bw", "-F", "-n", "100", "-p", "18519"];
     std::thread::scope(|scope| {
         let lasts = scope.spawn(|| pair_in(&place, address, &lasting));
-        let deadline = std::time::Instant::now() + PATIENCE;
-        while agent(&place).is_none() {
-            assert!(std::time::Instant::now() < deadline, "no agent is started");
-        }
+        wait_for(|| agent(&place).is_some());
         pair_in(&place, address, &others);
         // Not before: of several that are started at once, one stays.
         let first = agent(&place).expect("an agent serves");
@@ -274,11 +282,57 @@ fn programs_outlive_the_agent_and_each_other() {
         assert!(lasts.join().unwrap().iter().any(|line| line.contains("#bytes")));
     });
     // Nobody uses it any more.
-    let deadline = std::time::Instant::now() + PATIENCE;
-    while agent(&place).is_some() {
-        assert!(std::time::Instant::now() < deadline, "the agent stays");
-        std::thread::sleep(std::time::Duration::from_millis(100));
+    wait_for(|| agent(&place).is_none());
+}
+
+/// Whether `program` has a slot of the agent's, which a thread of its own keeps.
+fn has_slot(program: &Program) -> bool {
+    let threads = fs::read_dir(format!("/proc/{}/task", program.id())).into_iter().flatten();
+    let names = threads.filter_map(|thread| fs::read_to_string(thread.ok()?.path().join("comm")).ok());
+    names.into_iter().any(|name| name.trim() == "rdma-lease")
+}
+
+#[test]
+fn a_program_that_finds_no_agent_starts_one() {
+    if !is_installed("ibv_devinfo", "ibverbs-utils") {
+        return;
     }
+    let (place, address) = (tempfile::tempdir().unwrap(), "127.83.84.22");
+    let mut command = Command::new(SECURE_RDMA);
+    command.env("XDG_RUNTIME_DIR", place.path()).args(["run", "--address", address, "--print-env"]);
+    let environment = Program::spawn(&mut command).end().succeeded().out.join("\n");
+    // It also ends by itself, where a launcher takes its time.
+    if let Some(agent) = agent(&place) {
+        rustix::process::kill_process(agent, rustix::process::Signal::KILL).unwrap();
+    }
+    let script = format!("{environment}\nexec ibv_devinfo");
+    let ended = Program::start("sh", &["-c", &script]).end().succeeded();
+    assert_eq!(ended.err, "", "it has gone on alone");
+    // As a program that has a slot keeps one.
+    let script = format!("{environment}\nexec ibv_rc_pingpong -g 0 -p 18524");
+    let serves = Program::start("sh", &["-c", &script]);
+    wait_for(|| has_slot(&serves));
+    assert!(agent(&place).is_some());
+}
+
+#[test]
+fn the_agent_has_no_descriptor_of_who_started_it() {
+    if !is_installed("ibv_rc_pingpong", "ibverbs-utils") {
+        return;
+    }
+    let place = tempfile::tempdir().unwrap();
+    let file = place.path().join("open");
+    let script = "exec 3>\"$1\"; exec \"$0\" run --address 127.83.84.23 -- ibv_rc_pingpong -g 0 -p 18525";
+    let mut command = Command::new("sh");
+    command.env("XDG_RUNTIME_DIR", place.path()).args(["-c", script, SECURE_RDMA]).arg(&file);
+    let serves = Program::spawn(&mut command);
+    wait_for(|| has_slot(&serves));
+    let holds = |process: String| {
+        let open = fs::read_dir(format!("/proc/{process}/fd")).unwrap();
+        open.filter_map(|open| fs::read_link(open.unwrap().path()).ok()).any(|open| open == file)
+    };
+    assert!(holds(serves.id().to_string()));
+    assert!(!holds(agent(&place).unwrap().as_raw_nonzero().to_string()));
 }
 
 /// The path of a library as the loader has found it.

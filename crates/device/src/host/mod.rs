@@ -27,6 +27,8 @@ pub use interfaces::{Interface, InterfacesError, Route, RouteError, interfaces, 
 #[cfg(target_os = "linux")]
 pub use linux::group;
 pub(crate) use os::{Os, ProgressThread};
+#[cfg(target_os = "linux")]
+pub use sys::close_on_exec;
 pub(crate) use system::Notifier;
 
 use crate::engine::Host;

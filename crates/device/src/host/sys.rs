@@ -19,6 +19,17 @@ pub(super) fn interface_mtu(socket: impl AsFd, name: &str) -> io::Result<usize> 
     usize::try_from(mtu).map_err(|_| io::ErrorKind::InvalidData.into())
 }
 
+/// Has every descriptor from `first` on closed when this process becomes another program.
+///
+/// # Errors
+/// The kernel can't: Linux can since 5.11.
+#[cfg(target_os = "linux")]
+pub fn close_on_exec(first: u32) -> io::Result<()> {
+    // SAFETY: marked descriptors stay open, and belong to whom they belonged to.
+    let result = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// Whether the network interface with that name was set up. Whether its link works is another question, whose
 /// answer the kernel gives late: an interface that has just been set up already has its addresses, and
 /// carries TCP.
