@@ -227,27 +227,30 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Task<R, W> {
         loop {
             let owed = self.pace.due();
             let step = tokio::select! {
+                // In this order: what has come is taken before it is said that nothing has, however late this task
+                // looks, because its process was stopped for a while.
+                biased;
+                wish = self.wanted.recv() => match wish {
+                    Some(Wish::Close(farewell)) => return self.close(farewell).await,
+                    Some(Wish::Fail(reason)) => Err(reason),
+                    None => Err(SessionError::Closed),
+                },
+                record = self.reader.recv() => match record {
+                    Ok(record) => self.take(record).await,
+                    Err(error) => Err(SessionError::control("keeping the session", self.limit())(error)),
+                },
                 () = tokio::time::sleep_until(owed.unwrap_or(self.heard)), if owed.is_some() => {
                     match self.pace.answer(Instant::now()) {
                         Some(n) => self.say(&Record::Pong { n }).await.map(|()| None),
                         None => Ok(None),
                     }
                 }
-                record = self.reader.recv() => match record {
-                    Ok(record) => self.take(record).await,
-                    Err(error) => Err(SessionError::control("keeping the session", self.limit())(error)),
-                },
                 _ = beat.tick() => {
                     self.pings += 1;
                     self.say(&Record::Ping { n: self.pings }).await.map(|()| None)
                 }
                 now = look.tick(), if self.rekeying.is_some() => self.look(now).await.map(|()| None),
                 () = tokio::time::sleep_until(self.heard + silence) => Err(SessionError::Silent(silence)),
-                wish = self.wanted.recv() => match wish {
-                    Some(Wish::Close(farewell)) => return self.close(farewell).await,
-                    Some(Wish::Fail(reason)) => Err(reason),
-                    None => Err(SessionError::Closed),
-                },
             };
             match step {
                 Ok(None) => {}
@@ -396,6 +399,19 @@ mod tests {
         match peer.recv().await {
             Ok(Record::Pong { n }) => n,
             other => panic!("{other:?}"),
+        }
+    }
+
+    /// As after SIGSTOP and SIGCONT: the time has passed, and what the peer has said meanwhile is there.
+    #[tokio::test(start_paused = true)]
+    async fn who_was_stopped_for_long_takes_what_has_come_before_it_calls_its_peer_silent() {
+        for n in 0..40 {
+            let (keeper, mut peer) = keeper();
+            tokio::task::yield_now().await;
+            peer.send(&Record::Pong { n }).await.expect("sent");
+            tokio::time::advance(Duration::from_secs(60)).await;
+            tokio::task::yield_now().await;
+            assert!(matches!(keeper.life(), Life::Open), "{n}: {:?}", keeper.life());
         }
     }
 
