@@ -333,11 +333,10 @@ impl Session {
                 Life::Closed => break Err(SessionError::Closed),
                 Life::Failed(reason) if reason.is_closed() => {
                     // What the peer had sent before it left, and was acknowledged, isn't lost.
-                    tokio::select! {
-                        biased;
-                        Ok(message) = data.recv() => return Ok(Some(message)),
-                        () = core::future::ready(()) => return Err(reason),
-                    }
+                    return match data.arrived() {
+                        Ok(Some(message)) => Ok(Some(message)),
+                        _ => Err(reason),
+                    };
                 }
                 Life::Failed(reason) => return Err(reason),
                 Life::Open => {}
@@ -532,6 +531,7 @@ impl Session {
         let Self { data, keeper, local, .. } = &mut self;
         let end = async {
             tokio::select! {
+                biased;
                 life = keeper.end() => life,
                 never = data.drain(&count) => match never {},
             }
