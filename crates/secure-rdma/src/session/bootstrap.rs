@@ -142,7 +142,9 @@ where
     };
     steps.ready().await?;
     let slots = match sealed {
-        SealedBy::Messages => Some(Layout::for_area(region.data_len, Format::DEFAULT)?),
+        SealedBy::Messages => Some(Layout::for_area(region.data_len, Format::DEFAULT).map_err(|_| {
+            SessionError::Protocol { what: "a region that isn't made of whole sealed slots" }
+        })?),
         SealedBy::Packets | SealedBy::Nothing => None,
     };
     let (client, server) = (&own, &endpoint);
@@ -166,6 +168,7 @@ where
 {
     let mut steps = Steps { control, peer: tls::Peer::Client, limit: local.options.timeouts.step };
     let served = tokio::select! {
+        biased;
         served = steps.serve(&local, offer) => served,
         reason = withdrawn => Err(reason),
     };
