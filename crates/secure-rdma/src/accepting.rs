@@ -3,11 +3,11 @@
 use crate::SessionError;
 use crate::admission::{Dismissal, Place, Pool, Source};
 use crate::tls::{Secured, ServerTls, TlsError};
+use crate::transport::{Connection, Listener};
 use std::net::SocketAddr;
-use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream, ToSocketAddrs, lookup_host};
+use tokio::net::{TcpListener, ToSocketAddrs, lookup_host};
 use tokio::time::Instant;
 
 /// After the system had no descriptor or memory for a connection, this long passes before the next try.
@@ -15,10 +15,6 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// So much at most is said of connections that can't be accepted.
 const ACCEPT_WARNING: Duration = Duration::from_secs(1);
-
-/// How many of the process' descriptors connections leave free: for the files that rules are read from, and for
-/// sessions that are being opened.
-const SPARE_DESCRIPTORS: u64 = 64;
 
 /// How long a connection's handshake may take.
 #[derive(Clone, Copy, Debug)]
@@ -46,10 +42,10 @@ pub(crate) async fn listen(address: impl ToSocketAddrs) -> Result<TcpListener, S
 }
 
 /// Accepts connections for ever, and hands each out with its place in `pool`.
-pub(crate) async fn accept_each(
-    listener: TcpListener,
+pub(crate) async fn accept_each<L: Listener>(
+    listener: L,
     pool: &Arc<Pool>,
-    mut hand_out: impl FnMut(TcpStream, SocketAddr, (Place, Dismissal)),
+    mut hand_out: impl FnMut(L::Connection, SocketAddr, (Place, Dismissal)),
 ) {
     let mut warned: Option<Instant> = None;
     loop {
@@ -66,7 +62,7 @@ pub(crate) async fn accept_each(
                 continue;
             }
         };
-        if is_among_the_last(&stream) {
+        if stream.is_among_the_last() {
             if warned.is_none_or(|at| at.elapsed() >= ACCEPT_WARNING) {
                 warned = Some(Instant::now());
                 tracing::warn!("{peer}: closed, hardly any file descriptors are left");
@@ -82,34 +78,26 @@ pub(crate) async fn accept_each(
 }
 
 /// The server's side of a TLS handshake, for which the connection has `held` since `since`.
-pub(crate) async fn secure(
+pub(crate) async fn secure<T: Connection>(
     tls: &ServerTls,
-    stream: TcpStream,
+    stream: T,
     since: Instant,
     held: (Place, Dismissal),
     limits: HandshakeLimits,
-) -> Result<Secured<TcpStream>, SessionError> {
+) -> Result<Secured<T>, SessionError> {
     let (place, mut dismissal) = held;
     let handshake = async {
-        let mut first = [0];
-        match tokio::time::timeout(limits.first_byte, stream.peek(&mut first)).await {
+        match tokio::time::timeout(limits.first_byte, stream.spoken()).await {
             Err(_) => return Err(SessionError::NoHello(limits.first_byte)),
             // What is wrong with the connection, TLS says.
-            Ok(_) => place.spoken(),
+            Ok(()) => place.spoken(),
         }
         let left = limits.whole.saturating_sub(since.elapsed());
         Ok(tls.accept(stream, left).await.map_err(Arc::<TlsError>::new)?)
     };
     tokio::select! {
+        biased;
         secured = handshake => secured,
         () = dismissal.lost() => Err(SessionError::Crowded),
     }
-}
-
-/// Whether a connection has one of the last descriptors that the process may have. The system gives out the
-/// lowest that is free, so that all below are in use.
-fn is_among_the_last(stream: &TcpStream) -> bool {
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-    let own = u64::try_from(stream.as_raw_fd()).unwrap_or(0);
-    limit.is_some_and(|limit| own >= limit.saturating_sub(SPARE_DESCRIPTORS))
 }

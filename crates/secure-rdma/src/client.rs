@@ -5,6 +5,7 @@ use crate::certs::{Identity, Name, RevocationLists};
 use crate::control::ControlChannel;
 use crate::session::{Local, Session, SessionOptions, as_client};
 use crate::tls::{ClientTls, Trust};
+use crate::transport::Connection;
 use rdma_verbs::{Device, DeviceSelector};
 use std::io;
 use std::net::SocketAddr;
@@ -125,13 +126,36 @@ impl Client {
 
     async fn meet(&self, host: &str, port: u16, server_name: &Name) -> Result<Session, SessionError> {
         let since = Instant::now();
-        let timeouts = self.options.timeouts;
-        let (stream, peer) = reach(host, port, timeouts.connect).await?;
+        let (stream, peer) = reach(host, port, self.options.timeouts.connect).await?;
+        self.open(stream, peer, server_name, since).await
+    }
+
+    /// Opens a session with the server at the other end of `stream`, which is at `peer`.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect).
+    #[cfg(feature = "testing")]
+    pub async fn connect_over<T: Connection>(
+        &self,
+        stream: T,
+        peer: SocketAddr,
+        server_name: &Name,
+    ) -> Result<Session, SessionError> {
+        Box::pin(self.open(stream, peer, server_name, Instant::now())).await
+    }
+
+    async fn open<T: Connection>(
+        &self,
+        stream: T,
+        peer: SocketAddr,
+        server_name: &Name,
+        since: Instant,
+    ) -> Result<Session, SessionError> {
         let address =
             stream.local_addr().map_err(SessionError::system("reading the connection's own address"))?;
-        // Records are small and each is waited for.
-        stream.set_nodelay(true).map_err(SessionError::system("setting TCP_NODELAY"))?;
-        let secured = self.tls.connect(stream, server_name, timeouts.step).await.map_err(Arc::new)?;
+        stream.prepare().map_err(SessionError::system("setting TCP_NODELAY"))?;
+        let limit = self.options.timeouts.step;
+        let secured = self.tls.connect(stream, server_name, limit).await.map_err(Arc::new)?;
         let local = Local {
             device: &self.device,
             options: self.options,

@@ -7,7 +7,7 @@ use crate::control::Access;
 use crate::session::AbortHandle;
 use crate::tls::{Shown, Vetting};
 use core::fmt;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -88,7 +88,8 @@ pub(crate) struct Guests(Mutex<Book>);
 #[derive(Default)]
 struct Book {
     next: u64,
-    present: HashMap<u64, Present>,
+    /// The oldest first.
+    present: BTreeMap<u64, Present>,
 }
 
 struct Present {
@@ -122,6 +123,12 @@ impl Guests {
     /// Ends the sessions that are older than `age`.
     pub(crate) fn retire(&self, age: Duration) {
         self.end(|present| (present.since.elapsed() > age).then_some(SessionError::Retired(age)));
+    }
+
+    /// How many are there.
+    #[cfg(feature = "testing")]
+    pub(crate) fn present(&self) -> usize {
+        self.book().present.len()
     }
 
     /// Whether the certificate of somebody present has ended by `now`.

@@ -74,6 +74,7 @@ mod server;
 mod session;
 mod size;
 mod text;
+mod transport;
 mod watch;
 
 pub use admission::SessionQuota;
@@ -85,6 +86,8 @@ pub use error::{SessionError, SessionErrorKind};
 pub use reload::{ReloadCause, ReloadFailed, ReloadSchedule};
 pub use report::Report;
 pub use seal::Limits;
+#[cfg(feature = "testing")]
+pub use server::Held;
 pub use server::{Arrival, NewRules, Reloaded, Server, ServerBuilder, ServerOptions};
 pub use session::{
     Buffers, CounterPolicy, End, RecvHalf, ReuniteError, SealedBy, SendHalf, Session, SessionInfo,
@@ -92,6 +95,8 @@ pub use session::{
 };
 pub use size::{ParseSizeError, Size};
 pub use tls::{Allowed, ClientAuth, ClientTrust, Trust};
+#[cfg(feature = "testing")]
+pub use transport::{Connection, Listener};
 pub use watch::{FileWatch, FilesChanging};
 
 // What this crate's own items take and return of others.

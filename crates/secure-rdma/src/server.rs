@@ -15,13 +15,13 @@ use crate::guests::{Grant, Guests};
 use crate::report::Report;
 use crate::session::{CounterPolicy, Local, Offer, Session, as_server, client_ack_timeout};
 use crate::tls::{ClientAuth, Rules, ServerTls, Shown, TlsError};
+use crate::transport::{Connection, Listener};
 use core::fmt;
 use rdma_verbs::Device;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Mutex, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -69,6 +69,20 @@ pub struct Reloaded {
     pub revocations_until: Option<Timestamp>,
 }
 
+/// What a server holds at the moment: nothing, when nobody is there.
+#[cfg(feature = "testing")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    /// Places of connections whose TLS handshake isn't done.
+    pub handshakes: usize,
+    /// Places of those whose session isn't open yet.
+    pub bootstraps: usize,
+    /// Seats of sessions.
+    pub sessions: usize,
+    /// Sessions in the book of those that are judged when the rules change.
+    pub guests: usize,
+}
+
 /// Rules that were read and not applied yet.
 #[derive(Debug)]
 pub struct NewRules(Rules);
@@ -100,7 +114,7 @@ impl Server {
     }
 
     fn start(
-        listener: TcpListener,
+        listener: impl Listener,
         (host, arrivals): (Host, mpsc::Receiver<Arrival>),
     ) -> Result<Self, SessionError> {
         let address =
@@ -184,6 +198,18 @@ impl Server {
     #[must_use]
     pub fn revocations_until(&self) -> Option<Timestamp> {
         self.host.tls.rules().vetting.next_update
+    }
+
+    /// What it holds at the moment.
+    #[cfg(feature = "testing")]
+    #[must_use]
+    pub fn held(&self) -> Held {
+        Held {
+            handshakes: self.host.handshakes.taken(),
+            bootstraps: self.host.bootstraps.taken(),
+            sessions: self.host.sessions.open(),
+            guests: self.host.guests.present(),
+        }
     }
 
     /// How many connections were refused that [`next`](Self::next) will not tell of, since it wasn't called often
@@ -270,7 +296,7 @@ impl Host {
         Grant { operations, region: self.options.region_len }
     }
 
-    async fn accept(self: Arc<Self>, listener: TcpListener) {
+    async fn accept(self: Arc<Self>, listener: impl Listener) {
         let pool = Arc::clone(&self.handshakes);
         accept_each(listener, &pool, |stream, peer, held| {
             // In a box: tokio moves a task several times, and this one is large.
@@ -280,7 +306,7 @@ impl Host {
     }
 
     /// Makes a session of a connection, and tells who came.
-    async fn receive(self: Arc<Self>, stream: TcpStream, peer: SocketAddr, held: (Place, Dismissal)) {
+    async fn receive(self: Arc<Self>, stream: impl Connection, peer: SocketAddr, held: (Place, Dismissal)) {
         let since = Instant::now();
         match self.shake_hands(stream, peer, since, held).await {
             // Where nobody takes arrivals any more, the session ends here.
@@ -340,14 +366,14 @@ impl Host {
 
     async fn shake_hands(
         &self,
-        stream: TcpStream,
+        stream: impl Connection,
         peer: SocketAddr,
         since: Instant,
         held: (Place, Dismissal),
     ) -> Result<(Session, Place), SessionError> {
         let address =
             stream.local_addr().map_err(SessionError::system("reading the connection's own address"))?;
-        stream.set_nodelay(true).map_err(SessionError::system("setting TCP_NODELAY"))?;
+        stream.prepare().map_err(SessionError::system("setting TCP_NODELAY"))?;
         // Before the rules are taken that the handshake goes by: no change of them is missed.
         let changes = self.changed.subscribe();
         let limits = HandshakeLimits { first_byte: self.options.first_byte, whole: self.options.handshake };
@@ -386,6 +412,7 @@ impl Host {
         let withdrawn = self.withdrawn(changes, &shown, granted.as_ref().ok().copied());
         let control = ControlChannel::new(secured.stream);
         let mut session = tokio::select! {
+            biased;
             session = as_server(control, local, offer, withdrawn) => session?,
             () = dismissal.lost() => return Err(SessionError::Crowded),
         };

@@ -16,6 +16,7 @@
 //! | `sealing` | connections whose packets are sealed, new keys, and somebody who repeats packets |
 //! | `connections` | how connections are made, disturbed and taken down |
 //! | `simulation` | the machines, one step after another |
+//! | `outside` | the network, for simulations of what is built on devices |
 //! | `victim` | how long one client waits for its READs beside greedy ones |
 //! | `tally`, `trace` | what is counted; what happened |
 #![forbid(unsafe_code)]
@@ -26,6 +27,7 @@ mod end;
 mod machine;
 mod memory;
 mod network;
+mod outside;
 mod plan;
 mod platform;
 mod program;
@@ -36,6 +38,11 @@ mod tally;
 mod trace;
 mod victim;
 
+pub use machine::Steps;
+pub use network::Network;
+pub use plan::Timing;
+pub use platform::address;
+pub use rng::Rng;
 pub use tally::{Ends, Fault, Operation, TRANSPORTS, Tally, Way};
 pub use victim::{Reading, read_beside};
 

@@ -9,12 +9,18 @@ use std::sync::{Arc, Weak};
 /// A device that is stepped.
 #[derive(Debug)]
 pub(crate) struct Machine {
+    pub(crate) device: Device,
+    pub(crate) gid_index: usize,
+    steps: Steps,
+}
+
+/// When a machine's engine makes its steps.
+#[derive(Debug)]
+pub struct Steps {
     network: Arc<Network>,
     number: usize,
-    pub(crate) device: Device,
     engine: Arc<Engine>,
     progress: Progress,
-    pub(crate) gid_index: usize,
     timing: Timing,
     /// When it is awake, and what for.
     woken: Option<(u64, Vec<Ready>)>,
@@ -30,13 +36,43 @@ impl Machine {
         let (device, engine) = Device::stepped(Config::default(), platform).expect("a device");
         let gid_index = device.gid_index(platform::address(number)).expect("its address");
         device.bind_gid(gid_index).expect("its port");
+        Self { device, gid_index, steps: Steps::new(network, number, engine, timing) }
+    }
+
+    pub(crate) fn engine(&self) -> Weak<Engine> {
+        Arc::downgrade(&self.steps.engine)
+    }
+
+    pub(crate) fn is_busy(&self, now: u64) -> bool {
+        self.steps.is_busy(now)
+    }
+
+    pub(crate) fn stall(&mut self, until: u64) {
+        self.steps.stall(until);
+    }
+
+    pub(crate) fn step(&mut self, now: u64) -> bool {
+        self.steps.step(now)
+    }
+
+    pub(crate) fn next(&self) -> Option<u64> {
+        self.steps.next()
+    }
+
+    pub(crate) fn busy_until(&self) -> u64 {
+        self.steps.busy_until
+    }
+}
+
+impl Steps {
+    /// The steps of `engine`, the device's of machine `number`.
+    #[must_use]
+    pub fn new(network: &Arc<Network>, number: usize, engine: Arc<Engine>, timing: Timing) -> Self {
         Self {
             network: Arc::clone(network),
             number,
-            device,
             engine,
             progress: Progress::default(),
-            gid_index,
             timing,
             woken: None,
             again_at: None,
@@ -44,21 +80,19 @@ impl Machine {
         }
     }
 
-    pub(crate) fn engine(&self) -> Weak<Engine> {
-        Arc::downgrade(&self.engine)
-    }
-
-    pub(crate) fn is_busy(&self, now: u64) -> bool {
+    /// Whether it does nothing yet.
+    #[must_use]
+    pub fn is_busy(&self, now: u64) -> bool {
         self.busy_until > now
     }
 
     /// It does nothing for a while.
-    pub(crate) fn stall(&mut self, until: u64) {
+    pub fn stall(&mut self, until: u64) {
         self.busy_until = self.busy_until.max(until);
     }
 
     /// Makes the engine's step, if there is a reason to; whether it did.
-    pub(crate) fn step(&mut self, now: u64) -> bool {
+    pub fn step(&mut self, now: u64) -> bool {
         let again = self.again_at.take_if(|at| *at <= now).is_some();
         let ready = match self.woken.take() {
             Some((at, ready)) if at <= now => ready,
@@ -92,7 +126,8 @@ impl Machine {
     }
 
     /// When the next step is to be made, as far as is known.
-    pub(crate) fn next(&self) -> Option<u64> {
+    #[must_use]
+    pub fn next(&self) -> Option<u64> {
         if let Some((at, _)) = self.woken {
             return Some(at.max(self.busy_until));
         }
@@ -108,11 +143,6 @@ impl Machine {
         let room = writable.then(|| state.writable_at(self.number));
         let next = [arrival, room, state.machines[self.number].alarm, self.again_at];
         next.into_iter().flatten().min().map(|at| at.max(self.busy_until))
-    }
-
-    /// Not before then does it do anything.
-    pub(crate) fn busy_until(&self) -> u64 {
-        self.busy_until
     }
 
     fn ready(&self) -> Vec<Ready> {

@@ -30,13 +30,13 @@ pub(crate) struct Plan {
 
 /// How fast an engine's thread is.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Timing {
+pub struct Timing {
     /// How long a step takes.
-    pub(crate) step_ns: u64,
+    pub step_ns: u64,
     /// How long other threads go first where it lets them.
-    pub(crate) yield_ns: u64,
+    pub yield_ns: u64,
     /// How long it takes to wake up. Programs that poll may take meanwhile what it is woken for.
-    pub(crate) wake_ns: u64,
+    pub wake_ns: u64,
 }
 
 /// A machine and its program.

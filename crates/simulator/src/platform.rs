@@ -19,14 +19,16 @@ pub(crate) struct Machine {
 }
 
 /// The address of a machine.
-pub(crate) fn address(machine: usize) -> IpAddr {
+#[must_use]
+pub fn address(machine: usize) -> IpAddr {
     let [.., number] = (machine as u64 + 1).to_be_bytes();
     Ipv4Addr::new(10, 0, 0, number).into()
 }
 
 impl Host for Machine {
     fn now(&self) -> Time {
-        let state = self.network.lock();
+        let mut state = self.network.lock();
+        state.asked += 1;
         Time::from_nanos(state.now + state.machines[self.number].clock_offset)
     }
 

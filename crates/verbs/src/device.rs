@@ -53,6 +53,27 @@ impl Device {
         Ok(Arc::new(Self { provider, name: selector.clone() }))
     }
 
+    /// An embedded device on another platform than this host, without a thread: whoever opens it makes its engine's
+    /// steps.
+    ///
+    /// # Errors
+    /// The platform refuses what the device needs.
+    #[cfg(feature = "testing")]
+    pub fn stepped(
+        platform: Arc<dyn rocev2_device::host::Platform>,
+    ) -> Result<(Arc<Self>, Arc<rocev2_device::Engine>), Error> {
+        let (provider, engine) = provider::Device::stepped(platform)?;
+        let name = DeviceSelector::Embedded { address: None, port: None };
+        Ok((Arc::new(Self { provider, name }), engine))
+    }
+
+    /// How much an embedded device holds at the moment.
+    #[cfg(feature = "testing")]
+    #[must_use]
+    pub fn usage(&self) -> Option<rocev2_device::Usage> {
+        self.provider.usage()
+    }
+
     fn first_named() -> Option<Arc<Self>> {
         let named = provider::names().into_iter();
         let mut selectors = named.map(|name| DeviceSelector::Named { name, port: None, gid_index: None });

@@ -126,8 +126,8 @@ impl<T> Handshakes<T> {
         self.drop_one(Scope::All)
     }
 
-    #[cfg(test)]
-    fn len(&self) -> usize {
+    #[cfg(any(test, feature = "testing"))]
+    pub(super) fn len(&self) -> usize {
         self.unfinished.len()
     }
 

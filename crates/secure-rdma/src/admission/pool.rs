@@ -40,6 +40,12 @@ impl Pool {
         dropped.is_some()
     }
 
+    /// How many places are taken.
+    #[cfg(feature = "testing")]
+    pub(crate) fn taken(&self) -> usize {
+        self.handshakes().len()
+    }
+
     fn handshakes(&self) -> MutexGuard<'_, Handshakes<oneshot::Sender<()>>> {
         self.handshakes.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -85,6 +85,12 @@ impl Sessions {
         }
     }
 
+    /// How many there are.
+    #[cfg(feature = "testing")]
+    pub(crate) fn open(&self) -> usize {
+        self.taken().all
+    }
+
     fn taken(&self) -> MutexGuard<'_, Taken> {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }

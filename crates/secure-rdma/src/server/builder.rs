@@ -5,6 +5,7 @@ use crate::SessionError;
 use crate::accepting::listen;
 use crate::certs::{Editions, Identity};
 use crate::tls::{ClientAuth, Rules, ServerTls};
+use crate::transport::Listener;
 use rdma_verbs::{Device, DeviceSelector};
 use std::sync::Arc;
 use tokio::net::ToSocketAddrs;
@@ -49,8 +50,23 @@ impl ServerBuilder {
     /// # Errors
     /// The address can't be had, there is no device, or what is asked of clients can't be set up.
     pub async fn bind(self, address: impl ToSocketAddrs) -> Result<Server, SessionError> {
-        let tls = ServerTls::with(self.rules()?);
+        let rules = self.rules()?;
         let listener = listen(address).await?;
+        self.start(rules, listener)
+    }
+
+    /// Takes the clients that `listener` hands out. It needs a tokio runtime.
+    ///
+    /// # Errors
+    /// As [`bind`](Self::bind).
+    #[cfg(feature = "testing")]
+    pub fn serve(self, listener: impl Listener) -> Result<Server, SessionError> {
+        let rules = self.rules()?;
+        self.start(rules, listener)
+    }
+
+    fn start(self, rules: Rules, listener: impl Listener) -> Result<Server, SessionError> {
+        let tls = ServerTls::with(rules);
         let device = match self.device {
             Some(device) => device,
             None => Device::open(&DeviceSelector::Auto)?,

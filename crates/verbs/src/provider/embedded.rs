@@ -59,6 +59,19 @@ impl Device {
         Ok(Self(rocev2_device::Device::open(rocev2_device::Config { address, port })?))
     }
 
+    #[cfg(feature = "testing")]
+    pub(super) fn stepped(
+        platform: Arc<dyn rocev2_device::host::Platform>,
+    ) -> Result<(Self, Arc<rocev2_device::Engine>), Error> {
+        let (device, engine) = rocev2_device::Device::stepped(rocev2_device::Config::default(), platform)?;
+        Ok((Self(device), engine))
+    }
+
+    #[cfg(feature = "testing")]
+    pub(super) fn usage(&self) -> rocev2_device::Usage {
+        self.0.usage()
+    }
+
     pub(super) fn description(&self) -> Cow<'static, str> {
         "RoCEv2 in user space over UDP sockets; no RDMA hardware, kernel module or root needed".into()
     }

@@ -114,6 +114,21 @@ impl Device {
         Ok(Self::Embedded(embedded::Device::open(address, port)?))
     }
 
+    /// Opens an embedded device that is stepped.
+    #[cfg(feature = "testing")]
+    pub(crate) fn stepped(
+        platform: Arc<dyn rocev2_device::host::Platform>,
+    ) -> Result<(Self, Arc<rocev2_device::Engine>), Error> {
+        let (device, engine) = embedded::Device::stepped(platform)?;
+        Ok((Self::Embedded(device), engine))
+    }
+
+    /// How much an embedded device holds.
+    #[cfg(feature = "testing")]
+    pub(crate) fn usage(&self) -> Option<rocev2_device::Usage> {
+        self.embedded().ok().map(embedded::Device::usage)
+    }
+
     /// Opens a device of libibverbs.
     pub(crate) fn open_ibv(name: &str, port: Option<u8>, gid_index: Option<usize>) -> Result<Self, Error> {
         Ok(Self::Ibv(ibv::context::Context::open(name, port, gid_index)?))
