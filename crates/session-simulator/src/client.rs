@@ -1,0 +1,207 @@
+//! A client's program: sessions, each a task that does what its plan says and knows what has to come of it.
+
+use crate::ledger::{Ended, Entry, Ledger};
+use crate::liar;
+use crate::limits::{BUFFERS, ECHO, TIMEOUTS};
+use crate::pki::{pki, server_name};
+use crate::plan::{COUNTERS, ClientPlan, Ending, MS, Operation, SessionPlan};
+use crate::process::Host;
+use crate::wire::Stream;
+use secure_rdma::control::PacketPolicy;
+use secure_rdma::{Client, Limits, Session, SessionError, SessionOptions};
+use simulator::Rng;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Starts the sessions of a client's plan.
+pub(crate) fn start(host: &Host, plan: &ClientPlan, servers: &[bool], ledger: &Arc<Ledger>, rng: &mut Rng) {
+    let begun = host.network.now();
+    for session in &plan.sessions {
+        let lies = session.lies.is_some() || servers[session.server];
+        let rude = session.end == Ending::Drop;
+        let entry = Entry::new(host.machine, session.server, plan.identity, lies, rude);
+        let number = ledger.enter(entry);
+        let member =
+            Member { host: host.clone(), number, ledger: Arc::clone(ledger), identity: plan.identity };
+        let (session, rng) = (session.clone(), rng.fork());
+        tokio::spawn(async move {
+            // Clocks of processes that start anew go on.
+            let wait = (session.begins_ms * MS).saturating_sub(begun);
+            tokio::time::sleep(Duration::from_nanos(wait)).await;
+            let end = member.run(session, rng).await;
+            member.host.network.note("client ends", &[("session", member.number as u64), end.number()]);
+            member.ledger.with(member.number, |entry| entry.client_end = Some(end));
+        });
+    }
+}
+
+/// What a session's task works with.
+struct Member {
+    host: Host,
+    number: usize,
+    ledger: Arc<Ledger>,
+    identity: usize,
+}
+
+impl Member {
+    async fn run(&self, plan: SessionPlan, rng: Rng) -> Ended {
+        let stream = match self.dial(plan.server).await {
+            Ok(stream) => stream,
+            Err(error) => return Ended::failed(&error),
+        };
+        if let Ok(local) = secure_rdma::Connection::local_addr(&stream) {
+            self.ledger.lock().by_peer.insert(local, self.number);
+        }
+        if let Some(lie) = plan.lies {
+            liar::as_client(stream, self.identity, plan.server, lie).await;
+            return Ended::Well;
+        }
+        let mut options = SessionOptions::default()
+            .seal(plan.seal)
+            .heartbeat(Duration::from_millis(plan.heartbeat_ms))
+            .buffers(BUFFERS)
+            .key_limits(Limits { records: plan.key_records, ..Limits::DEFAULT })
+            .timeouts(TIMEOUTS);
+        if !plan.packets {
+            options = options.packets(None);
+        } else if plan.seal == secure_rdma::control::SealPolicy::Required {
+            options = options.packets(Some(PacketPolicy::Offered));
+        }
+        match self.open(stream, &plan, options).await {
+            Ok(session) => {
+                self.ledger.with(self.number, |entry| entry.opened = true);
+                self.host.network.note("client opens", &[("session", self.number as u64)]);
+                self.use_it(session, &plan, rng).await.into()
+            }
+            Err(error) => Ended::failed(&error),
+        }
+    }
+
+    async fn dial(&self, server: usize) -> Result<Stream, SessionError> {
+        let address = simulator::address(server);
+        let refused = |source: io::Error| SessionError::Connect {
+            address: (address, crate::wire::PORT).into(),
+            source: Arc::new(source),
+        };
+        let connect = self.host.wires.connect(self.host.machine, server);
+        let connected = tokio::time::timeout(TIMEOUTS.connect, connect).await;
+        connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map_err(refused)
+    }
+
+    async fn open(
+        &self,
+        stream: Stream,
+        plan: &SessionPlan,
+        options: SessionOptions,
+    ) -> Result<Session, SessionError> {
+        let client = Client::builder(pki().store.authority().expect("a CA"))
+            .identity(pki().client(self.identity).clone())
+            .device(Arc::clone(&self.host.device))
+            .options(options)
+            .build()?;
+        let peer = stream.peer();
+        client.connect_over(stream, peer, &server_name(plan.server)).await
+    }
+
+    async fn use_it(
+        &self,
+        mut session: Session,
+        plan: &SessionPlan,
+        mut rng: Rng,
+    ) -> Result<(), SessionError> {
+        for operation in &plan.operations {
+            self.operate(&mut session, *operation, &mut rng).await?;
+            self.ledger.lock().operations += 1;
+        }
+        match plan.end {
+            Ending::Close => session.close().await,
+            Ending::Drop => Ok(()),
+        }
+    }
+
+    async fn operate(
+        &self,
+        session: &mut Session,
+        operation: Operation,
+        rng: &mut Rng,
+    ) -> Result<(), SessionError> {
+        match operation {
+            Operation::Send { count, len } => {
+                let messages: Vec<_> = (0..count).map(|_| message(rng, 0, len)).collect();
+                self.ledger.with(self.number, |entry| entry.sent.extend(messages.iter().cloned()));
+                session.post_sends(messages.iter().map(Vec::as_slice)).await?;
+                session.flush().await?;
+                self.ledger.with(self.number, |entry| entry.acknowledged = entry.sent.len());
+            }
+            Operation::Echo { len } => {
+                let message = message(rng, ECHO, len);
+                self.ledger.with(self.number, |entry| entry.sent.push(message.clone()));
+                session.send(&message).await?;
+                self.ledger.with(self.number, |entry| entry.acknowledged = entry.sent.len());
+                let echo = session.recv().await?.ok_or(SessionError::Closed)?;
+                self.ledger.check(self.number, |_| {
+                    if echo == message { Ok(()) } else { Err("another echo than what was sent".into()) }
+                });
+            }
+            Operation::Write { at, len } => {
+                let bytes = rng.bytes(len);
+                self.ledger.with(self.number, |entry| entry.unsure.push((at, bytes.clone())));
+                session.write(at as u64, &bytes).await?;
+                self.ledger.with(self.number, |entry| {
+                    entry.region[at..at + len].copy_from_slice(&bytes);
+                    entry.unsure.clear();
+                });
+            }
+            Operation::Read { at, len } => {
+                let found = session.read(at as u64, len).await?;
+                self.ledger.check(self.number, |entry| {
+                    let same = found == entry.region[at..at + len];
+                    if same {
+                        Ok(())
+                    } else {
+                        Err(format!("{len} bytes read from {at} aren't what was written"))
+                    }
+                });
+            }
+            Operation::Add { .. } | Operation::Swap { .. } if session.counters() < COUNTERS as u64 => {}
+            Operation::Add { counter, add } => {
+                let before = self.ledger.with(self.number, |entry| entry.counters[counter]);
+                let after = before.wrapping_add(add);
+                self.count(counter, after, before, session.fetch_add(counter as u64, add)).await?;
+            }
+            Operation::Swap { counter, fits, swap } => {
+                let before = self.ledger.with(self.number, |entry| entry.counters[counter]);
+                let (compare, after) = if fits { (before, swap) } else { (!before, before) };
+                self.count(counter, after, before, session.compare_swap(counter as u64, compare, swap))
+                    .await?;
+            }
+            Operation::Pause { ms } => tokio::time::sleep(Duration::from_millis(ms)).await,
+        }
+        Ok(())
+    }
+
+    /// An atomic operation, which finds `before` and leaves `after`.
+    async fn count(
+        &self,
+        counter: usize,
+        after: u64,
+        before: u64,
+        operation: impl Future<Output = Result<u64, SessionError>>,
+    ) -> Result<(), SessionError> {
+        self.ledger.with(self.number, |entry| entry.unsure_counter = Some((counter, after)));
+        let found = operation.await?;
+        self.ledger.check(self.number, |entry| {
+            entry.counters[counter] = after;
+            entry.unsure_counter = None;
+            if found == before { Ok(()) } else { Err(format!("counter {counter} was {found}, not {before}")) }
+        });
+        Ok(())
+    }
+}
+
+fn message(rng: &mut Rng, first: u8, len: usize) -> Vec<u8> {
+    let mut message = rng.bytes(len + 1);
+    message[0] = first;
+    message
+}

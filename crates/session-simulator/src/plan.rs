@@ -1,0 +1,285 @@
+//! What a seed decides before anything happens.
+
+use crate::liar::Lie;
+use crate::pki::{CLIENTS, SERVERS};
+use crate::wire::Death;
+use netem::{Corrupt, LinkConfig, Loss, Reorder};
+use secure_rdma::control::SealPolicy;
+use simulator::{Rng, Timing};
+
+/// Nanoseconds.
+pub(crate) const MS: u64 = 1_000_000;
+
+/// A whole run. Machines are numbered: servers first, then clients.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) servers: Vec<ServerPlan>,
+    pub(crate) clients: Vec<ClientPlan>,
+    /// Between machines, both ways.
+    pub(crate) link: LinkConfig,
+    /// By time.
+    pub(crate) disturbances: Vec<(u64, Disturbance)>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct ServerPlan {
+    pub(crate) timing: Timing,
+    pub(crate) seal: SealPolicy,
+    /// It lies to whoever comes.
+    pub(crate) lies: Option<Lie>,
+    /// Milliseconds that it takes for a message.
+    pub(crate) pace_ms: u64,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct ClientPlan {
+    pub(crate) timing: Timing,
+    /// Whose certificate it shows.
+    pub(crate) identity: usize,
+    pub(crate) sessions: Vec<SessionPlan>,
+}
+
+/// One session.
+#[derive(Clone, Debug)]
+pub(crate) struct SessionPlan {
+    pub(crate) server: usize,
+    /// When it begins, in milliseconds.
+    pub(crate) begins_ms: u64,
+    pub(crate) seal: SealPolicy,
+    /// Whether packets may be sealed.
+    pub(crate) packets: bool,
+    pub(crate) heartbeat_ms: u64,
+    /// Packets after which there is a new key.
+    pub(crate) key_records: u64,
+    pub(crate) operations: Vec<Operation>,
+    pub(crate) end: Ending,
+    pub(crate) lies: Option<Lie>,
+}
+
+/// What a client does.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Operation {
+    /// Sends so many messages of so many bytes at a time.
+    Send {
+        count: usize,
+        len: usize,
+    },
+    /// Sends one that the server sends back.
+    Echo {
+        len: usize,
+    },
+    Write {
+        at: usize,
+        len: usize,
+    },
+    Read {
+        at: usize,
+        len: usize,
+    },
+    Add {
+        counter: usize,
+        add: u64,
+    },
+    /// With the value that is there, or with another.
+    Swap {
+        counter: usize,
+        fits: bool,
+        swap: u64,
+    },
+    Pause {
+        ms: u64,
+    },
+}
+
+/// How a client ends a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    Close,
+    /// Without a goodbye.
+    Drop,
+}
+
+/// What happens to machines and links.
+#[derive(Clone, Debug)]
+pub(crate) enum Disturbance {
+    /// Its process is gone.
+    Crash {
+        machine: usize,
+        death: Death,
+    },
+    Start {
+        machine: usize,
+    },
+    /// It does nothing for so long.
+    Stall {
+        machine: usize,
+        ns: u64,
+    },
+    /// Packets, control connections or both don't get through.
+    Part {
+        from: usize,
+        to: usize,
+        packets: bool,
+        streams: bool,
+        cut: bool,
+    },
+    /// A server lets a client in no more, or again.
+    Rules {
+        server: usize,
+        absent: Vec<usize>,
+    },
+    /// A server shows another certificate.
+    Renew {
+        server: usize,
+    },
+}
+
+/// Bytes of a region's data.
+pub(crate) const REGION: usize = 24 << 10;
+
+/// Counters that are used.
+pub(crate) const COUNTERS: usize = 4;
+
+impl Plan {
+    pub(crate) fn draw(rng: &mut Rng) -> Self {
+        // In some seeds nothing happens but what a session survives.
+        let calm = rng.percent(30);
+        let servers = rng.between(1, SERVERS as u64);
+        let clients = rng.between(1, 5);
+        let servers: Vec<_> = (0..servers).map(|_| ServerPlan::draw(rng, calm)).collect();
+        let clients: Vec<_> = (0..clients).map(|_| ClientPlan::draw(rng, servers.len(), calm)).collect();
+        let mut plan = Self { link: link(rng), servers, clients, disturbances: Vec::new() };
+        if !calm {
+            for _ in 0..rng.between(1, 6) {
+                plan.disturb(rng);
+            }
+            plan.disturbances.sort_by_key(|(at, _)| *at);
+        }
+        plan
+    }
+
+    pub(crate) fn machines(&self) -> usize {
+        self.servers.len() + self.clients.len()
+    }
+
+    fn disturb(&mut self, rng: &mut Rng) {
+        let at = rng.between(1, 3_000) * MS;
+        let machine = rng.index(self.machines());
+        let server = rng.index(self.servers.len());
+        let client = self.servers.len() + rng.index(self.clients.len());
+        let mut add = |at, disturbance| self.disturbances.push((at, disturbance));
+        match rng.below(10) {
+            0..=2 => {
+                let again = rng.percent(70).then(|| rng.between(1, 2_000) * MS);
+                let death = rng.pick(&[Death::Reset, Death::Closed, Death::Silent]);
+                add(at, Disturbance::Crash { machine, death });
+                if let Some(after) = again {
+                    add(at + after, Disturbance::Start { machine });
+                }
+            }
+            3 | 4 => {
+                let ms = rng.pick(&[5, 100, 700, 3_000, 10_000]);
+                add(at, Disturbance::Stall { machine, ns: rng.between(1, ms) * MS });
+            }
+            5..=7 => {
+                let ms = rng.pick(&[20, 300, 2_000, 12_000]);
+                let end = at + rng.between(1, ms) * MS;
+                let (packets, streams) = rng.pick(&[(true, true), (true, false), (false, true)]);
+                let ways = rng.pick(&[[true, true], [true, false], [false, true]]);
+                for ([from, to], _) in
+                    [[server, client], [client, server]].into_iter().zip(ways).filter(|(_, way)| *way)
+                {
+                    add(at, Disturbance::Part { from, to, packets, streams, cut: true });
+                    add(end, Disturbance::Part { from, to, packets, streams, cut: false });
+                }
+            }
+            8 => {
+                let absent = vec![rng.index(CLIENTS.min(3))];
+                add(at, Disturbance::Rules { server, absent });
+                if rng.percent(60) {
+                    add(at + rng.between(1, 2_000) * MS, Disturbance::Rules { server, absent: Vec::new() });
+                }
+            }
+            _ => add(at, Disturbance::Renew { server }),
+        }
+    }
+}
+
+impl ServerPlan {
+    fn draw(rng: &mut Rng, calm: bool) -> Self {
+        Self {
+            timing: timing(rng),
+            seal: rng.pick(&[SealPolicy::Required, SealPolicy::Optional]),
+            lies: (!calm && rng.percent(8)).then(|| Lie::draw(rng)),
+            pace_ms: rng.pick(&[0, 0, 1, 20]),
+        }
+    }
+}
+
+impl ClientPlan {
+    pub(crate) fn draw(rng: &mut Rng, servers: usize, calm: bool) -> Self {
+        let sessions = rng.between(1, 3);
+        Self {
+            timing: timing(rng),
+            identity: rng.index(CLIENTS.min(3)),
+            sessions: (0..sessions).map(|_| SessionPlan::draw(rng, servers, calm)).collect(),
+        }
+    }
+}
+
+impl SessionPlan {
+    fn draw(rng: &mut Rng, servers: usize, calm: bool) -> Self {
+        let operations = rng.between(0, 20);
+        Self {
+            server: rng.index(servers),
+            begins_ms: rng.between(1, 1_500),
+            seal: rng.pick(&[SealPolicy::Required, SealPolicy::Optional, SealPolicy::Optional]),
+            packets: rng.percent(60),
+            heartbeat_ms: rng.pick(&[100, 200, 500]),
+            key_records: rng.pick(&[20, 500, 1 << 20]),
+            operations: (0..operations).map(|_| Operation::draw(rng)).collect(),
+            end: if !calm && rng.percent(12) { Ending::Drop } else { Ending::Close },
+            lies: (!calm && rng.percent(15)).then(|| Lie::draw(rng)),
+        }
+    }
+}
+
+impl Operation {
+    fn draw(rng: &mut Rng) -> Self {
+        let len = rng.pick(&[1, 64, 1_000, 4_096, 9_000, 20_000]);
+        let len = rng.index(len) + 1;
+        let at = rng.index(REGION - len);
+        let counter = rng.index(COUNTERS);
+        match rng.below(8) {
+            0 | 1 => Self::Send { count: 1 + rng.index(6), len },
+            2 => Self::Echo { len },
+            3 => Self::Write { at, len },
+            4 => Self::Read { at, len },
+            5 => Self::Add { counter, add: rng.next() },
+            6 => Self::Swap { counter, fits: rng.percent(50), swap: rng.next() },
+            _ => Self::Pause { ms: rng.between(1, 700) },
+        }
+    }
+}
+
+fn timing(rng: &mut Rng) -> Timing {
+    Timing {
+        step_ns: rng.pick(&[1_000, 20_000]),
+        yield_ns: rng.pick(&[20_000, 100_000]),
+        wake_ns: rng.pick(&[0, 2_000, 50_000]),
+    }
+}
+
+fn link(rng: &mut Rng) -> LinkConfig {
+    let of = |rng: &mut Rng, most: f64| if rng.percent(50) { most } else { 0.0 };
+    LinkConfig {
+        latency_ns: rng.between(10_000, 1_000_000),
+        jitter_ns: rng.below(200_000),
+        bandwidth_bits_per_s: Some(rng.pick(&[100_000_000, 1_000_000_000, 10_000_000_000])),
+        queue_bytes: Some(1 << 20),
+        loss: Loss::Bernoulli(of(rng, 0.02)),
+        reorder: Reorder { probability: of(rng, 0.05), extra_delay_ns: 300_000 },
+        duplicate: of(rng, 0.02),
+        corrupt: Corrupt { probability: of(rng, 0.01), max_bits: 3 },
+    }
+}

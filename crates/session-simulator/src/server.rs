@@ -1,0 +1,104 @@
+//! A server's program: it takes messages, sends back what is to be sent back, and looks at what was written.
+
+use crate::ledger::{Ended, Ledger};
+use crate::limits::{BUFFERS, ECHO, TIMEOUTS};
+use crate::pki::pki;
+use crate::plan::{COUNTERS, REGION, ServerPlan};
+use crate::process::Host;
+use secure_rdma::{Arrival, Server, ServerOptions, Session, SessionError, SessionOptions};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Starts a server, in the runtime that it is called in.
+pub(crate) fn start(
+    host: &Host,
+    plan: &ServerPlan,
+    renewed: bool,
+    absent: &[usize],
+    ledger: &Arc<Ledger>,
+) -> Arc<Server> {
+    let session = SessionOptions::default()
+        .seal(plan.seal)
+        .heartbeat(Duration::from_millis(300))
+        .buffers(BUFFERS)
+        .timeouts(TIMEOUTS);
+    let options = ServerOptions::default()
+        .region_len(REGION as u64)
+        .max_clients(64)
+        .max_handshakes(32)
+        .handshake(Duration::from_secs(3))
+        .session(session);
+    let identity = pki().server(host.machine, renewed).clone();
+    let server = Server::builder(identity, pki().all_but(absent))
+        .device(Arc::clone(&host.device))
+        .options(options)
+        .serve(host.wires.listen(host.machine));
+    let server = Arc::new(server.expect("a server"));
+    let (own, host, ledger) = (Arc::downgrade(&server), host.clone(), Arc::clone(ledger));
+    let pace = Duration::from_millis(plan.pace_ms);
+    tokio::spawn(async move {
+        loop {
+            let Some(server) = own.upgrade() else { break };
+            match server.next().await {
+                Arrival::Session(session) => {
+                    let (host, ledger) = (host.clone(), Arc::clone(&ledger));
+                    tokio::spawn(serve(host, *session, pace, ledger));
+                }
+                Arrival::Refused { error, .. } => {
+                    let kind = format!("{:?}", error.kind());
+                    host.network.note("refused", &[("kind", error.kind() as u64)]);
+                    host.network.comment(&secure_rdma::Report::new(&error).to_string());
+                    *ledger.lock().refused.entry(kind).or_default() += 1;
+                }
+            }
+        }
+    });
+    server
+}
+
+async fn serve(host: Host, session: Session, pace: Duration, ledger: Arc<Ledger>) {
+    let number = ledger.lock().by_peer.get(&session.info().peer).copied();
+    let Some(number) = number else {
+        ledger.lock().violations.push("a session that no client has asked for".into());
+        return;
+    };
+    ledger.with(number, |entry| entry.served = true);
+    host.network.note("server opens", &[("session", number as u64)]);
+    let end = Ended::from(converse(session, number, pace, &ledger).await);
+    host.network.note("server ends", &[("session", number as u64), end.number()]);
+    ledger.with(number, |entry| entry.server_end = Some(end));
+}
+
+async fn converse(
+    mut session: Session,
+    number: usize,
+    pace: Duration,
+    ledger: &Arc<Ledger>,
+) -> Result<(), SessionError> {
+    let mut listens = true;
+    while let Some(message) = session.recv().await? {
+        ledger.check(number, |entry| entry.receive(&message));
+        if message.first() == Some(&ECHO) && listens {
+            // Who doesn't listen any more may have said something before.
+            listens = session.send(&message).await.is_ok();
+        }
+        if !pace.is_zero() {
+            tokio::time::sleep(pace).await;
+        }
+    }
+    // The client has said goodbye: nothing of it is under way any more.
+    let found = session.read_local(0, REGION).await?;
+    ledger.check(number, |entry| entry.check_region(&found));
+    if let Some(region) = session.counter_region() {
+        let mut bytes = [0; 8 * COUNTERS];
+        let read = region.read(0, &mut bytes);
+        let words = bytes.as_chunks::<8>().0;
+        let mut found = [0; COUNTERS];
+        found.iter_mut().zip(words).for_each(|(found, word)| *found = u64::from_ne_bytes(*word));
+        ledger.check(number, |entry| {
+            read.map_err(|error| error.to_string())?;
+            entry.check_counters(found)
+        });
+    }
+    session.close().await
+}
