@@ -470,6 +470,9 @@ pub(crate) struct DevicesArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct DoctorArgs {
+    /// Try out, too, how large packets may be on the way to this host; may be given several times
+    #[arg(long, value_name = "HOST")]
+    pub(crate) peer: Vec<String>,
     #[command(flatten)]
     pub(crate) certs: CertsDir,
     /// Print one JSON document

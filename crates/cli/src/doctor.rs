@@ -5,6 +5,8 @@ mod devices;
 mod finding;
 mod limits;
 mod network;
+mod offload;
+mod path;
 mod system;
 
 use crate::args::DoctorArgs;
@@ -29,6 +31,18 @@ pub(crate) fn run(args: &DoctorArgs) -> Result<(), Failure> {
     checks.extend(devices::check(&system));
     checks.extend([limits::locked_memory(), limits::descriptors(), limits::socket_buffers(&system)]);
     checks.extend(network::mtu(&system));
+    match rocev2_device::host::interfaces() {
+        Ok(interfaces) => {
+            checks.extend(offload::check(&interfaces));
+            checks.extend(args.peer.iter().map(|peer| path::check(peer, &interfaces)));
+        }
+        Err(error) => checks.push(Finding::broken(
+            "interfaces",
+            error.to_string(),
+            "the embedded device has no address",
+            "ip address shows them",
+        )),
+    }
     checks.push(network::port());
     checks.extend(certificates::check(&args.certs.store()?));
     let broken = checks.iter().any(|finding| finding.state == State::Broken);

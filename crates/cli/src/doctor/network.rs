@@ -2,14 +2,9 @@
 
 use super::finding::Finding;
 use super::system::System;
+use rocev2::Mtu;
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, UdpSocket};
-
-/// What RoCEv2 adds to a packet's payload at most: IPv6 and UDP headers, BTH, RETH, ICRC.
-const OVERHEAD: u64 = 40 + 8 + 12 + 16 + 4;
-
-/// The payloads that a packet may carry (IBA's path MTUs), the largest first.
-const PAYLOADS: [u64; 5] = [4096, 2048, 1024, 512, 256];
 
 pub(super) fn mtu(system: &System) -> Vec<Finding> {
     const CHECK: &str = "MTU";
@@ -24,9 +19,8 @@ pub(super) fn mtu(system: &System) -> Vec<Finding> {
         let Some(mtu) = system.number(&format!("sys/class/net/{name}/mtu")).filter(|_| !is_down) else {
             continue;
         };
-        let payload = PAYLOADS.into_iter().find(|payload| payload + OVERHEAD <= mtu);
-        found.push(match payload {
-            Some(4096) => Finding::ok(CHECK, format!("{name}: {mtu}")),
+        found.push(match usize::try_from(mtu).ok().and_then(Mtu::for_interface) {
+            Some(Mtu::B4096) => Finding::ok(CHECK, format!("{name}: {mtu}")),
             Some(payload) => Finding::costs(
                 CHECK,
                 format!("{name}: {mtu}"),
