@@ -1,0 +1,203 @@
+//! The helper's side.
+
+use super::privileges;
+use super::protocol::{Answer, Incoming, Request, VERSION, receive, send};
+use crate::{Association, Error, Kernel, Pair, Unfit};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::{Errno, retry_on_intr};
+use rustix::net::sockopt::socket_peercred;
+use rustix::process::{PidfdFlags, pidfd_open};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, UdpSocket};
+use std::os::fd::{AsFd, OwnedFd};
+
+/// Associations at a time.
+const ASSOCIATIONS: usize = 16 << 10;
+
+/// Serves the process that has made the socket pair of which `socket` is an end, until that is gone. Then, not before,
+/// what it had set up is removed: where it only stops asking, all of that is blocked.
+///
+/// Signals that ask programs to end are the caller's to ignore.
+///
+/// # Errors
+/// Rights can't be given up, or the kernel has no IPsec or refuses: the process is told why.
+pub fn serve(socket: &OwnedFd) -> Result<(), Error> {
+    const WHAT: &str = "beginning";
+    let result = begin(socket).and_then(|(kernel, process)| {
+        let mut helper = Server { kernel, associations: BTreeMap::new(), next: 0, greeted: false };
+        helper.answer(socket, &process)?;
+        helper.kernel.block_all()?;
+        wait_for(&process).map_err(Error::kernel(WHAT))?;
+        helper.kernel.remove_all()
+    });
+    if let Err(error) = &result {
+        let _ = send(socket, &Answer::Refused { reason: error.to_string() });
+    }
+    result
+}
+
+/// What it has, when it has given up the rest: what owners that are gone had set up is removed.
+fn begin(socket: &OwnedFd) -> Result<(Kernel, OwnedFd), Error> {
+    let peer = socket_peercred(socket).map_err(Error::kernel("looking for the process that asks"))?;
+    let process = pidfd_open(peer.pid, PidfdFlags::empty());
+    let process = process.map_err(Error::kernel("watching the process that asks"))?;
+    privileges::keep_only_right().map_err(Error::kernel("giving up rights"))?;
+    let kernel = Kernel::open()?;
+    kernel.sweep()?;
+    Ok((kernel, process))
+}
+
+fn wait_for(process: &OwnedFd) -> Result<(), Errno> {
+    let mut ended = [PollFd::new(process, PollFlags::IN)];
+    retry_on_intr(|| poll(&mut ended, None)).map(drop)
+}
+
+struct Server {
+    kernel: Kernel,
+    associations: BTreeMap<u32, Association>,
+    next: u32,
+    greeted: bool,
+}
+
+impl Server {
+    /// Answers until nobody asks any more.
+    fn answer(&mut self, socket: &OwnedFd, process: &OwnedFd) -> Result<(), Error> {
+        const WHAT: &str = "being asked";
+        loop {
+            let mut ready = [PollFd::new(socket, PollFlags::IN), PollFd::new(process, PollFlags::IN)];
+            retry_on_intr(|| poll(&mut ready, None)).map_err(Error::kernel(WHAT))?;
+            if !ready[1].revents().is_empty() {
+                return Ok(());
+            }
+            let answer = match receive(socket.as_fd()).map_err(Error::kernel(WHAT))? {
+                Incoming::End => return Ok(()),
+                Incoming::Malformed => Answer::Refused { reason: "no request of this version".into() },
+                Incoming::Message(request) => self
+                    .carry_out(request)
+                    .unwrap_or_else(|error| Answer::Refused { reason: error.to_string() }),
+            };
+            match send(socket.as_fd(), &answer) {
+                Err(Errno::PIPE | Errno::CONNRESET) => return Ok(()),
+                result => result.map_err(Error::kernel(WHAT))?,
+            }
+        }
+    }
+
+    fn carry_out(&mut self, request: Request) -> Result<Answer, Error> {
+        if !self.greeted && !matches!(request, Request::Hello { version: VERSION }) {
+            return Err(Error::Request("the helper speaks another version"));
+        }
+        match request {
+            Request::Hello { .. } => {
+                self.greeted = true;
+                return Ok(Answer::Hello { version: VERSION });
+            }
+            Request::Open { own, peer } => return self.open(own, peer).map(number),
+            Request::AllocateSpi { association } => {
+                let (kernel, association) = self.association(association)?;
+                return association.allocate_spi(kernel).map(number);
+            }
+            Request::InstallInbound { association, spi, ports, material } => {
+                let (kernel, association) = self.association(association)?;
+                association.install_inbound(kernel, spi, ports, &material)
+            }
+            Request::InstallOutbound { association, spi, ports, material } => {
+                let (kernel, association) = self.association(association)?;
+                association.install_outbound(kernel, spi, ports, &material)
+            }
+            Request::Packets { association, spi } => {
+                let (kernel, association) = self.association(association)?;
+                return association.packets(kernel, spi).map(number);
+            }
+            Request::Release { association, spi } => {
+                let (kernel, association) = self.association(association)?;
+                association.release(kernel, spi)
+            }
+            Request::Close { association } => match self.associations.remove(&association) {
+                Some(association) => association.close(&self.kernel),
+                None => Err(UNKNOWN),
+            },
+        }?;
+        Ok(Answer::Done)
+    }
+
+    fn open(&mut self, own: IpAddr, peer: IpAddr) -> Result<u32, Error> {
+        if self.associations.len() >= ASSOCIATIONS {
+            return Err(Error::Request("too many associations"));
+        }
+        let pair = Pair::new(own, peer)?;
+        // Nobody can have an address that isn't this host's bound.
+        UdpSocket::bind((pair.own(), 0)).map_err(|_| Unfit::Foreign(pair.own()))?;
+        if UdpSocket::bind((pair.peer(), 0)).is_ok() {
+            return Err(Unfit::OwnHost(pair.peer()).into());
+        }
+        let number = self.next;
+        self.next = self.next.wrapping_add(1);
+        self.associations.insert(number, Association::open(&self.kernel, pair)?);
+        Ok(number)
+    }
+
+    fn association(&mut self, number: u32) -> Result<(&Kernel, &mut Association), Error> {
+        let association = self.associations.get_mut(&number).ok_or(UNKNOWN)?;
+        Ok((&self.kernel, association))
+    }
+}
+
+const UNKNOWN: Error = Error::Request("no such association");
+
+fn number(number: impl Into<u64>) -> Answer {
+    Answer::Number { number: number.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::sched::{CloneFlags, unshare};
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+    use std::process::Command;
+    use std::thread;
+
+    fn ask(socket: &OwnedFd, request: &Request) -> Answer {
+        send(socket, request).unwrap();
+        match receive(socket).unwrap() {
+            Incoming::Message(answer) => answer,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn for_a_process_that_only_stops_asking_all_is_blocked_as_long_as_it_lives() {
+        if let Err(errno) = unshare(CloneFlags::CLONE_NEWNET) {
+            assert!(std::env::var("CI").as_deref() != Ok("true"), "no network namespace: {errno}");
+            return eprintln!("skipped: no network namespace can be made: {errno}");
+        }
+        for arguments in [&["link", "set", "lo", "up"][..], &["address", "add", "10.77.0.1/32", "dev", "lo"]]
+        {
+            assert!(Command::new("ip").args(arguments).status().unwrap().success());
+        }
+        let (own, helpers) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
+        // The process that has made the sockets is this one.
+        thread::spawn(move || serve(&helpers));
+        let [own_address, peer] = ["10.77.0.1", "10.77.0.2"].map(|address| address.parse().unwrap());
+        let open = Request::Open { own: own_address, peer };
+        assert!(matches!(ask(&own, &open), Answer::Refused { .. }), "without a greeting");
+        assert!(matches!(ask(&own, &Request::Hello { version: VERSION + 1 }), Answer::Refused { .. }));
+        assert_eq!(ask(&own, &Request::Hello { version: VERSION }), Answer::Hello { version: VERSION });
+        let foreign = Request::Open { own: "10.77.0.9".parse().unwrap(), peer };
+        assert!(matches!(ask(&own, &foreign), Answer::Refused { .. }));
+        assert_eq!(ask(&own, &open), number(0_u32));
+        assert!(matches!(ask(&own, &Request::AllocateSpi { association: 1 }), Answer::Refused { .. }));
+        assert!(matches!(ask(&own, &Request::AllocateSpi { association: 0 }), Answer::Number { .. }));
+        drop(own);
+        let kernel = Kernel::open().unwrap();
+        // In the order in which the helper does it: when the states are gone, all is blocked.
+        while !kernel.states().unwrap().is_empty() {
+            thread::yield_now();
+        }
+        let policies = kernel.policies().unwrap();
+        assert_eq!(policies.len(), 2);
+        assert!(policies.iter().all(|policy| policy.blocks));
+        assert_eq!(kernel.sweep().unwrap(), 0);
+    }
+}

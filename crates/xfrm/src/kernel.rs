@@ -1,0 +1,192 @@
+//! The kernel's states and policies, one request each.
+
+use crate::address::{Direction, Pair};
+use crate::association::Ports;
+use crate::policy::{self, PolicyStatus, Selector};
+use crate::socket::Socket;
+use crate::state::{self, State, StateStatus};
+use crate::{Error, Material, owner};
+use core::fmt;
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+/// Packets after which a state is of no use any more: AES-GCM's own limit is far away then.
+const PACKETS: u64 = 1 << 28;
+
+/// An owner of states and policies in the network namespace that it was made in. What it made and hasn't removed when
+/// it is dropped stays: packets are sealed or dropped, not sent in clear.
+pub struct Kernel {
+    socket: Socket,
+    reqid: u32,
+}
+
+impl fmt::Debug for Kernel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Kernel").field("reqid", &self.reqid).finish_non_exhaustive()
+    }
+}
+
+impl Kernel {
+    /// A new owner.
+    ///
+    /// # Errors
+    /// The kernel has no IPsec.
+    pub fn open() -> Result<Self, Error> {
+        let opened = owner::become_one();
+        let (socket, reqid) = opened.map_err(Error::kernel("opening a netlink socket for IPsec"))?;
+        Ok(Self { socket, reqid })
+    }
+
+    /// Its request ID.
+    #[must_use]
+    pub const fn reqid(&self) -> u32 {
+        self.reqid
+    }
+
+    /// All states of this software, whoever their owner is.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    pub fn states(&self) -> Result<Vec<StateStatus>, Error> {
+        let read = |body: &[u8]| StateStatus::parse(body).filter(|state| owner::is_ours(state.reqid));
+        self.socket.dump("listing IPsec's states", state::GET, read)
+    }
+
+    /// All policies of this software, whoever their owner is.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    pub fn policies(&self) -> Result<Vec<PolicyStatus>, Error> {
+        let read = |body: &[u8]| PolicyStatus::parse(body).filter(|policy| owner::is_ours(policy.reqid));
+        self.socket.dump("listing IPsec's policies", policy::GET, read)
+    }
+
+    /// Removes what owners have left that are gone, such as processes that were killed; returns how many policies that
+    /// were.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    pub fn sweep(&self) -> Result<usize, Error> {
+        let (states, policies) = (self.states()?, self.policies()?);
+        let reqids = states.iter().map(|state| state.reqid);
+        let reqids: BTreeSet<_> = reqids.chain(policies.iter().map(|policy| policy.reqid)).collect();
+        let mut swept = 0;
+        for reqid in reqids.into_iter().filter(|reqid| *reqid != self.reqid) {
+            if let Some(_held) = owner::in_place_of(reqid) {
+                swept += self.clear(reqid)?;
+            }
+        }
+        Ok(swept)
+    }
+
+    /// Has all that is between addresses of its own blocked, and removes the states.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    pub fn block_all(&self) -> Result<(), Error> {
+        self.block(self.reqid).map(drop)
+    }
+
+    /// Removes all of its own: to be called when nobody is left who could send in clear.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    pub fn remove_all(&self) -> Result<(), Error> {
+        self.clear(self.reqid).map(drop)
+    }
+
+    /// Blocks, then removes the states, of an owner.
+    fn block(&self, reqid: u32) -> Result<Vec<PolicyStatus>, Error> {
+        let policies: Vec<_> = self.policies()?.into_iter().filter(|policy| policy.reqid == reqid).collect();
+        for policy in policies.iter().filter(|policy| !policy.blocks) {
+            let update = policy::message(policy::UPDATE, &policy.selector, policy.direction, reqid, true);
+            self.socket.carry_out("blocking what was sealed", update)?;
+        }
+        // Those too that the kernel has made since it missed one.
+        for state in self.states()?.into_iter().filter(|state| state.reqid == reqid && state.is_esp()) {
+            self.delete_state(state.destination, state.spi)?;
+        }
+        Ok(policies)
+    }
+
+    /// Blocks, then removes everything, of an owner.
+    fn clear(&self, reqid: u32) -> Result<usize, Error> {
+        let policies = self.block(reqid)?;
+        for policy in &policies {
+            let delete = policy::delete(&policy.selector, policy.direction);
+            absent_is_fine(self.socket.carry_out("deleting an IPsec policy", delete))?;
+        }
+        Ok(policies.len())
+    }
+
+    // ---- What an association is made of ----
+
+    /// Blocks what goes that way, where no policy is yet.
+    pub(crate) fn claim(&self, pair: &Pair, direction: Direction) -> Result<(), Error> {
+        let selector = Selector::new(pair, direction);
+        let message = policy::message(policy::NEW, &selector, direction as u8, self.reqid, true);
+        match self.socket.carry_out("adding an IPsec policy", message) {
+            Err(error) if error.errno() == Some(libc::EEXIST) => {
+                Err(Error::Busy { own: pair.own(), peer: pair.peer() })
+            }
+            result => result,
+        }
+    }
+
+    /// Requires ESP of what goes that way, or blocks it, in the place of what was there.
+    pub(crate) fn set_policy(&self, pair: &Pair, direction: Direction, block: bool) -> Result<(), Error> {
+        let selector = Selector::new(pair, direction);
+        let message = policy::message(policy::UPDATE, &selector, direction as u8, self.reqid, block);
+        self.socket.carry_out("changing an IPsec policy", message)
+    }
+
+    /// Removes the policy for what goes that way.
+    pub(crate) fn remove_policy(&self, pair: &Pair, direction: Direction) -> Result<(), Error> {
+        let delete = policy::delete(&Selector::new(pair, direction), direction as u8);
+        absent_is_fine(self.socket.carry_out("deleting an IPsec policy", delete))
+    }
+
+    pub(crate) fn allocate_spi(&self, pair: &Pair) -> Result<u32, Error> {
+        let read = |body: &[u8]| StateStatus::parse(body).map(|state| state.spi);
+        let spi = self.socket.ask("allocating an SPI", state::allocate_spi(pair, self.reqid), read)?;
+        if state::SPIS.contains(&spi) { Ok(spi) } else { Err(Error::Malformed { what: "allocating an SPI" }) }
+    }
+
+    /// Makes a state: of an SPI that was allocated, on the way in.
+    pub(crate) fn add_state(
+        &self,
+        pair: &Pair,
+        direction: Direction,
+        spi: u32,
+        ports: Ports,
+        material: &Material,
+    ) -> Result<(), Error> {
+        let state = State { pair, direction, spi, reqid: self.reqid, ports, material, packets: PACKETS };
+        let kind = match direction {
+            Direction::In => state::UPDATE,
+            Direction::Out => state::NEW,
+        };
+        self.socket.carry_out("adding an IPsec state", state.message(kind))
+    }
+
+    pub(crate) fn delete_state(&self, destination: IpAddr, spi: u32) -> Result<(), Error> {
+        let delete = state::about(state::DELETE, destination, spi);
+        absent_is_fine(self.socket.carry_out("deleting an IPsec state", delete))
+    }
+
+    pub(crate) fn state(&self, destination: IpAddr, spi: u32) -> Result<StateStatus, Error> {
+        self.socket.ask(
+            "asking for an IPsec state",
+            state::about(state::GET, destination, spi),
+            StateStatus::parse,
+        )
+    }
+}
+
+/// What was to be removed may have gone before: an SPI that was allocated expires.
+fn absent_is_fine(result: Result<(), Error>) -> Result<(), Error> {
+    match result {
+        Err(error) if matches!(error.errno(), Some(libc::ESRCH | libc::ENOENT)) => Ok(()),
+        result => result,
+    }
+}

@@ -1,0 +1,319 @@
+//! This machine's kernel: policies, SPIs, and who removes them. States need ESP, which it may lack: `tests/esp.rs`.
+
+#![allow(clippy::unwrap_used, reason = "tests and what they share")]
+
+mod common;
+
+use common::{OWN, PEER, helper, in_namespace, ip, policies, wait_for};
+use rustix::process::{Pid, Signal, kill_process};
+use secure_rdma_xfrm::{Association, Error, Kernel, Pair, owner};
+use std::fs;
+use std::io::{BufRead as _, BufReader, ErrorKind, Write as _};
+use std::net::{IpAddr, TcpListener, TcpStream, UdpSocket};
+use std::process::{Command, Stdio};
+
+fn addresses() -> (IpAddr, IpAddr) {
+    (OWN.parse().unwrap(), PEER.parse().unwrap())
+}
+
+fn pair() -> Pair {
+    let (own, peer) = addresses();
+    Pair::new(own, peer).unwrap()
+}
+
+/// What sending a datagram to the peer comes to.
+fn send(own: &str, peer: &str) -> std::io::Result<usize> {
+    UdpSocket::bind((own, 0)).unwrap().send_to(b"in clear", (peer, 4791))
+}
+
+#[test]
+fn from_the_first_moment_to_the_last_what_is_not_sealed_is_dropped() {
+    if !in_namespace() {
+        return;
+    }
+    let kernel = Kernel::open().unwrap();
+    for (own, peer, prefix) in [(OWN, PEER, 32), ("fd77::1", "fd77::2", 128)] {
+        let pair = Pair::new(own.parse().unwrap(), peer.parse().unwrap()).unwrap();
+        send(own, peer).unwrap();
+        let mut association = Association::open(&kernel, pair).unwrap();
+        let template = format!("reqid {} mode transport", kernel.reqid());
+        let of = |from: &str, to: &str, rest: &str| {
+            [
+                format!("src {from}/{prefix} dst {to}/{prefix} proto udp {rest}"),
+                format!("tmpl src {from} dst {to} proto esp {template}"),
+            ]
+        };
+        let found = policies().join("\n");
+        for part in of(own, peer, "").iter().chain(&of(peer, own, "dport 4791")) {
+            assert!(found.contains(part.trim()), "no {part} in {found}");
+        }
+        assert_eq!(found.matches("action block").count(), 2, "{found}");
+        assert_eq!(send(own, peer).unwrap_err().kind(), ErrorKind::PermissionDenied);
+        // No key comes, and it is over.
+        association.block(&kernel).unwrap();
+        assert_eq!(send(own, peer).unwrap_err().kind(), ErrorKind::PermissionDenied);
+        association.close(&kernel).unwrap();
+        assert_eq!(policies(), [""; 0]);
+        send(own, peer).unwrap();
+    }
+}
+
+#[test]
+fn nothing_but_udp_between_the_two_addresses_is_touched() {
+    if !in_namespace() {
+        return;
+    }
+    let kernel = Kernel::open().unwrap();
+    let _association = Association::open(&kernel, pair()).unwrap();
+    send(OWN, "10.77.0.3").unwrap();
+    let listener = TcpListener::bind((OWN, 0)).unwrap();
+    TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+}
+
+#[test]
+fn where_there_is_a_policy_already_it_stays_as_it_is() {
+    if !in_namespace() {
+        return;
+    }
+    let (kernel, other) = (Kernel::open().unwrap(), Kernel::open().unwrap());
+    let first = Association::open(&kernel, pair()).unwrap();
+    let before = policies();
+    assert!(matches!(Association::open(&other, pair()), Err(Error::Busy { .. })));
+    assert_eq!(policies(), before);
+    first.close(&kernel).unwrap();
+    // The administrator's, of one direction alone.
+    ip(&format!("xfrm policy add src {PEER} dst {OWN} proto udp dport 4791 dir in action allow"));
+    let before = policies();
+    assert!(matches!(Association::open(&other, pair()), Err(Error::Busy { .. })));
+    assert_eq!(policies(), before);
+}
+
+#[test]
+fn spis_are_of_the_owner_and_in_its_range_and_there_are_four_at_most() {
+    if !in_namespace() {
+        return;
+    }
+    let kernel = Kernel::open().unwrap();
+    let mut association = Association::open(&kernel, pair()).unwrap();
+    let spis = [(); 4].map(|()| association.allocate_spi(&kernel).unwrap());
+    assert!(spis.iter().all(|spi| *spi >= 0xc000_0000));
+    assert!(matches!(association.allocate_spi(&kernel), Err(Error::Request(_))));
+    let states = kernel.states().unwrap();
+    assert_eq!(states.len(), 4);
+    for state in states {
+        assert!(spis.contains(&state.spi) && state.is_esp());
+        assert_eq!(
+            (state.reqid, state.source, state.destination),
+            (kernel.reqid(), pair().peer(), pair().own())
+        );
+        assert_eq!(association.packets(&kernel, state.spi).unwrap(), 0);
+    }
+    assert!(matches!(association.packets(&kernel, 0xc000_0000), Err(Error::Request(_))));
+    association.release(&kernel, spis[0]).unwrap();
+    assert_eq!(kernel.states().unwrap().len(), 3);
+    // One that has expired meanwhile.
+    ip(&format!("xfrm state delete src {PEER} dst {OWN} proto esp spi {:#x}", spis[1]));
+    association.release(&kernel, spis[1]).unwrap();
+    association.close(&kernel).unwrap();
+    assert_eq!(kernel.states().unwrap(), []);
+    assert_eq!(ip("xfrm state"), "");
+}
+
+#[test]
+fn what_a_gone_owner_has_left_is_swept_and_nothing_else() {
+    if !in_namespace() {
+        return;
+    }
+    ip("xfrm policy add src 10.77.0.1 dst 10.77.0.9 proto udp dir out action block");
+    let beyond = owner::FIRST + 0x1_0000;
+    ip(&format!(
+        "xfrm policy add src 10.77.0.1 dst 10.77.0.8 proto udp dir out tmpl src 10.77.0.1 dst 10.77.0.8 proto esp \
+         reqid {beyond} mode transport"
+    ));
+    let others = policies();
+    let (gone, lives) = (Kernel::open().unwrap(), Kernel::open().unwrap());
+    let mut left = Association::open(&gone, pair()).unwrap();
+    left.allocate_spi(&gone).unwrap();
+    let third = Pair::new(pair().own(), "10.77.0.3".parse().unwrap()).unwrap();
+    let mut kept = Association::open(&lives, third).unwrap();
+    kept.allocate_spi(&lives).unwrap();
+    let sweeper = Kernel::open().unwrap();
+    // Both live.
+    assert_eq!(sweeper.sweep().unwrap(), 0);
+    assert_eq!((policies().len(), sweeper.states().unwrap().len()), (others.len() + 4, 2));
+    drop((gone, left));
+    assert_eq!(sweeper.sweep().unwrap(), 2);
+    assert_eq!((policies().len(), sweeper.states().unwrap().len()), (others.len() + 2, 1));
+    assert_eq!(sweeper.policies().unwrap().len(), 2);
+    assert!(sweeper.policies().unwrap().iter().all(|policy| policy.reqid == lives.reqid()));
+    kept.close(&lives).unwrap();
+    assert_eq!(policies(), others);
+}
+
+#[test]
+fn the_helper_does_what_it_is_asked_and_refuses_the_rest() {
+    if !in_namespace() {
+        return;
+    }
+    let helper = helper();
+    let (own, peer) = addresses();
+    let sealing = helper.open(own, peer).unwrap();
+    assert_eq!(policies().len(), 2);
+    assert!(sealing.allocate_spi().unwrap() >= 0xc000_0000);
+    for (own, peer, reason) in [
+        (OWN, PEER, "there is an IPsec policy"),
+        (OWN, OWN, "this host's own address"),
+        (OWN, "fd77::1", "different versions"),
+        ("fd77::1", "fd77::1", "this host's own address"),
+        (OWN, "127.0.0.1", "isn't the address of one host"),
+        (OWN, "224.0.0.1", "isn't the address of one host"),
+    ] {
+        let error = helper.open(own.parse().unwrap(), peer.parse().unwrap()).unwrap_err().to_string();
+        assert!(error.contains(reason), "{own}, {peer}: {error}");
+    }
+    assert!(sealing.packets(1).unwrap_err().to_string().contains("no such SPI"));
+    assert_eq!(policies().len(), 2);
+    drop(sealing);
+    assert_eq!(policies(), [""; 0]);
+    assert_eq!(ip("xfrm state"), "");
+}
+
+#[test]
+fn the_helper_has_one_right_alone_and_the_program_has_it_no_more() {
+    if !in_namespace() {
+        return;
+    }
+    let program = std::thread::spawn(|| {
+        let before = rights("thread-self");
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "common::the_helper_that_tests_start", "--ignored", "--nocapture"]);
+        let helper = secure_rdma_xfrm::helper::Helper::start(command).unwrap();
+        (before, rights("thread-self"), Kernel::open().unwrap().policies().map(drop), helper)
+    });
+    let (before, after, listed, helper) = program.join().unwrap();
+    const NET_ADMIN: u64 = 1 << 12;
+    for (name, set) in &after {
+        assert_eq!(set & NET_ADMIN, 0, "{name}");
+        let of = before.iter().find(|row| row.0 == *name).unwrap().1;
+        assert_eq!(*set, of & !NET_ADMIN, "{name}");
+    }
+    assert!(listed.is_err(), "IPsec can be read without the right");
+    // Other tests of this process have helpers too, of which each has a thread of libtest's that gave up nothing.
+    let children = children(std::process::id());
+    let tasks = children.iter().map(|pid| format!("/proc/{}/task", pid.as_raw_nonzero()));
+    let threads = tasks.flat_map(|path| fs::read_dir(path).into_iter().flatten());
+    let restricted = threads.filter_map(|entry| {
+        let path = entry.ok()?.path().join("status");
+        let status = fs::read_to_string(path).ok()?;
+        let field = |name: &str| {
+            status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim).map(String::from)
+        };
+        Some((field("CapEff:")?, field("CapPrm:")?, field("NoNewPrivs:")?, field("Uid:")?))
+    });
+    let restricted: Vec<_> = restricted.filter(|(_, _, no_new, _)| no_new == "1").collect();
+    assert!(!restricted.is_empty());
+    for (effective, permitted, _, uid) in restricted {
+        assert_eq!((effective.as_str(), permitted.as_str()), ("0000000000001000", "0000000000001000"));
+        assert!(uid.starts_with("65534"), "{uid}");
+    }
+    drop(helper);
+}
+
+/// The processes that a process has started.
+fn children(parent: u32) -> Vec<Pid> {
+    let parent = parent.to_string();
+    let names = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let children = names.filter(|name| {
+        let status = fs::read_to_string(format!("/proc/{name}/status")).unwrap_or_default();
+        status.lines().any(|line| line.strip_prefix("PPid:").is_some_and(|pid| pid.trim() == parent))
+    });
+    children.filter_map(|name| Pid::from_raw(name.parse().ok()?)).collect()
+}
+
+/// The sets of rights of a thread: inheritable, permitted, effective, bounding, ambient.
+fn rights(task: &str) -> Vec<(String, u64)> {
+    let status = fs::read_to_string(format!("/proc/{task}/status")).unwrap();
+    let sets = status.lines().filter(|line| line.starts_with("Cap"));
+    sets.map(|line| {
+        let (name, set) = line.split_once(':').unwrap();
+        (name.to_owned(), u64::from_str_radix(set.trim(), 16).unwrap())
+    })
+    .collect()
+}
+
+#[test]
+fn a_program_that_is_killed_leaves_nothing() {
+    if !in_namespace() {
+        return;
+    }
+    let mut program = Program::start();
+    assert_eq!(policies().len(), 2);
+    program.child.kill().unwrap();
+    program.child.wait().unwrap();
+    wait_for("the helper's last work", || policies().is_empty());
+    assert_eq!(ip("xfrm state"), "");
+}
+
+#[test]
+fn where_the_helper_is_killed_too_the_next_one_sweeps() {
+    if !in_namespace() {
+        return;
+    }
+    let mut program = Program::start();
+    let [killed] = children(program.child.id()).try_into().expect("one child");
+    kill_process(killed, Signal::KILL).unwrap();
+    let status = format!("/proc/{}/status", killed.as_raw_nonzero());
+    let is_zombie = || fs::read_to_string(&status).is_ok_and(|status| status.contains("State:\tZ"));
+    wait_for("the helper's end", is_zombie);
+    // Its program can't have anything done any more, and says why; all stays dropped.
+    writeln!(program.child.stdin.as_mut().unwrap(), "ask").unwrap();
+    let mut line = String::new();
+    program.out.read_line(&mut line).unwrap();
+    assert!(line.contains("the helper that sets up IPsec has ended"), "{line}");
+    program.child.kill().unwrap();
+    program.child.wait().unwrap();
+    assert_eq!(policies().len(), 2);
+    assert_eq!(send(OWN, PEER).unwrap_err().kind(), ErrorKind::PermissionDenied);
+    let helper = helper();
+    assert_eq!(policies(), [""; 0]);
+    assert_eq!(ip("xfrm state"), "");
+    drop(helper);
+}
+
+/// A program with a helper and an association.
+struct Program {
+    child: std::process::Child,
+    out: BufReader<std::process::ChildStdout>,
+}
+
+impl Program {
+    fn start() -> Self {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "the_program_that_tests_kill", "--ignored", "--nocapture"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut out = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        while !line.trim_end().ends_with("open") {
+            line.clear();
+            assert!(out.read_line(&mut line).unwrap() > 0, "it ended");
+        }
+        Self { child, out }
+    }
+}
+
+#[test]
+#[ignore = "other tests start it"]
+fn the_program_that_tests_kill() {
+    let helper = helper();
+    let (own, peer) = addresses();
+    let sealing = helper.open(own, peer).unwrap();
+    sealing.allocate_spi().unwrap();
+    println!("open");
+    let mut line = String::new();
+    std::io::stdin().read_line(&mut line).unwrap();
+    println!("{}", sealing.allocate_spi().unwrap_err());
+    std::io::stdin().read_line(&mut line).unwrap();
+}
