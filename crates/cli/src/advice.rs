@@ -38,8 +38,10 @@ pub(crate) fn session(error: &SessionError) -> Advice {
             "start the peer without --seal off, or, if the data may travel in clear, this side with --seal optional"
         }
         SessionError::NoPackets { .. } => {
-            "use the embedded device on both sides (--device embedded), or take sealed messages too (--seal required)"
+            "use the embedded device on both sides (--device embedded), or, on the side that has the kernel's, --seal \
+             packets and CAP_NET_ADMIN, or take sealed messages too (--seal required)"
         }
+        SessionError::Kernel(_) => "take sealed messages too (--seal required), or use --device embedded",
         SessionError::ForeignAddress { connected, .. } => {
             let advice = format!(
                 "on the peer: --device embedded:{connected}, or NAME:PORT:GID_INDEX with the GID of {connected}"

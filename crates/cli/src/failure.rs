@@ -21,6 +21,9 @@ pub(crate) enum Failure {
     Device(#[from] Error),
     #[error("{what}")]
     System { what: &'static str, source: io::Error },
+    /// Packets have to be sealed, and nothing here seals them.
+    #[error("packets are to be sealed, {device} can't, and the kernel doesn't for it: {reason}")]
+    NoKernel { device: String, reason: String },
     /// The user asked for what can't be.
     #[error("{0}")]
     Usage(String),
@@ -72,6 +75,9 @@ impl Failure {
             Self::Device(error) => advice::device(error),
             Self::Session(error) => advice::session(error),
             Self::Certificates(error) => advice::certificates(error),
+            Self::NoKernel { .. } => {
+                Some("take sealed messages too (--seal required), or use --device embedded".into())
+            }
             _ => None,
         }
     }

@@ -13,6 +13,7 @@
 //! | `config` | a server's options from a file |
 //! | `echo` | the service that servers offer |
 //! | `failure`, `exit`, `output` | how results and errors are shown |
+//! | `kernel` | having the kernel seal packets |
 //! | `link`, `logging`, `reconnect`, `runtime`, `trust` | what several commands need |
 #![forbid(unsafe_code)]
 
@@ -31,6 +32,7 @@ mod exit;
 mod experiment;
 mod failure;
 mod files;
+mod kernel;
 mod link;
 mod logging;
 mod output;
@@ -59,6 +61,9 @@ static ALLOCATOR: ZeroAlloc<System> = ZeroAlloc(System);
 /// The program `secure-rdma`.
 #[must_use]
 pub fn secure_rdma() -> ExitCode {
+    if let Some(code) = kernel::helper() {
+        return code;
+    }
     finish(SecureRdma::read().and_then(|args| match args.command {
         Command::Server(args) => server::run(&args),
         Command::Client(args) => client::run(args),
@@ -81,11 +86,17 @@ pub fn secure_rdma() -> ExitCode {
 /// The program `secure_server`: `secure-rdma server`.
 #[must_use]
 pub fn secure_server() -> ExitCode {
+    if let Some(code) = kernel::helper() {
+        return code;
+    }
     finish(SecureServer::read().and_then(|server| server::run(&server.args)))
 }
 
 /// The program `secure_client`: `secure-rdma client`.
 #[must_use]
 pub fn secure_client() -> ExitCode {
+    if let Some(code) = kernel::helper() {
+        return code;
+    }
     finish(client::run(SecureClient::parse().args))
 }

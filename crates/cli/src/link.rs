@@ -2,6 +2,7 @@
 
 use crate::args::LinkArgs;
 use crate::failure::Failure;
+use crate::kernel::Kernel;
 use crate::output;
 use crate::place::Place;
 use crate::trust::server_name;
@@ -24,6 +25,7 @@ pub(crate) enum Greeting {
 pub(crate) struct LinkBuilder {
     client: ClientBuilder,
     device: DeviceSelector,
+    kernel: Kernel,
     place: Place,
     name: Name,
     verbose: bool,
@@ -31,7 +33,7 @@ pub(crate) struct LinkBuilder {
 }
 
 impl LinkBuilder {
-    /// What the arguments say.
+    /// What the arguments say. To be called before there is a second thread ([`Kernel::prepare`]).
     pub(crate) fn new(
         args: &LinkArgs,
         place: Place,
@@ -51,13 +53,20 @@ impl LinkBuilder {
             }
         }
         let greeting = if args.verbose { Greeting::Full } else { greeting };
-        Ok(Self { client, device: args.device.device.clone(), place, name, verbose: args.verbose, greeting })
+        let device = args.device.device.clone();
+        let kernel = Kernel::prepare(&args.seal, &device);
+        Ok(Self { client, device, kernel, place, name, verbose: args.verbose, greeting })
     }
 
     /// Opens the device, in a runtime.
     pub(crate) fn build(self) -> Result<Link, Failure> {
-        let Self { client, device, place, name, verbose, greeting } = self;
-        let client = client.device(Device::open(&device)?).build()?;
+        let Self { client, device, kernel, place, name, verbose, greeting } = self;
+        let device = Device::open(&device)?;
+        let client = match kernel.for_device(&device)? {
+            Some(helper) => client.kernel(helper),
+            None => client,
+        };
+        let client = client.device(device).build()?;
         Ok(Link { client, place, name, verbose, greeting })
     }
 }

@@ -10,6 +10,7 @@ use crate::advice::Told;
 use crate::args::{ClientAuthMode, Counters, SealMode, ServerArgs};
 use crate::echo;
 use crate::failure::Failure;
+use crate::kernel::Kernel;
 use crate::place::PORT;
 use crate::rules::{Credentials, Rules, warn_of_end};
 use crate::runtime::{self, Hangup, Interruption};
@@ -72,6 +73,7 @@ pub(crate) fn run(args: &ServerArgs) -> Result<(), Failure> {
     let mut rules = Rules::new(credentials, clients.clone(), args.on_reload_failure);
     let server = builder(args, identity, clients);
     let listen = args.listen.unwrap_or_else(default_listen);
+    let kernel = Kernel::prepare(&args.seal, &args.device.device);
     let runtime = runtime::start()?;
     let result = runtime.block_on(async {
         let (interruption, hangup) = (Interruption::watch()?, Hangup::watch()?);
@@ -81,6 +83,10 @@ pub(crate) fn run(args: &ServerArgs) -> Result<(), Failure> {
         // Before the lists are read: what changes from here on is read again.
         rules.watch();
         let metrics = Metrics::new(Arc::clone(&device));
+        let server = match kernel.for_device(&device)? {
+            Some(helper) => server.kernel(helper),
+            None => server,
+        };
         let server = server.device(device).bind(listen).await?;
         let (address, most) = (server.local_addr(), args.max_clients);
         output::event(

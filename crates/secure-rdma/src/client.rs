@@ -7,6 +7,7 @@ use crate::session::{Local, Session, SessionOptions, as_client};
 use crate::tls::{ClientTls, Trust};
 use crate::transport::Connection;
 use rdma_verbs::{Device, DeviceSelector};
+use secure_rdma_xfrm::helper::Helper;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -19,6 +20,7 @@ use tokio::time::{Instant, timeout};
 #[derive(Debug)]
 pub struct Client {
     device: Arc<Device>,
+    kernel: Option<Arc<Helper>>,
     tls: ClientTls,
     options: SessionOptions,
 }
@@ -31,6 +33,7 @@ pub struct ClientBuilder {
     identity: Option<Identity>,
     revocations: Option<(RevocationLists, Option<PathBuf>)>,
     device: Option<Arc<Device>>,
+    kernel: Option<Arc<Helper>>,
     options: SessionOptions,
 }
 
@@ -64,6 +67,14 @@ impl ClientBuilder {
         self
     }
 
+    /// Has the kernel seal packets by this helper, where they have to be
+    /// ([`PacketPolicy::Required`](crate::control::PacketPolicy)) and the device, such as Soft-RoCE, can't. It seals
+    /// for one session at a time with each address, and what else is sent between the two addresses by UDP is lost.
+    pub fn kernel(mut self, helper: Arc<Helper>) -> Self {
+        self.kernel = Some(helper);
+        self
+    }
+
     /// Wants this of its sessions.
     pub fn options(mut self, options: SessionOptions) -> Self {
         self.options = options;
@@ -75,7 +86,7 @@ impl ClientBuilder {
     /// # Errors
     /// What is to be trusted can't be read, or there is no device.
     pub fn build(self) -> Result<Client, SessionError> {
-        let Self { trust, identity, revocations, device, options } = self;
+        let Self { trust, identity, revocations, device, kernel, options } = self;
         let mut tls = ClientTls::new(trust, identity).map_err(Arc::new)?;
         if let Some((lists, remembered)) = revocations {
             tls = tls.with_revocations(lists, remembered.as_deref()).map_err(Arc::new)?;
@@ -84,7 +95,7 @@ impl ClientBuilder {
             Some(device) => device,
             None => Device::open(&DeviceSelector::Auto)?,
         };
-        Ok(Client { device, tls, options })
+        Ok(Client { device, kernel, tls, options })
     }
 
     /// One session: [`build`](Self::build), and then [`Client::connect`].
@@ -104,6 +115,7 @@ impl Client {
             identity: None,
             revocations: None,
             device: None,
+            kernel: None,
             options: SessionOptions::default(),
         }
     }
@@ -159,6 +171,7 @@ impl Client {
         let local = Local {
             device: &self.device,
             options: self.options,
+            kernel: self.kernel.as_ref(),
             address,
             peer,
             tls: secured.negotiated,

@@ -81,12 +81,16 @@ pub enum SessionError {
     },
     /// One side insists on sealed packets, and a device can't seal them.
     #[error(
-        "packets are to be sealed, and {who} can't: its device isn't the embedded one, or its software is too old"
+        "packets are to be sealed, and {who} can't: its device isn't the embedded one and the kernel doesn't seal for \
+         it, or its software is too old"
     )]
     NoPackets {
         /// Whose.
         who: &'static str,
     },
+    /// Packets are to be sealed by this host's kernel, and it doesn't.
+    #[error("having the kernel seal packets")]
+    Kernel(#[source] Arc<secure_rdma_xfrm::Error>),
     /// What came over the sealed data path isn't what the peer sealed.
     #[error("the data path is under attack, or broken")]
     Forged(#[source] SealError),
@@ -369,6 +373,7 @@ impl SessionError {
             Self::Listen { .. }
             | Self::Sealing(_)
             | Self::Device(_)
+            | Self::Kernel(_)
             | Self::Post(_)
             | Self::Describe(_)
             | Self::System { .. } => Kind::System,
@@ -420,6 +425,11 @@ impl SessionError {
     }
 
     /// For `map_err`.
+    pub(crate) fn kernel(error: secure_rdma_xfrm::Error) -> Self {
+        Self::Kernel(Arc::new(error))
+    }
+
+    /// For `map_err`.
     pub(crate) fn system(what: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |error| Self::System { what, source: error.into() }
     }
@@ -446,7 +456,7 @@ impl SessionError {
             },
             Self::Unexpected { .. } | Self::Protocol { .. } => ErrorKind::Unexpected,
             Self::Version { .. } => ErrorKind::Version,
-            Self::Seal { .. } | Self::NoPackets { .. } => ErrorKind::Seal,
+            Self::Seal { .. } | Self::NoPackets { .. } | Self::Kernel(_) => ErrorKind::Seal,
             Self::Forged(_) | Self::Truncated { .. } => ErrorKind::Forged,
             Self::ForeignAddress { .. } | Self::Path { .. } => ErrorKind::Path,
             Self::Full { .. } | Self::Quota { .. } => ErrorKind::Full,

@@ -49,7 +49,7 @@
 //! | say who is who | [`Identity`], [`Trust`], [`Authorities`], [`RevocationLists`]; [`certs`] for a private CA |
 //! | say who may do what | [`ClientAuth`], [`AllowList`] |
 //! | tell failures apart | [`SessionError::kind`], [`Report`] |
-//! | choose a device | [`Device`], [`DeviceSelector`] |
+//! | choose a device | [`Device`], [`DeviceSelector`]; [`xfrm`] to have the kernel seal packets for it |
 //!
 //! It needs a tokio runtime. [`tls`] says what can't be turned off. Its modules `control` and `seal` are the protocol
 //! itself, for those who test it.
@@ -104,3 +104,5 @@ pub use rdma_verbs::{
     Device, DeviceSelector, MemoryRegion, Mtu, OwnPsn, PeerPsn, Qpn, RemoteRegion, Snapshot, Status,
 };
 pub use rustls;
+/// Sealing by the kernel, for devices that can't seal packets.
+pub use secure_rdma_xfrm as xfrm;

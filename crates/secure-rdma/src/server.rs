@@ -18,6 +18,7 @@ use crate::tls::{ClientAuth, Rules, ServerTls, Shown, TlsError};
 use crate::transport::{Connection, Listener};
 use core::fmt;
 use rdma_verbs::Device;
+use secure_rdma_xfrm::helper::Helper;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -90,6 +91,8 @@ pub struct NewRules(Rules);
 /// What every handshake needs.
 struct Host {
     device: Arc<Device>,
+    /// What has the kernel seal packets for a device that can't.
+    kernel: Option<Arc<Helper>>,
     tls: ServerTls,
     guests: Arc<Guests>,
     /// Tells the handshakes under way that the rules have changed.
@@ -271,10 +274,16 @@ fn rules(
 
 impl Host {
     /// What handshakes need, and where they hand out who came.
-    fn new(device: Arc<Device>, tls: ServerTls, options: ServerOptions) -> (Self, mpsc::Receiver<Arrival>) {
+    fn new(
+        device: Arc<Device>,
+        kernel: Option<Arc<Helper>>,
+        tls: ServerTls,
+        options: ServerOptions,
+    ) -> (Self, mpsc::Receiver<Arrival>) {
         let (sender, arrivals) = mpsc::channel(ARRIVALS);
         let host = Self {
             device,
+            kernel,
             tls,
             guests: Arc::default(),
             changed: watch::Sender::new(()),
@@ -381,6 +390,7 @@ impl Host {
         let local = Local {
             device: &self.device,
             options: self.options.session,
+            kernel: self.kernel.as_ref(),
             address,
             peer,
             tls: secured.negotiated,

@@ -42,7 +42,8 @@ pub struct GidEntry {
     pub interface: Option<String>,
     /// The largest path MTU that the port can use.
     pub mtu: Mtu,
-    /// The same of queue pairs whose packets are sealed; `None` where none can be.
+    /// The same of queue pairs whose packets are sealed, by the device or by the kernel in front of it; `None` where
+    /// none fits, or it isn't known.
     pub sealed_mtu: Option<Mtu>,
     /// The UDP port that it receives on (RoCE v2): 4791, or where the embedded device couldn't have that,
     /// another; `None` until the embedded device uses the address.

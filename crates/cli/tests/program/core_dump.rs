@@ -222,6 +222,7 @@ impl Client {
             rnr_retry: 7,
             lid: None,
             spi: None,
+            esp_port: None,
         };
         control.send_within(&Record::Endpoint(own.clone()), PATIENCE).await.unwrap();
         let record = control.recv_within(PATIENCE).await.unwrap();

@@ -104,6 +104,7 @@ fn endpoint() -> Endpoint {
         rnr_retry: 7,
         lid: None,
         spi: None,
+        esp_port: None,
     }
 }
 

@@ -68,10 +68,15 @@ pub(crate) struct Server {
 impl Server {
     #[track_caller]
     pub(crate) fn start(end: End, device: &str) -> Self {
+        // On the kernel's device messages are sealed, and counters aren't.
+        Self::start_with(end, device, &["--counters", "on"])
+    }
+
+    #[track_caller]
+    pub(crate) fn start_with(end: End, device: &str, arguments: &[&str]) -> Self {
         let certs = TempDir::new().unwrap();
         let mut command = end.command(SECURE_SERVER);
-        // On the kernel's device messages are sealed, and counters aren't.
-        command.args(["-v", "--device", device, "--counters", "on", "--certs"]).arg(certs.path());
+        command.args(["-v", "--device", device]).args(arguments).arg("--certs").arg(certs.path());
         let process = Process::start(&mut command, "");
         let listening = |process: &Process| process.out().lines().any(|line| line.starts_with("data path: "));
         process.wait_until("start of the server", SLOW, listening);
@@ -86,9 +91,15 @@ impl Server {
     /// Runs `secure_client` to its end.
     #[track_caller]
     pub(crate) fn client(&self, end: End, host: &str, device: &str, lines: &str) -> Ended {
+        Process::start(&mut self.client_with(end, host, device, &[]), lines).end_within(SLOW)
+    }
+
+    /// `secure_client` with these arguments too.
+    pub(crate) fn client_with(&self, end: End, host: &str, device: &str, arguments: &[&str]) -> Command {
         let mut command = end.command(SECURE_CLIENT);
-        command.args([host, "localhost", "-v", "--device", device]);
-        Process::start(self.trusted(&mut command), lines).end_within(SLOW)
+        command.args([host, "localhost", "-v", "--device", device]).args(arguments);
+        self.trusted(&mut command);
+        command
     }
 }
 

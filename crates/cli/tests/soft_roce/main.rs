@@ -14,5 +14,6 @@ mod guest;
 #[allow(dead_code, reason = "the lab's tests use all of it")]
 #[path = "../lab/process.rs"]
 mod process;
+mod sealed;
 mod sessions;
 mod wire;

@@ -10,11 +10,11 @@ use std::process::Command;
 use std::time::Duration;
 use tempfile::TempDir;
 
-/// tcpdump at the near end of the cable.
-fn capture(file: &Path) -> Process {
+/// tcpdump at the near end of the cable, of what `filter` is for.
+pub(crate) fn capture(file: &Path, filter: &str) -> Process {
     let mut command = Command::new("tcpdump");
     command.args(["-i", "near", "--immediate-mode", "-U", "-B", "16384", "-Z", "root", "-w"]);
-    let process = Process::start(command.arg(file).args(["udp", "port", "4791"]), "");
+    let process = Process::start(command.arg(file).arg(filter), "");
     process.wait_until("start of tcpdump", SLOW, |process| process.err().contains("listening on "));
     process
 }
@@ -25,7 +25,7 @@ fn check_first_psns(server_end: End, client_end: End) {
     let files = TempDir::new().unwrap();
     let file = files.path().join("pcap");
     let server = Server::start(server_end, server_end.device());
-    let tcpdump = capture(&file);
+    let tcpdump = capture(&file, "udp port 4791");
     let host = server_end.ipv4();
     let ended = server.client(client_end, host, client_end.device(), "send hello\nquit\n").succeeded();
     // tcpdump writes each packet as it comes; the last ones have been seen when the session had ended.

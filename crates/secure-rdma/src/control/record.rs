@@ -340,6 +340,11 @@ pub struct Endpoint {
     #[n(13)]
     #[cbor(with = "optional", has_nil)]
     pub spi: Option<Spi>,
+    /// The UDP port to which they are to be sent, where it isn't the device that opens them but the kernel in front of
+    /// it: then the ICRCs inside have to be right.
+    #[n(14)]
+    #[cbor(with = "optional", has_nil)]
+    pub esp_port: Option<NonZeroU16>,
 }
 
 impl Endpoint {

@@ -7,6 +7,7 @@ use crate::certs::{Editions, Identity};
 use crate::tls::{ClientAuth, Rules, ServerTls};
 use crate::transport::Listener;
 use rdma_verbs::{Device, DeviceSelector};
+use secure_rdma_xfrm::helper::Helper;
 use std::sync::Arc;
 use tokio::net::ToSocketAddrs;
 
@@ -17,17 +18,26 @@ pub struct ServerBuilder {
     identity: Identity,
     client_auth: ClientAuth,
     device: Option<Arc<Device>>,
+    kernel: Option<Arc<Helper>>,
     options: ServerOptions,
 }
 
 impl ServerBuilder {
     pub(super) fn new(identity: Identity, client_auth: ClientAuth) -> Self {
-        Self { identity, client_auth, device: None, options: ServerOptions::default() }
+        Self { identity, client_auth, device: None, kernel: None, options: ServerOptions::default() }
     }
 
     /// Uses this device. Without, `libibverbs`' first device that may be used, or else the embedded one.
     pub fn device(mut self, device: Arc<Device>) -> Self {
         self.device = Some(device);
+        self
+    }
+
+    /// Has the kernel seal packets by this helper, where they have to be
+    /// ([`PacketPolicy::Required`](crate::control::PacketPolicy)) and the device, such as Soft-RoCE, can't. It seals
+    /// for one session at a time with each address, and what else is sent between the two addresses by UDP is lost.
+    pub fn kernel(mut self, helper: Arc<Helper>) -> Self {
+        self.kernel = Some(helper);
         self
     }
 
@@ -71,7 +81,7 @@ impl ServerBuilder {
             Some(device) => device,
             None => Device::open(&DeviceSelector::Auto)?,
         };
-        Server::start(listener, Host::new(device, tls, self.options))
+        Server::start(listener, Host::new(device, self.kernel, tls, self.options))
     }
 
     fn rules(&self) -> Result<Rules, SessionError> {

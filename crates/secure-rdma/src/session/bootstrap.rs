@@ -20,6 +20,7 @@
 //! The keys of a sealed data path come from TLS and from everything above: [`Context`], or where packets are
 //! sealed, [`PacketContext`].
 
+use super::association::{Association, Way};
 use super::data::{DataPath, Parts, receives};
 use super::keeper::Keeper;
 use super::memory::{Buffers, COUNTERS, RD_ATOMIC, counters_access, peer_rights, region_access};
@@ -41,6 +42,7 @@ use rdma_verbs::{
     AsyncChannel, CompletionQueue, Device, Gid, GidEntry, Init, LocalMemory, MemoryRegion, OwnPsn, Peer,
     PeerPsn, PeerRights, ProtectionDomain, QueuePair, ReceiveOptions, RemoteRegion, SendOptions,
 };
+use secure_rdma_xfrm::helper::Helper;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
 use std::sync::Arc;
@@ -83,6 +85,8 @@ const RNR_RETRY: u8 = 7;
 pub(crate) struct Local<'a> {
     pub(crate) device: &'a Arc<Device>,
     pub(crate) options: SessionOptions,
+    /// What has the kernel seal packets for a device that can't.
+    pub(crate) kernel: Option<&'a Arc<Helper>>,
     /// The two ends of the control connection.
     pub(crate) address: SocketAddr,
     pub(crate) peer: SocketAddr,
@@ -125,9 +129,8 @@ where
     let mut steps = Steps { control, peer: tls::Peer::Server, limit: local.options.timeouts.step };
     // Of what the server answers, nothing changes what it is told of the queue pair.
     let send_size = |least: u32| least.max(local.options.buffers.in_range().size);
-    let wish = Wish::new(local.device, local.options)?;
-    let offered = wish.packets.is_some();
-    let prepared = Prepared::new(&local, PeerRights::default(), send_size(LEAST_SEALED), offered)?;
+    let (wish, association) = Wish::new(&local)?;
+    let prepared = Prepared::new(&local, PeerRights::default(), send_size(LEAST_SEALED), association)?;
     let own = prepared.endpoint();
     let records = [hello(Role::Client, local.options, wish), Record::Endpoint(own.clone())];
     steps.say("greeting the server", &records).await?;
@@ -226,7 +229,7 @@ impl<T: AsyncRead + AsyncWrite + Exporter + Unpin> Steps<T> {
         // Here, not before: a client reads why where it waits for this side's greeting.
         let offer = offer?;
         let seat = offer.sessions.take(offer.source, offer.quota)?;
-        let wish = Wish::new(local.device, local.options)?;
+        let (wish, association) = Wish::new(local)?;
         self.say("greeting the client", &[hello(Role::Server, local.options, wish)]).await?;
         // Not before this side has told its own: then both know what they can't agree on.
         let sealed = wish.agree(wished(&peer_hello))?;
@@ -236,10 +239,10 @@ impl<T: AsyncRead + AsyncWrite + Exporter + Unpin> Steps<T> {
         endpoint.ack_timeout = endpoint.ack_timeout.max(offer.ack_timeout);
         // A server sends messages only.
         let send_size = local.options.buffers.in_range().size;
-        let offered = sealed == SealedBy::Packets;
+        let association = association.filter(|_| sealed == SealedBy::Packets);
         let counted = offer.counters.offers(sealed);
         let allowed = if counted { offer.allowed } else { offer.allowed.without(Access::ATOMIC) };
-        let prepared = Prepared::new(local, peer_rights(allowed), send_size, offered)?;
+        let prepared = Prepared::new(local, peer_rights(allowed), send_size, association)?;
         let slots = match sealed {
             SealedBy::Messages => Some(Layout::for_capacity(offer.data_len, Format::DEFAULT)?),
             SealedBy::Packets | SealedBy::Nothing => None,
@@ -351,16 +354,16 @@ struct Prepared {
 }
 
 impl Prepared {
-    /// `offered` says whether its packets may be sealed.
+    /// `association` is what seals its packets, if they may be.
     fn new(
         local: &Local<'_>,
         rights: PeerRights,
         send_size: u32,
-        offered: bool,
+        association: Option<Association>,
     ) -> Result<Self, SessionError> {
         let device = local.device;
         let mut gid = device.gid_for(local.address.ip().to_canonical())?;
-        let offered = offered.then(|| Offered::new(device)).transpose()?;
+        let offered = association.map(Offered::new).transpose()?;
         if offered.is_some() {
             // Both sides compute the path MTU from what they tell each other, whatever comes of the offer.
             gid.mtu = gid.sealed_mtu.unwrap_or(gid.mtu);
@@ -400,6 +403,7 @@ impl Prepared {
             rnr_retry: RNR_RETRY,
             lid: self.gid.lid.and_then(Lid::new),
             spi: self.offered.as_ref().map(|offered| offered.spi),
+            esp_port: self.offered.as_ref().and_then(|offered| offered.association.esp_port()),
         }
     }
 
@@ -417,11 +421,14 @@ impl Prepared {
             psn: PeerPsn::new(endpoint.psn.expose()),
             address: SocketAddr::new(address_of(endpoint), endpoint.udp_port.get()),
         };
+        let way = Way::new(udp_port(&self.gid), endpoint);
+        let by_kernel = self.offered.as_ref().is_some_and(|offered| offered.association.esp_port().is_some());
         let peer = Peer {
             qpn: remote.qpn,
             psn: remote.psn,
             gid: Gid::from(endpoint.gid),
-            udp_port: Some(endpoint.udp_port.get()),
+            // Where the kernel seals, it alone knows to which port.
+            udp_port: Some(if by_kernel { rdma_verbs::UDP_PORT } else { way.peer_port }),
             lid: endpoint.lid.map(Lid::get),
         };
         let path_mtu = endpoint.mtu.min(self.gid.mtu);
@@ -453,9 +460,8 @@ impl Prepared {
                 let (Some(offered), Some(peers)) = (self.offered, endpoint.spi) else {
                     return Err(SessionError::Unexpected { step: STEP, found: "an endpoint without SPI" });
                 };
-                let source_port = udp_port(&self.gid).get();
-                let rekeying = Rekeying::new(offered, peers, *keys, source_port, local.options.key_limits)?;
-                self.qp.seal_by(rekeying.association())?;
+                let rekeying = Rekeying::new(offered, peers, *keys, way, local.options.key_limits)?;
+                rekeying.association().seal(&self.qp)?;
                 (SealedBy::Packets, None, Some(rekeying))
             }
         };
@@ -650,7 +656,9 @@ impl Agreed<'_> {
     fn packet_context(&self, local: &Local<'_>, own: Role) -> Result<PacketContext, SessionError> {
         let end = |wish: Wish, endpoint: &Endpoint| match (wish.packets, endpoint.spi) {
             (Some(packets), Some(spi)) => {
-                Ok(PacketEnd { policy: wish.seal, packets, endpoint: sealed_end(endpoint), spi })
+                let mut end = sealed_end(endpoint);
+                end.udp_port = endpoint.esp_port.map_or(end.udp_port, NonZeroU16::get);
+                Ok(PacketEnd { policy: wish.seal, packets, endpoint: end, spi })
             }
             _ => Err(SessionError::Protocol {
                 what: "a queue pair without SPI, though its packets are to be sealed",

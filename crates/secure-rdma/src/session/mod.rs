@@ -5,6 +5,7 @@
 //! | `bootstrap` | what is exchanged inside TLS until both queue pairs are in RTS |
 //! | `path` | where the peer may be sent to |
 //! | `packets` | whether packets are sealed, and new keys for them |
+//! | `association` | what seals them: the embedded device, or the kernel |
 //! | `data` | messages and one-sided operations over the queue pair, in clear and sealed |
 //! | `keeper` | the control channel afterwards: heartbeat, errors, the three-step close |
 //! | `memory` | sizes of what a session holds and offers |
@@ -12,6 +13,7 @@
 //! | `split` | a session in two halves that tasks can own |
 //! | `stream` | a session as a stream of bytes |
 
+mod association;
 mod bootstrap;
 mod data;
 mod keeper;

@@ -4,15 +4,13 @@
 //! a new SPI, and says so (`Spi`). The peer seals with it from the moment that it reads that. The old SPI is given back
 //! some time after the first packet under the new one.
 
-use super::{SealedBy, SessionOptions};
+use super::association::{Association, Way};
+use super::{Local, SealedBy, SessionOptions};
 use crate::SessionError;
 use crate::control::{PacketPolicy, Record, SealPolicy};
 use crate::seal::{Limits, PacketKeys};
+use rdma_verbs::esp::Spi;
 use rdma_verbs::esp::outbound::REKEY_AFTER;
-use rdma_verbs::esp::replay::DEFAULT_WINDOW;
-use rdma_verbs::esp::{Inbound, Inner, Outbound, Spi};
-use rdma_verbs::{Device, Receiver, SecurityAssociation};
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -22,10 +20,6 @@ pub(super) const LOOK: Duration = Duration::from_secs(1);
 /// How long packets that were sealed with the key before may be on their way.
 const LINGER: Duration = Duration::from_secs(5);
 
-/// Numbers of one key. A peer that gives no new key in time makes this side fall silent: 16 times as many as it takes
-/// packets before it does, some minutes at the fastest.
-const NUMBERS: u64 = 16 * REKEY_AFTER;
-
 /// What a side wants of the data path.
 #[derive(Clone, Copy)]
 pub(super) struct Wish {
@@ -34,16 +28,16 @@ pub(super) struct Wish {
 }
 
 impl Wish {
-    /// What this side wants, as far as its device can.
-    pub(super) fn new(device: &Arc<Device>, options: SessionOptions) -> Result<Self, SessionError> {
-        let SessionOptions { seal, packets, .. } = options;
+    /// What this side wants, as far as its device can, or the kernel for it; and what seals packets then.
+    pub(super) fn new(local: &Local<'_>) -> Result<(Self, Option<Association>), SessionError> {
+        let SessionOptions { seal, packets, .. } = local.options;
         let wanted = packets.filter(|_| seal != SealPolicy::Off);
-        let packets = match (wanted, wanted.and_then(|_| device.security_association().ok())) {
-            (Some(PacketPolicy::Required), None) => return Err(SessionError::NoPackets { who: "this side" }),
-            (wanted, Some(_)) => wanted,
-            (_, None) => None,
+        let required = wanted == Some(PacketPolicy::Required);
+        let association = match wanted.map(|_| Association::new(local, required)).transpose() {
+            Err(reason) if required => return Err(reason),
+            association => association.unwrap_or_default(),
         };
-        Ok(Self { seal, packets })
+        Ok((Self { seal, packets: wanted.filter(|_| association.is_some()) }, association))
     }
 
     /// How the data path of two sides that want this is sealed.
@@ -68,24 +62,22 @@ impl Wish {
 
 /// A security association, and the SPI by which it will take packets.
 pub(super) struct Offered {
-    pub(super) association: SecurityAssociation,
+    pub(super) association: Association,
     pub(super) spi: Spi,
 }
 
 impl Offered {
-    pub(super) fn new(device: &Arc<Device>) -> Result<Self, SessionError> {
-        let association = device.security_association()?;
-        let spi = association.allocate_spi().map_err(rdma_verbs::Error::from)?;
+    pub(super) fn new(association: Association) -> Result<Self, SessionError> {
+        let spi = association.allocate_spi()?;
         Ok(Self { association, spi })
     }
 }
 
 /// What gives a session's packets new keys.
 pub(super) struct Rekeying {
-    association: SecurityAssociation,
+    association: Association,
     keys: PacketKeys,
-    /// The UDP port that the headers inside name.
-    source_port: u16,
+    way: Way,
     /// Packets after which the peer gets a new key.
     limit: u64,
     /// By which packets of the newest key come.
@@ -100,35 +92,34 @@ impl Rekeying {
         offered: Offered,
         peers: Spi,
         keys: PacketKeys,
-        source_port: u16,
+        way: Way,
         limits: Limits,
     ) -> Result<Self, SessionError> {
         let Offered { association, spi } = offered;
         let limit = limits.records.clamp(1, REKEY_AFTER);
-        let mut new = Self { association, keys, source_port, limit, newest: spi, old: None };
+        let mut new = Self { association, keys, way, limit, newest: spi, old: None };
         new.take_by(spi)?;
         new.seal_for(peers)?;
         Ok(new)
     }
 
-    pub(super) fn association(&self) -> &SecurityAssociation {
+    pub(super) fn association(&self) -> &Association {
         &self.association
     }
 
     /// Looks whether the peer needs a new key: what to tell it.
     pub(super) fn look(&mut self, now: Instant) -> Result<Option<Record>, SessionError> {
-        let newest = self.association.inbound().into_iter().find(|sa| sa.spi == self.newest);
-        let packets = newest.map_or(0, |sa| sa.packets);
+        let packets = self.association.packets(self.newest)?;
         match &mut self.old {
             Some((spi, since)) => {
                 if packets > 0 && now.duration_since(*since.get_or_insert(now)) >= LINGER {
-                    self.association.release(*spi);
+                    self.association.release(*spi)?;
                     self.old = None;
                 }
                 Ok(None)
             }
             None if packets >= self.limit => {
-                let spi = self.association.allocate_spi().map_err(rdma_verbs::Error::from)?;
+                let spi = self.association.allocate_spi()?;
                 let epoch = self.keys.peer.epoch();
                 self.take_by(spi)?;
                 self.old = Some((core::mem::replace(&mut self.newest, spi), None));
@@ -148,16 +139,12 @@ impl Rekeying {
 
     /// Takes packets under the peer's next key by `spi`.
     fn take_by(&mut self, spi: Spi) -> Result<(), SessionError> {
-        let sa = Inbound::new(spi, self.keys.peer.next_key()?, DEFAULT_WINDOW);
-        Ok(self.association.install_inbound(sa).map_err(rdma_verbs::Error::from)?)
+        self.association.take_by(spi, &mut self.keys.peer, self.way)
     }
 
     /// Seals packets with this side's next key.
     fn seal_for(&mut self, spi: Spi) -> Result<(), SessionError> {
-        let inner = Inner { source_port: self.source_port, checksum: None };
-        let sa = Outbound::with_numbers(spi, self.keys.own.next_key()?, inner, 1, NUMBERS);
-        self.association.install_outbound(sa, Receiver::Embedded);
-        Ok(())
+        self.association.seal_for(spi, &mut self.keys.own, self.way)
     }
 }
 

@@ -55,9 +55,10 @@ pub(super) fn check(
     if connected != named && !(connected.is_loopback() && is_own(named)) {
         return Err(SessionError::ForeignAddress { connected, named });
     }
-    let port = peer.udp_port.get();
-    if port < FIRST_FREE_PORT && port != rdma_verbs::UDP_PORT {
-        return Err(refuse("the peer names a UDP port below 1024, where the system's services are"));
+    for port in core::iter::once(peer.udp_port).chain(peer.esp_port) {
+        if port.get() < FIRST_FREE_PORT {
+            return Err(refuse("the peer names a UDP port below 1024, where the system's services are"));
+        }
     }
     Ok(())
 }
@@ -133,6 +134,7 @@ mod tests {
             rnr_retry: 7,
             lid: lid.and_then(Lid::new),
             spi: None,
+            esp_port: None,
         }
     }
 
@@ -196,8 +198,12 @@ mod tests {
             over_ethernet(&peer("192.0.2.2", port, None)).unwrap();
         }
         for port in [1, 53, 123, 1023] {
-            let error = over_ethernet(&peer("192.0.2.2", port, None)).unwrap_err();
-            assert!(matches!(error, SessionError::Path { .. }), "{error}");
+            let by_kernel =
+                Endpoint { esp_port: NonZeroU16::new(port), ..peer("192.0.2.2", rdma_verbs::UDP_PORT, None) };
+            for peer in [peer("192.0.2.2", port, None), by_kernel] {
+                let error = over_ethernet(&peer).unwrap_err();
+                assert!(matches!(error, SessionError::Path { .. }), "{error}");
+            }
         }
     }
 

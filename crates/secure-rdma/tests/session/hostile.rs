@@ -149,6 +149,7 @@ fn endpoint(gid: &GidEntry, qpn: Qpn, psn: OwnPsn) -> Endpoint {
         rnr_retry: 7,
         lid: None,
         spi: None,
+        esp_port: None,
     }
 }
 

@@ -11,7 +11,7 @@ use crate::psn::OwnPsn;
 use crate::shared_receive_queue::SharedReceiveQueue;
 use core::fmt;
 use core::marker::PhantomData;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// What a queue pair is to be, with defaults for what isn't said: [`QueuePair::builder`].
 pub struct QueuePairBuilder<T: Transport = Rc, R: ReceiveQueue = Own> {
@@ -113,7 +113,8 @@ impl<T: Transport, R: ReceiveQueue> QueuePairBuilder<T, R> {
         let kept = Arc::clone(&in_flight);
         let provider = self.domain.provider().queue_pair(&options, kept)?;
         let queues = [self.send_queue, self.recv_queue];
-        let core = Arc::new(Core { provider, in_flight, queues, shared: self.shared, domain: self.domain });
+        let (shared, domain, kept) = (self.shared, self.domain, OnceLock::new());
+        let core = Arc::new(Core { provider, in_flight, queues, shared, domain, kept });
         for queue in &core.queues {
             queue.attach(core.qpn(), &core.in_flight);
         }

@@ -22,7 +22,8 @@ use crate::{Error, provider};
 use core::fmt;
 use core::marker::PhantomData;
 use rocev2::Qpn;
-use std::sync::{Arc, Weak};
+use std::any::Any;
+use std::sync::{Arc, OnceLock, Weak};
 
 use crate::kinds::{Connected, Own, Rc, ReceiveQueue, Shared, Transport, Uc, Ud};
 pub use builder::QueuePairBuilder;
@@ -55,6 +56,8 @@ struct Core {
     /// These outlive the queue pair, as the completion queues do.
     shared: Option<Arc<SharedReceiveQueue>>,
     domain: Arc<ProtectionDomain>,
+    /// What its user wants kept as long.
+    kept: OnceLock<Arc<dyn Any + Send + Sync>>,
 }
 
 /// Ends a queue pair's connection from elsewhere than where it is used. It doesn't keep the queue pair.
@@ -110,6 +113,11 @@ impl<S: QueuePairState, T: Transport, R: ReceiveQueue> QueuePair<S, T, R> {
     /// A libibverbs device can't be asked any more.
     pub fn query(&self) -> Result<Snapshot, Error> {
         self.parts.core.provider.query()
+    }
+
+    /// Keeps `what` until the device has destroyed the queue pair. Only the first call does.
+    pub fn keep(&self, what: Arc<dyn Any + Send + Sync>) {
+        let _ = self.parts.core.kept.set(what);
     }
 
     fn become_state<N: QueuePairState>(self) -> QueuePair<N, T, R> {

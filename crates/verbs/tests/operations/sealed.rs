@@ -2,12 +2,11 @@
 //! kernel's IPsec, both re-keyed while they are used.
 
 use crate::common::{End, PATIENCE, Place, Setup, connect_prepared, pattern, places};
-use rdma_verbs::esp::{
-    Algorithm, Inbound, Inner, Key, NAT_TRAVERSAL_PORT, Outbound, Spi, replay::DEFAULT_WINDOW,
-};
-use rdma_verbs::{Error, QueuePair, Receiver, RecvRequest, SecurityAssociation, SendRequest};
-use std::io::Read as _;
-use std::process::{Child, Command, Stdio};
+use rdma_verbs::esp::replay::DEFAULT_WINDOW;
+use rdma_verbs::esp::{Algorithm, Inbound, Inner, Key, Outbound, Spi};
+use rdma_verbs::{Error, QueuePair, Receiver, RecvRequest, SecurityAssociation, SendRequest, Status};
+use secure_rdma_xfrm::{Association, Encapsulation, Kernel, Pair, Ports};
+use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -19,100 +18,35 @@ type Material = [u8; 36];
 /// How one end seals.
 enum Seal {
     Embedded(SecurityAssociation),
-    Kernel(Kernel),
+    Kernel(InKernel),
 }
 
 /// The kernel's IPsec in front of Soft-RoCE.
-struct Kernel {
-    own: String,
-    peer: String,
-    /// The UDP port of the embedded device that is the peer.
-    peer_port: u16,
-    states: u32,
-    /// Has the encapsulation's socket open.
-    socket: Child,
+struct InKernel {
+    kernel: Kernel,
+    association: Association,
+    encapsulation: Encapsulation,
+    ports: Ports,
 }
 
-impl Drop for Kernel {
-    fn drop(&mut self) {
-        let _ = self.socket.kill();
-        let _ = self.socket.wait();
-        for what in ["policy", "state"] {
-            let _ = Command::new("ip").args(["xfrm", what, "flush"]).status();
-        }
-    }
-}
-
-fn ip(arguments: &str) {
-    let output = Command::new("ip").args(arguments.split_whitespace()).output().expect("iproute2");
-    assert!(output.status.success(), "ip {arguments}: {}", String::from_utf8_lossy(&output.stderr));
-}
-
-impl Kernel {
+impl InKernel {
     fn new(own: &End, peer: &End) -> Self {
-        const SOCKET: &str = "import socket, sys\n\
-            s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n\
-            s.bind((sys.argv[1], 4500))\n\
-            s.setsockopt(socket.IPPROTO_UDP, 100, 2)\n\
-            print('open', flush=True)\n\
-            sys.stdin.read()";
-        let [own, other] = [own, peer].map(|end| end.gid.address.expect("RoCE").to_string());
-        let mut socket = Command::new("/usr/bin/python3")
-            .args(["-c", SOCKET, &own])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("Python");
-        socket.stdout.as_mut().expect("piped").read_exact(&mut [0; 5]).expect("the encapsulation's socket");
-        for module in ["esp4", "xfrm_user", "gcm"] {
-            let _ = Command::new("modprobe").arg(module).status();
-        }
-        let kernel =
-            Self { peer_port: peer.gid.udp_port.expect("bound"), own, peer: other, states: 0, socket };
-        kernel.seal(true);
-        let Self { own, peer, .. } = &kernel;
-        ip(&format!(
-            "xfrm policy add src {peer} dst {own} proto udp dport 4791 dir in tmpl src {peer} dst {own} proto esp \
-             reqid 77 mode transport"
-        ));
-        kernel
+        let [own, other] = [own, peer].map(|end| end.gid.address.expect("RoCE"));
+        let kernel = Kernel::open().expect("the right to set up IPsec");
+        kernel.sweep().expect("swept");
+        let encapsulation = Encapsulation::open(own).expect("a UDP socket");
+        let ports = Ports { own: encapsulation.port(), peer: peer.gid.udp_port.expect("bound") };
+        let pair = Pair::new(own, other).expect("two hosts");
+        let association = Association::open(&kernel, pair).expect("no policy between them");
+        Self { kernel, association, encapsulation, ports }
     }
 
-    /// Has what leaves sealed, or no longer. rxe names no port when it looks for a policy.
-    fn seal(&self, on: bool) {
-        let Self { own, peer, .. } = self;
-        let selector = format!("src {own} dst {peer} proto udp dir out");
-        if on {
-            ip(&format!(
-                "xfrm policy add {selector} tmpl src {own} dst {peer} proto esp reqid 77 mode transport"
-            ));
-        } else {
-            ip(&format!("xfrm policy delete {selector}"));
-        }
-    }
-
-    /// Adds the state of one direction.
     fn install(&mut self, out: bool, spi: Spi, material: &Material) {
-        self.states += 1;
-        let material: String = material.iter().map(|byte| format!("{byte:02x}")).collect();
-        let (near, far) = ((&self.own, NAT_TRAVERSAL_PORT), (&self.peer, self.peer_port));
-        let [(from, source), (to, destination)] = if out { [near, far] } else { [far, near] };
-        ip(&format!(
-            "xfrm state add src {from} dst {to} proto esp spi {:#x} reqid 77 mode transport \
-             aead rfc4106(gcm(aes)) 0x{material} 128 replay-window 1024 flag esn \
-             encap espinudp {source} {destination} 0.0.0.0",
-            spi.number()
-        ));
-    }
-
-    /// Deletes the state of the direction out.
-    fn release_out(&self, spi: Spi) {
-        ip(&format!(
-            "xfrm state delete src {} dst {} proto esp spi {:#x}",
-            self.own,
-            self.peer,
-            spi.number()
-        ));
+        let Self { kernel, association, ports, .. } = self;
+        let material = secure_rdma_xfrm::Material::new(material).expect("32 bytes and salt");
+        let install = if out { Association::install_outbound } else { Association::install_inbound };
+        install(association, kernel, spi.number(), *ports, &material)
+            .expect("the kernel has ESP and AES-GCM");
     }
 }
 
@@ -122,14 +56,16 @@ impl Seal {
             Self::Embedded(own.device.security_association().expect("the embedded device seals"))
         } else {
             assert!(matches!(own.device.security_association(), Err(Error::Unsupported { .. })));
-            Self::Kernel(Kernel::new(own, peer))
+            Self::Kernel(InKernel::new(own, peer))
         }
     }
 
-    fn spi(&self) -> Spi {
+    fn spi(&mut self) -> Spi {
         match self {
             Self::Embedded(association) => association.allocate_spi().expect("an SPI"),
-            Self::Kernel(kernel) => Spi::new(0x7000 + kernel.states).expect("not reserved"),
+            Self::Kernel(InKernel { kernel, association, .. }) => {
+                Spi::new(association.allocate_spi(kernel).expect("an SPI")).expect("not reserved")
+            }
         }
     }
 
@@ -154,10 +90,19 @@ impl Seal {
         }
     }
 
-    /// Seals with the newest key alone.
-    fn release_outbound(&self, old: Spi) {
-        if let Self::Kernel(kernel) = self {
-            kernel.release_out(old);
+    /// Where packets to it are opened, if that isn't where the device takes them.
+    fn port(&self) -> Option<u16> {
+        match self {
+            Self::Embedded(_) => None,
+            Self::Kernel(kernel) => Some(kernel.encapsulation.port()),
+        }
+    }
+
+    /// Takes no more packets under an old key.
+    fn release_inbound(&mut self, old: Spi) {
+        if let Self::Kernel(InKernel { kernel, association, .. }) = self {
+            assert!(association.packets(kernel, old.number()).expect("the kernel counts") > 0);
+            association.release(kernel, old.number()).expect("released");
         }
     }
 
@@ -220,17 +165,23 @@ fn everything_is_sealed_between_any_two_devices_of_which_one_is_embedded_also_wh
     if kernels == 2 {
         return;
     }
+    for v6 in [false, true] {
+        seal_everything(v6);
+    }
+}
+
+fn seal_everything(v6: bool) {
     let mut sealed = None;
-    let (mut a, mut b) = connect_prepared(&Setup::default(), |ends, endpoints| {
+    let setup = Setup { v6, ..Setup::default() };
+    let (mut a, mut b) = connect_prepared(&setup, |ends, endpoints| {
         let [(a, qp_a), (b, qp_b)] = ends;
         let ports = [a, b].map(|end| end.gid.udp_port.expect("RoCE"));
         let mut seals = [Seal::new(a, b), Seal::new(b, a)];
         let spis = rekey(&mut seals, ports, 0);
         for ((seal, qp), endpoint) in seals.iter().zip([qp_a, qp_b]).zip(endpoints) {
-            match seal {
-                Seal::Embedded(association) => seal_by(qp, association),
-                // Where the kernel opens packets.
-                Seal::Kernel(_) => endpoint.udp_port = Some(NAT_TRAVERSAL_PORT),
+            endpoint.udp_port = seal.port().or(endpoint.udp_port);
+            if let Seal::Embedded(association) = seal {
+                seal_by(qp, association);
             }
         }
         sealed = Some((seals, ports, spis));
@@ -241,10 +192,10 @@ fn everything_is_sealed_between_any_two_devices_of_which_one_is_embedded_also_wh
     for number in 1..=3 {
         let old = spis;
         spis = rekey(&mut seals, ports, number);
-        seals[0].release_outbound(old[1]);
-        seals[1].release_outbound(old[0]);
         use_it(&mut a, &mut b, 10 + number);
         use_it(&mut b, &mut a, 20 + number);
+        // All is acknowledged: nothing under the old keys is on its way.
+        seals.iter_mut().zip(old).for_each(|(seal, old)| seal.release_inbound(old));
     }
     for (end, seal) in [&a, &b].into_iter().zip(&seals) {
         if let Seal::Embedded(association) = seal {
@@ -259,23 +210,57 @@ fn everything_is_sealed_between_any_two_devices_of_which_one_is_embedded_also_wh
             }
         }
     }
-    // The kernel falls back to clear where nobody tells it otherwise: the embedded end takes none of that.
-    for (from, to) in [(0, 1), (1, 0)] {
-        let Seal::Kernel(kernel) = &seals[from] else { continue };
-        let [sender, receiver] = if to == 1 { [&mut a, &mut b] } else { [&mut b, &mut a] };
-        kernel.seal(false);
-        let slice = receiver.memory.slice(0, 64).expect("free");
-        receiver.qp().post_recv(RecvRequest::new([slice])).expect("posted");
-        let slice = sender.memory.slice(0, 64).expect("free");
-        sender.qp().post_send(SendRequest::send([slice])).expect("posted");
-        let deadline = Instant::now() + PATIENCE;
-        while counter(receiver, "esp_clear") == 0 {
-            assert!(Instant::now() < deadline, "{:?}", receiver.device.counters());
-            thread::sleep(Duration::from_millis(1));
+    // Of two, at most one is the kernel's.
+    match seals {
+        [Seal::Kernel(kernel), _] => end_under_a_live_queue_pair(kernel, [&mut a, &mut b], v6),
+        [_, Seal::Kernel(kernel)] => end_under_a_live_queue_pair(kernel, [&mut b, &mut a], v6),
+        _ => {}
+    }
+}
+
+/// What a queue pair sends when the association has ended before it: where that only blocks, the kernel drops it, and
+/// the queue pair ends. Where it was closed, the kernel sends it in clear: so nobody may close that early. The embedded
+/// end takes none of it.
+fn end_under_a_live_queue_pair(in_kernel: InKernel, [sender, receiver]: [&mut End; 2], closed: bool) {
+    let InKernel { kernel, mut association, encapsulation: _open, .. } = in_kernel;
+    let blocked = blocked_packets();
+    association.block(&kernel).expect("blocked");
+    assert!(kernel.states().expect("listed").is_empty());
+    let association = if closed {
+        association.close(&kernel).expect("closed");
+        assert!(kernel.policies().expect("listed").is_empty());
+        None
+    } else {
+        Some(association)
+    };
+    let slice = receiver.memory.slice(0, 64).expect("free");
+    receiver.qp().post_recv(RecvRequest::new([slice])).expect("posted");
+    let slice = sender.memory.slice(0, 64).expect("free");
+    sender.qp().post_send(SendRequest::send([slice])).expect("posted");
+    match association {
+        Some(association) => {
+            assert_ne!(sender.next().status, Status::Success);
+            assert!(blocked_packets() > blocked);
+            assert_eq!(counter(receiver, "esp_clear"), 0);
+            association.close(&kernel).expect("closed");
         }
-        kernel.seal(true);
-        drop(receiver.done());
-        drop(sender.done());
+        None => wait_for("packet in clear", || counter(receiver, "esp_clear") > 0),
+    }
+}
+
+/// Packets that the kernel's policies have dropped on their way out.
+fn blocked_packets() -> u64 {
+    let counters = fs::read_to_string("/proc/net/xfrm_stat").expect("the kernel counts");
+    let row = counters.lines().find_map(|line| line.strip_prefix("XfrmOutPolBlock"));
+    row.and_then(|value| value.trim().parse().ok()).expect("a number")
+}
+
+#[track_caller]
+fn wait_for(what: &str, is_so: impl Fn() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "no {what} within {PATIENCE:?}");
+        thread::sleep(Duration::from_millis(1));
     }
 }
 

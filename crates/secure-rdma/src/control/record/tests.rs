@@ -34,6 +34,7 @@ fn endpoint() -> Endpoint {
         rnr_retry: 6,
         lid: None,
         spi: None,
+        esp_port: None,
     }
 }
 
@@ -60,6 +61,7 @@ fn every_record() -> Vec<Record> {
         Record::Endpoint(endpoint()),
         Record::Endpoint(Endpoint { lid: Lid::new(0x1234), ..endpoint() }),
         Record::Endpoint(Endpoint { spi: Spi::new(0xc1c2_c3c4), ..endpoint() }),
+        Record::Endpoint(Endpoint { esp_port: NonZeroU16::new(4500), ..endpoint() }),
         Record::Region(region()),
         Record::Region(Region { counters: None, ..region() }),
         Record::Ready,
@@ -95,7 +97,7 @@ fn refusal(record: &Record) -> Invalid {
 fn the_bytes_of_every_record_are_these() {
     // The wire format, once and for all: a change here is another protocol version.
     let bytes: Vec<Vec<u8>> = every_record().iter().map(encode).collect();
-    let expected: [&[u8]; 15] = [
+    let expected: [&[u8]; 16] = [
         b"\x82\x01\xa1\x00\xa6\x00\x03\x01\x00\x02\x02\x03\x1a\x80\x00\x00\x00\x04\x19\x13\x88\x05\x71\
           secure-rdma/0.1.0",
         b"\x82\x01\xa1\x00\xa7\x00\x03\x01\x00\x02\x02\x03\x1a\x80\x00\x00\x00\x04\x19\x13\x88\x05\x71\
@@ -110,6 +112,10 @@ fn the_bytes_of_every_record_are_these() {
           \x7f\0\0\x01\
           \x03\x19\x12\xb7\x04\x05\x05\x10\x06\x18\x40\x07\x19\x10\x00\x08\x0c\x09\x0e\x0a\x07\x0b\x06\
           \x0d\x1a\xc1\xc2\xc3\xc4",
+        b"\x82\x02\xa1\x00\xad\x00\x1a\x00\x12\x34\x56\x01\x1a\x00\xab\xcd\xef\x02\x50\0\0\0\0\0\0\0\0\0\0\xff\xff\
+          \x7f\0\0\x01\
+          \x03\x19\x12\xb7\x04\x05\x05\x10\x06\x18\x40\x07\x19\x10\x00\x08\x0c\x09\x0e\x0a\x07\x0b\x06\
+          \x0e\x19\x11\x94",
         b"\x82\x03\xa1\x00\xa6\x00\x1b\x00\x00\x7f\x00\x00\x00\x10\x00\x01\x1a\xde\xad\xbe\xef\x02\x19\x10\x00\
           \x03\x19\x10\x00\
           \x04\xa3\x00\x1b\x00\x00\x7f\x00\x00\x02\x00\x00\x01\x1a\xc0\xff\xee\x00\x02\x18\x40\x05\x07",
@@ -458,12 +464,13 @@ fn any_endpoint() -> impl Strategy<Value = Endpoint> {
     let limits = (any::<u8>(), 1..=u32::MAX, 1..=u32::MAX, 0..=31_u8, 0..=31_u8, 0..=7_u8, 0..=7_u8);
     let lid = proptest::option::of((1..=0xbfff_u16).prop_map(|lid| Lid::new(lid).unwrap()));
     let spi = proptest::option::of(any_spi());
-    (numbers, limits, lid, spi).prop_map(|((qpn, psn, gid, port, mtu), limits, lid, spi)| Endpoint {
-        qpn: Qpn::truncate(qpn),
-        psn: Redacted::new(Psn::truncate(psn)),
-        gid,
-        udp_port: NonZeroU16::new(port).unwrap(),
-        mtu,
+    let esp_port = proptest::option::of((1..=u16::MAX).prop_map(|port| NonZeroU16::new(port).unwrap()));
+    (numbers, limits, lid, spi, esp_port).prop_map(|(numbers, limits, lid, spi, esp_port)| Endpoint {
+        qpn: Qpn::truncate(numbers.0),
+        psn: Redacted::new(Psn::truncate(numbers.1)),
+        gid: numbers.2,
+        udp_port: NonZeroU16::new(numbers.3).unwrap(),
+        mtu: numbers.4,
         max_rd_atomic: limits.0,
         recv_depth: limits.1,
         recv_size: limits.2,
@@ -473,6 +480,7 @@ fn any_endpoint() -> impl Strategy<Value = Endpoint> {
         rnr_retry: limits.6,
         lid,
         spi,
+        esp_port,
     })
 }
 
@@ -555,7 +563,7 @@ fn without_unknown_fields(bytes: &[u8]) -> Vec<u8> {
     };
     let inner = match number {
         1 => Some(7),
-        2 => Some(14),
+        2 => Some(15),
         3 => Some(6),
         8 | 9 => Some(2),
         _ => None,

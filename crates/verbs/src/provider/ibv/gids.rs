@@ -6,6 +6,8 @@ use crate::gid::{GidEntry, GidKind};
 use crate::{Error, Gid};
 use core::ffi::CStr;
 use rdma_verbs_sys::{IBV_GID_TYPE_ROCE_V1, IBV_GID_TYPE_ROCE_V2, ibv_gid_entry};
+use rocev2::Mtu;
+use rocev2_device::esp::layout::OVERHEAD;
 use std::net::IpAddr;
 
 impl Context {
@@ -70,14 +72,16 @@ impl Context {
         let roce = kind == GidKind::RoceV2;
         // A form that the embedded device gives a meaning of its own has none here.
         let address = gid.endpoint().ok().filter(|(_, port)| roce && *port == rocev2::UDP_PORT);
+        let interface = interface(entry.ndev_ifindex);
+        let sealed_mtu = interface.as_deref().filter(|_| roce).and_then(sealed_mtu);
         Some(GidEntry {
             index,
             kind,
             gid,
             address: address.map(|(address, _)| address),
-            interface: interface(entry.ndev_ifindex),
+            interface,
             mtu: self.mtu(),
-            sealed_mtu: None,
+            sealed_mtu: sealed_mtu.map(|mtu| mtu.min(self.mtu())),
             udp_port: roce.then_some(rocev2::UDP_PORT),
             lid: (!self.is_ethernet()).then_some(self.port_limits.lid),
         })
@@ -91,6 +95,12 @@ fn list(gids: &[GidEntry]) -> String {
     }
     let entries: Vec<_> = gids.iter().map(|gid| format!("{}: {gid}", gid.index)).collect();
     entries.join(", ")
+}
+
+/// The largest path MTU whose packets fit an interface in ESP.
+fn sealed_mtu(interface: &str) -> Option<Mtu> {
+    let mtu = std::fs::read_to_string(format!("/sys/class/net/{interface}/mtu")).ok()?;
+    mtu.trim().parse::<usize>().ok()?.checked_sub(OVERHEAD).and_then(Mtu::for_interface)
 }
 
 /// A network interface's name.
