@@ -199,6 +199,7 @@ fn endpoint(address: IpAddr) -> Endpoint {
         rnr_retry: 7,
         lid: None,
         spi: None,
+        esp_port: None,
     }
 }
 
