@@ -4,9 +4,10 @@
 //! A seed decides everything but keys: those are TLS's, and nothing that is looked at depends on them. Two runs of a
 //! seed have the same trace: every packet, every step of a device, each session's beginning and end at the same time.
 //!
-//! All of it is the product's: certificates, TLS, bootstrap, sealing, sessions, the device. A process is a tokio runtime
-//! whose clock stands still until it is moved, and a device whose engine is stepped; both go by the network's time.
-//! Only what is below them is the simulator's: datagrams are carried by its network, control connections by `wire`.
+//! All of it is the product's: certificates, TLS, bootstrap, sealing, sessions, the device. A process is a tokio
+//! runtime whose clock stands still until it is moved, and a device whose engine is stepped; both go by the network's
+//! time. Only what is below them is the simulator's: datagrams are carried by its network, control connections by
+//! `wire`.
 //!
 //! | module | what it holds |
 //! |---|---|
