@@ -48,6 +48,7 @@ pub(crate) fn ratios(outcomes: &[Outcome]) -> Vec<Ratio> {
 fn comparisons() -> Vec<Comparison> {
     const PLAIN: &str = "embedded";
     const SEALED: &str = "embedded-sealed";
+    const STREAM: &str = "embedded-stream";
     const UDP: &str = "udp-limit";
     const SOCKET: &str = "roce-socket";
     const ESP: &str = "roce-socket-esp";
@@ -76,6 +77,8 @@ fn comparisons() -> Vec<Comparison> {
             compare((SEALED, op), (PLAIN, op), size, Goal::Open);
         }
         compare((SEALED, Op::Read), (PLAIN, Op::Read), size, Goal::Open);
+        compare((STREAM, Op::Send), ("tls", Op::Send), size, Goal::Open);
+        compare((STREAM, Op::Send), (SEALED, Op::Send), size, Goal::Open);
         compare(("roce-socket-sealed", Op::Send), (UDP, Op::Send), size, Goal::Open);
         compare((SEALED, Op::Send), ("roce-socket-sealed", Op::Send), size, Goal::Open);
     }
@@ -84,8 +87,11 @@ fn comparisons() -> Vec<Comparison> {
         compare((ESP, Op::RoundTrip), (SOCKET, Op::RoundTrip), size, Goal::Open);
         compare((PLAIN, Op::RoundTrip), (UDP, Op::RoundTrip), size, Goal::AtMost(1.3));
         compare((SEALED, Op::RoundTrip), (UDP, Op::RoundTrip), size, Goal::AtMost(1.5));
+        compare((STREAM, Op::RoundTrip), ("tls", Op::RoundTrip), size, Goal::Open);
+        compare((STREAM, Op::RoundTrip), (SEALED, Op::RoundTrip), size, Goal::Open);
         compare((PLAIN, Op::RoundTripAwait), (UDP, Op::RoundTripAwait), size, Goal::AtMost(1.5));
         compare((SEALED, Op::RoundTripAwait), (UDP, Op::RoundTripAwait), size, Goal::AtMost(1.5));
+        compare((STREAM, Op::RoundTripAwait), (SEALED, Op::RoundTripAwait), size, Goal::Open);
     }
     for op in Op::LOSSY {
         compare((PLAIN, op), ("tcp", Op::LossSend), LOSSY, Goal::AtLeast(0.5));

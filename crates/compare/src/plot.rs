@@ -97,6 +97,7 @@ fn colour(name: &str) -> RGBColor {
         "tls" => RGBColor(0x2f, 0x5f, 0xa8),
         name if name.starts_with("quic") => RGBColor(0xe0, 0x9f, 0x3e),
         name if name.ends_with("-sealed") || name.ends_with("-esp") => RGBColor(0x7b, 0x4f, 0xb3),
+        name if name.ends_with("-stream") => RGBColor(0xb0, 0x5a, 0x9c),
         "embedded" => RGBColor(0x3a, 0x9d, 0x6e),
         // libibverbs' devices.
         _ => RGBColor(0xc2, 0x4d, 0x52),

@@ -37,16 +37,18 @@ fn every_contender_has_every_figure_and_ratios_are_quotients_of_medians() {
         expected.extend(ops.iter().flat_map(|op| sizes.iter().map(move |size| (name, *op, *size))));
     };
     let (large, small) = ([65536, 1 << 20], [64, 4096]);
-    for name in ["udp-limit", "tcp", "tls", "quic", "quic-4096", "embedded", "embedded-sealed"] {
+    for name in
+        ["udp-limit", "tcp", "tls", "quic", "quic-4096", "embedded", "embedded-sealed", "embedded-stream"]
+    {
         expect(name, &["send"], &large);
     }
     for name in ["embedded", "embedded-sealed"] {
         expect(name, &["write", "read"], &large);
     }
-    for name in ["udp-limit", "tcp", "tls", "embedded"] {
+    for name in ["udp-limit", "tcp", "tls", "embedded", "embedded-stream"] {
         expect(name, &["round-trip"], &small);
     }
-    for name in ["udp-limit", "quic", "embedded", "embedded-sealed"] {
+    for name in ["udp-limit", "quic", "embedded", "embedded-sealed", "embedded-stream"] {
         expect(name, &["round-trip-await"], &small);
     }
     for name in ["udp-limit", "tcp", "tls", "quic", "embedded", "embedded-sealed"] {

@@ -35,6 +35,7 @@ pub(crate) fn all(credentials: &Arc<Credentials>) -> Vec<Box<dyn Contender>> {
         };
         contenders.push(Box::new(verbs::Verbs::new(&name, &device)));
         contenders.push(Box::new(session::Sealed::new(&name, &device, credentials)));
+        contenders.push(Box::new(session::Stream::new(&name, &device, credentials)));
     }
     contenders
 }

@@ -2,6 +2,7 @@
 //! sleeps, unless the session was told to poll.
 
 mod idle;
+mod stream;
 
 use super::tls::AT_A_TIME;
 use super::verbs::lossy;
@@ -23,6 +24,7 @@ use secure_rdma::{
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+pub(crate) use stream::Stream;
 use tokio::task::JoinSet;
 
 /// Bytes of the memory that each client has on its server.
@@ -65,6 +67,29 @@ impl Sealed {
         Ok(Client::builder(self.credentials.trust()).device(device).options(options).build()?)
     }
 
+    /// The server, and its only client's session.
+    async fn accept(
+        &self,
+        meeting: &Meeting<SocketAddr>,
+        options: SessionOptions,
+    ) -> Result<(Server, Session), Failure> {
+        let server = self.bind(meeting.host(), options).await?;
+        meeting.tell(server.local_addr());
+        match server.next().await {
+            Arrival::Session(session) => Ok((server, *session)),
+            Arrival::Refused { error, .. } => Err(error.into()),
+        }
+    }
+
+    /// The client's session, sealed.
+    async fn open(&self, meeting: &Meeting<SocketAddr>, options: SessionOptions) -> Result<Session, Failure> {
+        let address = meeting.hear()?;
+        let client = self.client(options)?;
+        let name = Credentials::name()?;
+        let session = client.connect(&address.ip().to_string(), address.port(), &name).await?;
+        if session.info().sealed.is_sealed() { Ok(session) } else { Err("the session isn't sealed".into()) }
+    }
+
     /// The server's end of a session: `entertain` is given the only client.
     fn serve<T>(
         &self,
@@ -73,12 +98,7 @@ impl Sealed {
         entertain: impl AsyncFnOnce(&mut Session) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         runtime::block_on(async {
-            let server = self.bind(meeting.host(), options).await?;
-            meeting.tell(server.local_addr());
-            let mut session = match server.next().await {
-                Arrival::Session(session) => session,
-                Arrival::Refused { error, .. } => return Err(error.into()),
-            };
+            let (_server, mut session) = self.accept(meeting, options).await?;
             let result = entertain(&mut session).await;
             // As long as the client needs it.
             session.ended().await;
@@ -93,16 +113,7 @@ impl Sealed {
         options: SessionOptions,
         talk: impl AsyncFnOnce(&mut Session) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        runtime::block_on(async {
-            let address = meeting.hear()?;
-            let client = self.client(options)?;
-            let name = Credentials::name()?;
-            let mut session = client.connect(&address.ip().to_string(), address.port(), &name).await?;
-            if !session.info().sealed.is_sealed() {
-                return Err("the session isn't sealed".into());
-            }
-            talk(&mut session).await
-        })
+        runtime::block_on(async { talk(&mut self.open(meeting, options).await?).await })
     }
 
     fn one_sided(&self, figure: Figure, clock: &Clock, place: Place<'_>) -> Result<Sample, Failure> {
