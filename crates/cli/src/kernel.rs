@@ -30,7 +30,14 @@ impl Kernel {
     /// Starts the helper, if packets have to be sealed and the device may be one that can't. To be called before there
     /// is a second thread: this one gives the right up that the helper keeps.
     pub(crate) fn prepare(seal: &SealArg, device: &DeviceSelector) -> Self {
-        if seal.seal != SealMode::Packets || matches!(device, DeviceSelector::Embedded { .. }) {
+        let may_need = match device {
+            DeviceSelector::Embedded { .. } => false,
+            DeviceSelector::Named { .. } => true,
+            DeviceSelector::Auto => {
+                rdma_verbs::devices().iter().any(|found| matches!(found, DeviceSelector::Named { .. }))
+            }
+        };
+        if seal.seal != SealMode::Packets || !may_need {
             return Self::Unasked;
         }
         if !has_right() {
@@ -42,7 +49,7 @@ impl Kernel {
         };
         let mut command = Command::new(program);
         command.arg(MARK);
-        match Helper::start(command) {
+        match Helper::start(command).and_then(|helper| helper.check().map(|()| helper)) {
             Ok(helper) => Self::Helper(helper),
             Err(error) => Self::Missing(error.to_string()),
         }

@@ -5,10 +5,11 @@ use crate::association::Ports;
 use crate::policy::{self, PolicyStatus, Selector};
 use crate::socket::Socket;
 use crate::state::{self, State, StateStatus};
-use crate::{Error, Material, owner};
+use crate::{Error, Material, ROCE_PORT, owner};
 use core::fmt;
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use zeroize::Zeroizing;
 
 /// Packets after which a state is of no use any more: AES-GCM's own limit is far away then.
 const PACKETS: u64 = 1 << 28;
@@ -41,6 +42,31 @@ impl Kernel {
     #[must_use]
     pub const fn reqid(&self) -> u32 {
         self.reqid
+    }
+
+    /// Whether the kernel has ESP and AES-GCM: it takes a state, which is removed at once. The first time it loads
+    /// modules for that.
+    ///
+    /// # Errors
+    /// It hasn't, or refuses. Of IPv6 it isn't asked.
+    pub fn probe(&self) -> Result<(), Error> {
+        // Addresses for documentation (RFC 5737, RFC 3849), which nobody has.
+        let v4 = [1, 2].map(|host| IpAddr::from(Ipv4Addr::new(192, 0, 2, host)));
+        let v6 = [1, 2].map(|host| IpAddr::from(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, host)));
+        let ([v4, v4_peer], [v6, v6_peer]) = (v4, v6);
+        // Only so that what it needs is loaded by then.
+        let _ = self.probe_between(&Pair::new(v6, v6_peer)?);
+        self.probe_between(&Pair::new(v4, v4_peer)?)
+    }
+
+    fn probe_between(&self, pair: &Pair) -> Result<(), Error> {
+        let mut random = Zeroizing::new([0; 36]);
+        getrandom::fill(&mut *random).map_err(Error::kernel("drawing a key"))?;
+        let (material, ports) = (Material::new(&*random)?, Ports { own: ROCE_PORT, peer: ROCE_PORT });
+        let spi = self.allocate_spi(pair)?;
+        let added = self.add_state(pair, Direction::In, spi, ports, &material);
+        self.delete_state(pair.own(), spi)?;
+        added
     }
 
     /// All states of this software, whoever their owner is.

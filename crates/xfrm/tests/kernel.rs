@@ -179,6 +179,23 @@ fn the_helper_does_what_it_is_asked_and_refuses_the_rest() {
 }
 
 #[test]
+fn whether_the_kernel_has_what_it_takes_is_found_out_and_nothing_is_left_of_it() {
+    if !in_namespace() {
+        return;
+    }
+    let helper = helper();
+    match helper.check() {
+        Ok(()) => {}
+        Err(error) => {
+            let error = error.to_string();
+            assert!(error.contains("modprobe gcm") || error.contains("modprobe esp4"), "{error}");
+        }
+    }
+    assert_eq!(ip("xfrm state"), "");
+    assert_eq!(policies(), [""; 0]);
+}
+
+#[test]
 fn the_helper_has_one_right_alone_and_the_program_has_it_no_more() {
     if !in_namespace() {
         return;

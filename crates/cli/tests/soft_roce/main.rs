@@ -14,6 +14,7 @@ mod guest;
 #[allow(dead_code, reason = "the lab's tests use all of it")]
 #[path = "../lab/process.rs"]
 mod process;
+mod rekeyed;
 mod sealed;
 mod sessions;
 mod wire;

@@ -14,8 +14,9 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// How long the helper may take: it asks the kernel, which answers at once.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long the helper may take: it asks the kernel, which answers at once, but for the first time, when it loads
+/// modules.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A helper that runs. It ends with this process.
 pub struct Helper {
@@ -47,6 +48,15 @@ impl Helper {
             Answer::Hello { version: VERSION } => Ok(Arc::new(helper)),
             _ => Err(Error::Helper("the helper speaks another version".into())),
         }
+    }
+
+    /// Whether the kernel has ESP and AES-GCM. It loads their modules now, which may take some seconds, and not while
+    /// the first session waits for it.
+    ///
+    /// # Errors
+    /// It hasn't, or refuses.
+    pub fn check(&self) -> Result<(), Error> {
+        self.done(&Request::Check)
     }
 
     /// Begins to seal between an address of this host and a peer: from now on nothing of RoCEv2 comes or goes between

@@ -23,6 +23,9 @@ pub(super) enum Request {
         #[n(0)]
         version: u16,
     },
+    /// Whether the kernel has what it takes.
+    #[n(8)]
+    Check,
     /// An association between two addresses.
     #[n(1)]
     Open {

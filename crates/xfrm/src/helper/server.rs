@@ -92,6 +92,7 @@ impl Server {
                 self.greeted = true;
                 return Ok(Answer::Hello { version: VERSION });
             }
+            Request::Check => self.kernel.probe(),
             Request::Open { own, peer } => return self.open(own, peer).map(number),
             Request::AllocateSpi { association } => {
                 let (kernel, association) = self.association(association)?;
