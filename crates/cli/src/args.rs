@@ -18,7 +18,7 @@ use std::num::{NonZeroU16, NonZeroUsize};
 use std::path::PathBuf;
 
 pub(crate) use bench::BenchArgs;
-pub(crate) use files::{GetArgs, LsArgs, MoveArgs, PutArgs};
+pub(crate) use files::{LsArgs, MoveArgs, TransferArgs};
 
 /// RDMA between machines, set up inside TLS 1.3; with or without RDMA hardware.
 #[derive(Debug, Parser)]
@@ -37,9 +37,19 @@ pub(crate) enum Command {
     /// Connect to a server, and send, write, read and add there
     Client(ClientArgs),
     /// Get files and folders from a server that offers a directory (`server --files`)
-    Get(GetArgs),
+    #[command(
+        mut_arg("paths", |arg| arg.help("Files and folders of the directory that the server offers; `.` is all of it")),
+        mut_arg("into", |arg| arg.help("The folder here that they are to be in. Files of the same names are replaced"))
+    )]
+    Get(TransferArgs),
     /// Put files and folders on a server that takes them (`server --files --files-write`)
-    Put(PutArgs),
+    #[command(
+        mut_arg("paths", |arg| arg.help("Files and folders here")),
+        mut_arg("into", |arg| arg.help(
+            "The folder there that they are to be in, made if it isn't there. Files of the same names are replaced"
+        ))
+    )]
+    Put(TransferArgs),
     /// List what is in a directory that a server offers (`server --files`)
     Ls(LsArgs),
     /// A server and many clients in this process, for real: everything is tried and checked

@@ -35,28 +35,13 @@ pub(crate) struct MoveArgs {
     pub(crate) json: bool,
 }
 
+/// What is moved, where to, and how. What paths mean is said where the command is: one gets, the other puts.
 #[derive(Debug, Args)]
-pub(crate) struct GetArgs {
+pub(crate) struct TransferArgs {
     #[command(flatten)]
     pub(crate) at: FilesPlace,
-    /// Files and folders of the directory that the server offers; `.` is all of it
     #[arg(value_name = "PATH", required = true)]
     pub(crate) paths: Vec<PathBuf>,
-    /// The folder here that they are to be in. Files of the same names are replaced
-    #[arg(long, value_name = "DIR", default_value = ".")]
-    pub(crate) into: PathBuf,
-    #[command(flatten)]
-    pub(crate) moving: MoveArgs,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct PutArgs {
-    #[command(flatten)]
-    pub(crate) at: FilesPlace,
-    /// Files and folders here
-    #[arg(value_name = "PATH", required = true)]
-    pub(crate) paths: Vec<PathBuf>,
-    /// The folder there that they are to be in, made if it isn't there. Files of the same names are replaced
     #[arg(long, value_name = "DIR", default_value = ".")]
     pub(crate) into: PathBuf,
     #[command(flatten)]

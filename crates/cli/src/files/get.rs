@@ -4,13 +4,13 @@ use super::connection::{local, remote, with_link};
 use super::mover::{Work, carry_out};
 use super::progress::Progress;
 use super::summary::Summary;
-use crate::args::GetArgs;
+use crate::args::TransferArgs;
 use crate::failure::Failure;
 use secure_rdma_files::{Batch, FilePath, FilesClient, FilesError, Kind, Pace, Refusal, Root, Transfer};
 use std::collections::HashSet;
 use std::sync::Arc;
 
-pub(crate) fn run(args: GetArgs) -> Result<(), Failure> {
+pub(crate) fn run(args: TransferArgs) -> Result<(), Failure> {
     let paths = args.paths.iter().map(|path| remote(path)).collect::<Result<Vec<_>, _>>()?;
     let root = Arc::new(local(&args.into)?);
     with_link(args.at, async |link, interruption| {

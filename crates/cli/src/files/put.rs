@@ -4,7 +4,7 @@ use super::connection::{local, named, remote, with_link};
 use super::mover::{Work, carry_out};
 use super::progress::Progress;
 use super::summary::Summary;
-use crate::args::PutArgs;
+use crate::args::TransferArgs;
 use crate::failure::Failure;
 use secure_rdma_files::{
     Batch, FilePath, FilesClient, FilesError, Kind, Pace, Refusal, Root, Transfer, find_local,
@@ -14,7 +14,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-pub(crate) fn run(args: PutArgs) -> Result<(), Failure> {
+pub(crate) fn run(args: TransferArgs) -> Result<(), Failure> {
     let into = remote(&args.into)?;
     let mut work = Putting { directories: into.ancestors().collect(), ..Putting::default() };
     work.asked_for = work.directories.len();
