@@ -20,8 +20,9 @@ pub(crate) fn start(host: &Host, plan: &ClientPlan, servers: &[bool], ledger: &A
     for session in &plan.sessions {
         let lies = session.lies.is_some() || servers[session.server];
         let rude = session.end == Ending::Drop;
-        let entry = Entry::new(host.machine, session.server, plan.identity, lies, rude);
-        let number = ledger.enter(entry);
+        let server_leaves = session.server_leaves;
+        let entry = Entry::new(host.machine, session.server, plan.identity);
+        let number = ledger.enter(Entry { lies, rude, server_leaves, ..entry });
         let member =
             Member { host: host.clone(), number, ledger: Arc::clone(ledger), identity: plan.identity };
         let (session, rng) = (session.clone(), rng.fork());
@@ -46,6 +47,7 @@ struct Member {
 
 impl Member {
     async fn run(&self, plan: SessionPlan, rng: Rng) -> Ended {
+        self.ledger.with(self.number, |entry| entry.dialed = true);
         let stream = match self.dial(plan.server).await {
             Ok(stream) => stream,
             Err(error) => return Ended::failed(&error),
@@ -70,7 +72,7 @@ impl Member {
         }
         match self.open(stream, &plan, options).await {
             Ok(session) => {
-                self.ledger.with(self.number, |entry| entry.opened = true);
+                self.ledger.opened(self.number);
                 self.host.network.note("client opens", &[("session", self.number as u64)]);
                 self.use_it(session, &plan, rng).await.into()
             }
@@ -111,8 +113,10 @@ impl Member {
         mut rng: Rng,
     ) -> Result<(), SessionError> {
         for operation in &plan.operations {
-            self.operate(&mut session, *operation, &mut rng).await?;
-            self.ledger.lock().operations += 1;
+            let begun = self.host.network.now();
+            if self.operate(&mut session, *operation, &mut rng).await? {
+                self.ledger.succeeded(self.number, begun);
+            }
         }
         match plan.end {
             Ending::Close => session.close().await,
@@ -120,51 +124,54 @@ impl Member {
         }
     }
 
+    /// Carries out an operation; whether the server's device had a part in it.
     async fn operate(
         &self,
         session: &mut Session,
         operation: Operation,
         rng: &mut Rng,
-    ) -> Result<(), SessionError> {
+    ) -> Result<bool, SessionError> {
         match operation {
-            Operation::Send { count, len } => {
+            Operation::Send { count, len } | Operation::Post { count, len } => {
                 let messages: Vec<_> = (0..count).map(|_| message(rng, 0, len)).collect();
                 self.ledger.with(self.number, |entry| entry.sent.extend(messages.iter().cloned()));
                 session.post_sends(messages.iter().map(Vec::as_slice)).await?;
+                if matches!(operation, Operation::Post { .. }) {
+                    return Ok(false);
+                }
                 session.flush().await?;
-                self.ledger.with(self.number, |entry| entry.acknowledged = entry.sent.len());
+                self.flushed();
             }
             Operation::Echo { len } => {
                 let message = message(rng, ECHO, len);
                 self.ledger.with(self.number, |entry| entry.sent.push(message.clone()));
                 session.send(&message).await?;
-                self.ledger.with(self.number, |entry| entry.acknowledged = entry.sent.len());
+                self.flushed();
                 let echo = session.recv().await?.ok_or(SessionError::Closed)?;
                 self.ledger.check(self.number, |_| {
                     if echo == message { Ok(()) } else { Err("another echo than what was sent".into()) }
                 });
             }
-            Operation::Write { at, len } => {
+            Operation::Write { at, len } | Operation::PostWrite { at, len } => {
                 let bytes = rng.bytes(len);
-                self.ledger.with(self.number, |entry| entry.unsure.push((at, bytes.clone())));
-                session.write(at as u64, &bytes).await?;
-                self.ledger.with(self.number, |entry| {
-                    entry.region[at..at + len].copy_from_slice(&bytes);
-                    entry.unsure.clear();
-                });
+                self.ledger.with(self.number, |entry| entry.region[at..at + len].copy_from_slice(&bytes));
+                session.post_write(at as u64, &bytes).await?;
+                if matches!(operation, Operation::PostWrite { .. }) {
+                    return Ok(false);
+                }
+                session.flush().await?;
+                self.flushed();
             }
             Operation::Read { at, len } => {
                 let found = session.read(at as u64, len).await?;
-                self.ledger.check(self.number, |entry| {
-                    let same = found == entry.region[at..at + len];
-                    if same {
-                        Ok(())
-                    } else {
-                        Err(format!("{len} bytes read from {at} aren't what was written"))
-                    }
+                self.ledger.check(self.number, |entry| match found == entry.region[at..at + len] {
+                    true => Ok(()),
+                    false => Err(format!("{len} bytes read from {at} aren't what was written")),
                 });
             }
-            Operation::Add { .. } | Operation::Swap { .. } if session.counters() < COUNTERS as u64 => {}
+            Operation::Add { .. } | Operation::Swap { .. } if session.counters() < COUNTERS as u64 => {
+                return Ok(false);
+            }
             Operation::Add { counter, add } => {
                 let before = self.ledger.with(self.number, |entry| entry.counters[counter]);
                 let after = before.wrapping_add(add);
@@ -176,9 +183,17 @@ impl Member {
                 self.count(counter, after, before, session.compare_swap(counter as u64, compare, swap))
                     .await?;
             }
-            Operation::Pause { ms } => tokio::time::sleep(Duration::from_millis(ms)).await,
+            Operation::Pause { ms } => {
+                tokio::time::sleep(Duration::from_millis(ms)).await;
+                return Ok(false);
+            }
         }
-        Ok(())
+        Ok(true)
+    }
+
+    /// All that was posted has arrived.
+    fn flushed(&self) {
+        self.ledger.with(self.number, |entry| entry.acknowledged = entry.sent.len());
     }
 
     /// An atomic operation, which finds `before` and leaves `after`.
@@ -189,11 +204,9 @@ impl Member {
         before: u64,
         operation: impl Future<Output = Result<u64, SessionError>>,
     ) -> Result<(), SessionError> {
-        self.ledger.with(self.number, |entry| entry.unsure_counter = Some((counter, after)));
         let found = operation.await?;
         self.ledger.check(self.number, |entry| {
             entry.counters[counter] = after;
-            entry.unsure_counter = None;
             if found == before { Ok(()) } else { Err(format!("counter {counter} was {found}, not {before}")) }
         });
         Ok(())

@@ -29,6 +29,8 @@ pub(crate) struct ServerPlan {
     pub(crate) lies: Option<Lie>,
     /// Milliseconds that it takes for a message.
     pub(crate) pace_ms: u64,
+    /// And beside that, for the first one.
+    pub(crate) nap_ms: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -53,6 +55,8 @@ pub(crate) struct SessionPlan {
     pub(crate) key_records: u64,
     pub(crate) operations: Vec<Operation>,
     pub(crate) end: Ending,
+    /// The server says goodbye when it has taken so many messages.
+    pub(crate) server_leaves: Option<usize>,
     pub(crate) lies: Option<Lie>,
 }
 
@@ -64,11 +68,21 @@ pub(crate) enum Operation {
         count: usize,
         len: usize,
     },
+    /// Sends them, and goes on before they have arrived.
+    Post {
+        count: usize,
+        len: usize,
+    },
     /// Sends one that the server sends back.
     Echo {
         len: usize,
     },
     Write {
+        at: usize,
+        len: usize,
+    },
+    /// Writes, and goes on before it is done.
+    PostWrite {
         at: usize,
         len: usize,
     },
@@ -163,7 +177,14 @@ impl Plan {
     }
 
     fn disturb(&mut self, rng: &mut Rng) {
-        let at = rng.between(1, 3_000) * MS;
+        // At any time, or while a session is being opened.
+        let at = match rng.percent(50) {
+            true => rng.between(1, 3_000) * MS,
+            false => {
+                let sessions: Vec<_> = self.clients.iter().flat_map(|client| &client.sessions).collect();
+                sessions[rng.index(sessions.len())].begins_ms * MS + rng.below(30 * MS)
+            }
+        };
         let machine = rng.index(self.machines());
         let server = rng.index(self.servers.len());
         let client = self.servers.len() + rng.index(self.clients.len());
@@ -211,7 +232,8 @@ impl ServerPlan {
             timing: timing(rng),
             seal: rng.pick(&[SealPolicy::Required, SealPolicy::Optional]),
             lies: (!calm && rng.percent(8)).then(|| Lie::draw(rng)),
-            pace_ms: rng.pick(&[0, 0, 1, 20]),
+            pace_ms: rng.pick(&[0, 0, 1, 10]),
+            nap_ms: rng.pick(&[0, 0, 200]),
         }
     }
 }
@@ -238,6 +260,7 @@ impl SessionPlan {
             heartbeat_ms: rng.pick(&[100, 200, 500]),
             key_records: rng.pick(&[20, 500, 1 << 20]),
             operations: (0..operations).map(|_| Operation::draw(rng)).collect(),
+            server_leaves: (!calm && rng.percent(8)).then(|| rng.index(6)),
             end: if !calm && rng.percent(12) { Ending::Drop } else { Ending::Close },
             lies: (!calm && rng.percent(15)).then(|| Lie::draw(rng)),
         }
@@ -250,13 +273,15 @@ impl Operation {
         let len = rng.index(len) + 1;
         let at = rng.index(REGION - len);
         let counter = rng.index(COUNTERS);
-        match rng.below(8) {
-            0 | 1 => Self::Send { count: 1 + rng.index(6), len },
+        match rng.below(10) {
+            0 => Self::Send { count: 1 + rng.index(6), len },
+            1 => Self::Post { count: 1 + rng.index(6), len },
             2 => Self::Echo { len },
             3 => Self::Write { at, len },
             4 => Self::Read { at, len },
             5 => Self::Add { counter, add: rng.next() },
-            6 => Self::Swap { counter, fits: rng.percent(50), swap: rng.next() },
+            6 => Self::PostWrite { at, len },
+            7 => Self::Swap { counter, fits: rng.percent(50), swap: rng.next() },
             _ => Self::Pause { ms: rng.between(1, 700) },
         }
     }

@@ -35,14 +35,14 @@ pub(crate) fn start(
         .serve(host.wires.listen(host.machine));
     let server = Arc::new(server.expect("a server"));
     let (own, host, ledger) = (Arc::downgrade(&server), host.clone(), Arc::clone(ledger));
-    let pace = Duration::from_millis(plan.pace_ms);
+    let [pace, nap] = [plan.pace_ms, plan.nap_ms].map(Duration::from_millis);
     tokio::spawn(async move {
         loop {
             let Some(server) = own.upgrade() else { break };
             match server.next().await {
                 Arrival::Session(session) => {
                     let (host, ledger) = (host.clone(), Arc::clone(&ledger));
-                    tokio::spawn(serve(host, *session, pace, ledger));
+                    tokio::spawn(serve(host, *session, [pace, nap], ledger));
                 }
                 Arrival::Refused { error, .. } => {
                     let kind = format!("{:?}", error.kind());
@@ -56,7 +56,7 @@ pub(crate) fn start(
     server
 }
 
-async fn serve(host: Host, session: Session, pace: Duration, ledger: Arc<Ledger>) {
+async fn serve(host: Host, session: Session, paces: [Duration; 2], ledger: Arc<Ledger>) {
     let number = ledger.lock().by_peer.get(&session.info().peer).copied();
     let Some(number) = number else {
         ledger.lock().violations.push("a session that no client has asked for".into());
@@ -64,7 +64,7 @@ async fn serve(host: Host, session: Session, pace: Duration, ledger: Arc<Ledger>
     };
     ledger.with(number, |entry| entry.served = true);
     host.network.note("server opens", &[("session", number as u64)]);
-    let end = Ended::from(converse(session, number, pace, &ledger).await);
+    let end = Ended::from(converse(session, number, paces, &ledger).await);
     host.network.note("server ends", &[("session", number as u64), end.number()]);
     ledger.with(number, |entry| entry.server_end = Some(end));
 }
@@ -72,19 +72,26 @@ async fn serve(host: Host, session: Session, pace: Duration, ledger: Arc<Ledger>
 async fn converse(
     mut session: Session,
     number: usize,
-    pace: Duration,
+    [pace, mut nap]: [Duration; 2],
     ledger: &Arc<Ledger>,
 ) -> Result<(), SessionError> {
     let mut listens = true;
-    while let Some(message) = session.recv().await? {
+    let leaves = ledger.with(number, |entry| entry.server_leaves);
+    while leaves != Some(ledger.with(number, |entry| entry.received))
+        && let Some(message) = session.recv().await?
+    {
         ledger.check(number, |entry| entry.receive(&message));
         if message.first() == Some(&ECHO) && listens {
             // Who doesn't listen any more may have said something before.
             listens = session.send(&message).await.is_ok();
         }
-        if !pace.is_zero() {
-            tokio::time::sleep(pace).await;
+        let takes = pace + core::mem::take(&mut nap);
+        if !takes.is_zero() {
+            tokio::time::sleep(takes).await;
         }
+    }
+    if leaves == Some(ledger.with(number, |entry| entry.received)) {
+        return session.close().await;
     }
     // The client has said goodbye: nothing of it is under way any more.
     let found = session.read_local(0, REGION).await?;

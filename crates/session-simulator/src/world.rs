@@ -234,6 +234,7 @@ impl World {
                 self.absent[server] = absent;
                 self.tally.reloads += 1;
                 self.reload(server);
+                self.ledger.reloaded(server, &self.absent[server], now);
             }
             Disturbance::Renew { server } => {
                 self.renewed[server] = true;
@@ -292,7 +293,8 @@ impl World {
             || self.touched.contains(&entry.server)
             || self.parted.contains(&pair)
             || withdrawn;
-        if !disturbed && !entry.lies && !entry.rude {
+        let keeps = !entry.lies && !entry.rude && entry.server_leaves.is_none();
+        if !disturbed && keeps {
             let all = entry.opened && *client_end == Ended::Well && server_end == Some(&Ended::Well);
             if !all || received != sent {
                 return Err("nothing was done to it, and it didn't end well".into());
@@ -310,7 +312,7 @@ impl World {
                 return Err(format!("no end that was to be expected: {kind:?}, {text}"));
             }
         }
-        if entry.lies {
+        if entry.lies || entry.server_leaves.is_some() {
             return Ok(());
         }
         if *client_end == Ended::Well && !entry.rude && (received != sent || !entry.served) {

@@ -2,7 +2,7 @@
 
 use super::World;
 use crate::liar::Lie;
-use crate::plan::{ClientPlan, Ending, Operation, Plan, ServerPlan, SessionPlan};
+use crate::plan::{ClientPlan, Disturbance, Ending, MS, Operation, Plan, ServerPlan, SessionPlan};
 use netem::LinkConfig;
 use secure_rdma::SessionErrorKind;
 use secure_rdma::control::SealPolicy;
@@ -21,10 +21,11 @@ fn plan(packets: bool, operations: Vec<Operation>, end: Ending) -> Plan {
         key_records: 1 << 20,
         operations,
         end,
+        server_leaves: None,
         lies: None,
     };
     let client = ClientPlan { timing: TIMING, identity: 0, sessions: vec![session] };
-    let server = ServerPlan { timing: TIMING, seal: SealPolicy::Required, lies: None, pace_ms: 0 };
+    let server = ServerPlan { timing: TIMING, seal: SealPolicy::Required, lies: None, pace_ms: 0, nap_ms: 0 };
     let link = LinkConfig { latency_ns: 100_000, ..LinkConfig::default() };
     Plan { servers: vec![server], clients: vec![client], link, disturbances: Vec::new() }
 }
@@ -59,4 +60,29 @@ fn a_server_whose_region_has_no_whole_slots_breaks_the_protocol() {
     world.run().unwrap();
     let end = ledger.lock().entries[0].client_end.clone();
     assert!(matches!(end, Some(super::Ended::Failed(SessionErrorKind::Protocol, _))), "{end:?}");
+}
+
+/// Its server's program sleeps, and doesn't end the session itself; and nothing is heard of the server meanwhile.
+#[test]
+fn who_is_taken_from_the_list_reaches_nothing_more_though_it_has_not_heard_of_it() {
+    for packets in [false, true] {
+        let mut operations = vec![Operation::Send { count: 1, len: 10 }];
+        operations
+            .extend((0..200).flat_map(|_| [Operation::Write { at: 0, len: 10 }, Operation::Pause { ms: 5 }]));
+        let mut plan = plan(packets, operations, Ending::Close);
+        plan.servers[0].nap_ms = 2_000;
+        let part = |cut| Disturbance::Part { from: 0, to: 1, packets: false, streams: true, cut };
+        plan.disturbances = vec![
+            (290 * MS, part(true)),
+            (300 * MS, Disturbance::Rules { server: 0, absent: vec![0] }),
+            (2_500 * MS, part(false)),
+        ];
+        let world = World::of(plan, Rng::new(1), false);
+        let ledger = world.ledger.clone();
+        world.run().unwrap();
+        let book = ledger.lock();
+        let Some(super::Ended::Failed(kind, _)) = &book.entries[0].server_end else { panic!("{book:?}") };
+        assert_eq!(*kind, SessionErrorKind::Refused);
+        assert!(book.operations > 10, "{book:?}");
+    }
 }
