@@ -10,12 +10,10 @@ const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/budgets.txt");
 /// elsewhere has changed.
 const TOLERANCE: f64 = 0.1;
 
-const HEAD: &str = "\
-# Instructions that each hot path may take, and how often sessions may allocate; `cargo run --release
-# -p budgets` compares, with `-- --record` measures anew.
-";
+const HEAD: &str = "# Instructions that each hot path may take; `cargo run --release -p budgets` compares, \
+    with `-- --record` measures anew.\n";
 
-/// Instructions, or allocations, by what takes them.
+/// Instructions by path.
 #[derive(Default)]
 pub(crate) struct Budgets(BTreeMap<String, u64>);
 

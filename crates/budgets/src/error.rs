@@ -16,14 +16,6 @@ pub(crate) enum Error {
         /// Its standard error.
         said: String,
     },
-    /// A session has failed.
-    #[error("{way}: {reason}")]
-    Session {
-        /// What was to be counted.
-        way: &'static str,
-        /// What went wrong.
-        reason: String,
-    },
     /// A file can't be used.
     #[error("{file}: {reason}")]
     File {

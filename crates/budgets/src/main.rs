@@ -1,13 +1,12 @@
 //! Guards the hot paths against getting slower: counts the instructions that each takes, under `valgrind
 //! --tool=callgrind`, and compares them with the recorded budget. Instructions aren't time, but they are the
-//! same on every run, however busy the machine is. Of sessions, it counts what they allocate.
+//! same on every run, however busy the machine is.
 //!
 //! ```text
 //! cargo run --release -p budgets                 compares; fails if a path takes more than its budget
 //! cargo run --release -p budgets -- --record     measures, and makes that the budget (crates/budgets/budgets.txt)
 //! ```
 
-mod allocations;
 mod budget;
 mod count;
 mod error;
@@ -16,14 +15,13 @@ mod paths;
 mod records;
 mod refusals;
 
-use allocations::Way;
 use budget::Budgets;
 use clap::Parser;
 use error::Error;
 use paths::Path;
 use std::process::ExitCode;
 
-/// Counts the instructions of the hot paths, and what sessions allocate, and compares both with their budgets.
+/// Counts the instructions of the hot paths and compares them with their budgets.
 #[derive(Parser)]
 struct Args {
     /// Make what is measured the budget.
@@ -67,11 +65,6 @@ fn run(args: &Args) -> Result<bool, Error> {
         let count = count::instructions(path.name)?;
         measured.set(path.name, count);
         kept &= args.record || recorded.judge(path.name, count);
-    }
-    for way in Way::ALL {
-        let count = way.count()?;
-        measured.set(way.name, count);
-        kept &= args.record || recorded.judge(way.name, count);
     }
     if args.record {
         measured.write()?;
