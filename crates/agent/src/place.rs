@@ -7,10 +7,10 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use std::{env, io};
 
-/// The agent's socket, as programs find it in their environment.
+/// The environment variable that names the agent's socket.
 pub const SOCKET: &str = "SECURE_RDMA_AGENT";
 
-/// The program that serves as the agent, there too: a program may begin long after the agent has ended.
+/// The environment variable that names the program that serves as the agent: others may begin long after it has ended.
 pub const PROGRAM: &str = "SECURE_RDMA_AGENT_PROGRAM";
 
 /// How long an agent may take to be there, and to answer.
@@ -27,7 +27,7 @@ pub struct Place {
 }
 
 impl Place {
-    /// The place with that socket. Where nobody serves, `program` is started: `secure-rdma`, if it is one.
+    /// The place with that socket. Where nobody serves, `program` is started, which is `secure-rdma`.
     #[must_use]
     pub fn new(socket: PathBuf, program: Option<PathBuf>) -> Self {
         Self { socket, program }
