@@ -6,18 +6,13 @@ use crate::SessionError;
 use rdma_verbs::RemoteRegion;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use tokio::sync::{Mutex, MutexGuard, Notify};
+use tokio::sync::{Mutex, MutexGuard};
 
 /// What the two halves share. One task at a time works on the session; what it receives meanwhile is handed over to
 /// the one that takes messages.
 struct Shared {
     session: Mutex<Session>,
     handover: Arc<Handover>,
-    /// How many sending tasks want the session, and that one does now: a task that only waits for messages lets go of
-    /// it.
-    wanted: AtomicUsize,
-    wants: Notify,
     info: SessionInfo,
     region: Option<RemoteRegion>,
     data_len: u64,
@@ -40,29 +35,11 @@ pub struct RecvHalf(Arc<Shared>);
 #[error("the two halves aren't of one session")]
 pub struct ReuniteError(pub SendHalf, pub RecvHalf);
 
-/// A sending task's wish.
-struct Wish<'a>(&'a AtomicUsize);
-
-impl Drop for Wish<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
-    }
-}
-
 impl Shared {
     /// The session, for a task that has something to do with it.
     async fn session(&self) -> MutexGuard<'_, Session> {
-        self.wanted.fetch_add(1, Ordering::AcqRel);
-        let _wish = Wish(&self.wanted);
-        self.wants.notify_one();
+        let _wish = self.handover.wish();
         self.session.lock().await
-    }
-
-    /// Waits until a sending task wants the session.
-    async fn wanted(&self) {
-        while self.wanted.load(Ordering::Acquire) == 0 {
-            self.wants.notified().await;
-        }
     }
 }
 
@@ -74,8 +51,6 @@ impl Session {
         let handover = self.data.hand_over();
         let shared = Arc::new(Shared {
             handover,
-            wanted: AtomicUsize::new(0),
-            wants: Notify::new(),
             info: self.info.clone(),
             region: self.remote_region(),
             data_len: self.data_len(),
@@ -111,7 +86,7 @@ impl RecvHalf {
             tokio::select! {
                 biased;
                 result = session.recv() => return result,
-                () = shared.wanted() => {}
+                () = shared.handover.wanted() => {}
             }
         }
     }

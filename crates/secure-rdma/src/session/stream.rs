@@ -138,11 +138,12 @@ impl SessionStream {
         session.close().await.map_err(|error| io_error(&error))
     }
 
-    /// Goes on with both directions as far as that is possible now.
-    fn drive(&mut self) {
+    /// Goes on with both directions as far as that is possible now. Who doesn't read needn't wait as long as receiving
+    /// polls for messages: it is only asked to let go of the session.
+    fn drive(&mut self, reads: bool) {
         let mut cx = Context::from_waker(&self.waker);
         while self.writer.step(&mut cx) {}
-        if self.reader.step(&mut cx) {
+        if (reads || self.writer.sends.is_some()) && self.reader.step(&mut cx) {
             self.wakers.reads.wake();
         }
         // The other may have let go of the session just now.
@@ -152,7 +153,7 @@ impl SessionStream {
     /// How many bytes can be written now.
     fn poll_room(&mut self, cx: &Context<'_>) -> Poll<io::Result<usize>> {
         self.wakers.writes.register(cx.waker());
-        self.drive();
+        self.drive(false);
         let Writer { pending, finish, failed, .. } = &self.writer;
         if let Some(error) = failed {
             return Poll::Ready(Err(io_error(error)));
@@ -232,7 +233,7 @@ impl AsyncRead for SessionStream {
         out: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         self.wakers.reads.register(cx.waker());
-        self.drive();
+        self.drive(true);
         let Reader { message, read, ended, .. } = &mut self.reader;
         let rest = message.get(*read..).unwrap_or_default();
         if !rest.is_empty() || out.remaining() == 0 {
@@ -269,7 +270,7 @@ impl AsyncWrite for SessionStream {
             self.writer.pending.extend_from_slice(&slice[..len]);
             left -= len;
         }
-        self.drive();
+        self.drive(false);
         Poll::Ready(Ok(room - left))
     }
 
@@ -279,7 +280,7 @@ impl AsyncWrite for SessionStream {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.wakers.writes.register(cx.waker());
-        self.drive();
+        self.drive(false);
         let Writer { sends, pending, failed, .. } = &self.writer;
         match failed {
             Some(error) => Poll::Ready(Err(io_error(error))),

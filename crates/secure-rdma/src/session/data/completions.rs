@@ -27,9 +27,10 @@ impl Completions {
         Self { queue, channel, taken: Vec::new(), busy_poll }
     }
 
-    /// Waits until [`Self::take`] has completions to return.
-    pub(super) async fn wait(&mut self) -> Result<(), SessionError> {
-        if !self.busy_poll.is_zero() && self.poll_for(self.busy_poll).await? {
+    /// Waits until [`Self::take`] has completions to return. Polling gives the runtime's other tasks their turn at once
+    /// where `wanted` says that one waits for this data path.
+    pub(super) async fn wait(&mut self, wanted: impl Fn() -> bool) -> Result<(), SessionError> {
+        if !self.busy_poll.is_zero() && self.poll_for(self.busy_poll, wanted).await? {
             return Ok(());
         }
         Box::pin(self.channel.completions(&self.queue, &mut self.taken, BATCH)).await?;
@@ -38,7 +39,7 @@ impl Completions {
 
     /// Polls for up to `long`; returns whether there are completions. Time is the system's: tokio's clock stands
     /// still in a test that has paused it.
-    async fn poll_for(&mut self, long: Duration) -> Result<bool, SessionError> {
+    async fn poll_for(&mut self, long: Duration, wanted: impl Fn() -> bool) -> Result<bool, SessionError> {
         let since = Instant::now();
         let mut yielded = since;
         loop {
@@ -49,7 +50,7 @@ impl Completions {
             if now - since >= long {
                 return Ok(false);
             }
-            if now - yielded >= BURST {
+            if now - yielded >= BURST || wanted() {
                 tokio::task::yield_now().await;
                 yielded = Instant::now();
             }

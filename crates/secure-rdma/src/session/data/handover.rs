@@ -1,8 +1,9 @@
-//! Received messages on their way from the task that makes progress to the one that takes them, where a session is
-//! split.
+//! What the two tasks of a split session share beside it: received messages on their way from the task that makes
+//! progress to the one that takes them, and the sending one's wish for the session.
 
 use super::messages::{INBOX, cost};
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 use zeroize::Zeroize;
@@ -15,6 +16,19 @@ pub(crate) struct Handover {
     came: Notify,
     /// There is room again where there was none.
     room: Notify,
+    /// How many sending tasks want the session, and that one does now: a task that only waits for messages lets go of
+    /// it.
+    wanted: AtomicUsize,
+    wants: Notify,
+}
+
+/// A sending task's wish for the session.
+pub(crate) struct Wish<'a>(&'a AtomicUsize);
+
+impl Drop for Wish<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 #[derive(Default)]
@@ -62,6 +76,25 @@ impl Handover {
     /// Waits until there is room where there was none.
     pub(super) async fn room(&self) {
         self.room.notified().await;
+    }
+
+    /// Wishes for the session until the wish is dropped.
+    pub(crate) fn wish(&self) -> Wish<'_> {
+        self.wanted.fetch_add(1, Ordering::AcqRel);
+        self.wants.notify_one();
+        Wish(&self.wanted)
+    }
+
+    /// Whether a sending task wants the session.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.wanted.load(Ordering::Acquire) > 0
+    }
+
+    /// Waits until a sending task wants the session.
+    pub(crate) async fn wanted(&self) {
+        while !self.is_wanted() {
+            self.wants.notified().await;
+        }
     }
 
     /// Wipes what nobody has taken.

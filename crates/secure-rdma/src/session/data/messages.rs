@@ -128,6 +128,11 @@ impl Inbox {
         }
     }
 
+    /// Whether the task that works on the session is to let go of it for another.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.handover.as_ref().is_some_and(|handover| handover.is_wanted())
+    }
+
     /// Whether another task takes messages.
     pub(super) const fn is_shared(&self) -> bool {
         self.handover.is_some()

@@ -670,11 +670,11 @@ impl DataPath {
             // Room for messages, too, is a reason to go on: there may be no other as long as the peer has to wait.
             tokio::select! {
                 biased;
-                completions = self.completions.wait() => completions?,
+                completions = self.completions.wait(|| self.inbox.is_wanted()) => completions?,
                 () = self.inbox.room() => {}
             }
         } else {
-            self.completions.wait().await?;
+            self.completions.wait(|| false).await?;
         }
         self.sort()
     }
