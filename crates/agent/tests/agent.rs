@@ -7,13 +7,32 @@ use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
-fn start(place: &Path) -> JoinHandle<std::io::Result<()>> {
+type Serving = JoinHandle<std::io::Result<()>>;
+
+/// An agent that ends as soon as nobody has used it for a moment.
+fn spawn(place: &Path) -> Serving {
     let own = PathBuf::from(place);
-    let agent = std::thread::spawn(move || serve(&own, Duration::from_millis(300)));
-    wait(|| is_there(place));
-    agent
+    std::thread::spawn(move || serve(&own, Duration::from_millis(300)))
+}
+
+/// An agent, and what its first process is answered. One that has ended before, because this thread came late, is
+/// followed by another.
+#[track_caller]
+fn start(place: &Path, address: IpAddr) -> (Serving, Result<Lease, LeaseError>) {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let agent = spawn(place);
+        while !agent.is_finished() {
+            match Lease::take(place, address, Packets::Clear) {
+                Err(LeaseError::NoAgent { .. }) => std::thread::sleep(Duration::from_millis(5)),
+                answer => return (agent, answer),
+            }
+        }
+        agent.join().unwrap().unwrap();
+        assert!(Instant::now() < deadline, "no agent");
+    }
 }
 
 #[track_caller]
@@ -36,8 +55,9 @@ fn each_process_gets_a_slot_of_its_own_and_a_packet_finds_it() {
     let place = tempfile::tempdir().unwrap();
     let place = place.path().join("agent");
     let address = IpAddr::from([127, 83, 83, 1]);
-    let agent = start(&place);
-    let leases: Vec<Lease> = (0..3).map(|_| Lease::take(&place, address, Packets::Clear).unwrap()).collect();
+    let (agent, first) = start(&place, address);
+    let more = (0..2).map(|_| Lease::take(&place, address, Packets::Clear));
+    let leases: Vec<Lease> = [first].into_iter().chain(more).map(Result::unwrap).collect();
     let shares: Vec<_> = leases.iter().map(|lease| lease.share().unwrap()).collect();
     let sender = UdpSocket::bind((address, 0)).unwrap();
     for share in &shares {
@@ -61,8 +81,8 @@ fn a_port_that_somebody_else_has_is_refused() {
     let place = place.path().join("agent");
     let address = IpAddr::from([127, 83, 83, 2]);
     let _other = UdpSocket::bind((address, 4791)).unwrap();
-    let agent = start(&place);
-    let refused = Lease::take(&place, address, Packets::Clear).unwrap_err();
+    let (agent, refused) = start(&place, address);
+    let refused = refused.unwrap_err();
     assert!(
         matches!(&refused, LeaseError::Port(error) if error.kind() == std::io::ErrorKind::AddrInUse),
         "{refused}"
@@ -77,8 +97,8 @@ fn only_so_many_processes_have_slots_and_one_that_ends_makes_room() {
     let place = tempfile::tempdir().unwrap();
     let place = place.path().join("agent");
     let address = IpAddr::from([127, 83, 83, 3]);
-    let agent = start(&place);
-    let mut leases = Vec::new();
+    let (agent, first) = start(&place, address);
+    let mut leases = vec![first.unwrap()];
     let full = loop {
         match Lease::take(&place, address, Packets::Clear) {
             Ok(lease) => leases.push(lease),
@@ -97,13 +117,20 @@ fn only_so_many_processes_have_slots_and_one_that_ends_makes_room() {
 fn an_agent_takes_the_place_of_one_that_still_ends() {
     let place = tempfile::tempdir().unwrap();
     let place = place.path().join("agent");
-    // What one has until its very end, when it has stopped listening.
-    let lock = std::fs::File::create(place.with_extension("lock")).unwrap();
-    lock.lock().unwrap();
-    let own = place.clone();
-    let agent = std::thread::spawn(move || serve(&own, Duration::from_millis(300)));
-    std::thread::sleep(Duration::from_millis(50));
-    drop(lock);
-    wait(|| is_there(&place));
-    agent.join().unwrap().unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    let mut seen = false;
+    // Again where this thread came so late that the agent has ended, too.
+    while !seen {
+        assert!(Instant::now() < deadline, "no agent");
+        // What one has until its very end, when it has stopped listening.
+        let lock = std::fs::File::create(place.with_extension("lock")).unwrap();
+        lock.lock().unwrap();
+        let agent = spawn(&place);
+        std::thread::sleep(Duration::from_millis(50));
+        drop(lock);
+        while !seen && !agent.is_finished() {
+            seen = is_there(&place);
+        }
+        agent.join().unwrap().unwrap();
+    }
 }

@@ -12,7 +12,7 @@ use std::net::{IpAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 const SERVICE: Service = Service { space: PortSpace::Tcp, port: 7174 };
 
 struct End {
