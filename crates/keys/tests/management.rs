@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 const SERVICE: Service = Service { space: PortSpace::Tcp, port: 7174 };
 const RC: u8 = 2;
 const UD: u8 = 4;
@@ -44,7 +44,8 @@ impl Host {
         let host = Self { files: TempDir::new().unwrap(), address: Ipv4Addr::from(address).into() };
         Store::open(host.state()).unwrap().ensure_agent(&[Name::from(host.address)]).unwrap();
         let own = host.place();
-        std::thread::spawn(move || serve_with(&own, Duration::from_secs(1), Box::new(Keys::new())).unwrap());
+        // It is there as long as the test.
+        std::thread::spawn(move || serve_with(&own, Duration::MAX, Box::new(Keys::new())).unwrap());
         let deadline = Instant::now() + PATIENCE;
         while !is_there(&host.place()) {
             assert!(Instant::now() < deadline, "no agent");
