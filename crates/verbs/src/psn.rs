@@ -65,6 +65,7 @@ impl fmt::Debug for PeerPsn {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::HashSet;
 
     #[test]
     fn random_psns_use_all_24_bits_and_differ() {
@@ -73,6 +74,7 @@ mod tests {
         let zeros = drawn.iter().fold(0, |seen, psn| seen | !psn);
         assert_eq!(ones, 0xff_ffff, "each bit is 1 sometimes");
         assert_eq!(zeros & 0xff_ffff, 0xff_ffff, "each bit is 0 sometimes");
-        assert!(drawn.windows(2).all(|pair| pair[0] != pair[1]));
+        // Two of 200 are alike once in a thousand times, and many never.
+        assert!(drawn.iter().collect::<HashSet<_>>().len() > 190);
     }
 }

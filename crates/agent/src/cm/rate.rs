@@ -56,8 +56,8 @@ mod tests {
         let start = Time::ZERO + Duration::from_secs(1);
         let taken = (0..3 * BURST).filter(|_| rates.admit(start, source(1))).count() as u64;
         assert_eq!(taken, BURST);
-        let others = (2..=5).filter(|&last| rates.admit(start, source(last))).count();
-        assert!(others >= 3, "one of four may share the place of the first one");
+        let others = (2..=21).filter(|&last| rates.admit(start, source(last))).count();
+        assert!(others >= 16, "a few of twenty may share the place of the first one");
         let later = start + Duration::from_millis(100);
         let taken = (0..3 * BURST).filter(|_| rates.admit(later, source(1))).count() as u64;
         assert!(taken.abs_diff(PER_SECOND / 10) <= 1, "{taken}");

@@ -9,7 +9,7 @@ use rdma_verbs::{
     PeerRights, ProtectionDomain, QueuePair, QueuePairLimits, ReadyToSend, RecvRequest, Reset, Status,
 };
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Long enough for any machine; a test that works never waits for it.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -157,6 +157,22 @@ fn join(
     a.qp = Some(drive(qp_a, &a, &endpoint_b));
     b.qp = Some(drive(qp_b, &b, &endpoint_a));
     (a, b)
+}
+
+/// Waits until `device` has found no receive request for a message, the first one: where no acknowledgement tells, it
+/// is lost then. The embedded device counts it; others get time for it.
+pub(crate) fn wait_for_not_ready(device: &Device) {
+    const OTHERS: Duration = Duration::from_millis(300);
+    let not_ready =
+        || device.counters().into_iter().find(|row| row.0 == "receiver_not_ready").map(|row| row.1);
+    if not_ready().is_none() {
+        std::thread::sleep(OTHERS);
+    }
+    let deadline = Instant::now() + PATIENCE;
+    while not_ready() == Some(0) {
+        assert!(Instant::now() < deadline, "it doesn't come");
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 /// Bytes that differ from place to place.

@@ -86,7 +86,7 @@ impl Stage {
 
     /// Waits until everything is as expected, or can't become so any more, and says how it is.
     pub(crate) fn settle(mut self, expected: &Outcome) -> Outcome {
-        let deadline = Instant::now() + PATIENCE / 6;
+        let deadline = Instant::now() + PATIENCE;
         loop {
             let seen = self.look();
             if seen == *expected || Instant::now() > deadline {

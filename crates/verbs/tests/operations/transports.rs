@@ -1,6 +1,6 @@
 //! Unreliable connections, datagrams, and receive queues that several queue pairs share.
 
-use crate::common::{PATIENCE, pattern, places};
+use crate::common::{PATIENCE, pattern, places, wait_for_not_ready};
 use rdma_verbs::{
     Access, Completion, CompletionKind, CompletionQueue, ConnectOptions, Destination, Device, Event,
     GidEntry, MemoryRegion, PeerRights, ProtectionDomain, QueuePair, ReadyToSend, RecvRequest, SendRequest,
@@ -125,8 +125,8 @@ fn a_message_that_finds_no_receive_is_lost_on_an_unreliable_connection_and_the_n
         assert_eq!(hosts[0].done().id, u64::from(id));
     };
     send(1);
-    // It was lost when the responder looked at it, which nothing tells: what is posted too early takes it.
-    std::thread::sleep(Duration::from_millis(300));
+    // It is lost when the responder looks at it: what is posted too early takes it.
+    wait_for_not_ready(&hosts[1].device);
     b.post_recv(RecvRequest::new([hosts[1].memory.slice(0, 8).unwrap()])).unwrap();
     send(2);
     let mut byte = [0];
