@@ -15,6 +15,7 @@ mod manifests;
 mod memory;
 mod packet;
 mod pair_message;
+mod pairs;
 mod queue_pair;
 mod record;
 mod region;
@@ -67,6 +68,12 @@ pub(crate) const ALL: &[Target] = &[
         about: "messages of agents to each other: read and written",
         memory: 4 << 10,
         try_out: pair_message::run,
+    },
+    Target {
+        name: "pairs",
+        about: "messages between a sealed process and its agent: read and written",
+        memory: 4 << 10,
+        try_out: pairs::run,
     },
     Target {
         name: "queue_pair",

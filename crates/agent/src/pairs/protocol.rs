@@ -177,10 +177,12 @@ pub fn encode<M: Encode<()>>(message: &M) -> Result<Zeroizing<Vec<u8>>, Errno> {
     if bytes.len() > MAX_LEN { Err(Errno::MSGSIZE) } else { Ok(bytes) }
 }
 
-/// The message with these bytes, if they are one.
+/// The message with these bytes, if they are one and nothing more.
 #[must_use]
 pub fn decode<M: for<'b> Decode<'b, ()>>(bytes: &[u8]) -> Option<M> {
-    minicbor::decode(bytes).ok()
+    let mut decoder = Decoder::new(bytes);
+    let message = decoder.decode().ok()?;
+    (decoder.position() == bytes.len()).then_some(message)
 }
 
 /// Sends a message.
@@ -223,8 +225,11 @@ mod tests {
             assert_eq!(receive::<Event>(&there).unwrap(), Some(event));
         }
         assert_eq!(receive::<Event>(&there).unwrap_err(), Errno::AGAIN);
-        rustix::io::write(&here, b"\xff").unwrap();
-        assert_eq!(receive::<Event>(&there).unwrap(), None);
+        let twice = [&*encode(&Event::Wanted { peer }).unwrap(), &[0]].concat();
+        for none in [b"\xff".as_slice(), &twice] {
+            rustix::io::write(&here, none).unwrap();
+            assert_eq!(receive::<Event>(&there).unwrap(), None);
+        }
         let long = Request::Attach { own: peer, settings: "x".repeat(MAX_LEN) };
         assert_eq!(send(&here, &long), Err(Errno::MSGSIZE));
         drop(here);
