@@ -55,6 +55,11 @@ impl Kernel {
         }
     }
 
+    /// Whether the kernel could seal packets for that device, which can't, and isn't asked to.
+    pub(crate) fn is_idle(&self, device: &Device) -> bool {
+        matches!(self, Self::Unasked) && device.security_association().is_err() && has_right()
+    }
+
     /// What seals packets for that device, if it needs something.
     pub(crate) fn for_device(&self, device: &Device) -> Result<Option<Arc<Helper>>, Failure> {
         if device.security_association().is_ok() {

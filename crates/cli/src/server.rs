@@ -87,6 +87,7 @@ pub(crate) fn run(args: &ServerArgs) -> Result<(), Failure> {
             Some(helper) => server.kernel(helper),
             None => server,
         };
+        let may_seal_packets = args.seal.seal != SealMode::Off && kernel.is_idle(&device);
         let server = server.device(device).bind(listen).await?;
         let (address, most) = (server.local_addr(), args.max_clients);
         output::event(
@@ -97,6 +98,9 @@ pub(crate) fn run(args: &ServerArgs) -> Result<(), Failure> {
         output::event("ca", &[], format_args!("CA fingerprint: {fingerprint}"))?;
         output::event("clients", &[], format_args!("clients: {}", args.client_auth.promise()))?;
         output::event("data_path", &[], format_args!("data path: {}", promise(args)))?;
+        if may_seal_packets {
+            output::note(format_args!("the kernel can seal {name}'s packets, whole: --seal packets"));
+        }
         if let Some(promise) = offered(args) {
             output::event("files", &[], format_args!("files: {promise}"))?;
         }

@@ -87,8 +87,8 @@ impl Kernel {
         self.socket.dump("listing IPsec's policies", policy::GET, read)
     }
 
-    /// Removes what owners have left that are gone, such as processes that were killed; returns how many policies that
-    /// were.
+    /// Removes what owners have left that are gone, and whose programs are too, such as processes that were killed;
+    /// returns how many policies that were.
     ///
     /// # Errors
     /// The kernel refused.

@@ -1,7 +1,9 @@
-//! To whom states and policies belong.
+//! To whom states and policies belong: an owner, who has the right to set them up, and the program that it does it for.
+//! Both are known to live by netlink sockets of theirs, whose port IDs the kernel gives once.
 
-use crate::socket::Socket;
+use crate::socket::{self, Socket};
 use rustix::io::Errno;
+use std::os::fd::OwnedFd;
 
 /// The first request ID of this software. No process has such a number, and so no netlink socket whose port ID the
 /// kernel has chosen.
@@ -19,14 +21,36 @@ pub const fn is_ours(reqid: u32) -> bool {
     reqid >= FIRST && reqid - FIRST < COUNT
 }
 
-/// A request ID that no living owner has, and the socket by which it is known that this one lives.
+/// By which it is known that a program lives whose packets are sealed by states and policies of an owner's. Without it
+/// they may be swept when the owner is gone, though the program isn't, and has queue pairs that would go on in clear.
+#[derive(Debug)]
+pub(crate) struct Program {
+    _socket: OwnedFd,
+}
+
+impl Program {
+    /// This process, as long as this exists: the program of the owner that has this request ID. It needs no right.
+    ///
+    /// # Errors
+    /// It isn't the number of an owner, or has a program already.
+    pub(crate) fn of(reqid: u32) -> Result<Self, Errno> {
+        if !is_ours(reqid) {
+            return Err(Errno::INVAL);
+        }
+        Ok(Self { _socket: socket::bound(reqid + COUNT)? })
+    }
+}
+
+/// A request ID that no living owner has, nor a living program, and the socket by which it is known that this owner
+/// lives.
 pub(crate) fn become_one() -> Result<(Socket, u32), Errno> {
     let mut refused = Errno::ADDRINUSE;
     for _ in 0..TRIES {
         let mut random = [0; 2];
         getrandom::fill(&mut random).map_err(|_| Errno::IO)?;
         let reqid = FIRST + u32::from(u16::from_ne_bytes(random));
-        match Socket::bound(reqid) {
+        let bound = Socket::bound(reqid).and_then(|socket| Program::of(reqid).map(|_| socket));
+        match bound {
             Ok(socket) => return Ok((socket, reqid)),
             Err(errno) if errno == Errno::ADDRINUSE => refused = errno,
             Err(errno) => return Err(errno),
@@ -36,7 +60,7 @@ pub(crate) fn become_one() -> Result<(Socket, u32), Errno> {
 }
 
 /// What is held while the leavings of a gone owner are removed, so that nobody else becomes that owner; `None` where
-/// it lives.
-pub(crate) fn in_place_of(reqid: u32) -> Option<Socket> {
-    Socket::bound(reqid).ok()
+/// it lives, or its program.
+pub(crate) fn in_place_of(reqid: u32) -> Option<(Socket, Program)> {
+    Some((Socket::bound(reqid).ok()?, Program::of(reqid).ok()?))
 }

@@ -27,6 +27,14 @@ const DATAGRAM: usize = 64 << 10;
 /// Datagrams that no answer is searched in any further: acknowledgements of requests that were given up.
 const STRAY: usize = 64;
 
+/// A netlink socket with that port ID, which no other of this network namespace has at the same time.
+pub(crate) fn bound(port: u32) -> Result<OwnedFd, Errno> {
+    let flags = SocketFlags::CLOEXEC;
+    let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, Some(netlink::XFRM))?;
+    bind(&socket, &SocketAddrNetlink::new(port, 0))?;
+    Ok(socket)
+}
+
 /// A socket, and where its answers are read into, which are wiped: the kernel shows the keys of states.
 pub(crate) struct Socket {
     socket: OwnedFd,
@@ -35,12 +43,9 @@ pub(crate) struct Socket {
 }
 
 impl Socket {
-    /// A socket with that port ID, which no other of this network namespace has at the same time.
+    /// One with that port ID: see [`bound`].
     pub(crate) fn bound(port: u32) -> Result<Self, Errno> {
-        let flags = SocketFlags::CLOEXEC;
-        let protocol = Some(netlink::XFRM);
-        let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, protocol)?;
-        bind(&socket, &SocketAddrNetlink::new(port, 0))?;
+        let socket = bound(port)?;
         set_socket_timeout(&socket, Timeout::Recv, Some(PATIENCE))?;
         let buffer = RefCell::new(vec![0; DATAGRAM].into_boxed_slice());
         Ok(Self { socket, sequence: Cell::new(0), buffer })

@@ -10,7 +10,9 @@ use secure_rdma_xfrm::{Association, Error, Kernel, Pair, owner};
 use std::fs;
 use std::io::{BufRead as _, BufReader, ErrorKind, Write as _};
 use std::net::{IpAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Stdio};
+use tempfile::TempDir;
 
 fn addresses() -> (IpAddr, IpAddr) {
     (OWN.parse().unwrap(), PEER.parse().unwrap())
@@ -287,6 +289,9 @@ fn where_the_helper_is_killed_too_the_next_one_sweeps() {
     let mut line = String::new();
     program.out.read_line(&mut line).unwrap();
     assert!(line.contains("the helper that sets up IPsec has ended"), "{line}");
+    // It may still have queue pairs that send.
+    drop(helper());
+    assert_eq!(policies().len(), 2);
     program.child.kill().unwrap();
     program.child.wait().unwrap();
     assert_eq!(policies().len(), 2);
@@ -297,6 +302,31 @@ fn where_the_helper_is_killed_too_the_next_one_sweeps() {
     drop(helper);
 }
 
+#[test]
+fn the_right_alone_is_enough_for_a_user_who_is_not_root() {
+    if !in_namespace() {
+        return;
+    }
+    // Where that user can reach it.
+    let place = TempDir::new().unwrap();
+    fs::set_permissions(place.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let copy = place.path().join("program");
+    fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]);
+    for sets in ["--inh-caps", "--ambient-caps", "--bounding-set"] {
+        command.args([sets, "-all,+net_admin"]);
+    }
+    let mut program = Program::start_by(command.arg("--").arg(copy));
+    assert_eq!(policies().len(), 2);
+    let status = fs::read_to_string(format!("/proc/{}/status", program.child.id())).unwrap();
+    assert!(status.lines().any(|line| line.starts_with("Uid:\t65534")), "{status}");
+    assert!(status.contains("CapBnd:\t0000000000001000"), "{status}");
+    program.child.kill().unwrap();
+    program.child.wait().unwrap();
+    wait_for("the helper's last work", || policies().is_empty());
+}
+
 /// A program with a helper and an association.
 struct Program {
     child: std::process::Child,
@@ -305,7 +335,12 @@ struct Program {
 
 impl Program {
     fn start() -> Self {
-        let mut child = Command::new(std::env::current_exe().unwrap())
+        Self::start_by(&mut Command::new(std::env::current_exe().unwrap()))
+    }
+
+    /// By a command that becomes it, with the arguments that it is given.
+    fn start_by(command: &mut Command) -> Self {
+        let mut child = command
             .args(["--exact", "the_program_that_tests_kill", "--ignored", "--nocapture"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

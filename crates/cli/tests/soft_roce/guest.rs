@@ -1,6 +1,7 @@
 //! The virtual machine's network, and the programs at its two ends.
 
 use crate::process::{Ended, PATIENCE, Process};
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 use tempfile::TempDir;
@@ -74,9 +75,17 @@ impl Server {
 
     #[track_caller]
     pub(crate) fn start_with(end: End, device: &str, arguments: &[&str]) -> Self {
-        let certs = TempDir::new().unwrap();
         let mut command = end.command(SECURE_SERVER);
-        command.args(["-v", "--device", device]).args(arguments).arg("--certs").arg(certs.path());
+        command.args(["-v", "--device", device]).args(arguments);
+        Self::start_by(command, |_| ())
+    }
+
+    /// By a command, which is told its directory of certificates, after `prepare` has seen to that.
+    #[track_caller]
+    pub(crate) fn start_by(mut command: Command, prepare: impl FnOnce(&Path)) -> Self {
+        let certs = TempDir::new().unwrap();
+        prepare(certs.path());
+        command.arg("--certs").arg(certs.path());
         let process = Process::start(&mut command, "");
         let listening = |process: &Process| process.out().lines().any(|line| line.starts_with("data path: "));
         process.wait_until("start of the server", SLOW, listening);

@@ -1,10 +1,11 @@
 //! Sessions whose packets the kernel seals for Soft-RoCE: `--seal packets`.
 
-use crate::guest::{End, SECURE_RDMA, SLOW, Server, run};
+use crate::guest::{End, SECURE_RDMA, SECURE_SERVER, SLOW, Server, run};
 use crate::process::{Process, wait_until};
 use crate::wire::capture;
 use rustix::process::Signal;
 use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -127,6 +128,34 @@ fn it_seals_for_one_session_with_an_address_and_when_the_server_is_killed_nothin
     let _ = first.end_within(SLOW);
     stop(tcpdump);
     assert!(payloads(&file).iter().all(|payload| payload[0] >= 0xc0));
+}
+
+/// A user who isn't root, whose rights are CAP_NET_ADMIN alone.
+#[test]
+fn with_the_right_alone_a_server_has_the_kernel_seal() {
+    let place = TempDir::new().unwrap();
+    fs::set_permissions(place.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    // Where that user can reach it.
+    let program = place.path().join("secure_server");
+    fs::copy(SECURE_SERVER, &program).unwrap();
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]);
+    for sets in ["--inh-caps", "--ambient-caps", "--bounding-set"] {
+        command.args([sets, "-all,+net_admin"]);
+    }
+    command.arg("--").arg(program).args(["-v", "--device", "rxe0"]).args(SEALED);
+    let server = Server::start_by(command, |certs| chown(certs, Some(65534), Some(65534)).unwrap());
+    let mut client = server.client_with(End::Peer, End::Near.ipv4(), "embedded", &SEALED);
+    let ended = Process::start(&mut client, &lines()).end_within(SLOW).succeeded();
+    assert!(ended.err.contains("by packets"), "{}", ended.err);
+    wait_until_no_ipsec_is_left();
+}
+
+#[test]
+fn who_could_have_the_kernel_seal_is_told_so() {
+    let server = Server::start(End::Near, "rxe0");
+    let told = |process: &Process| process.err().contains("--seal packets");
+    server.process.wait_until("note", SLOW, told);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use super::privileges;
 use super::protocol::{Answer, Incoming, Request, VERSION, receive, send};
+use crate::owner::Program;
 use crate::{Encapsulation, Error, Material, Ports};
 use rustix::io::Errno;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
@@ -21,6 +22,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// A helper that runs. It ends with this process.
 pub struct Helper {
     socket: Mutex<OwnedFd>,
+    /// While it is open, nobody removes what is set up, though the helper is killed.
+    _program: Program,
 }
 
 impl Helper {
@@ -43,9 +46,12 @@ impl Helper {
         // With its end of the socket, so that it shows when the helper is gone.
         drop(command);
         privileges::give_up_right().map_err(Error::kernel("giving up the right to set up IPsec"))?;
-        let helper = Self { socket: Mutex::new(own) };
-        match helper.ask(&Request::Hello { version: VERSION })? {
-            Answer::Hello { version: VERSION } => Ok(Arc::new(helper)),
+        let socket = Mutex::new(own);
+        match ask(&socket, &Request::Hello { version: VERSION })? {
+            Answer::Hello { version: VERSION, reqid } => {
+                let program = Program::of(reqid).map_err(Error::kernel(WHAT))?;
+                Ok(Arc::new(Self { socket, _program: program }))
+            }
             _ => Err(Error::Helper("the helper speaks another version".into())),
         }
     }
@@ -70,33 +76,33 @@ impl Helper {
         Ok(Sealing { helper: Arc::clone(self), association, encapsulation })
     }
 
-    fn ask(&self, request: &Request) -> Result<Answer, Error> {
-        const WHAT: &str = "asking the helper for IPsec";
-        let socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
-        match send(&*socket, request).and_then(|()| receive(&*socket)) {
-            Ok(Incoming::Message(Answer::Refused { reason })) => Err(Error::Helper(reason)),
-            Ok(Incoming::Message(answer)) => Ok(answer),
-            Ok(Incoming::Malformed) => Err(Error::Malformed { what: WHAT }),
-            Ok(Incoming::End) | Err(Errno::PIPE | Errno::CONNRESET) => {
-                Err(Error::Helper("the helper that sets up IPsec has ended".into()))
-            }
-            Err(errno) => Err(Error::kernel(WHAT)(errno)),
-        }
-    }
-
     fn number<N: TryFrom<u64>>(&self, request: &Request) -> Result<N, Error> {
         let malformed = Error::Malformed { what: "asking the helper for a number" };
-        match self.ask(request)? {
+        match ask(&self.socket, request)? {
             Answer::Number { number } => number.try_into().map_err(|_| malformed),
             _ => Err(malformed),
         }
     }
 
     fn done(&self, request: &Request) -> Result<(), Error> {
-        match self.ask(request)? {
+        match ask(&self.socket, request)? {
             Answer::Done => Ok(()),
             _ => Err(Error::Malformed { what: "asking the helper" }),
         }
+    }
+}
+
+fn ask(socket: &Mutex<OwnedFd>, request: &Request) -> Result<Answer, Error> {
+    const WHAT: &str = "asking the helper for IPsec";
+    let socket = socket.lock().unwrap_or_else(PoisonError::into_inner);
+    match send(&*socket, request).and_then(|()| receive(&*socket)) {
+        Ok(Incoming::Message(Answer::Refused { reason })) => Err(Error::Helper(reason)),
+        Ok(Incoming::Message(answer)) => Ok(answer),
+        Ok(Incoming::Malformed) => Err(Error::Malformed { what: WHAT }),
+        Ok(Incoming::End) | Err(Errno::PIPE | Errno::CONNRESET) => {
+            Err(Error::Helper("the helper that sets up IPsec has ended".into()))
+        }
+        Err(errno) => Err(Error::kernel(WHAT)(errno)),
     }
 }
 

@@ -9,7 +9,7 @@ use std::os::fd::AsFd;
 use zeroize::Zeroizing;
 
 /// The version of what is said here.
-pub(super) const VERSION: u16 = 1;
+pub(super) const VERSION: u16 = 2;
 
 /// Bytes of a message.
 const MAX_LEN: usize = 1024;
@@ -96,6 +96,9 @@ pub(super) enum Answer {
     Hello {
         #[n(0)]
         version: u16,
+        /// Whose states and policies are those that it is asked for.
+        #[n(1)]
+        reqid: u32,
     },
     /// An association, or an SPI, or how many packets.
     #[n(1)]

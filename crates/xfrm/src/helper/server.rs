@@ -3,16 +3,20 @@
 use super::privileges;
 use super::protocol::{Answer, Incoming, Request, VERSION, receive, send};
 use crate::{Association, Error, Kernel, Pair, Unfit};
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::sockopt::socket_peercred;
 use rustix::process::{PidfdFlags, pidfd_open};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 /// Associations at a time.
 const ASSOCIATIONS: usize = 16 << 10;
+
+/// How often what owners have left that are gone is removed.
+const SWEEP: Duration = Duration::from_secs(60);
 
 /// Serves the process that has made the socket pair of which `socket` is an end, until that is gone. Then, not before,
 /// what it had set up is removed: where it only stops asking, all of that is blocked.
@@ -22,9 +26,16 @@ const ASSOCIATIONS: usize = 16 << 10;
 /// # Errors
 /// Rights can't be given up, or the kernel has no IPsec or refuses: the process is told why.
 pub fn serve(socket: &OwnedFd) -> Result<(), Error> {
+    serve_and_sweep(socket, SWEEP)
+}
+
+/// The same, with another time between sweeps.
+fn serve_and_sweep(socket: &OwnedFd, every: Duration) -> Result<(), Error> {
     const WHAT: &str = "beginning";
     let result = begin(socket).and_then(|(kernel, process)| {
-        let mut helper = Server { kernel, associations: BTreeMap::new(), next: 0, greeted: false };
+        let swept = Instant::now();
+        let mut helper =
+            Server { kernel, associations: BTreeMap::new(), next: 0, greeted: false, every, swept };
         helper.answer(socket, &process)?;
         helper.kernel.block_all()?;
         wait_for(&process).map_err(Error::kernel(WHAT))?;
@@ -57,6 +68,10 @@ struct Server {
     associations: BTreeMap<u32, Association>,
     next: u32,
     greeted: bool,
+    /// How often it sweeps.
+    every: Duration,
+    /// When it has swept last.
+    swept: Instant,
 }
 
 impl Server {
@@ -65,9 +80,19 @@ impl Server {
         const WHAT: &str = "being asked";
         loop {
             let mut ready = [PollFd::new(socket, PollFlags::IN), PollFd::new(process, PollFlags::IN)];
-            retry_on_intr(|| poll(&mut ready, None)).map_err(Error::kernel(WHAT))?;
+            let left = self.every.saturating_sub(self.swept.elapsed());
+            let left = Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: left.subsec_nanos().into() };
+            retry_on_intr(|| poll(&mut ready, Some(&left))).map_err(Error::kernel(WHAT))?;
             if !ready[1].revents().is_empty() {
                 return Ok(());
+            }
+            if self.swept.elapsed() >= self.every {
+                // What it can't remove now stays sealed or blocked until the next time.
+                let _ = self.kernel.sweep();
+                self.swept = Instant::now();
+            }
+            if ready[0].revents().is_empty() {
+                continue;
             }
             let answer = match receive(socket.as_fd()).map_err(Error::kernel(WHAT))? {
                 Incoming::End => return Ok(()),
@@ -90,7 +115,7 @@ impl Server {
         match request {
             Request::Hello { .. } => {
                 self.greeted = true;
-                return Ok(Answer::Hello { version: VERSION });
+                return Ok(Answer::Hello { version: VERSION, reqid: self.kernel.reqid() });
             }
             Request::Check => self.kernel.probe(),
             Request::Open { own, peer } => return self.open(own, peer).map(number),
@@ -153,6 +178,7 @@ fn number(number: impl Into<u64>) -> Answer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::owner::Program;
     use nix::sched::{CloneFlags, unshare};
     use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
     use std::process::Command;
@@ -166,25 +192,71 @@ mod tests {
         }
     }
 
-    #[test]
-    fn for_a_process_that_only_stops_asking_all_is_blocked_as_long_as_it_lives() {
+    /// Whether this thread has a network namespace of its own now. Where nothing may be skipped it has.
+    fn in_namespace() -> bool {
         if let Err(errno) = unshare(CloneFlags::CLONE_NEWNET) {
             assert!(std::env::var("CI").as_deref() != Ok("true"), "no network namespace: {errno}");
-            return eprintln!("skipped: no network namespace can be made: {errno}");
+            eprintln!("skipped: no network namespace can be made: {errno}");
+            return false;
         }
         for arguments in [&["link", "set", "lo", "up"][..], &["address", "add", "10.77.0.1/32", "dev", "lo"]]
         {
             assert!(Command::new("ip").args(arguments).status().unwrap().success());
         }
-        let (own, helpers) =
-            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
+        true
+    }
+
+    fn sockets() -> (OwnedFd, OwnedFd) {
+        socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap()
+    }
+
+    #[test]
+    fn what_a_gone_owner_has_left_is_swept_from_time_to_time() {
+        if !in_namespace() {
+            return;
+        }
+        let [own, peer, others] =
+            ["10.77.0.1", "10.77.0.2", "10.77.0.3"].map(|address| address.parse().unwrap());
+        let (asker, helpers) = sockets();
+        thread::spawn(move || serve_and_sweep(&helpers, Duration::from_millis(10)));
+        let greeting = ask(&asker, &Request::Hello { version: VERSION });
+        assert!(matches!(greeting, Answer::Hello { .. }), "{greeting:?}");
+        assert_eq!(ask(&asker, &Request::Open { own, peer: others }), number(0_u32));
+        let (gone, watcher) = (Kernel::open().unwrap(), Kernel::open().unwrap());
+        // An owner that is killed, and then its program.
+        let program = Program::of(gone.reqid()).unwrap();
+        let mut left = Association::open(&gone, Pair::new(own, peer).unwrap()).unwrap();
+        left.allocate_spi(&gone).unwrap();
+        let lefts = gone.reqid();
+        let is_left = |reqid: u32| watcher.policies().unwrap().iter().any(|policy| policy.reqid == reqid);
+        drop(gone);
+        // The program lives.
+        assert_eq!(watcher.sweep().unwrap(), 0);
+        assert!(is_left(lefts));
+        drop(program);
+        while is_left(lefts) {
+            thread::sleep(Duration::from_millis(5));
+        }
+        // The helper's own stays, and it goes on answering.
+        let policies = watcher.policies().unwrap();
+        assert_eq!(policies.len(), 2);
+        assert!(matches!(ask(&asker, &Request::AllocateSpi { association: 0 }), Answer::Number { .. }));
+    }
+
+    #[test]
+    fn for_a_process_that_only_stops_asking_all_is_blocked_as_long_as_it_lives() {
+        if !in_namespace() {
+            return;
+        }
+        let (own, helpers) = sockets();
         // The process that has made the sockets is this one.
         thread::spawn(move || serve(&helpers));
         let [own_address, peer] = ["10.77.0.1", "10.77.0.2"].map(|address| address.parse().unwrap());
         let open = Request::Open { own: own_address, peer };
         assert!(matches!(ask(&own, &open), Answer::Refused { .. }), "without a greeting");
         assert!(matches!(ask(&own, &Request::Hello { version: VERSION + 1 }), Answer::Refused { .. }));
-        assert_eq!(ask(&own, &Request::Hello { version: VERSION }), Answer::Hello { version: VERSION });
+        let greeting = ask(&own, &Request::Hello { version: VERSION });
+        assert!(matches!(greeting, Answer::Hello { version: VERSION, .. }), "{greeting:?}");
         let foreign = Request::Open { own: "10.77.0.9".parse().unwrap(), peer };
         assert!(matches!(ask(&own, &foreign), Answer::Refused { .. }));
         assert_eq!(ask(&own, &open), number(0_u32));
