@@ -284,6 +284,10 @@ pub(crate) struct ServerArgs {
     /// that has the most is closed. As many connections may be between TLS and a session
     #[arg(long, value_name = "N", default_value = "512")]
     pub(crate) max_handshakes: NonZeroUsize,
+    /// How long a client's TLS handshake may take, in seconds; two fifths of it are for the first byte. More helps
+    /// where machines are slow or emulated, less where many connections come that say nothing
+    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = clap::value_parser!(u32).range(1..=3600))]
+    pub(crate) handshake_limit: u32,
     /// Bytes of memory that each client can write and read, such as 64K or 1M
     #[arg(long, value_name = "SIZE", default_value = "1M")]
     pub(crate) region: Size,

@@ -18,9 +18,9 @@ use crate::{logging, output};
 use client::{Devices, Participant, Stage};
 use rdma_verbs::{Device, DeviceSelector};
 use report::Report;
-use secure_rdma::SessionOptions;
 use secure_rdma::certs::{Name, Store};
 use secure_rdma::tls::{ClientAuth, Trust};
+use secure_rdma::{SessionOptions, Timeouts};
 use server::Host;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -71,7 +71,9 @@ async fn perform(args: &DemoArgs) -> Result<Report, Failure> {
     let begin = Instant::now();
     let device = Device::open(&args.device.device)?;
     let name = device.name().to_string();
+    let timeouts = Timeouts::DEFAULT.connect(client::PATIENCE).step(client::PATIENCE);
     let options = SessionOptions::default().seal(args.seal.policy()).packets(Some(args.seal.packets()));
+    let options = options.timeouts(timeouts);
     // Certificates of a CA that nobody else will ever trust, gone when this returns.
     let state = tempfile::tempdir().map_err(Failure::system("making a temporary directory"))?;
     let (host, stage) = match &args.connect {

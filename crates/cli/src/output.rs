@@ -21,8 +21,9 @@ use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 /// Lines that wait for their reader.
 const WAITING: usize = 1024;
 
-/// How long a server that ends waits for whoever reads its last lines.
-const LAST_LINES: Duration = Duration::from_secs(1);
+/// How long a server that ends waits for whoever reads its last lines; the thread that writes them may have to wait for
+/// its turn, too.
+const LAST_LINES: Duration = Duration::from_secs(5);
 
 static DETACHED: OnceLock<Detached> = OnceLock::new();
 

@@ -218,6 +218,7 @@ fn builder(args: &ServerArgs, identity: Identity, client_auth: ClientAuth) -> Se
         .max_message(args.max_message.0)
         .seal(args.seal.policy())
         .packets(Some(args.seal.packets()));
+    let handshake = Duration::from_secs(args.handshake_limit.into());
     let mut options = ServerOptions::default()
         .max_clients(args.max_clients.get())
         .quota(SessionQuota {
@@ -225,6 +226,8 @@ fn builder(args: &ServerArgs, identity: Identity, client_auth: ClientAuth) -> Se
             per_address: args.max_clients_per_address.map(NonZeroUsize::get),
         })
         .max_handshakes(args.max_handshakes.get())
+        .handshake(handshake)
+        .first_byte(handshake * 2 / 5)
         .region_len(args.region.0)
         .counters(args.counters.policy())
         .session(session);

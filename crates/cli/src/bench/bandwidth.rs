@@ -42,7 +42,7 @@ impl Connected {
             if sends && rate.is_none() {
                 let done = match limit {
                     Limit::Messages(limit) => counts.iter().all(|count| count.completed >= limit),
-                    Limit::Time(limit) => meter.elapsed() >= limit,
+                    Limit::Time(_) => limit.reached(meter.rate().messages, meter.elapsed()),
                 };
                 if done {
                     rate = Some(meter.rate());

@@ -60,11 +60,11 @@ impl Course {
 }
 
 impl Limit {
-    /// Whether it is reached.
+    /// Whether it is reached. Without a single message nothing was measured, however late it is.
     pub(super) fn reached(self, messages: u64, elapsed: Duration) -> bool {
         match self {
             Self::Messages(limit) => messages >= limit,
-            Self::Time(limit) => elapsed >= limit,
+            Self::Time(limit) => elapsed >= limit && messages > 0,
         }
     }
 }
@@ -143,5 +143,20 @@ fn judge(taken: &mut Vec<Completion>, course: &Course) -> Result<usize, Failure>
             "a request ended with {:?}: the other side's output may say why",
             completion.status
         ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_not_over_before_something_was_measured() {
+        let limit = Limit::Time(Duration::from_secs(1));
+        assert!(!limit.reached(0, Duration::from_secs(9)) && limit.reached(1, Duration::from_secs(1)));
+        assert!(!limit.reached(7, Duration::from_millis(999)));
+        assert!(
+            !Limit::Messages(7).reached(6, Duration::MAX) && Limit::Messages(7).reached(7, Duration::ZERO)
+        );
     }
 }

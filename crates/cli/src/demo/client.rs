@@ -17,7 +17,7 @@ const MESSAGES: [usize; 5] = [0, 1, 4096, 4097, 100_000];
 const WRITES: [usize; 4] = [1, 4095, 4096, 65_537];
 
 /// No step of one operation takes so long, unless something is stuck.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What the clients need to reach the server.
 #[derive(Debug)]

@@ -65,6 +65,9 @@ impl Host {
             .quota(SessionQuota::UNLIMITED)
             // All of one address, which may have half.
             .max_handshakes(2 * sessions)
+            // They come all at once, and share this machine's processors with the server.
+            .first_byte(session.timeouts.step)
+            .handshake(session.timeouts.step)
             .region_len(REGION)
             // Every operation is tried, atomic ones too, which other devices can't seal.
             .counters(CounterPolicy::On)

@@ -5,15 +5,15 @@ use secure_rdma::certs::{CertificateInfo, Identity, Name, Store};
 use secure_rdma::control::SealPolicy;
 use secure_rdma::tls::ClientAuth;
 use secure_rdma::{
-    Client, Report, Server, ServerOptions, Session, SessionError, SessionOptions, SessionQuota,
+    Client, Report, Server, ServerOptions, Session, SessionError, SessionOptions, SessionQuota, Timeouts,
 };
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
 
-/// No session takes so long to open or to close.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// No session takes so long to open or to close, nor any step of that.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Both ends of sessions.
 #[derive(Debug)]
@@ -53,9 +53,11 @@ impl Meeting {
         let identity = store.ensure_server(&names).map_err(told)?;
         let account = store.ensure_account(&names).map_err(told)?.ok_or("the CA's key is missing")?;
         let auth = ClientAuth::Required(store.certificate_file("ca").into());
-        let session = || SessionOptions::default().seal(seal);
+        let timeouts = Timeouts::DEFAULT.connect(PATIENCE).step(PATIENCE);
+        let session = || SessionOptions::default().seal(seal).timeouts(timeouts);
         // All of them are of one identity and one address.
-        let options = ServerOptions::default().quota(SessionQuota::UNLIMITED).session(session());
+        let options = ServerOptions::default().quota(SessionQuota::UNLIMITED);
+        let options = options.first_byte(PATIENCE).handshake(PATIENCE).session(session());
         let device = Device::open(server).map_err(told)?;
         let server = Server::builder(identity, auth).device(device).options(options);
         let server = server.bind((address, 0)).await.map_err(told)?;

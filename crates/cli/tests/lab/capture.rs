@@ -13,7 +13,7 @@ use std::process::Command;
 use std::time::Duration;
 
 /// How long scapy may take.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(240);
 
 #[track_caller]
 fn check_capture(mtu: u32, client: End, address: fn(End) -> &'static str) {

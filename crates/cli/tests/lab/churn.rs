@@ -23,8 +23,8 @@ const TOGETHER: usize = 4;
 /// would be 35 MiB.
 const GROWTH: usize = 2 << 20;
 
-/// How long all the sessions may take.
-const LIMIT: Duration = Duration::from_secs(120);
+/// How long all the sessions may take. On two idle cores it is half a minute.
+const LIMIT: Duration = Duration::from_secs(600);
 
 /// A server on the loopback interface.
 pub(crate) struct Server {
@@ -37,7 +37,8 @@ impl Server {
     pub(crate) fn start(arguments: &[&str]) -> Self {
         let certs = TempDir::new().unwrap();
         let mut command = Command::new(SECURE_SERVER);
-        command.args(["--listen", "127.0.0.1:0", "--certs"]).arg(certs.path()).args(arguments);
+        command.args(["--listen", "127.0.0.1:0", "--handshake-limit", "60", "--certs"]).arg(certs.path());
+        command.args(arguments);
         let process = Process::start(&mut command, "");
         let line = process.says("listening on ");
         Self { process, address: line.split([' ', ',']).nth(2).unwrap().parse().unwrap(), certs }

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::Duration;
 
 /// How long tshark may take.
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_secs(240);
 
 /// The InfiniBand specification's opcodes of reliable connections, as far as they are answers: READ
 /// responses, acknowledgements.

@@ -16,7 +16,7 @@ const ROUNDS: u64 = 6;
 const LARGE: usize = 900_000;
 
 /// How long the large transfers may take.
-const LIMIT: Duration = Duration::from_secs(100);
+const LIMIT: Duration = Duration::from_secs(400);
 
 /// Text in which no piece is like another, so that a lost, repeated or misplaced packet shows.
 fn text(round: u64, len: usize) -> String {

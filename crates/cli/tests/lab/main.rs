@@ -20,3 +20,4 @@ mod sealed_programs;
 mod server;
 mod sessions;
 mod tcpdump;
+mod whole_capture;

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::Duration;
 
 /// Valgrind makes a program some fifty times slower.
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_secs(600);
 
 #[test]
 fn a_demo_under_valgrind_has_no_invalid_access_and_no_definite_leak() {

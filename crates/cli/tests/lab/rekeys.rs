@@ -30,7 +30,7 @@ const LAST_EPOCH: u32 = (MESSAGES - 1) / KEY;
 const OF_LAST_EPOCH: u32 = MESSAGES - LAST_EPOCH * KEY;
 
 /// How long all of it may take.
-const LIMIT: Duration = Duration::from_secs(400);
+const LIMIT: Duration = Duration::from_secs(1500);
 
 #[test]
 fn a_million_messages_arrive_through_thousands_of_new_keys_though_1_percent_of_packets_is_lost() {

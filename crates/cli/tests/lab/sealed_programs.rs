@@ -14,7 +14,7 @@ use tempfile::TempDir;
 const SECURE_RDMA: &str = env!("CARGO_BIN_EXE_secure-rdma");
 
 /// How long a program may take.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(240);
 
 /// Two hosts whose agents have certificates for their addresses by one CA. An agent stays in its network for a while.
 pub(crate) struct Site {
@@ -66,17 +66,23 @@ impl Site {
     fn both(&self, network: &Network, options: &[&str], program: &[&str]) {
         let server = Process::start(&mut self.command(network, End::Server, options, program), "");
         let whole = [program, &[End::Server.ipv4()]].concat();
+        let mut client = None;
         wait_until(PATIENCE, || {
             let mut command = self.command(network, End::Client, options, &whole);
             let ended = Process::start(&mut command, "").end_within(LIMIT);
-            if ended.status.success() {
-                return true;
-            }
-            assert!(ended.err.contains("Couldn't connect"), "{ended:?}");
-            false
+            let connected = !ended.err.contains("Couldn't connect");
+            client = Some(ended);
+            connected
         })
         .unwrap();
-        server.end_within(LIMIT).succeeded();
+        let (client, server) = (client.unwrap(), server.end_within(LIMIT));
+        // libibverbs' own programs part without a word: where the network has lost the last acknowledgement, who waits
+        // for it asks a peer that is gone, although all has been moved.
+        let part_without_a_word = program[0].starts_with("ibv_");
+        for (ended, other) in [(&client, &server), (&server, &client)] {
+            let unanswered = ended.err.contains("transport retry counter exceeded") && other.status.success();
+            assert!(ended.status.success() || part_without_a_word && unanswered, "{program:?}: {ended:?}");
+        }
     }
 }
 

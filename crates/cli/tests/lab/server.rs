@@ -31,7 +31,10 @@ impl<'a> Server<'a> {
     pub(crate) fn start_with(network: &'a Network, arguments: &[&str]) -> Self {
         let certs = TempDir::new().unwrap();
         let mut command = network.command(End::Server, SECURE_SERVER);
-        let process = Process::start(command.arg("-v").args(arguments).arg("--certs").arg(certs.path()), "");
+        let process = Process::start(
+            command.args(["-v", "--handshake-limit", "60"]).args(arguments).arg("--certs").arg(certs.path()),
+            "",
+        );
         let line = process.says("listening on ");
         assert!(line.contains("[::]:4433"), "{line}");
         Self { process, network, certs }

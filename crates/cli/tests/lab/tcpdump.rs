@@ -1,15 +1,10 @@
 //! What passes at the client's end, by tcpdump.
 
 use crate::network::{End, INTERFACE, Network};
-use crate::process::{PATIENCE, Process, wait_until};
-use rustix::process::Signal;
-use std::fs;
+use crate::process::{PATIENCE, Process};
+use crate::whole_capture;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 use tempfile::TempDir;
-
-/// How long nothing more must come before a capture is complete.
-const QUIET: Duration = Duration::from_millis(500);
 
 /// A running tcpdump.
 pub(crate) struct Capture {
@@ -37,20 +32,10 @@ impl Capture {
         Self { process, files }
     }
 
-    /// Waits until it has written all that there is: on a busy machine that may be seconds behind.
+    /// Waits until it has written all that there is.
     #[track_caller]
     pub(crate) fn end(self) -> Captured {
-        let size = || fs::metadata(pcap(&self.files)).unwrap().len();
-        let mut last = None;
-        let quiet = wait_until(PATIENCE, || {
-            let before = last.replace(size());
-            std::thread::sleep(QUIET);
-            before == last && before == Some(size())
-        });
-        assert!(quiet.is_some(), "there is no end of packets");
-        self.process.signal(Signal::INT);
-        let said = self.process.end_within(PATIENCE).succeeded().err;
-        Captured { files: self.files, said }
+        Captured { said: whole_capture::end(self.process, PATIENCE), files: self.files }
     }
 }
 

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 /// Connects from one address again and again, and says nothing.
 struct Attacker {
     enough: Arc<AtomicBool>,
-    thread: Option<JoinHandle<usize>>,
+    thread: Option<JoinHandle<()>>,
 }
 
 impl Attacker {
@@ -28,15 +28,15 @@ impl Attacker {
         let stop = Arc::clone(&enough);
         let thread = thread::spawn(move || {
             let mut held = VecDeque::new();
-            let (begin, mut made) = (Instant::now(), 0);
+            let mut next = Instant::now();
             while !stop.load(Ordering::Relaxed) {
                 held.push_front(dial(from, to));
                 held.truncate(Self::HELD);
-                made += 1;
-                let next = begin + Duration::from_secs(1) * made / Self::RATE;
+                // At this rate and never faster, also when this thread had to wait for its turn: who comes meanwhile
+                // relies on it that not too many others come before its first byte.
+                next = next.max(Instant::now()) + Duration::from_secs(1) / Self::RATE;
                 thread::sleep(next.saturating_duration_since(Instant::now()));
             }
-            made as usize
         });
         Self { enough, thread: Some(thread) }
     }
@@ -68,10 +68,27 @@ fn server(arguments: &[&str]) -> (Server, [String; 2]) {
     (Server::start_in(state, "127.0.0.1:0", &arguments), identity)
 }
 
-fn client(server: &Server, [cert, key]: &[String; 2]) -> Program {
+fn client(server: &Server, identity: &[String; 2]) -> Program {
+    client_with(server, identity, &[])
+}
+
+fn client_with(server: &Server, [cert, key]: &[String; 2], more: &[&str]) -> Program {
     let (place, certs) = (server.address.to_string(), server.state.path());
-    let arguments = [place.as_str(), "localhost", "--certs", text(&certs), "--cert", cert, "--key", key];
-    Program::start(SECURE_CLIENT, &arguments)
+    let own = [place.as_str(), "localhost", "--certs", text(&certs), "--cert", cert, "--key", key];
+    Program::start(SECURE_CLIENT, &[&own[..], more].concat())
+}
+
+/// Whether a client gets in: not if so many others come between its connection and its first byte that it is the oldest
+/// one that has said nothing, because this machine is too busy to give it its turn.
+#[track_caller]
+fn gets_in(server: &Server, identity: &[String; 2]) -> bool {
+    let ended = client_with(server, identity, &["--exec", "send in"]).end();
+    if ended.status.success() {
+        assert_eq!(ended.out, ["in"]);
+        return true;
+    }
+    ended.failed(1, &["the server closed the connection before the TLS handshake was done"]);
+    false
 }
 
 /// With 26 connections a second this server once let nobody in.
@@ -82,11 +99,12 @@ fn idle_connections_500_a_second_keep_nobody_out() {
         let attacking = Attacker::start(attacker, server.address);
         // It has as many places as it can have.
         server.program.says("its handshake was dropped");
+        let mut late = 0;
         for _ in 0..10 {
-            let mut client = client(&server, &identity);
-            client.type_line("send in");
-            client.says("in");
-            client.end().succeeded();
+            while !gets_in(&server, &identity) {
+                late += 1;
+                assert!(late <= 10, "{attacker:?} keeps clients out");
+            }
         }
         drop(attacking);
     }

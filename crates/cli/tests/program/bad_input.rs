@@ -1,7 +1,8 @@
 //! What users get wrong: each time a message that says what to do, an exit code, and a server that goes on serving.
 
 use crate::harness::{Program, SECURE_CLIENT, SECURE_SERVER, Server, State, secure_rdma, text};
-use std::net::TcpListener;
+use rustix::net::{AddressFamily, SocketType, bind, getsockname, socket};
+use std::net::SocketAddr;
 
 #[test]
 fn wrong_usage_exits_with_2() {
@@ -47,9 +48,10 @@ fn an_unreachable_host_is_named() {
     let state = State::new();
     let certs = state.path();
     secure_rdma(&["certs", "init", "--certs", text(&certs)]).succeeded();
-    // A port that was free a moment ago.
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let place = format!("127.0.0.1:{port}");
+    // A port that nobody can listen at meanwhile.
+    let socket = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    bind(&socket, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    let place = SocketAddr::try_from(getsockname(&socket).unwrap()).unwrap().to_string();
     let client = Program::start(SECURE_CLIENT, &[&place, "localhost", "--certs", text(&certs)]);
     client.end().failed(1, &["can't connect", &place, "is the server running there"]);
     // RFC 6761: no such name will ever exist.

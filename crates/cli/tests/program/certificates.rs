@@ -202,7 +202,8 @@ fn a_certificate_that_has_ended_is_refused() {
     let state = State::new();
     let store = Store::open(state.path()).unwrap();
     let now = Timestamp::now();
-    let life = Duration::from_secs(4);
+    // The server has to listen by then.
+    let life = Duration::from_secs(12);
     let validity = Validity { not_before: now.minus(life), not_after: now.plus(life) };
     store.issue("short", &names(), Kind::Server, validity).unwrap();
     let file = |name: &str| state.path().join(name);

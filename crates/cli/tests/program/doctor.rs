@@ -2,11 +2,10 @@
 
 mod network;
 
-use crate::harness::{Ended, SECURE_RDMA, State, secure_rdma, text};
+use crate::harness::{Ended, SECURE_RDMA, State, rocev2_socket, secure_rdma, text};
 use secure_rdma::certs::{Kind, Store, Timestamp, Validity};
 use serde_json::Value;
 use std::fs;
-use std::net::UdpSocket;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
@@ -100,8 +99,7 @@ fn low_limits_and_a_library_that_does_not_load_are_found() {
 
 #[test]
 fn a_port_that_another_has_is_found() {
-    // Whoever has it: this test, or an embedded device of another one.
-    let _held = UdpSocket::bind("127.0.0.1:4791");
+    let _held = rocev2_socket([127, 86, 0, 1]);
     assert_found(&after("true"), "port 4791", "costs", "sport = 4791");
 }
 

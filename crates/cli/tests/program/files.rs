@@ -40,7 +40,7 @@ impl Sides {
 
     fn serve(&self, more: &[&str]) -> Server {
         let there = self.there();
-        Server::start(&[&["--files", text(&there)], more].concat())
+        Server::start_alone(&[&["--files", text(&there)], more].concat())
     }
 }
 
@@ -272,8 +272,8 @@ fn put_goes_on_when_its_server_was_killed() {
 #[test]
 fn with_reconnect_it_goes_on_by_itself() {
     let sides = Sides::new();
-    // Fast enough to end within the test, when it has been resumed.
-    let mut content = vec![7; 6 << 20];
+    // It takes twelve seconds: so much that the server is killed before, and little enough to be waited for.
+    let mut content = vec![7; 12 << 20];
     content[3 << 20] = 1;
     fs::write(sides.there().join("x"), &content).unwrap();
     let server = sides.serve(&[]);

@@ -1,16 +1,22 @@
 //! Processes that are never waited for without a limit, and never outlive their test.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::SocketAddr;
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-/// How long anything may take that should happen at once. Long, because the machine may be busy.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+/// How long anything may take that should happen at once. Long, because the machine may be busy, and longer than what
+/// the programs wait for themselves: 15 s for a silent peer, 30 s between two attempts to connect.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+
+/// How long a server gives a client for its TLS handshake: a client that doesn't get its turn isn't what tests are
+/// about.
+const HANDSHAKE: [&str; 2] = ["--handshake-limit", "60"];
 
 pub(crate) const SECURE_RDMA: &str = env!("CARGO_BIN_EXE_secure-rdma");
 pub(crate) const SECURE_SERVER: &str = env!("CARGO_BIN_EXE_secure_server");
@@ -155,6 +161,15 @@ impl Program {
         found.unwrap_or_else(|| panic!("{part:?} was not said {times} times: {:?}", self.out.so_far()))
     }
 
+    /// Waits until it has written so many lines to standard output.
+    #[track_caller]
+    pub(crate) fn says_lines(&self, count: usize) {
+        let found = self.out.wait(PATIENCE, |collected| (collected.lines.len() >= count).then_some(()));
+        found.unwrap_or_else(|| {
+            panic!("{} lines of {count}: {:?}", self.out.so_far().len(), self.err.so_far())
+        });
+    }
+
     /// Waits for a line on standard error that contains `part`.
     #[track_caller]
     pub(crate) fn warns(&self, part: &str) -> String {
@@ -162,6 +177,11 @@ impl Program {
         found.unwrap_or_else(|| {
             panic!("{part:?} was not said: {:?} {:?}", self.out.so_far(), self.err.so_far())
         })
+    }
+
+    /// Waits for a line on standard output that contains `part`, or until there is no more to come; whether it came.
+    pub(crate) fn says_before_its_end(&self, part: &str) -> bool {
+        self.out.wait(PATIENCE, |collected| find(&collected.lines, part)).is_some()
     }
 
     /// Whether a line on standard error contains `part`, so far.
@@ -181,9 +201,9 @@ impl Program {
         });
     }
 
-    /// What it has written to standard error so far.
-    pub(crate) fn err_so_far(&self) -> Vec<String> {
-        self.err.so_far()
+    /// How many lines it has written to standard output so far.
+    pub(crate) fn lines(&self) -> usize {
+        self.out.0.0.lock().unwrap().lines.len()
     }
 
     pub(crate) fn id(&self) -> u32 {
@@ -257,6 +277,21 @@ fn find(lines: &[String], part: &str) -> Option<String> {
     lines.iter().find(|line| line.contains(part)).cloned()
 }
 
+/// A UDP socket at port 4791 of an address that only this test uses.
+pub(crate) fn rocev2_socket(address: [u8; 4]) -> UdpSocket {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match UdpSocket::bind((Ipv4Addr::from(address), 4791)) {
+            Ok(socket) => return socket,
+            // `doctor` tries the port of all addresses, for a moment.
+            Err(error) => {
+                assert!(error.kind() == ErrorKind::AddrInUse && Instant::now() < deadline, "{error}");
+            }
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
 /// Runs `secure-rdma` to its end.
 #[track_caller]
 pub(crate) fn secure_rdma(arguments: &[&str]) -> Ended {
@@ -282,6 +317,9 @@ pub(crate) fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
+/// What a server says of each client that has left in the orderly way.
+const LEFT: &str = ": left; ";
+
 /// A `secure_server` on a port of its own.
 pub(crate) struct Server {
     pub(crate) program: Program,
@@ -294,6 +332,13 @@ impl Server {
         Self::start_at("127.0.0.1:0", arguments)
     }
 
+    /// The same at an address of its own: another server can take the port again, which no other test's connection has
+    /// taken meanwhile.
+    pub(crate) fn start_alone(arguments: &[&str]) -> Self {
+        static NUMBER: AtomicU8 = AtomicU8::new(1);
+        Self::start_at(&format!("127.86.1.{}:0", NUMBER.fetch_add(1, Ordering::Relaxed)), arguments)
+    }
+
     pub(crate) fn start_at(listen: &str, arguments: &[&str]) -> Self {
         Self::start_in(State::new(), listen, arguments)
     }
@@ -302,6 +347,9 @@ impl Server {
     pub(crate) fn start_in(state: State, listen: &str, arguments: &[&str]) -> Self {
         let certs = state.path();
         let mut all = vec!["--listen", listen, "--certs", text(&certs)];
+        if !arguments.contains(&HANDSHAKE[0]) {
+            all.extend(HANDSHAKE);
+        }
         all.extend(arguments);
         let program = Program::start(SECURE_SERVER, &all);
         let line = program.says("listening on ");
@@ -332,20 +380,36 @@ impl Server {
     }
 
     /// The server goes on serving: a client can do everything, at the latest when the ones before it have
-    /// been given up.
+    /// been given up. When this returns, its place is free again.
     #[track_caller]
     pub(crate) fn serves(&self) {
+        let left = self.left();
+        let ended = self.once_there_is_room(|| {
+            self.client_with("send still here\nwrite some data\nread 9\nadd 5\nquit\n")
+        });
+        assert_eq!(ended.succeeded().out, ["still here", "9 bytes written", "some data", "0 + 5 = 5"]);
+        self.program.says_times(LEFT, left + 1);
+    }
+
+    /// How many clients have left in the orderly way so far.
+    fn left(&self) -> usize {
+        self.program.out.so_far().iter().filter(|line| line.contains(LEFT)).count()
+    }
+
+    /// What became of a client that the server wasn't too full for.
+    #[track_caller]
+    pub(crate) fn once_there_is_room(&self, client: impl Fn() -> Ended) -> Ended {
         let deadline = Instant::now() + PATIENCE;
+        // Each attempt is a process: not so many that those that are waited for don't get their turn.
+        let mut pause = Duration::from_millis(50);
         loop {
-            let ended = self.client_with("send still here\nwrite some data\nread 9\nadd 5\nquit\n");
-            if ended.status.success() {
-                assert_eq!(ended.out, ["still here", "9 bytes written", "some data", "0 + 5 = 5"]);
-                return;
+            let ended = client();
+            if !ended.err.contains("the server is full") {
+                return ended;
             }
-            // Only a server that is still occupied by others may be tried again.
-            assert!(ended.err.contains("the server is full"), "{ended:?}");
             assert!(Instant::now() < deadline, "{ended:?}");
-            thread::sleep(Duration::from_millis(50));
+            thread::sleep(pause);
+            pause = (pause * 2).min(Duration::from_secs(1));
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::harness::{Ended, PATIENCE, Program};
 use crate::run::is_installed;
-use crate::sealed_run::Host;
+use crate::sealed_run::{Host, connected};
 use rocev2::icrc::PseudoHeader;
 use rocev2::wire::{Aeth, Bth, Headers, NakCode, Opcode, Operation, Syndrome, Transport};
 use rocev2::{Psn, Qpn, UDP_PORT};
@@ -11,7 +11,6 @@ use rocev2_device::link::put_icrc;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
 
 /// Ends the attack, also where the test has failed.
 struct Stop<'a>(&'a AtomicBool);
@@ -66,15 +65,7 @@ fn attack(is_sealed: bool, rounds: u32, addresses: [&str; 2], port: &str) -> (En
     };
     let serving = start(&server, &program);
     let whole = [&program[..], &[addresses[0]]].concat();
-    let deadline = Instant::now() + PATIENCE;
-    let running = loop {
-        let running = start(&other, &whole);
-        thread::sleep(Duration::from_millis(300));
-        if !running.err_so_far().iter().any(|line| line.contains("Couldn't connect")) {
-            break running;
-        }
-        assert!(Instant::now() < deadline);
-    };
+    let running = connected(|| start(&other, &whole), "remote address");
     let victim = Named::read(&running.says("local address"));
     let (done, sent) = (AtomicBool::new(false), AtomicU64::new(0));
     let ended = thread::scope(|scope| {
@@ -97,7 +88,7 @@ fn attack(is_sealed: bool, rounds: u32, addresses: [&str; 2], port: &str) -> (En
             }
         });
         let _stop = Stop(&done);
-        running.end()
+        running.ends_within(4 * PATIENCE)
     });
     drop(serving);
     (ended, sent.into_inner())
@@ -108,11 +99,22 @@ fn forged_packets_end_a_program_in_clear_and_not_one_that_is_sealed() {
     if !is_installed("ibv_rc_pingpong", "ibverbs-utils") {
         return;
     }
-    let (ended, sent) = attack(true, 20_000, ["127.83.90.20", "127.83.90.21"], "18607");
-    assert!(sent > 10_000, "{sent} packets");
-    // A flood fills the receiver's buffer, and may so hold genuine packets back for too long. Nothing else ends it.
-    let flooded = ended.err.contains("transport retry counter exceeded");
-    assert!(ended.status.success() || flooded, "{sent} packets: {ended:?}");
-    let (ended, sent) = attack(false, 200_000, ["127.83.90.22", "127.83.90.23"], "18608");
-    assert!(ended.err.contains("remote operation error"), "{sent} packets: {ended:?}");
+    // The programs may be done before the attacker has had its turn: then once more, for longer.
+    for rounds in [20_000, 80_000, 320_000] {
+        let (ended, sent) = attack(true, rounds, ["127.83.90.20", "127.83.90.21"], "18607");
+        // A flood fills the receiver's buffer, and may so hold genuine packets back for too long. Nothing else ends it.
+        let flooded = ended.err.contains("transport retry counter exceeded");
+        assert!(ended.status.success() || flooded, "{sent} packets: {ended:?}");
+        if sent > 10_000 {
+            break;
+        }
+        assert!(rounds < 320_000, "{sent} packets");
+    }
+    for rounds in [200_000, 800_000] {
+        let (ended, sent) = attack(false, rounds, ["127.83.90.22", "127.83.90.23"], "18608");
+        if ended.err.contains("remote operation error") {
+            break;
+        }
+        assert!(ended.status.success() && rounds < 800_000, "{sent} packets: {ended:?}");
+    }
 }

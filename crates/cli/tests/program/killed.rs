@@ -30,7 +30,7 @@ fn a_client_killed_in_mid_transfer_costs_only_itself() {
 
 #[test]
 fn a_server_killed_in_mid_transfer_is_missed_by_its_clients() {
-    let server = Server::start(&[]);
+    let server = Server::start_alone(&[]);
     let mut busy = server.client(&[]);
     let mut idle = server.client(&[]);
     idle.type_line("send hello");

@@ -6,6 +6,8 @@ use serde_json::Value;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// What the server at `address` answers to `request`; it closes the connection then.
 fn ask(address: SocketAddr, request: &str) -> String {
@@ -143,7 +145,12 @@ fn a_server_that_is_asked_to_end_lets_its_clients_finish() {
     client.says("before");
     server.program.signal(Signal::TERM);
     server.program.says("ending; 1 clients are connected");
-    // Nobody else is let in.
+    // Nobody else is let in, once the task that listens has ended.
+    let deadline = Instant::now() + PATIENCE;
+    while TcpStream::connect(server.address).is_ok() {
+        assert!(Instant::now() < deadline, "it still listens");
+        thread::sleep(Duration::from_millis(5));
+    }
     server.client(&[]).end().failed(1, &["can't connect"]);
     client.type_line("send after");
     client.says("after");

@@ -3,7 +3,10 @@
 use crate::harness::{PATIENCE, Server, State};
 use rustix::process::Signal;
 use std::fs;
-use std::net::SocketAddr;
+use std::io::Write;
+use std::net::SocketAddrV4;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -20,16 +23,16 @@ fn certificate(server: &Server, client: u64) -> String {
     line.split("; ").find(|part| part.starts_with("certificate sha256:")).unwrap().to_owned()
 }
 
-/// Waits until datagrams wait to be taken at that port of this machine: their receiver stands still.
-fn wait_for_datagrams(to: SocketAddr) {
+/// Waits until datagrams wait to be taken at that address of this machine: their receiver stands still.
+fn wait_for_datagrams(to: SocketAddrV4) {
     let deadline = Instant::now() + PATIENCE;
-    let port = format!(":{:04X}", to.port());
+    // As the kernel shows the address's four bytes: as one number of this machine's.
+    let place = format!("{:08X}:{:04X}", u32::from_ne_bytes(to.ip().octets()), to.port());
     let waiting = || {
-        let tables = ["/proc/net/udp", "/proc/net/udp6"].map(|table| fs::read_to_string(table).unwrap());
-        tables.iter().flat_map(|table| table.lines().skip(1)).any(|line| {
+        fs::read_to_string("/proc/net/udp").unwrap().lines().skip(1).any(|line| {
             let fields: Vec<_> = line.split_whitespace().collect();
             let queue = fields[4].split(':').nth(1).unwrap();
-            fields[1].ends_with(&port) && u64::from_str_radix(queue, 16).unwrap() > 0
+            fields[1] == place && u64::from_str_radix(queue, 16).unwrap() > 0
         })
     };
     while !waiting() {
@@ -39,14 +42,14 @@ fn wait_for_datagrams(to: SocketAddr) {
 }
 
 /// Where the server's queue pair takes packets: the second of the places in its line of a client's arrival.
-fn data_path(server: &Server) -> SocketAddr {
+fn data_path(server: &Server) -> SocketAddrV4 {
     let line = server.program.says("client 1: arrived");
     line.split(['(', ')']).nth(3).unwrap().parse().unwrap()
 }
 
 #[test]
 fn a_client_finds_a_killed_server_again_with_the_same_identity_and_a_new_region() {
-    let mut server = Server::start(&[]);
+    let mut server = Server::start_alone(&[]);
     let mut client = server.client(&["--reconnect"]);
     client.type_line("write some data");
     client.says("9 bytes written");
@@ -70,7 +73,7 @@ fn a_client_finds_a_killed_server_again_with_the_same_identity_and_a_new_region(
 
 #[test]
 fn what_was_in_flight_is_reported_as_unknown_and_not_repeated() {
-    let server = Server::start(&[]);
+    let server = Server::start_alone(&[]);
     let mut client = server.client(&["--reconnect"]);
     client.type_line("add 1");
     client.says("0 + 1 = 1");
@@ -92,24 +95,33 @@ fn what_was_in_flight_is_reported_as_unknown_and_not_repeated() {
 
 #[test]
 fn lines_under_way_are_each_done_or_unknown_once_through_many_deaths_of_the_server() {
-    const LINES: usize = 3000;
-    let mut server = Server::start(&[]);
+    const BETWEEN: usize = 500;
+    let mut server = Server::start_alone(&[]);
     let mut client = server.client(&["--reconnect"]);
     let mut input = client.take_input();
+    let enough = Arc::new(AtomicBool::new(false));
+    let stop = Arc::clone(&enough);
+    // There are always lines under way, however late this test's thread is.
     let feeder = thread::spawn(move || {
-        use std::io::Write as _;
-        let lines: String = (0..LINES).map(|at| format!("send {at}.\n")).collect();
-        input.write_all(lines.as_bytes()).unwrap();
+        let mut lines = 0;
+        while !stop.load(Ordering::Relaxed) {
+            writeln!(input, "send {lines}.").unwrap();
+            lines += 1;
+        }
+        lines
     });
+    let mut done = 0;
     for death in 1..=4 {
-        client.says(&format!("{}.", death * LINES / 6));
+        client.says_lines(done + BETWEEN);
         server.program.signal(Signal::KILL);
         server = again(server, &[]);
         client.warns_times("connected again: ", death);
+        done = client.lines();
     }
-    feeder.join().unwrap();
+    enough.store(true, Ordering::Relaxed);
+    let lines = feeder.join().unwrap();
     let ended = client.end();
-    assert_eq!(ended.out.len(), LINES);
+    assert_eq!(ended.out.len(), lines);
     let mut unknown = 0;
     for (at, line) in ended.out.iter().enumerate() {
         if *line == format!("unknown: send {at}.") {
@@ -124,7 +136,7 @@ fn lines_under_way_are_each_done_or_unknown_once_through_many_deaths_of_the_serv
 
 #[test]
 fn a_server_that_says_goodbye_is_answered_and_found_again() {
-    let server = Server::start(&[]);
+    let server = Server::start_alone(&[]);
     let client = server.client(&["--reconnect"]);
     server.program.says("client 1: arrived");
     server.program.signal(Signal::TERM);
@@ -138,7 +150,7 @@ fn a_server_that_says_goodbye_is_answered_and_found_again() {
 
 #[test]
 fn a_server_that_is_full_is_tried_again_until_there_is_room() {
-    let server = Server::start(&[]);
+    let server = Server::start_alone(&[]);
     let clients = [server.client(&["--reconnect"]), server.client(&["--reconnect"])];
     server.program.says("client 2: arrived");
     server.program.signal(Signal::KILL);
@@ -169,7 +181,7 @@ fn a_server_that_is_full_is_tried_again_until_there_is_room() {
 /// Somebody else on the server's port isn't asked again and again, and gets nothing.
 #[test]
 fn another_server_in_its_place_is_no_server_of_this_clients() {
-    let server = Server::start(&[]);
+    let server = Server::start_alone(&[]);
     let client = server.client(&["--reconnect"]);
     server.program.says("client 1: arrived");
     let Server { program, address, state } = server;

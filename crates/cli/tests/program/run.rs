@@ -238,7 +238,17 @@ fn who_has_connected_with_a_program_that_is_killed_is_told() {
     assert!(left.end().err.contains("DISCONNECT"));
 }
 
-/// The agent whose socket is in `place`.
+/// The agent that serves at the socket in `place`. It counts this as a use.
+fn serving_agent(place: &TempDir) -> rustix::process::Pid {
+    use rustix::net::{
+        AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with, sockopt,
+    };
+    let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
+    connect(&socket, &SocketAddrUnix::new(place.path().join("secure-rdma/agent")).unwrap()).unwrap();
+    sockopt::socket_peercred(&socket).unwrap().pid
+}
+
+/// A process that is the agent whose socket is in `place`, or starts it, or has just found out that there is one.
 fn agent(place: &TempDir) -> Option<rustix::process::Pid> {
     let socket = place.path().join("secure-rdma/agent");
     let found = fs::read_dir("/proc").unwrap().filter_map(Result::ok).find(|process| {
@@ -270,11 +280,10 @@ fn programs_outlive_the_agent_and_each_other() {
         let lasts = scope.spawn(|| pair_in(&place, address, &lasting));
         wait_for(|| agent(&place).is_some());
         pair_in(&place, address, &others);
-        // Not before: of several that are started at once, one stays.
-        let first = agent(&place).expect("an agent serves");
+        let first = serving_agent(&place);
         rustix::process::kill_process(first, rustix::process::Signal::KILL).unwrap();
         pair_in(&place, address, &others);
-        assert_ne!(agent(&place), Some(first), "another agent serves");
+        assert_ne!(serving_agent(&place), first, "another agent serves");
         let victim = run(&place, address, &["ib_read_bw", "-F", "-p", "18520"]);
         victim.signal(rustix::process::Signal::KILL);
         victim.end();
@@ -303,7 +312,8 @@ fn a_program_that_finds_no_agent_starts_one() {
     let environment = Program::spawn(&mut command).end().succeeded().out.join("\n");
     // It also ends by itself, where a launcher takes its time.
     if let Some(agent) = agent(&place) {
-        rustix::process::kill_process(agent, rustix::process::Signal::KILL).unwrap();
+        // Unless it has just done so.
+        let _ = rustix::process::kill_process(agent, rustix::process::Signal::KILL);
     }
     let script = format!("{environment}\nexec ibv_devinfo");
     let ended = Program::start("sh", &["-c", &script]).end().succeeded();
@@ -332,7 +342,7 @@ fn the_agent_has_no_descriptor_of_who_started_it() {
         open.filter_map(|open| fs::read_link(open.unwrap().path()).ok()).any(|open| open == file)
     };
     assert!(holds(serves.id().to_string()));
-    assert!(!holds(agent(&place).unwrap().as_raw_nonzero().to_string()));
+    assert!(!holds(serving_agent(&place).as_raw_nonzero().to_string()));
 }
 
 /// The path of a library as the loader has found it.

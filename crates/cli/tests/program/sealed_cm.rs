@@ -1,12 +1,11 @@
 //! `secure-rdma run --seal` and librdmacm: programs that connect by addresses and ports, with what their agents say to
 //! each other sealed, too, or not said.
 
-use crate::harness::{Ended, PATIENCE, Program, text};
+use crate::harness::{Ended, PATIENCE, Program, rocev2_socket, text};
 use crate::run::is_installed;
 use crate::sealed_run::Host;
 use rustix::process::Signal;
 use std::fs;
-use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
 /// Two hosts whose agents have certificates by one CA.
@@ -178,7 +177,7 @@ fn without_keys_no_management_datagram_leaves() {
     }
     let a = Host::first("127.83.91.14");
     // Where the peer's queue pair 1 would be.
-    let wire = UdpSocket::bind("127.83.91.15:4791").unwrap();
+    let wire = rocev2_socket([127, 83, 91, 15]);
     wire.set_nonblocking(true).unwrap();
     unreachable(&a, &Host::empty("127.83.91.15"), &["no agent answers at TCP"]);
     // On loopback what was sent has come.

@@ -1,10 +1,10 @@
 //! `secure-rdma run --seal`: programs that nobody changed, every packet of theirs sealed, or none sent.
 
-use crate::harness::{Ended, PATIENCE, Program, SECURE_RDMA, secure_rdma, text};
+use crate::harness::{Ended, PATIENCE, Program, SECURE_RDMA, rocev2_socket, secure_rdma, text};
 use crate::run::is_installed;
 use rustix::process::Signal;
 use std::fs;
-use std::net::{Ipv4Addr, UdpSocket};
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -89,6 +89,20 @@ fn client(start: impl Fn() -> Program) -> Ended {
             return ended;
         }
         std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Starts a client until one says `words`, which it does once it is connected to its server.
+#[track_caller]
+pub(crate) fn connected(start: impl Fn() -> Program, words: &str) -> Program {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let running = start();
+        if running.says_before_its_end(words) {
+            return running;
+        }
+        let ended = running.end();
+        assert!(ended.err.contains("Couldn't connect") && Instant::now() < deadline, "{ended:?}");
     }
 }
 
@@ -249,7 +263,7 @@ fn without_keys_no_packet_leaves() {
     }
     let a = Host::first("127.83.90.14");
     // Where the peer's device would be.
-    let wire = UdpSocket::bind((Ipv4Addr::new(127, 83, 90, 15), 4791)).unwrap();
+    let wire = rocev2_socket([127, 83, 90, 15]);
     wire.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
     let fake = std::net::TcpListener::bind((Ipv4Addr::new(127, 83, 90, 15), 18605)).unwrap();
     let program = ["ibv_rc_pingpong", "-g", "0", "-n", "10", "-p", "18605", "127.83.90.15"];
@@ -274,17 +288,7 @@ fn when_one_side_is_killed_the_other_ends_with_errors() {
     let program = ["stdbuf", "-oL", "ib_write_bw", "-x", "0", "-D", "60", "-p", "18606"];
     let whole = [&program[..], &[a.address.as_str()]].concat();
     let serving = a.sealed(&[], &program);
-    let deadline = Instant::now() + PATIENCE;
-    let running = loop {
-        let running = b.sealed(&[], &whole);
-        std::thread::sleep(Duration::from_millis(300));
-        let refused = running.err_so_far().iter().any(|line| line.contains("Couldn't connect"));
-        if !refused {
-            break running;
-        }
-        assert!(Instant::now() < deadline);
-    };
-    running.says("#bytes");
+    let running = connected(|| b.sealed(&[], &whole), "#bytes");
     serving.signal(Signal::KILL);
     running.ends().failed(1, &["Failed status 12"]);
 }

@@ -76,7 +76,8 @@ impl Server {
     #[track_caller]
     pub(crate) fn start_with(end: End, device: &str, arguments: &[&str]) -> Self {
         let mut command = end.command(SECURE_SERVER);
-        command.args(["-v", "--device", device]).args(arguments);
+        // A handshake may take seconds there, and others go on at the same time.
+        command.args(["-v", "--device", device, "--handshake-limit", "60"]).args(arguments);
         Self::start_by(command, |_| ())
     }
 

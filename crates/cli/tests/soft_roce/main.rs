@@ -17,4 +17,6 @@ mod process;
 mod rekeyed;
 mod sealed;
 mod sessions;
+#[path = "../lab/whole_capture.rs"]
+mod whole_capture;
 mod wire;

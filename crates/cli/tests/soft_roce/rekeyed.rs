@@ -3,6 +3,7 @@
 
 use crate::guest::{End, SECURE_RDMA, SLOW, run};
 use crate::process::wait_until;
+use crate::sealed::wait_until_no_ipsec_is_left;
 use rdma_verbs::Device;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use secure_rdma::certs::{Name, Store};
@@ -141,7 +142,7 @@ fn check(server_end: End, client_end: End) {
     server.join().unwrap();
     assert!(changed.is_some(), "after {} rounds only {seen:?}", rounds.load(Ordering::Relaxed));
     assert!(seen.iter().all(|seen| seen.len() >= KEYS), "{seen:?}");
-    assert_eq!(run("ip", &["xfrm", "state"]) + &run("ip", &["xfrm", "policy"]), "");
+    wait_until_no_ipsec_is_left();
 }
 
 #[test]

@@ -2,13 +2,13 @@
 
 use crate::guest::{End, SECURE_RDMA, SECURE_SERVER, SLOW, Server, run};
 use crate::process::{Process, wait_until};
+use crate::whole_capture;
 use crate::wire::capture;
 use rustix::process::Signal;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 use tempfile::TempDir;
 
 const SEALED: [&str; 2] = ["--seal", "packets"];
@@ -26,7 +26,7 @@ fn ipsec() -> String {
 }
 
 #[track_caller]
-fn wait_until_no_ipsec_is_left() {
+pub(crate) fn wait_until_no_ipsec_is_left() {
     wait_until(SLOW, || ipsec().is_empty()).unwrap_or_else(|| panic!("left: {}", ipsec()));
 }
 
@@ -52,15 +52,6 @@ fn has_pattern(payloads: &[Vec<u8>]) -> bool {
     payloads.iter().any(|payload| payload.windows(PATTERN.len()).any(|part| part == PATTERN.as_bytes()))
 }
 
-/// Stops a capture when it has seen all.
-#[track_caller]
-fn stop(tcpdump: Process) {
-    // tcpdump writes each packet as it comes; the last ones have been seen when the session had ended.
-    std::thread::sleep(Duration::from_secs(1));
-    tcpdump.signal(Signal::INT);
-    tcpdump.end_within(SLOW).succeeded();
-}
-
 /// A session, and all that was on the wire of UDP meanwhile.
 #[track_caller]
 fn session(server_end: End, client_end: End, host: &str, arguments: &[&str]) -> (String, Vec<Vec<u8>>) {
@@ -74,7 +65,7 @@ fn session(server_end: End, client_end: End, host: &str, arguments: &[&str]) -> 
     assert!(ended.out.contains("0 + 5 = 5"), "{}", ended.out);
     let arrival = server.process.says(": arrived from ");
     wait_until_no_ipsec_is_left();
-    stop(tcpdump);
+    whole_capture::end(tcpdump, SLOW);
     (ended.err + &arrival, payloads(&file))
 }
 
@@ -126,7 +117,7 @@ fn it_seals_for_one_session_with_an_address_and_when_the_server_is_killed_nothin
     wait_until_no_ipsec_is_left();
     first.signal(Signal::INT);
     let _ = first.end_within(SLOW);
-    stop(tcpdump);
+    whole_capture::end(tcpdump, SLOW);
     assert!(payloads(&file).iter().all(|payload| payload[0] >= 0xc0));
 }
 

@@ -41,10 +41,11 @@ fn check_mixed(server_end: End, client_end: End) {
         let ended = Process::start(server.trusted(&mut command), "").end_within(SLOW);
         check_demo(ended, client_end.device(), 10);
     }
-    let arrivals = server.process.out();
-    let arrivals = arrivals.lines().filter(|line| line.contains(": arrived from ")).count();
-    // Each client comes once as itself and twice as an attacker, over each version of IP.
-    assert_eq!(arrivals, 2 * 3 * 10);
+    // Each client comes once as itself and twice as an attacker, over each version of IP. The server may be late to
+    // say so.
+    let arrivals = |server: &Process| server.out().matches(": arrived from ").count();
+    server.process.wait_until("arrival of all", SLOW, |server| arrivals(server) >= 2 * 3 * 10);
+    assert_eq!(arrivals(&server.process), 2 * 3 * 10);
 }
 
 #[test]

@@ -3,11 +3,10 @@
 use crate::dissect::{ANSWERS, dissect, figure};
 use crate::guest::{End, SLOW, Server};
 use crate::process::Process;
-use rustix::process::Signal;
+use crate::whole_capture;
 use std::collections::HashSet;
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 use tempfile::TempDir;
 
 /// tcpdump at the near end of the cable, of what `filter` is for.
@@ -28,10 +27,7 @@ fn check_first_psns(server_end: End, client_end: End) {
     let tcpdump = capture(&file, "udp port 4791");
     let host = server_end.ipv4();
     let ended = server.client(client_end, host, client_end.device(), "send hello\nquit\n").succeeded();
-    // tcpdump writes each packet as it comes; the last ones have been seen when the session had ended.
-    std::thread::sleep(Duration::from_secs(1));
-    tcpdump.signal(Signal::INT);
-    tcpdump.end_within(SLOW).succeeded();
+    whole_capture::end(tcpdump, SLOW);
 
     let shown = ended.err.lines().find(|line| line.starts_with("QPN ")).unwrap();
     let arrival = server.process.says(": arrived from ");

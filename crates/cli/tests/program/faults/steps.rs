@@ -55,7 +55,7 @@ struct Stage {
 impl Stage {
     /// With `signal` for `victim` before so many pieces have passed, if it says so.
     fn new(fault: Option<(Victim, Signal, usize)>) -> Self {
-        let server = Server::start(&["--max-clients", "1"]);
+        let server = Server::start_alone(&["--max-clients", "1"]);
         let proxy = Proxy::start(server.address);
         let (at_client, at_server) = (Process::default(), Process::default());
         at_server.is(&server.program);
