@@ -225,7 +225,7 @@ mod tests {
             assert_eq!(receive::<Event>(&there).unwrap(), Some(event));
         }
         assert_eq!(receive::<Event>(&there).unwrap_err(), Errno::AGAIN);
-        let twice = [&*encode(&Event::Wanted { peer }).unwrap(), &[0]].concat();
+        let twice = [encode(&Event::Wanted { peer }).unwrap().as_slice(), &[0]].concat();
         for none in [b"\xff".as_slice(), &twice] {
             rustix::io::write(&here, none).unwrap();
             assert_eq!(receive::<Event>(&there).unwrap(), None);
