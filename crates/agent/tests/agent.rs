@@ -30,7 +30,7 @@ fn start(place: &Path, address: IpAddr) -> (Serving, Result<Lease, LeaseError>) 
                 answer => return (agent, answer),
             }
         }
-        agent.join().unwrap().unwrap();
+        agent.join().expect("it doesn't panic").expect("it ends");
         assert!(Instant::now() < deadline, "no agent");
     }
 }
@@ -70,7 +70,7 @@ fn each_process_gets_a_slot_of_its_own_and_a_packet_finds_it() {
     slots.dedup();
     assert_eq!(slots.len(), 3, "{slots:?}");
     drop((leases, shares));
-    agent.join().unwrap().unwrap();
+    agent.join().expect("it doesn't panic").expect("it ends");
     assert!(!place.exists(), "it is gone when nobody uses it");
     UdpSocket::bind((address, 4791)).unwrap();
 }
@@ -87,7 +87,7 @@ fn a_port_that_somebody_else_has_is_refused() {
         matches!(&refused, LeaseError::Port(error) if error.kind() == std::io::ErrorKind::AddrInUse),
         "{refused}"
     );
-    agent.join().unwrap().unwrap();
+    agent.join().expect("it doesn't panic").expect("it ends");
     let nobody = Lease::take(&place, address, Packets::Clear).unwrap_err();
     assert!(matches!(nobody, LeaseError::NoAgent { .. }), "{nobody}");
 }
@@ -110,7 +110,7 @@ fn only_so_many_processes_have_slots_and_one_that_ends_makes_room() {
     drop(leases.swap_remove(5));
     wait(|| Lease::take(&place, address, Packets::Clear).map(|lease| leases.push(lease)).is_ok());
     drop(leases);
-    agent.join().unwrap().unwrap();
+    agent.join().expect("it doesn't panic").expect("it ends");
 }
 
 #[test]
@@ -131,6 +131,6 @@ fn an_agent_takes_the_place_of_one_that_still_ends() {
         while !seen && !agent.is_finished() {
             seen = is_there(&place);
         }
-        agent.join().unwrap().unwrap();
+        agent.join().expect("it doesn't panic").expect("it ends");
     }
 }
