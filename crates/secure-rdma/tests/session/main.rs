@@ -145,18 +145,20 @@ async fn a_session_that_is_dropped_ends_the_other_side() {
     let mut world = World::new("127.0.0.1", 1, SessionOptions::default()).await;
     let (client, mut server) = world.session().await;
     drop(client);
-    let error = tokio::time::timeout(Duration::from_secs(5), server.recv())
+    let error = tokio::time::timeout(Duration::from_secs(60), server.recv())
         .await
         .expect("in time")
         .expect_err("over");
     assert!(matches!(error, SessionError::Control { .. }), "{error}");
 }
 
+/// That silence is noticed, the keeper's own tests show, where no machine is too slow for a heartbeat.
 #[tokio::test]
-async fn a_peer_that_falls_silent_is_noticed() {
-    let options = SessionOptions::default().heartbeat(Duration::from_millis(100));
-    let mut world = World::new("127.0.0.1", 1, options).await;
+async fn heartbeats_keep_a_session_in_which_nothing_happens() {
+    let heartbeat = Duration::from_secs(2);
+    let mut world = World::new("127.0.0.1", 1, SessionOptions::default().heartbeat(heartbeat)).await;
     let (_client, mut server) = world.session().await;
-    // Heartbeats keep it alive far beyond the limit for silence.
-    assert!(tokio::time::timeout(Duration::from_secs(1), server.recv()).await.is_err());
+    // Silence would have ended it after three.
+    let heard = tokio::time::timeout(heartbeat * 7 / 2, server.recv()).await;
+    assert!(heard.is_err(), "{heard:?}");
 }

@@ -99,6 +99,9 @@ async fn keys_change_under_traffic_and_nobody_notices() {
     close(client, server).await;
 }
 
+/// Bytes of a message that is under way for a while.
+const MESSAGE: u32 = 200_000;
+
 /// What ends a session whose messages are sealed: whoever knows numbers that travel in clear there sends a NAK in the
 /// peer's name.
 #[tokio::test]
@@ -114,13 +117,15 @@ async fn a_forged_nak_ends_nothing_and_is_counted() {
         let to: SocketAddr = target.address;
         let header = PseudoHeader::new(socket.local_addr().unwrap(), to).unwrap();
         // While the server's message is under way.
-        let mut forged = 0;
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let packets = MESSAGE.div_ceil(server.info().path_mtu.bytes());
+        let mut round = 0;
+        let deadline = Instant::now() + Duration::from_secs(60);
         let over = loop {
             assert!(Instant::now() < deadline);
-            let asked = server.post_send(&bytes(200_000)).await.is_err();
-            for ahead in 0..80 {
-                let psn = target.psn.get().plus(forged * 80 + ahead);
+            let asked = server.post_send(&bytes(MESSAGE as usize)).await.is_err();
+            // None of those that may be under way is left out: a few packets of a message aren't full.
+            for ahead in packets * round..(packets + 11) * (round + 1) {
+                let psn = target.psn.get().plus(ahead);
                 let bth = Bth::new(Opcode::rc(Operation::Acknowledge), target.qpn, psn);
                 let mut headers = Headers::new(bth);
                 headers.aeth = Some(Aeth { syndrome: Syndrome::Nak(NakCode::RemoteAccess), msn: 0 });
@@ -129,7 +134,7 @@ async fn a_forged_nak_ends_nothing_and_is_counted() {
                 header.write(0, &mut packet).unwrap();
                 socket.send_to(&packet, to).unwrap();
             }
-            forged += 1;
+            round += 1;
             if asked || server.flush().await.is_err() {
                 break true;
             }

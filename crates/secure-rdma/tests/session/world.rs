@@ -8,6 +8,10 @@ use secure_rdma::{
 };
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
+
+/// How long a handshake may take: no test is of that limit, and both sides of it may have one slow thread.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Bytes of each client's region.
 pub(crate) const REGION: u64 = 1 << 20;
@@ -55,6 +59,8 @@ impl World {
         let options = ServerOptions::default()
             .max_clients(4)
             .max_handshakes(16)
+            .first_byte(PATIENCE)
+            .handshake(PATIENCE)
             .region_len(REGION)
             .counters(CounterPolicy::On)
             .session(at_server);
