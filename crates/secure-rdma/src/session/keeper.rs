@@ -416,6 +416,23 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_peer_is_silent_when_nothing_was_heard_for_three_heartbeats_and_not_before() {
+        let (mut keeper, mut peer) = keeper();
+        let begin = Instant::now();
+        for n in 0..10 {
+            peer.send(&Record::Pong { n }).await.expect("sent");
+            tokio::time::sleep(Duration::from_secs(14)).await;
+            assert!(matches!(keeper.life(), Life::Open), "{n}: {:?}", keeper.life());
+        }
+        let end = keeper.end().await;
+        assert!(
+            matches!(end, Life::Failed(SessionError::Silent(limit)) if limit == Duration::from_secs(15)),
+            "{end:?}"
+        );
+        assert_eq!(begin.elapsed().as_secs(), 9 * 14 + 15);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn pings_that_come_at_once_are_answered_together_and_every_last_one_is() {
         let (keeper, mut peer) = keeper();
         let begin = Instant::now();

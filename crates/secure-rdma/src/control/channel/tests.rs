@@ -30,7 +30,7 @@ fn empty_region() -> Record {
     Record::Region(Region { addr: 0, rkey, len: 0, data_len: 0, counters: None, access })
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn records_arrive_in_order_and_the_end_is_clean() {
     let (a, b) = duplex(64);
     let (mut a, mut b) = (ControlChannel::new(a), ControlChannel::new(b));
@@ -99,7 +99,7 @@ async fn records_that_are_sent_together_are_one_write_of_whole_frames_or_none() 
     assert_eq!(channel.get_ref().bytes, [frames, frame(&Record::Ready)].concat());
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn both_halves_work_in_two_tasks() {
     let (a, b) = duplex(64);
     let (mut read, mut write) = ControlChannel::new(a).into_split();
