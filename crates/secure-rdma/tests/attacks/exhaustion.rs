@@ -1,7 +1,7 @@
 //! A4 and A5: using up what others need (ReDMArk: queue pair exhaustion, performance degradation).
 
 use crate::attack::{Attack, Outcome, Played};
-use crate::lab::{ALL, message, options, run, within};
+use crate::lab::{ALL, message, options, run, run_on_one_thread, until, within};
 use crate::packets::{Injector, packet, request};
 use crate::world::{World, counted};
 use rocev2::Qpn;
@@ -10,8 +10,9 @@ use secure_rdma::{Arrival, Report, SealedBy, Session, SessionError};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::net::TcpSocket;
+use tokio::time::MissedTickBehavior;
 
 pub(crate) static PLACES: Attack =
     Attack::new("A4: every place among the clients taken", "T1", "its own sessions", places);
@@ -71,6 +72,7 @@ impl Idlers {
         Self(tokio::spawn(async move {
             let mut held = std::collections::VecDeque::new();
             let mut every = tokio::time::interval(ATTACK_EVERY);
+            every.set_missed_tick_behavior(MissedTickBehavior::Delay);
             loop {
                 every.tick().await;
                 let socket = TcpSocket::new_v4().unwrap();
@@ -91,8 +93,10 @@ impl Drop for Idlers {
     }
 }
 
+/// Whoever is on the attacker's address has a quarter of a second for its first byte, until 128 others have come: on
+/// one thread, no attacker goes on while its victim has to wait for the processor.
 fn handshakes() -> Played {
-    run(async {
+    run_on_one_thread(async {
         for seal in ALL {
             let mut world = World::with("127.0.0.1", options(seal), options(seal), |config| {
                 config.options.max_handshakes = 256;
@@ -134,6 +138,12 @@ fn handshakes() -> Played {
     })
 }
 
+/// Packets of a flood that haven't been taken yet: the smallest receive buffers hold them, and some more.
+const UNDER_WAY: u64 = 32;
+
+/// Those that haven't been taken for so long have been lost all the same.
+const LOST: Duration = Duration::from_secs(3);
+
 /// Nothing is said of how fast the others are meanwhile: that is a matter of the machine.
 fn flood() -> Played {
     run(async {
@@ -149,26 +159,34 @@ fn flood() -> Played {
             let ahead = request(&client, Operation::SendOnly, 1 << 20);
             let enough = Arc::new(AtomicBool::new(false));
             let stop = Arc::clone(&enough);
+            let refused = if seal == SealedBy::Packets { "esp_clear" } else { "out_of_sequence" };
+            let reasons = ["unknown_queue_pair", refused, "icrc"];
+            let device = Arc::clone(&world.device);
             let flooding = std::thread::spawn(move || {
                 let injector = Injector::new();
+                let taken = || reasons.iter().map(|reason| counted(&device, reason)).sum::<u64>();
+                let mut sent = taken();
                 while !stop.load(Ordering::Relaxed) {
                     for headers in [&nobody, &ahead] {
                         injector.send(to, headers, &[0; 1024]);
                     }
                     injector.send_broken(to, &ahead, &[0; 1024]);
+                    sent += 3;
+                    // As fast as the device takes them. What a full buffer has no room for is lost, whosever it is, and
+                    // how often that is depends on the machine.
+                    let since = Instant::now();
+                    while taken() + UNDER_WAY < sent && !stop.load(Ordering::Relaxed) {
+                        if since.elapsed() > LOST {
+                            sent = taken();
+                        }
+                        std::thread::yield_now();
+                    }
                 }
             });
-            let refused = if seal == SealedBy::Packets { "esp_clear" } else { "out_of_sequence" };
-            let reasons = ["unknown_queue_pair", refused, "icrc"];
             for _ in 0..50 {
                 serves(&mut client, &mut server).await;
             }
-            within(async {
-                while reasons.iter().any(|reason| counted(&world.device, reason) < 1000) {
-                    tokio::time::sleep(Duration::from_millis(5)).await;
-                }
-            })
-            .await;
+            until(|| reasons.iter().all(|reason| counted(&world.device, reason) >= 1000)).await;
             enough.store(true, Ordering::Relaxed);
             flooding.join().unwrap();
             serves(&mut client, &mut server).await;

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::sync::Mutex;
 use std::time::Duration;
-use tokio::runtime::Runtime;
+use tokio::runtime::{Builder, Runtime};
 
 /// This machine can't play the attack, and has said so.
 #[derive(Debug)]
@@ -24,7 +24,7 @@ pub(crate) const BOTH: [SealedBy; 2] = [Nothing, Messages];
 /// Every kind of session.
 pub(crate) const ALL: [SealedBy; 3] = [Nothing, Messages, Packets];
 
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How long nothing comes where nothing must come.
 const QUIET: Duration = Duration::from_millis(300);
@@ -33,8 +33,23 @@ pub(crate) fn run<T>(what: impl Future<Output = T>) -> T {
     Runtime::new().expect("a runtime").block_on(what)
 }
 
+/// The same on one thread, where none of them goes on while another has to wait for the processor.
+pub(crate) fn run_on_one_thread<T>(what: impl Future<Output = T>) -> T {
+    Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(what)
+}
+
 pub(crate) async fn within<T>(what: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, what).await.expect("in time")
+}
+
+/// Waits until it is so.
+pub(crate) async fn until(is_so: impl Fn() -> bool) {
+    within(async {
+        while !is_so() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
 }
 
 /// Options with which sessions are sealed so.

@@ -25,7 +25,7 @@ pub(crate) use withheld::{
     Then, nak_instead, naks_while_busy, read_answered, send_acknowledged, write_acknowledged,
 };
 
-use crate::lab::{Side, goodbye, message, silence, within};
+use crate::lab::{PATIENCE, Side, goodbye, message, silence, within};
 use crate::middle::{Sealed, Way};
 use crate::path::Path;
 use rdma_verbs::Device;
@@ -47,7 +47,7 @@ fn refusals(device: &Device) -> Vec<(String, u64)> {
 async fn refuses(device: &Device, expected: &[(&str, u64)]) {
     let expected: Vec<_> = expected.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect();
     let sum = |rows: &[(String, u64)]| rows.iter().map(|row| row.1).sum::<u64>();
-    let arrived = tokio::time::timeout(Duration::from_secs(10), async {
+    let arrived = tokio::time::timeout(PATIENCE, async {
         while sum(&refusals(device)) < sum(&expected) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
