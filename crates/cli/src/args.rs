@@ -125,8 +125,8 @@ impl SealArg {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum SealMode {
-    /// Each packet sealed, or no session: by the embedded device, or by the kernel for its own (with CAP_NET_ADMIN; one
-    /// session at a time with each address, and no other UDP)
+    /// Each packet sealed, or no session: by the embedded device, or by the kernel for its own (with CAP_NET_ADMIN; for
+    /// one program at a time with each address, and no other UDP)
     Packets,
     /// Sealed, by packets where both sides' devices can, or no session
     Required,

@@ -3,7 +3,7 @@
 use crate::SessionError;
 use crate::certs::{Identity, Name, RevocationLists};
 use crate::control::ControlChannel;
-use crate::session::{Local, Session, SessionOptions, as_client};
+use crate::session::{Associations, Local, Session, SessionOptions, as_client};
 use crate::tls::{ClientTls, Trust};
 use crate::transport::Connection;
 use rdma_verbs::{Device, DeviceSelector};
@@ -21,6 +21,8 @@ use tokio::time::{Instant, timeout};
 pub struct Client {
     device: Arc<Device>,
     kernel: Option<Arc<Helper>>,
+    /// Those that its sessions share, where a kernel seals or opens packets.
+    associations: Associations,
     tls: ClientTls,
     options: SessionOptions,
 }
@@ -68,8 +70,9 @@ impl ClientBuilder {
     }
 
     /// Has the kernel seal packets by this helper, where they have to be
-    /// ([`PacketPolicy::Required`](crate::control::PacketPolicy)) and the device, such as Soft-RoCE, can't. It seals
-    /// for one session at a time with each address, and what else is sent between the two addresses by UDP is lost.
+    /// ([`PacketPolicy::Required`](crate::control::PacketPolicy)) and the device, such as Soft-RoCE, can't. With
+    /// each address it seals for the sessions of one client or server at a time, and what else is sent between the two
+    /// addresses by UDP is lost.
     pub fn kernel(mut self, helper: Arc<Helper>) -> Self {
         self.kernel = Some(helper);
         self
@@ -95,7 +98,7 @@ impl ClientBuilder {
             Some(device) => device,
             None => Device::open(&DeviceSelector::Auto)?,
         };
-        Ok(Client { device, kernel, tls, options })
+        Ok(Client { device, kernel, associations: Associations::default(), tls, options })
     }
 
     /// One session: [`build`](Self::build), and then [`Client::connect`].
@@ -172,6 +175,7 @@ impl Client {
             device: &self.device,
             options: self.options,
             kernel: self.kernel.as_ref(),
+            associations: &self.associations,
             address,
             peer,
             tls: secured.negotiated,

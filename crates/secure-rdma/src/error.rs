@@ -91,6 +91,15 @@ pub enum SessionError {
     /// Packets are to be sealed by this host's kernel, and it doesn't.
     #[error("having the kernel seal packets")]
     Kernel(#[source] Arc<secure_rdma_xfrm::Error>),
+    /// A kernel has one security association for each pair of addresses, and there is one that isn't this session's.
+    #[error(
+        "a kernel seals packets for one program at each of two addresses at a time, and between this host and {peer} \
+         it does so for others, or for sessions that are ending"
+    )]
+    OtherAssociation {
+        /// The peer's address.
+        peer: IpAddr,
+    },
     /// What came over the sealed data path isn't what the peer sealed.
     #[error("the data path is under attack, or broken")]
     Forged(#[source] SealError),
@@ -361,6 +370,7 @@ impl SessionError {
             | Self::Version { .. }
             | Self::Seal { .. }
             | Self::NoPackets { .. }
+            | Self::OtherAssociation { .. }
             | Self::Protocol { .. }
             | Self::Flooded { .. }
             | Self::CutShort
@@ -456,7 +466,9 @@ impl SessionError {
             },
             Self::Unexpected { .. } | Self::Protocol { .. } => ErrorKind::Unexpected,
             Self::Version { .. } => ErrorKind::Version,
-            Self::Seal { .. } | Self::NoPackets { .. } | Self::Kernel(_) => ErrorKind::Seal,
+            Self::Seal { .. } | Self::NoPackets { .. } | Self::Kernel(_) | Self::OtherAssociation { .. } => {
+                ErrorKind::Seal
+            }
             Self::Forged(_) | Self::Truncated { .. } => ErrorKind::Forged,
             Self::ForeignAddress { .. } | Self::Path { .. } => ErrorKind::Path,
             Self::Full { .. } | Self::Quota { .. } => ErrorKind::Full,

@@ -13,7 +13,7 @@ use crate::certs::{Editions, Identity, Timestamp};
 use crate::control::{Access, ControlChannel};
 use crate::guests::{Grant, Guests};
 use crate::report::Report;
-use crate::session::{CounterPolicy, Local, Offer, Session, as_server, client_ack_timeout};
+use crate::session::{Associations, CounterPolicy, Local, Offer, Session, as_server, client_ack_timeout};
 use crate::tls::{ClientAuth, Rules, ServerTls, Shown, TlsError};
 use crate::transport::{Connection, Listener};
 use core::fmt;
@@ -93,6 +93,8 @@ struct Host {
     device: Arc<Device>,
     /// What has the kernel seal packets for a device that can't.
     kernel: Option<Arc<Helper>>,
+    /// Those that its sessions share, where a kernel seals or opens packets.
+    associations: Associations,
     tls: ServerTls,
     guests: Arc<Guests>,
     /// Tells the handshakes under way that the rules have changed.
@@ -284,6 +286,7 @@ impl Host {
         let host = Self {
             device,
             kernel,
+            associations: Associations::default(),
             tls,
             guests: Arc::default(),
             changed: watch::Sender::new(()),
@@ -391,6 +394,7 @@ impl Host {
             device: &self.device,
             options: self.options.session,
             kernel: self.kernel.as_ref(),
+            associations: &self.associations,
             address,
             peer,
             tls: secured.negotiated,

@@ -200,6 +200,7 @@ fn endpoint(address: IpAddr) -> Endpoint {
         lid: None,
         spi: None,
         esp_port: None,
+        joins: None,
     }
 }
 

@@ -23,8 +23,8 @@ pub enum Error {
     },
     /// These addresses have IPsec policies already.
     #[error(
-        "between {own} and {peer} there is an IPsec policy for UDP already: another session's, or the \
-         administrator's (ip xfrm policy); the kernel seals for one session for each pair of addresses"
+        "between {own} and {peer} there is an IPsec policy for UDP already: another program's, or the \
+         administrator's (ip xfrm policy); the kernel seals for one program at each of two addresses"
     )]
     Busy {
         /// This host's address.

@@ -15,8 +15,8 @@
 //! when a state has sealed as many packets as a key may, the kernel drops what would have been sealed with it.
 //!
 //! States and policies of this software have a reqid from [`owner::FIRST`] on, which is also the port ID of their
-//! owner's netlink socket. The kernel gives each port ID once: so who finds such a reqid and can bind its port ID knows
-//! that the owner is gone, and sweeps ([`Kernel::sweep`]).
+//! owner's netlink socket; the program that they are for has a port ID of its own beside it. The kernel gives each
+//! once: so who finds such a reqid and can bind both knows that the two are gone, and sweeps ([`Kernel::sweep`]).
 //!
 //! # Why the encoding is here
 //! It is six C structures, checked against what iproute2 sends. A library for them (`netlink-packet-xfrm`) shows and

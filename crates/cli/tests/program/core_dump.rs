@@ -227,6 +227,7 @@ impl Client {
             lid: None,
             spi: None,
             esp_port: None,
+            joins: None,
         };
         control.send_within(&Record::Endpoint(own.clone()), PATIENCE).await.unwrap();
         let record = control.recv_within(PATIENCE).await.unwrap();

@@ -104,6 +104,7 @@ fn endpoint() -> Endpoint {
         lid: None,
         spi: None,
         esp_port: None,
+        joins: None,
     }
 }
 

@@ -17,6 +17,7 @@ mod process;
 mod rekeyed;
 mod sealed;
 mod sessions;
+mod shared;
 #[path = "../lab/whole_capture.rs"]
 mod whole_capture;
 mod wire;

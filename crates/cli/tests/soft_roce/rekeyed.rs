@@ -26,7 +26,10 @@ use tokio::runtime::Builder;
 const KEYS: usize = 3;
 
 /// What runs at one end, in a thread of its own there.
-fn at<T: Send + 'static>(end: End, what: impl AsyncFnOnce() -> T + Send + 'static) -> thread::JoinHandle<T> {
+pub(crate) fn at<T: Send + 'static>(
+    end: End,
+    what: impl AsyncFnOnce() -> T + Send + 'static,
+) -> thread::JoinHandle<T> {
     thread::spawn(move || {
         if end == End::Peer {
             let namespace = File::open("/var/run/netns/peer").unwrap();
@@ -37,7 +40,7 @@ fn at<T: Send + 'static>(end: End, what: impl AsyncFnOnce() -> T + Send + 'stati
 }
 
 /// What has the kernel seal at the near end. A thread of its own gives the right up.
-fn helper() -> Arc<Helper> {
+pub(crate) fn helper() -> Arc<Helper> {
     let started = thread::spawn(|| {
         let mut command = Command::new(SECURE_RDMA);
         command.arg("--xfrm-helper");
@@ -48,13 +51,13 @@ fn helper() -> Arc<Helper> {
     started.join().unwrap()
 }
 
-fn options() -> SessionOptions {
+pub(crate) fn options() -> SessionOptions {
     let limits = Limits { records: 100, bytes: u64::MAX };
     SessionOptions::default().packets(Some(PacketPolicy::Required)).key_limits(limits)
 }
 
 /// The SPIs of the kernel's states for an address.
-fn spis(states: &str, destination: &str) -> BTreeSet<String> {
+pub(crate) fn spis(states: &str, destination: &str) -> BTreeSet<String> {
     let mut lines = states.lines();
     let mut found = BTreeSet::new();
     while let Some(line) = lines.next() {

@@ -32,6 +32,6 @@ pub use field::{Lid, Redacted, Text};
 pub use frame::{MAX_RECORD, RECORD_LIMIT};
 pub(crate) use pace::Pace;
 pub use record::{
-    Access, Counters, Endpoint, ErrorCode, ErrorKind, Fragments, HEARTBEAT_MS, Hello, PacketPolicy, Record,
-    Region, Role, SealPolicy, VERSION,
+    Access, Counters, Endpoint, ErrorCode, ErrorKind, Fragments, HEARTBEAT_MS, Hello, Joins, PacketPolicy,
+    Record, Region, Role, SealPolicy, VERSION,
 };

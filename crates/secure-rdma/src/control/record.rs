@@ -85,6 +85,14 @@ pub enum Record {
         #[cbor(with = "field")]
         spi: Spi,
     },
+    /// Where a session joins the security association of others: proof that the sender has that one's secret.
+    #[n(12)]
+    Joined {
+        /// What only who has it can tell of this session.
+        #[n(0)]
+        #[cbor(with = "minicbor::bytes")]
+        proof: [u8; 32],
+    },
 }
 
 impl Record {
@@ -125,7 +133,8 @@ impl Record {
             | Self::Bye(_)
             | Self::ByeAck(_)
             | Self::Fin
-            | Self::Spi { .. } => Ok(()),
+            | Self::Spi { .. }
+            | Self::Joined { .. } => Ok(()),
         }
     }
 }
@@ -345,6 +354,28 @@ pub struct Endpoint {
     #[n(14)]
     #[cbor(with = "optional", has_nil)]
     pub esp_port: Option<NonZeroU16>,
+    /// Where a kernel opens or seals: that its packets are sealed by the security association that other sessions
+    /// between the two sides have already. `spi` is the first by which it has taken packets then.
+    #[n(15)]
+    #[cbor(with = "optional", has_nil)]
+    pub joins: Option<Joins>,
+}
+
+/// That a session joins others' security association.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Joins;
+
+impl Field for Joins {
+    fn to_wire(&self) -> u64 {
+        1
+    }
+
+    fn from_wire(value: u64) -> Result<Self, Invalid> {
+        match value {
+            1 => Ok(Self),
+            _ => Err(Invalid::Range { field: "joining", found: value, min: 1, max: 1 }),
+        }
+    }
 }
 
 impl Endpoint {

@@ -35,7 +35,9 @@ pub use context::{Context, Endpoint, Region};
 pub use error::SealError;
 pub use exporter::{Exporter, LABEL};
 pub use message::{Fragment, Limits, MessageOpener, MessageSealer, OVERHEAD};
-pub use packets::{PACKET_LABEL, PacketChain, PacketContext, PacketEnd, PacketKeys, PacketRegion};
+pub use packets::{
+    JoinSecret, PACKET_LABEL, PacketChain, PacketContext, PacketEnd, PacketKeys, PacketRegion, Proof,
+};
 pub use pair::{PAIR_LABEL, PairContext, PairEnd};
 pub use schedule::SessionKeys;
 pub use slot::{

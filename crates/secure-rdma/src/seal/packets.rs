@@ -5,12 +5,16 @@
 //!                                             └─ "s packet" ── server's packets, epoch 0 ── "next" ── epoch 1 ── …
 //! each of the secrets at the right ── "esp": key, then salt
 //! ```
+//!
+//! Where sessions share an association, only the first one's keys are used. Each has one secret more, "join", by which
+//! the two sides prove to each other that they have the first one's: [`JoinSecret`].
 
 use super::context::{COUNTERS, Endpoint, encode_counters};
 use super::secret::Secret;
 use super::{Exporter, SealError, Suite};
 use crate::certs::Fingerprint;
 use crate::control::{Access, Counters, PacketPolicy, Role, SealPolicy};
+use aws_lc_rs::constant_time;
 use core::fmt;
 use rdma_verbs::esp::{Algorithm, Key, Spi};
 use zeroize::Zeroizing;
@@ -128,6 +132,62 @@ pub struct PacketKeys {
     pub own: PacketChain,
     /// Of what the peer sends.
     pub peer: PacketChain,
+    /// By which other sessions can join this one's association.
+    pub join: JoinSecret,
+}
+
+/// What the two ends of an association prove to each other, where another session of theirs is to be sealed by it too:
+/// that they are those ends.
+pub struct JoinSecret(Secret);
+
+impl JoinSecret {
+    /// What the side that is `prover` shows for the session that has the secret `session`, if this is the
+    /// association's. It depends on both, and so on everything that the session's keys depend on.
+    ///
+    /// # Errors
+    /// The cryptographic library refuses.
+    pub fn proof(&self, session: &Self, prover: Role) -> Result<Proof, SealError> {
+        let label = match prover {
+            Role::Client => b"c join",
+            Role::Server => b"s join",
+        };
+        let mut proof = [0; 32];
+        self.0.expand(label, session.0.expose(), &mut proof)?;
+        Ok(Proof(proof))
+    }
+}
+
+/// What only who has an association's secret can tell of a session that joins it. Comparing two takes the same time
+/// wherever they differ.
+#[derive(Clone, Copy, Debug)]
+pub struct Proof([u8; 32]);
+
+impl Proof {
+    /// Its bytes.
+    #[must_use]
+    pub const fn bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl From<[u8; 32]> for Proof {
+    fn from(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+}
+
+impl PartialEq for Proof {
+    fn eq(&self, other: &Self) -> bool {
+        constant_time::verify_slices_are_equal(&self.0, &other.0).is_ok()
+    }
+}
+
+impl Eq for Proof {}
+
+impl fmt::Debug for JoinSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JoinSecret")
+    }
 }
 
 impl PacketKeys {
@@ -146,9 +206,10 @@ impl PacketKeys {
     pub(super) fn from_secret(secret: &Secret, own: Role) -> Result<Self, SealError> {
         let [client, server] = [b"c packet", b"s packet"].map(|label| PacketChain::first(secret, label));
         let (client, server) = (client?, server?);
+        let join = JoinSecret(secret.derive(b"join", b"")?);
         Ok(match own {
-            Role::Client => Self { own: client, peer: server },
-            Role::Server => Self { own: server, peer: client },
+            Role::Client => Self { own: client, peer: server, join },
+            Role::Server => Self { own: server, peer: client, join },
         })
     }
 }

@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 const PREFIX: &[u8] = b"srdma1 ";
 
 /// The longest output, label and context that are ever derived with: those of this module's callers.
-const LONGEST_INFO: usize = 2 + 1 + PREFIX.len() + 16 + 1 + 8;
+const LONGEST_INFO: usize = 2 + 1 + PREFIX.len() + 16 + 1 + 48;
 
 /// As many bytes as the suite's hash puts out. They stay where they are on the heap, so that moving a secret
 /// leaves no copy behind, and are wiped when it is dropped. It is never printed.
@@ -55,6 +55,11 @@ impl Secret {
     /// Another secret.
     pub(super) fn derive(&self, label: &[u8], context: &[u8]) -> Result<Self, SealError> {
         Self::new(self.suite, |bytes| self.expand(label, context, bytes))
+    }
+
+    /// Its bytes, as what another secret's output depends on.
+    pub(super) fn expose(&self) -> &[u8] {
+        &self.bytes
     }
 
     #[cfg(test)]

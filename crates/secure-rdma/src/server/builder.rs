@@ -34,8 +34,9 @@ impl ServerBuilder {
     }
 
     /// Has the kernel seal packets by this helper, where they have to be
-    /// ([`PacketPolicy::Required`](crate::control::PacketPolicy)) and the device, such as Soft-RoCE, can't. It seals
-    /// for one session at a time with each address, and what else is sent between the two addresses by UDP is lost.
+    /// ([`PacketPolicy::Required`](crate::control::PacketPolicy)) and the device, such as Soft-RoCE, can't. With
+    /// each address it seals for the sessions of one client or server at a time, and what else is sent between the two
+    /// addresses by UDP is lost.
     pub fn kernel(mut self, helper: Arc<Helper>) -> Self {
         self.kernel = Some(helper);
         self

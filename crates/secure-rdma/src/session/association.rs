@@ -9,7 +9,7 @@ use rdma_verbs::esp::replay::DEFAULT_WINDOW;
 use rdma_verbs::esp::{Inbound, Inner, Outbound, Spi};
 use rdma_verbs::{Init, QueuePair, Receiver, SecurityAssociation};
 use secure_rdma_xfrm::Material;
-use secure_rdma_xfrm::helper::Sealing;
+use secure_rdma_xfrm::helper::{Helper, Sealing};
 use std::num::NonZeroU16;
 use std::sync::Arc;
 
@@ -18,6 +18,7 @@ use std::sync::Arc;
 const NUMBERS: u64 = 16 * REKEY_AFTER;
 
 /// A security association of this side's.
+#[derive(Debug)]
 pub(super) enum Association {
     /// The embedded device's.
     Embedded(SecurityAssociation),
@@ -46,17 +47,17 @@ impl Way {
 }
 
 impl Association {
-    /// One for `local`'s session. The kernel's is only made if packets have to be sealed (`required`): between two
-    /// addresses it seals for one session, and would have others' packets sealed for that one.
+    /// The embedded device's, if it is `local`'s.
+    pub(super) fn embedded(local: &Local<'_>) -> Option<Self> {
+        local.device.security_association().ok().map(Self::Embedded)
+    }
+
+    /// The kernel's, between the two addresses of `local`'s session.
     ///
     /// # Errors
-    /// Neither the device nor the kernel can.
-    pub(super) fn new(local: &Local<'_>, required: bool) -> Result<Self, SessionError> {
+    /// It can't, or it seals between them already.
+    pub(super) fn kernel(local: &Local<'_>, helper: &Arc<Helper>) -> Result<Self, SessionError> {
         const NOBODY: SessionError = SessionError::NoPackets { who: "this side" };
-        if let Ok(association) = local.device.security_association() {
-            return Ok(Self::Embedded(association));
-        }
-        let helper = local.kernel.filter(|_| required).ok_or(NOBODY)?;
         let own = local.device.gid_for(local.address.ip().to_canonical())?.address.ok_or(NOBODY)?;
         // The helper asks the kernel, which answers at once: not worth another thread.
         let sealing = helper.open(own, local.peer.ip().to_canonical()).map_err(SessionError::kernel)?;

@@ -12,6 +12,8 @@
 //!   session open
 //! ```
 //!
+//! A session that joins the association of others has a Joined before each Ready.
+//!
 //! What stands in one line is one write: a wake-up of the other side less.
 //!
 //! Each side draws the PSN that it will send with (`sq_psn`) itself and tells it to the other, whose `rq_psn`
@@ -20,19 +22,20 @@
 //! The keys of a sealed data path come from TLS and from everything above: [`Context`], or where packets are
 //! sealed, [`PacketContext`].
 
-use super::association::{Association, Way};
+use super::association::Way;
 use super::data::{DataPath, Parts, receives};
 use super::keeper::Keeper;
 use super::memory::{Buffers, COUNTERS, RD_ATOMIC, counters_access, peer_rights, region_access};
-use super::packets::{Offered, Rekeying, Wish};
+use super::packets::Wish;
 use super::path::{self, ack_timeout, address_of};
+use super::sharing::{Associations, Member, Offered, Proofs, Turn};
 use super::{CounterPolicy, End, RegionLayout, SealedBy, Session, SessionInfo, SessionOptions, Timing};
 use crate::SessionError;
 use crate::admission::{Seat, Sessions, Source};
 use crate::certs::Fingerprint;
 use crate::control::{
-    Access, ControlChannel, ControlError, Counters, Endpoint, Hello, Lid, Record, Redacted, Region, Role,
-    Text, VERSION,
+    Access, ControlChannel, ControlError, Counters, Endpoint, Hello, Joins, Lid, Record, Redacted, Region,
+    Role, Text, VERSION,
 };
 use crate::seal::{
     self, Context, Exporter, Format, Layout, PacketContext, PacketEnd, PacketKeys, PacketRegion, SessionKeys,
@@ -87,6 +90,8 @@ pub(crate) struct Local<'a> {
     pub(crate) options: SessionOptions,
     /// What has the kernel seal packets for a device that can't.
     pub(crate) kernel: Option<&'a Arc<Helper>>,
+    /// Those that its sessions share, where a kernel seals or opens packets.
+    pub(crate) associations: &'a Associations,
     /// The two ends of the control connection.
     pub(crate) address: SocketAddr,
     pub(crate) peer: SocketAddr,
@@ -129,19 +134,25 @@ where
     let mut steps = Steps { control, peer: tls::Peer::Server, limit: local.options.timeouts.step };
     // Of what the server answers, nothing changes what it is told of the queue pair.
     let send_size = |least: u32| least.max(local.options.buffers.in_range().size);
-    let (wish, association) = Wish::new(&local)?;
-    let prepared = Prepared::new(&local, PeerRights::default(), send_size(LEAST_SEALED), association)?;
+    let (wish, offered) = Wish::new(&local).await?;
+    let prepared = Prepared::new(&local, PeerRights::default(), send_size(LEAST_SEALED), offered)?;
     let own = prepared.endpoint();
     let records = [hello(Role::Client, local.options, wish), Record::Endpoint(own.clone())];
     steps.say("greeting the server", &records).await?;
     let hello = steps.hello(Role::Server).await?;
     let sealed = wish.agree(wished(&hello))?;
     let least = if sealed == SealedBy::Messages { LEAST_SEALED } else { LEAST };
-    let prepared = Prepared { send_size: send_size(least), ..prepared };
     let endpoint = steps.endpoint(&local, &prepared.gid).await?;
+    let offered = prepared.offered.filter(|_| sealed == SealedBy::Packets);
+    let offered = offered.map(|offered| offered.agree(&local, &endpoint, Role::Client)).transpose()?;
+    let prepared = Prepared { send_size: send_size(least), offered, ..prepared };
     let region = match steps.next("waiting for the region").await? {
         Record::Region(region) => region,
         other => return Err(unexpected("waiting for the region", &other)),
+    };
+    let shown = match prepared.joins() {
+        Some(Joins) => Some(steps.joined().await?),
+        None => None,
     };
     steps.ready().await?;
     let slots = match sealed {
@@ -153,8 +164,14 @@ where
     let (client, server) = (&own, &endpoint);
     let agreed = Agreed { own: wish, peer: wished(&hello), client, server, region: &region, slots };
     let keys = agreed.keys(sealed, steps.control.get_ref(), &local, Role::Client)?;
+    let proofs = prepared.proofs(&keys, Role::Client)?;
+    if let Some((proofs, shown)) = proofs.as_ref().zip(shown) {
+        proofs.check(shown)?;
+    }
     let connected = prepared.connect(&local, &endpoint, &hello, keys, true)?;
-    steps.say("announcing the queue pair", &[Record::Ready]).await?;
+    let joined = proofs.iter().map(Proofs::own);
+    let records: Vec<_> = joined.chain([Record::Ready]).collect();
+    steps.say("announcing the queue pair", &records).await?;
     Ok(connected.open(steps.control, &local, &hello, layout(&region, slots), None, None))
 }
 
@@ -229,7 +246,7 @@ impl<T: AsyncRead + AsyncWrite + Exporter + Unpin> Steps<T> {
         // Here, not before: a client reads why where it waits for this side's greeting.
         let offer = offer?;
         let seat = offer.sessions.take(offer.source, offer.quota)?;
-        let (wish, association) = Wish::new(local)?;
+        let (wish, offered) = Wish::new(local).await?;
         self.say("greeting the client", &[hello(Role::Server, local.options, wish)]).await?;
         // Not before this side has told its own: then both know what they can't agree on.
         let sealed = wish.agree(wished(&peer_hello))?;
@@ -239,10 +256,11 @@ impl<T: AsyncRead + AsyncWrite + Exporter + Unpin> Steps<T> {
         endpoint.ack_timeout = endpoint.ack_timeout.max(offer.ack_timeout);
         // A server sends messages only.
         let send_size = local.options.buffers.in_range().size;
-        let association = association.filter(|_| sealed == SealedBy::Packets);
+        let offered = offered.filter(|_| sealed == SealedBy::Packets);
+        let offered = offered.map(|offered| offered.agree(local, &endpoint, Role::Server)).transpose()?;
         let counted = offer.counters.offers(sealed);
         let allowed = if counted { offer.allowed } else { offer.allowed.without(Access::ATOMIC) };
-        let prepared = Prepared::new(local, peer_rights(allowed), send_size, association)?;
+        let prepared = Prepared::new(local, peer_rights(allowed), send_size, offered)?;
         let slots = match sealed {
             SealedBy::Messages => Some(Layout::for_capacity(offer.data_len, Format::DEFAULT)?),
             SealedBy::Packets | SealedBy::Nothing => None,
@@ -261,11 +279,17 @@ impl<T: AsyncRead + AsyncWrite + Exporter + Unpin> Steps<T> {
         let agreed = Agreed { own: wish, peer, client, server: &own, region: &described, slots };
         let keys = agreed.keys(sealed, self.control.get_ref(), local, Role::Server)?;
         let takes_messages = allowed.allows(Access::SEND);
+        let proofs = prepared.proofs(&keys, Role::Server)?;
         let connected = prepared.connect(local, &endpoint, &peer_hello, keys, takes_messages)?;
         let layout = layout(&described, slots);
         // Nothing comes between them: one write, and one wake-up of the client.
-        let records = [Record::Endpoint(own), Record::Region(described), Record::Ready];
+        let described = [Record::Endpoint(own), Record::Region(described)].into_iter();
+        let joined = proofs.iter().map(Proofs::own);
+        let records: Vec<_> = described.chain(joined).chain([Record::Ready]).collect();
         self.say("describing the queue pair", &records).await?;
+        if let Some(proofs) = &proofs {
+            proofs.check(self.joined().await?)?;
+        }
         self.ready().await?;
         Ok(Served { connected, hello: peer_hello, layout, memory, seat })
     }
@@ -326,6 +350,15 @@ impl<T: AsyncRead + AsyncWrite + Exporter + Unpin> Steps<T> {
         Ok(endpoint)
     }
 
+    /// What the peer shows, where the session joins others' association.
+    async fn joined(&mut self) -> Result<[u8; 32], SessionError> {
+        const STEP: &str = "waiting for the peer to join";
+        match self.next(STEP).await? {
+            Record::Joined { proof } => Ok(proof),
+            other => Err(unexpected(STEP, &other)),
+        }
+    }
+
     async fn ready(&mut self) -> Result<(), SessionError> {
         const STEP: &str = "waiting for the peer to be ready";
         match self.next(STEP).await? {
@@ -354,16 +387,15 @@ struct Prepared {
 }
 
 impl Prepared {
-    /// `association` is what seals its packets, if they may be.
+    /// `offered` is what seals its packets, if they may be.
     fn new(
         local: &Local<'_>,
         rights: PeerRights,
         send_size: u32,
-        association: Option<Association>,
+        offered: Option<Offered>,
     ) -> Result<Self, SessionError> {
         let device = local.device;
         let mut gid = device.gid_for(local.address.ip().to_canonical())?;
-        let offered = association.map(Offered::new).transpose()?;
         if offered.is_some() {
             // Both sides compute the path MTU from what they tell each other, whatever comes of the offer.
             gid.mtu = gid.sealed_mtu.unwrap_or(gid.mtu);
@@ -402,8 +434,22 @@ impl Prepared {
             retry_count: RETRY_COUNT,
             rnr_retry: RNR_RETRY,
             lid: self.gid.lid.and_then(Lid::new),
-            spi: self.offered.as_ref().map(|offered| offered.spi),
-            esp_port: self.offered.as_ref().and_then(|offered| offered.association.esp_port()),
+            spi: self.offered.as_ref().map(Offered::spi),
+            esp_port: self.offered.as_ref().and_then(Offered::esp_port),
+            joins: self.joins(),
+        }
+    }
+
+    /// Whether its packets are sealed by other sessions' association.
+    fn joins(&self) -> Option<Joins> {
+        self.offered.as_ref()?.joins()
+    }
+
+    /// What the two sides show of it then.
+    fn proofs(&self, keys: &Keys, own: Role) -> Result<Option<Proofs>, SessionError> {
+        match (&self.offered, keys) {
+            (Some(offered), Keys::Packets(keys)) => offered.proofs(keys, own),
+            _ => Ok(None),
         }
     }
 
@@ -422,7 +468,7 @@ impl Prepared {
             address: SocketAddr::new(address_of(endpoint), endpoint.udp_port.get()),
         };
         let way = Way::new(udp_port(&self.gid), endpoint);
-        let by_kernel = self.offered.as_ref().is_some_and(|offered| offered.association.esp_port().is_some());
+        let by_kernel = self.offered.as_ref().is_some_and(|offered| offered.esp_port().is_some());
         let peer = Peer {
             qpn: remote.qpn,
             psn: remote.psn,
@@ -452,17 +498,15 @@ impl Prepared {
                 udp_port(&self.gid).get(),
             ),
         };
+        let mut turn = None;
         let (sealed, keys, rekeying) = match keys {
             Keys::None => (SealedBy::Nothing, None, None),
             Keys::Messages(keys) => (SealedBy::Messages, Some(*keys), None),
             Keys::Packets(keys) => {
-                const STEP: &str = "sealing packets";
-                let (Some(offered), Some(peers)) = (self.offered, endpoint.spi) else {
-                    return Err(SessionError::Unexpected { step: STEP, found: "an endpoint without SPI" });
-                };
-                let rekeying = Rekeying::new(offered, peers, *keys, way, local.options.key_limits)?;
-                rekeying.association().seal(&self.qp)?;
-                (SealedBy::Packets, None, Some(rekeying))
+                let offered = self.offered.ok_or(SessionError::NoPackets { who: "this side" })?;
+                let member;
+                (member, turn) = offered.seal(local, endpoint, *keys, way, &self.qp)?;
+                (SealedBy::Packets, None, Some(member))
             }
         };
         let qp = self.qp.ready_to_receive(&peer, &receive)?.ready_to_send(self.psn, &send)?;
@@ -482,7 +526,7 @@ impl Prepared {
             busy_poll: local.options.busy_poll.min(BUSY_POLL_LIMIT),
             timeouts: local.options.timeouts,
         })?;
-        Ok(Connected { data, own, remote, queue_pair, path_mtu, sealed, rekeying })
+        Ok(Connected { data, own, remote, queue_pair, path_mtu, sealed, rekeying, _turn: turn })
     }
 }
 
@@ -494,7 +538,9 @@ struct Connected {
     queue_pair: rdma_verbs::Snapshot,
     path_mtu: rdma_verbs::Mtu,
     sealed: SealedBy,
-    rekeying: Option<Rekeying>,
+    rekeying: Option<Member>,
+    /// Until the peer has what it needs for the next session to join.
+    _turn: Option<Turn>,
 }
 
 impl Connected {

@@ -18,7 +18,8 @@
 //! attacker can drop the last fragments and forge their acknowledgements.
 
 use super::data::RecordCounts;
-use super::packets::{LOOK, Rekeying};
+use super::packets::LOOK;
+use super::sharing::Member;
 use super::{Timeouts, Timing};
 use crate::SessionError;
 use crate::control::{ControlChannel, ControlReader, ControlWriter, Fragments, Pace, Record};
@@ -104,7 +105,7 @@ impl fmt::Debug for Keeper {
 
 impl Keeper {
     /// Starts a keeper for `control`. Where packets are sealed, it sees to their keys.
-    pub(crate) fn start<T>(control: ControlChannel<T>, timing: Timing, rekeying: Option<Rekeying>) -> Self
+    pub(crate) fn start<T>(control: ControlChannel<T>, timing: Timing, rekeying: Option<Member>) -> Self
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -205,7 +206,7 @@ struct Task<R, W> {
     timing: Timing,
     heard: Instant,
     pings: u64,
-    rekeying: Option<Rekeying>,
+    rekeying: Option<Member>,
     /// How often the peer may be heard and is answered.
     pace: Pace,
 }

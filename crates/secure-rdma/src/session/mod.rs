@@ -6,6 +6,7 @@
 //! | `path` | where the peer may be sent to |
 //! | `packets` | whether packets are sealed, and new keys for them |
 //! | `association` | what seals them: the embedded device, or the kernel |
+//! | `sharing` | associations of several sessions: a kernel has one for each pair of addresses |
 //! | `data` | messages and one-sided operations over the queue pair, in clear and sealed |
 //! | `keeper` | the control channel afterwards: heartbeat, errors, the three-step close |
 //! | `memory` | sizes of what a session holds and offers |
@@ -21,6 +22,7 @@ mod memory;
 mod options;
 mod packets;
 mod path;
+mod sharing;
 mod split;
 mod stream;
 
@@ -31,6 +33,7 @@ pub use stream::SessionStream;
 
 pub(crate) use bootstrap::{Local, Offer, as_client, as_server, client_ack_timeout};
 use options::STEP_LIMIT;
+pub(crate) use sharing::Associations;
 
 use crate::SessionError;
 use crate::admission::Seat;
@@ -685,5 +688,6 @@ fn name(record: &Record) -> &'static str {
         Record::ByeAck(_) => "bye-ack",
         Record::Fin => "fin",
         Record::Spi { .. } => "spi",
+        Record::Joined { .. } => "joined",
     }
 }

@@ -5,10 +5,12 @@
 //! some time after the first packet under the new one.
 
 use super::association::{Association, Way};
+use super::sharing::Offered;
 use super::{Local, SealedBy, SessionOptions};
 use crate::SessionError;
-use crate::control::{PacketPolicy, Record, SealPolicy};
-use crate::seal::{Limits, PacketKeys};
+use crate::control::{PacketPolicy, SealPolicy};
+use crate::seal::{Limits, PacketChain};
+use rdma_verbs::Receiver;
 use rdma_verbs::esp::Spi;
 use rdma_verbs::esp::outbound::REKEY_AFTER;
 use std::time::Duration;
@@ -29,15 +31,18 @@ pub(super) struct Wish {
 
 impl Wish {
     /// What this side wants, as far as its device can, or the kernel for it; and what seals packets then.
-    pub(super) fn new(local: &Local<'_>) -> Result<(Self, Option<Association>), SessionError> {
+    pub(super) async fn new(local: &Local<'_>) -> Result<(Self, Option<Offered>), SessionError> {
         let SessionOptions { seal, packets, .. } = local.options;
         let wanted = packets.filter(|_| seal != SealPolicy::Off);
         let required = wanted == Some(PacketPolicy::Required);
-        let association = match wanted.map(|_| Association::new(local, required)).transpose() {
-            Err(reason) if required => return Err(reason),
-            association => association.unwrap_or_default(),
+        let offered = match wanted {
+            Some(_) => match Offered::new(local, required).await {
+                Err(reason) if required => return Err(reason),
+                offered => offered.ok(),
+            },
+            None => None,
         };
-        Ok((Self { seal, packets: wanted.filter(|_| association.is_some()) }, association))
+        Ok((Self { seal, packets: wanted.filter(|_| offered.is_some()) }, offered))
     }
 
     /// How the data path of two sides that want this is sealed.
@@ -60,44 +65,35 @@ impl Wish {
     }
 }
 
-/// A security association, and the SPI by which it will take packets.
-pub(super) struct Offered {
-    pub(super) association: Association,
-    pub(super) spi: Spi,
-}
-
-impl Offered {
-    pub(super) fn new(association: Association) -> Result<Self, SessionError> {
-        let spi = association.allocate_spi()?;
-        Ok(Self { association, spi })
-    }
-}
-
-/// What gives a session's packets new keys.
+/// What gives an association's packets new keys.
+#[derive(Debug)]
 pub(super) struct Rekeying {
     association: Association,
-    keys: PacketKeys,
+    /// Keys of what this side sends, and of what the peer does.
+    sealing: PacketChain,
+    opening: PacketChain,
     way: Way,
     /// Packets after which the peer gets a new key.
     limit: u64,
-    /// By which packets of the newest key come.
-    newest: Spi,
-    /// The one before, and since when nothing new comes by it.
+    /// By which packets of the newest key come, and that key's number.
+    newest: (u64, Spi),
+    /// The SPI before, and since when nothing new comes by it.
     old: Option<(Spi, Option<Instant>)>,
 }
 
 impl Rekeying {
-    /// Installs the first key of both directions; `peers` is the SPI by which the peer takes packets.
+    /// Installs the first key of both directions, of what this side sends and of what the peer does, in an association
+    /// that takes packets by the SPI beside it; `peers` is the SPI by which the peer takes packets.
     pub(super) fn new(
-        offered: Offered,
+        (association, spi): (Association, Spi),
         peers: Spi,
-        keys: PacketKeys,
+        [sealing, opening]: [PacketChain; 2],
         way: Way,
         limits: Limits,
     ) -> Result<Self, SessionError> {
-        let Offered { association, spi } = offered;
         let limit = limits.records.clamp(1, REKEY_AFTER);
-        let mut new = Self { association, keys, way, limit, newest: spi, old: None };
+        let newest = (opening.epoch(), spi);
+        let mut new = Self { association, sealing, opening, way, limit, newest, old: None };
         new.take_by(spi)?;
         new.seal_for(peers)?;
         Ok(new)
@@ -107,44 +103,50 @@ impl Rekeying {
         &self.association
     }
 
-    /// Looks whether the peer needs a new key: what to tell it.
-    pub(super) fn look(&mut self, now: Instant) -> Result<Option<Record>, SessionError> {
-        let packets = self.association.packets(self.newest)?;
-        match &mut self.old {
-            Some((spi, since)) => {
-                if packets > 0 && now.duration_since(*since.get_or_insert(now)) >= LINGER {
-                    self.association.release(*spi)?;
-                    self.old = None;
-                }
-                Ok(None)
+    /// Looks whether the peer needs a new key. Returns the newest that it has to seal with, by number, and the SPI by
+    /// which its packets are taken, if that isn't the first.
+    pub(super) fn look(&mut self, now: Instant) -> Result<Option<(u64, Spi)>, SessionError> {
+        let packets = self.association.packets(self.newest.1)?;
+        if let Some((spi, since)) = &mut self.old {
+            if packets > 0 && now.duration_since(*since.get_or_insert(now)) >= LINGER {
+                self.association.release(*spi)?;
+                self.old = None;
             }
-            None if packets >= self.limit => {
-                let spi = self.association.allocate_spi()?;
-                let epoch = self.keys.peer.epoch();
-                self.take_by(spi)?;
-                self.old = Some((core::mem::replace(&mut self.newest, spi), None));
-                Ok(Some(Record::Spi { epoch, spi }))
-            }
-            None => Ok(None),
+        } else if packets >= self.limit {
+            let spi = self.association.allocate_spi()?;
+            let epoch = self.opening.epoch();
+            self.take_by(spi)?;
+            let (_, before) = core::mem::replace(&mut self.newest, (epoch, spi));
+            self.old = Some((before, None));
         }
+        Ok(Some(self.newest).filter(|(epoch, _)| *epoch > 0))
     }
 
-    /// The peer takes packets of this side's next key by `spi`.
+    /// The peer takes packets of this side's next key by `spi`. Where sessions share, others may have said so before.
     pub(super) fn told(&mut self, epoch: u64, spi: Spi) -> Result<(), SessionError> {
-        if epoch != self.keys.own.epoch() {
+        let next = self.sealing.epoch();
+        if epoch < next && self.may_be_shared() {
+            return Ok(());
+        }
+        if epoch != next {
             return Err(SessionError::Protocol { what: "an SPI for another key than the next" });
         }
         self.seal_for(spi)
     }
 
+    /// Whether a kernel seals or opens its packets.
+    fn may_be_shared(&self) -> bool {
+        self.association.esp_port().is_some() || self.way.receiver == Receiver::Kernel
+    }
+
     /// Takes packets under the peer's next key by `spi`.
     fn take_by(&mut self, spi: Spi) -> Result<(), SessionError> {
-        self.association.take_by(spi, &mut self.keys.peer, self.way)
+        self.association.take_by(spi, &mut self.opening, self.way)
     }
 
     /// Seals packets with this side's next key.
     fn seal_for(&mut self, spi: Spi) -> Result<(), SessionError> {
-        self.association.seal_for(spi, &mut self.keys.own, self.way)
+        self.association.seal_for(spi, &mut self.sealing, self.way)
     }
 }
 

@@ -135,6 +135,7 @@ mod tests {
             lid: lid.and_then(Lid::new),
             spi: None,
             esp_port: None,
+            joins: None,
         }
     }
 

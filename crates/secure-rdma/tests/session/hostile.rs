@@ -150,6 +150,7 @@ fn endpoint(gid: &GidEntry, qpn: Qpn, psn: OwnPsn) -> Endpoint {
         lid: None,
         spi: None,
         esp_port: None,
+        joins: None,
     }
 }
 

@@ -6,6 +6,7 @@ mod cancelled;
 mod club;
 mod departed;
 mod hostile;
+mod joins;
 mod manifests;
 mod packets;
 mod policy;

@@ -185,6 +185,7 @@ async fn cut_off(look: impl AsyncFnOnce(&mut Session) -> Result<(), SessionError
         lid: None,
         spi: None,
         esp_port: None,
+        joins: None,
     };
     for record in [Record::Hello(hello), Record::Endpoint(endpoint), Record::Ready] {
         control.send_within(&record, PATIENCE).await.expect("as usual");

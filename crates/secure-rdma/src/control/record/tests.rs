@@ -35,6 +35,7 @@ fn endpoint() -> Endpoint {
         lid: None,
         spi: None,
         esp_port: None,
+        joins: None,
     }
 }
 
@@ -62,6 +63,7 @@ fn every_record() -> Vec<Record> {
         Record::Endpoint(Endpoint { lid: Lid::new(0x1234), ..endpoint() }),
         Record::Endpoint(Endpoint { spi: Spi::new(0xc1c2_c3c4), ..endpoint() }),
         Record::Endpoint(Endpoint { esp_port: NonZeroU16::new(4500), ..endpoint() }),
+        Record::Endpoint(Endpoint { joins: Some(Joins), ..endpoint() }),
         Record::Region(region()),
         Record::Region(Region { counters: None, ..region() }),
         Record::Ready,
@@ -72,6 +74,7 @@ fn every_record() -> Vec<Record> {
         Record::ByeAck(Fragments::default()),
         Record::Fin,
         Record::Spi { epoch: 1, spi: Spi::new(0xffee_ddcc).unwrap() },
+        Record::Joined { proof: [7; 32] },
     ]
 }
 
@@ -97,7 +100,7 @@ fn refusal(record: &Record) -> Invalid {
 fn the_bytes_of_every_record_are_these() {
     // The wire format, once and for all: a change here is another protocol version.
     let bytes: Vec<Vec<u8>> = every_record().iter().map(encode).collect();
-    let expected: [&[u8]; 16] = [
+    let expected: [&[u8]; 18] = [
         b"\x82\x01\xa1\x00\xa6\x00\x03\x01\x00\x02\x02\x03\x1a\x80\x00\x00\x00\x04\x19\x13\x88\x05\x71\
           secure-rdma/0.1.0",
         b"\x82\x01\xa1\x00\xa7\x00\x03\x01\x00\x02\x02\x03\x1a\x80\x00\x00\x00\x04\x19\x13\x88\x05\x71\
@@ -116,6 +119,9 @@ fn the_bytes_of_every_record_are_these() {
           \x7f\0\0\x01\
           \x03\x19\x12\xb7\x04\x05\x05\x10\x06\x18\x40\x07\x19\x10\x00\x08\x0c\x09\x0e\x0a\x07\x0b\x06\
           \x0e\x19\x11\x94",
+        b"\x82\x02\xa1\x00\xad\x00\x1a\x00\x12\x34\x56\x01\x1a\x00\xab\xcd\xef\x02\x50\0\0\0\0\0\0\0\0\0\0\xff\xff\
+          \x7f\0\0\x01\
+          \x03\x19\x12\xb7\x04\x05\x05\x10\x06\x18\x40\x07\x19\x10\x00\x08\x0c\x09\x0e\x0a\x07\x0b\x06\x0f\x01",
         b"\x82\x03\xa1\x00\xa6\x00\x1b\x00\x00\x7f\x00\x00\x00\x10\x00\x01\x1a\xde\xad\xbe\xef\x02\x19\x10\x00\
           \x03\x19\x10\x00\
           \x04\xa3\x00\x1b\x00\x00\x7f\x00\x00\x02\x00\x00\x01\x1a\xc0\xff\xee\x00\x02\x18\x40\x05\x07",
@@ -130,6 +136,8 @@ fn the_bytes_of_every_record_are_these() {
         b"\x82\x09\xa1\x00\xa2\x00\x00\x01\x00",
         b"\x82\x0a\xa0",
         b"\x82\x0b\xa2\x00\x01\x01\x1a\xff\xee\xdd\xcc",
+        b"\x82\x0c\xa1\x00\x58\x20\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\
+          \x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07",
     ];
     assert_eq!(bytes, expected);
 }
@@ -195,7 +203,7 @@ fn bytes_behind_a_record_are_refused() {
 #[test]
 fn an_unknown_record_is_refused_with_its_number() {
     assert_eq!(Record::decode(&[0x82, 0, 0xa0]), Err(DecodeError::Unknown(0)));
-    assert_eq!(Record::decode(&[0x82, 12, 0xa0]), Err(DecodeError::Unknown(12)));
+    assert_eq!(Record::decode(&[0x82, 13, 0xa0]), Err(DecodeError::Unknown(13)));
     let widest = [&[0x82, 0x1b][..], &[0xff; 8], &[0xa0]].concat();
     assert_eq!(Record::decode(&widest), Err(DecodeError::Unknown(u64::MAX)));
 }
@@ -465,7 +473,9 @@ fn any_endpoint() -> impl Strategy<Value = Endpoint> {
     let lid = proptest::option::of((1..=0xbfff_u16).prop_map(|lid| Lid::new(lid).unwrap()));
     let spi = proptest::option::of(any_spi());
     let esp_port = proptest::option::of((1..=u16::MAX).prop_map(|port| NonZeroU16::new(port).unwrap()));
-    (numbers, limits, lid, spi, esp_port).prop_map(|(numbers, limits, lid, spi, esp_port)| Endpoint {
+    let joins = any::<bool>();
+    let parts = (numbers, limits, lid, spi, esp_port, joins);
+    parts.prop_map(|(numbers, limits, lid, spi, esp_port, joins)| Endpoint {
         qpn: Qpn::truncate(numbers.0),
         psn: Redacted::new(Psn::truncate(numbers.1)),
         gid: numbers.2,
@@ -481,6 +491,7 @@ fn any_endpoint() -> impl Strategy<Value = Endpoint> {
         lid,
         spi,
         esp_port,
+        joins: joins.then_some(Joins),
     })
 }
 
@@ -524,6 +535,7 @@ fn any_record() -> impl Strategy<Value = Record> {
         any_fragments().prop_map(Record::ByeAck),
         Just(Record::Fin),
         (any::<u64>(), any_spi()).prop_map(|(epoch, spi)| Record::Spi { epoch, spi }),
+        any::<[u8; 32]>().prop_map(|proof| Record::Joined { proof }),
     ]
 }
 
@@ -557,13 +569,13 @@ fn apply(damage: &[(u8, proptest::sample::Index, u8)], bytes: &mut Vec<u8>) {
 fn without_unknown_fields(bytes: &[u8]) -> Vec<u8> {
     let number = bytes[1];
     let known: &[u8] = match number {
-        1..=3 | 5 | 6 | 8 | 9 => &[0],
+        1..=3 | 5 | 6 | 8 | 9 | 12 => &[0],
         7 | 11 => &[0, 1],
         _ => &[],
     };
     let inner = match number {
         1 => Some(7),
-        2 => Some(15),
+        2 => Some(16),
         3 => Some(6),
         8 | 9 => Some(2),
         _ => None,

@@ -89,3 +89,24 @@ fn nothing_secret_is_printed() {
     }
     assert!(!text.contains("31, 32") && !text.contains("3132"), "{text}");
 }
+
+#[test]
+fn only_who_has_the_associations_secret_proves_it_for_one_session_and_as_one_side() {
+    for suite in Suite::ALL {
+        let join = |first, own| PacketKeys::from_secret(&session(suite, first), own).unwrap().join;
+        let (association, joining) = (join(0, Role::Client), join(1, Role::Client));
+        let proof = association.proof(&joining, Role::Client).unwrap();
+        // The other end, which was the server of the first session and is that of the other.
+        assert!(join(0, Role::Server).proof(&join(1, Role::Server), Role::Client).unwrap() == proof);
+        for (association, joining, prover) in
+            [(0, 1, Role::Server), (0, 2, Role::Client), (2, 1, Role::Client)]
+        {
+            let [association, joining] = [association, joining].map(|first| join(first, Role::Server));
+            assert!(association.proof(&joining, prover).unwrap() != proof);
+        }
+        let mut changed = *proof.bytes();
+        changed[31] ^= 1;
+        assert!(Proof::from(changed) != proof);
+        assert_eq!(format!("{association:?}"), "JoinSecret");
+    }
+}
