@@ -41,7 +41,8 @@ impl Secret {
     /// HKDF-Expand-Label (RFC 8446, section 7.1) with [`PREFIX`] for "tls13 ", over HKDF-Expand (RFC 5869,
     /// section 2.3).
     pub(super) fn expand(&self, label: &[u8], context: &[u8], out: &mut [u8]) -> Result<(), SealError> {
-        let mut info = Vec::with_capacity(LONGEST_INFO);
+        // The context may be a secret.
+        let mut info = Zeroizing::new(Vec::with_capacity(LONGEST_INFO));
         let length = u16::try_from(out.len()).map_err(|_| SealError::Library)?;
         info.extend(length.to_be_bytes());
         for part in [&[PREFIX, label].concat(), context] {
@@ -49,7 +50,7 @@ impl Secret {
             info.extend(part);
         }
         let prk = Prk::new_less_safe(self.suite.hkdf(), &self.bytes);
-        Ok(prk.expand(&[&info], Length(out.len()))?.fill(out)?)
+        Ok(prk.expand(&[info.as_slice()], Length(out.len()))?.fill(out)?)
     }
 
     /// Another secret.
