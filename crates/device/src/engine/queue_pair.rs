@@ -583,8 +583,11 @@ impl QueuePair {
         self.drive(&mut state, now);
     }
 
-    /// Sends what is to be sent, hands out what has completed, and announces when to be looked at again.
+    /// Hands out what has completed, sends what is to be sent, and announces when to be looked at again.
     fn drive(&self, state: &mut State, now: Time) {
+        // A message that is acknowledged has completed here: its sender may tell so by another way, and this thread may
+        // have to wait for the processor in between.
+        self.deliver(state);
         if self.of == QueuePairType::Ud {
             self.find_path(state);
         }
@@ -592,6 +595,7 @@ impl QueuePair {
             path.segmentation.acknowledged(state.protocol.unacknowledged());
             self.send(state, now);
         }
+        // What nobody acknowledges completes as it leaves.
         self.deliver(state);
         if let Some(at) = state.poll_timeout()
             && state.announced.add(at)
