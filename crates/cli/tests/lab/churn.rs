@@ -52,7 +52,7 @@ impl Server {
 
     /// Waits until so many clients have gone in one way.
     #[track_caller]
-    fn reports(&self, how: &str, times: usize) {
+    pub(crate) fn reports(&self, how: &str, times: usize) {
         let what = format!("{times} clients that {how}");
         self.process.wait_until(&what, PATIENCE, |server| server.out().matches(how).count() >= times);
     }

@@ -20,6 +20,10 @@ const TICKS: u64 = 2;
 
 const SESSIONS: usize = 40;
 
+/// What part of what it takes to open them idle sessions may cost, where that is more than [`TICKS`]: on a slow machine
+/// both take longer. Here it is as much.
+const SHARE: u64 = 2;
+
 /// Bytes of the server's memory for each, beside its region.
 const EACH: usize = 64 << 10;
 
@@ -52,15 +56,22 @@ fn idle_sessions_use_neither_processor_nor_much_memory() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     // What is there once for all clients.
     let first = runtime.block_on(open(&server, 4));
-    let before = server.resident();
+    server.reports(": arrived from ", first.len());
+    let (before, process) = (server.resident(), server.process.id());
+    let closed = ticks(process);
     let sessions = runtime.block_on(open(&server, SESSIONS));
+    let all = first.len() + sessions.len();
+    server.reports(": arrived from ", all);
     let each = server.resident().saturating_sub(before) / SESSIONS;
-    let (process, begin) = (server.process.id(), ticks(server.process.id()));
+    let begin = ticks(process);
     std::thread::sleep(REST);
-    let used = ticks(process) - begin;
-    println!("{} idle sessions: {each} bytes each, {used} ticks in {REST:?}", first.len() + sessions.len());
+    let (opening, used) = (begin - closed, ticks(process) - begin);
+    println!(
+        "{all} idle sessions: {each} bytes each, {used} ticks in {REST:?}, {opening} to open {SESSIONS}"
+    );
     assert!(each <= EACH, "{each} bytes of the server's memory for each idle session");
-    assert!(used <= TICKS, "the server of idle sessions used {used} ticks of the processor in {REST:?}");
+    let most = TICKS.max(opening / SHARE);
+    assert!(used <= most, "the server of idle sessions used {used} ticks of the processor in {REST:?}");
 }
 
 #[test]
