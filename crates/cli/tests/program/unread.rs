@@ -27,7 +27,7 @@ impl Unread {
         let crl = certs.join("crl.pem");
         let mut child = Command::new(SECURE_SERVER)
             .args(["--listen", "127.0.0.1:0", "--device", "embedded", "--certs", text(&certs)])
-            .args(["--client-auth", "required", "--crl", text(&crl)])
+            .args(["--client-auth", "required", "--crl", text(&crl), "--handshake-limit", "60"])
             .env_remove("RUST_LOG")
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
