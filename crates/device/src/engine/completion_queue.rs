@@ -158,8 +158,16 @@ impl CompletionQueue {
         self.armed.load(Ordering::Relaxed) != 0
     }
 
+    /// Whoever waits for any completion goes on waiting for any, though somebody asks for solicited ones alone
+    /// (IBA 11.4.2.2).
     pub(crate) fn arm(&self, arm: Arm) {
-        self.armed.store(arm as u8, Ordering::SeqCst);
+        match arm {
+            Arm::Any => self.armed.store(arm as u8, Ordering::SeqCst),
+            // Where it is armed, it is so for one of the two.
+            Arm::Solicited => {
+                let _ = self.armed.compare_exchange(0, arm as u8, Ordering::SeqCst, Ordering::SeqCst);
+            }
+        }
     }
 
     /// Moves up to `max` entries to the end of `out` and returns how many.
@@ -255,5 +263,18 @@ mod tests {
         push(entry(5, false));
         assert_eq!(channel.try_event(), Some(9));
         assert_eq!(channel.try_event(), None);
+    }
+
+    #[test]
+    fn who_waits_for_any_completion_still_does_when_another_asks_for_solicited_ones() {
+        let channel = Arc::new(EventChannel::new(Arc::new(Count::default())));
+        let queue = CompletionQueue::new(9, 10, Some(Arc::clone(&channel)));
+        for arms in [[Arm::Any, Arm::Solicited], [Arm::Solicited, Arm::Any]] {
+            arms.into_iter().for_each(|arm| queue.arm(arm));
+            queue.push(entry(1, false)).unwrap();
+            queue.ring();
+            assert_eq!(channel.try_event(), Some(9), "{arms:?}");
+            assert_eq!(channel.try_event(), None, "{arms:?}");
+        }
     }
 }
