@@ -32,11 +32,11 @@ pub(super) fn socket_at(address: IpAddr) -> Socket {
 /// What one datagram was: its place in its batch and its bytes.
 pub(super) type Received = (u16, Vec<u8>);
 
-/// Receives until `count` datagrams have arrived, for five seconds at most.
+/// Receives until `count` datagrams have arrived, for a minute at most.
 pub(super) fn receive(socket: &Socket, count: usize) -> Vec<Received> {
     let mut buffers = RxBatch::new();
     let mut received = Vec::new();
-    let deadline = Instant::now() + Duration::from_secs(5);
+    let deadline = Instant::now() + Duration::from_secs(60);
     while received.len() < count && Instant::now() < deadline {
         socket.recv(&mut buffers);
         received.extend(buffers.datagrams().map(|datagram| (datagram.index, datagram.bytes.to_vec())));

@@ -1,6 +1,6 @@
 //! Unreliable connections, and what all transports let change.
 
-use super::end::{End, MEMORY, PATIENCE, device, fresh};
+use super::end::{End, MEMORY, device, fresh};
 use super::pairs;
 use rocev2::Psn;
 use rocev2::wire::Transport;
@@ -10,6 +10,7 @@ use rocev2::work::{
 };
 use rocev2_device::{DeviceError, Gid, PathAttributes};
 use std::net::{Ipv6Addr, UdpSocket};
+use std::time::{Duration, Instant};
 
 /// Many packets of 1024 bytes.
 fn long() -> Vec<u8> {
@@ -63,29 +64,44 @@ fn nothing_that_is_sent_to_a_slow_socket_of_this_host_is_lost() {
     const SENDERS: usize = 8;
     const DATAGRAMS: usize = 125;
     const LEN: u32 = 4096;
+    /// Attempts until one isn't disturbed by a machine so busy that the receiver counts as stopped.
+    const ATTEMPTS: usize = 20;
+    /// For how long it may take nothing before it does.
+    const PACED: Duration = Duration::from_secs(1);
     for address in [fresh(), Ipv6Addr::LOCALHOST.into()] {
         let device = device(address);
         let senders = [(); SENDERS].map(|()| End::with(Transport::Ud, &device, address, None));
-        let slow = UdpSocket::bind((address, 0)).unwrap();
-        slow.set_read_timeout(Some(PATIENCE)).unwrap();
-        let handles = senders.each_ref().map(|sender| {
-            sender.connect(sender);
-            let path =
-                PathAttributes { peer_port: Some(slow.local_addr().unwrap().port()), ..sender.path(sender) };
-            sender.domain.address_handle(path).unwrap()
-        });
-        for count in [1, DATAGRAMS - 1] {
-            for (sender, handle) in senders.iter().zip(&handles) {
-                let request = || sender.request(SendOperation::Send, LEN, sender.to(handle, 0));
-                sender.queue_pair.post_send_list((0..count).map(|_| request())).unwrap();
+        senders.iter().for_each(|sender| sender.connect(sender));
+        let all_arrive = (0..ATTEMPTS).any(|_| {
+            let slow = UdpSocket::bind((address, 0)).unwrap();
+            slow.set_read_timeout(Some(5 * PACED)).unwrap();
+            let handles = senders.each_ref().map(|sender| {
+                let peer_port = Some(slow.local_addr().unwrap().port());
+                sender.domain.address_handle(PathAttributes { peer_port, ..sender.path(sender) }).unwrap()
+            });
+            let begin = Instant::now();
+            for count in [1, DATAGRAMS - 1] {
+                for (sender, handle) in senders.iter().zip(&handles) {
+                    let request = || sender.request(SendOperation::Send, LEN, sender.to(handle, 0));
+                    sender.queue_pair.post_send_list((0..count).map(|_| request())).unwrap();
+                }
             }
-        }
-        let waits = senders.iter().any(|sender| sender.queue_pair.query().send_outstanding > 0);
-        assert!(waits, "some wait for room");
-        for _ in 0..SENDERS * DATAGRAMS {
-            assert!(slow.recv(&mut [0; 8192]).unwrap() > LEN as usize);
-        }
-        senders.iter().for_each(|sender| sender.all_done(DATAGRAMS));
+            let waits = senders.iter().any(|sender| sender.queue_pair.query().send_outstanding > 0);
+            let mut took = begin.elapsed();
+            let mut left = SENDERS * DATAGRAMS;
+            while left > 0
+                && let Ok(len) = slow.recv(&mut [0; 8192])
+            {
+                assert!(len > LEN as usize);
+                left -= 1;
+                took = begin.elapsed();
+            }
+            senders.iter().for_each(|sender| sender.all_done(DATAGRAMS));
+            let undisturbed = waits && left == 0;
+            assert!(undisturbed || took >= PACED, "{left} are lost, some wait for room: {waits}");
+            undisturbed
+        });
+        assert!(all_arrive, "in none of {ATTEMPTS} attempts");
     }
 }
 

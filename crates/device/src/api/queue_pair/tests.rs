@@ -25,7 +25,10 @@ const LEN: u32 = 256 << 10;
 /// That may be outstanding, to send and to receive.
 const REQUESTS: usize = 8;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Attempts until one is undisturbed; on a busy machine something may be sent again.
+const ATTEMPTS: usize = 100;
 
 impl End {
     fn at(address: &str) -> Self {
@@ -182,13 +185,15 @@ fn a_path_on_which_only_the_first_of_each_run_arrives_gets_no_runs() {
     send(&a, &b, LEN);
     assert_eq!(a.count("gso_distrusted"), 1, "{:?}", a.counters());
     let again = || a.qp.query().requester.retransmitted;
-    let (runs, before) = (a.count("gso_runs"), again());
-    for _ in 0..10 {
+    let runs = a.count("gso_runs");
+    // Before, nearly every packet had to be sent again.
+    let all_arrive = (0..ATTEMPTS).any(|_| {
+        let before = again();
         send(&a, &b, LEN);
-    }
+        again() == before
+    });
+    assert!(all_arrive, "{:?}", a.qp.query().requester);
     assert_eq!(a.count("gso_runs"), runs);
-    // A busy machine may be late now and then; before, nearly every packet had to be sent again.
-    assert!(again() - before < 100, "{:?}", a.qp.query().requester);
 }
 
 #[test]
@@ -206,8 +211,6 @@ fn a_path_on_which_runs_arrive_keeps_them() {
 #[cfg_attr(feature = "portable", ignore = "plain sockets send datagrams one by one")]
 fn a_mebibyte_takes_so_many_system_calls_and_no_more() {
     const MESSAGE: u32 = 64 << 10;
-    /// Attempts until one is undisturbed; on a busy machine something may be sent again.
-    const ATTEMPTS: usize = 100;
     // 16 messages of 16 packets with headers. A segmented send takes 15 of them, all but the last of one
     // size: the FIRST packet of a WRITE, which has the remote address, is longer than the others and leaves
     // with one that follows. Each message is acknowledged.
@@ -264,12 +267,18 @@ fn the_shortest_messages_posted_together_share_a_system_call() {
     let [a, b] = pair(Mtu::B1024, ["127.83.0.1", "127.83.0.2"]);
     // As long as an ACK, with four bytes.
     for len in [1, 4, 5] {
-        (0..REQUESTS).for_each(|_| b.post_recv(len));
-        let before = a.count("send_calls");
-        a.qp.post_send_list((0..REQUESTS).map(|_| a.request(SendOperation::Send, len))).unwrap();
-        assert_eq!(a.count("send_calls") - before, 1, "{len} bytes");
-        (0..REQUESTS).for_each(|_| a.done());
-        (0..REQUESTS).for_each(|_| b.done());
+        let counts = || [a.count("send_calls"), a.qp.query().requester.retransmitted];
+        let calls = (0..ATTEMPTS).find_map(|_| {
+            (0..REQUESTS).for_each(|_| b.post_recv(len));
+            let before = counts();
+            a.qp.post_send_list((0..REQUESTS).map(|_| a.request(SendOperation::Send, len))).unwrap();
+            let after = counts();
+            (0..REQUESTS).for_each(|_| a.done());
+            (0..REQUESTS).for_each(|_| b.done());
+            let [calls, again] = core::array::from_fn(|at| after[at] - before[at]);
+            (again == 0).then_some(calls)
+        });
+        assert_eq!(calls, Some(1), "{len} bytes");
     }
 }
 

@@ -85,7 +85,7 @@ mod tests {
         {
             sender.send_to(&packet(qpn), (address, UDP_PORT)).unwrap();
             kept[slot].set_nonblocking(false).unwrap();
-            kept[slot].set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+            kept[slot].set_read_timeout(Some(Duration::from_secs(60))).unwrap();
             let mut buffer = [0; 128];
             let received = kept[slot].recv(&mut buffer);
             assert_eq!(received.ok(), Some(64), "{qpn:#x} in slot {slot}");
@@ -96,11 +96,11 @@ mod tests {
             sender.send_to(&sealed, (address, UDP_PORT)).unwrap();
             let kept = &kept[usize::from(slot)];
             kept.set_nonblocking(false).unwrap();
-            kept.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+            kept.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
             assert_eq!(kept.recv(&mut [0; 128]).ok(), Some(64), "{spi:?} in slot {slot}");
         }
         sender.send_to(&[0; 5], (address, UDP_PORT)).unwrap();
-        kept[0].set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        kept[0].set_read_timeout(Some(Duration::from_secs(60))).unwrap();
         assert_eq!(kept[0].recv(&mut [0; 8]).ok(), Some(5), "what is too short for a number is a stray");
     }
 }

@@ -265,7 +265,7 @@ fn what_a_full_send_buffer_has_no_room_for_stays_and_leaves_later_in_order() {
         // Each of them is sealed for the place that it has in the call with which it leaves at last.
         let mut unsent = None;
         let mut blocked = 0;
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = Instant::now() + Duration::from_secs(60);
         while {
             unsent.take().into_iter().for_each(|unsent| batch.restore(unsent));
             a.send(&mut batch, &mut id_as_icrc) == Sent::Blocked

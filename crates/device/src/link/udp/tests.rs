@@ -132,7 +132,7 @@ fn on_the_wire_df_is_set_and_the_identification_is_the_place_in_the_system_call(
     }
     let all = i32::from(u16::try_from(libc::ETH_P_ALL).unwrap().to_be());
     let mut packets = socket2::Socket::new(Domain::PACKET, Type::RAW, Some(Protocol::from(all))).unwrap();
-    packets.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    packets.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     let (a, b) = (socket_at("127.0.0.1".parse().unwrap()), socket_at("127.0.0.1".parse().unwrap()));
     let to = b.local_addr();
     let mut batch = TxBatch::new();
@@ -181,7 +181,7 @@ fn what_the_ip_header_says_is_chosen_with_each_run() {
             IpAddr::V6(_) => [SocketOption::RECV_TCLASS6, SocketOption::RECV_HOP_LIMIT6],
         };
         options.iter().for_each(|option| option.set(&receiver, true).unwrap());
-        receiver.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        receiver.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
         let mut batch = TxBatch::new();
         let hop_limit = NonZeroU8::new(9);
         for marking in [Marking::default(), Marking { traffic_class: 0xb8, hop_limit }] {
