@@ -115,6 +115,12 @@ impl CompletionQueue {
         ports.iter().for_each(visit);
     }
 
+    /// Keeps every thread from its entries as long as what it returns lives.
+    #[cfg(test)]
+    pub(crate) fn hold(&self) -> impl Sized {
+        lock(&self.entries)
+    }
+
     /// Adds an entry. The channel, if it is armed for it, is rung by [`Self::ring`], which has to follow.
     pub(crate) fn push(&self, entry: WorkCompletion) -> Result<(), Overflow> {
         {

@@ -300,6 +300,28 @@ fn an_ack_does_not_wait_for_a_program_that_turns_away() {
     }
 }
 
+/// Whoever hears of the acknowledgement may tell of it by another way: the receiver then finds the message.
+#[test]
+fn a_message_has_completed_before_it_is_acknowledged() {
+    let [a, b] = pair(Mtu::B1024, ["127.84.0.1", "127.84.0.2"]);
+    b.post_recv(64);
+    let held = b.queue.engine().hold();
+    a.post(SendOperation::Send, 64);
+    let deadline = Instant::now() + PATIENCE;
+    while b.count("datagrams_received") == 0 {
+        assert!(Instant::now() < deadline, "{:?}", a.counters());
+        std::thread::yield_now();
+    }
+    // The thread that has it waits for the queue.
+    let until = Instant::now() + Duration::from_millis(100);
+    while Instant::now() < until {
+        assert!(!a.is_done(), "it is acknowledged, and nobody finds it");
+    }
+    drop(held);
+    a.done();
+    b.done();
+}
+
 #[test]
 fn a_program_that_ends_its_queue_pair_has_acknowledged_what_it_received_and_keeps_no_port() {
     for _ in 0..10 {
