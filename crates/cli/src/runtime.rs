@@ -2,6 +2,7 @@
 
 use crate::failure::Failure;
 use std::fs::File;
+use std::hint::black_box;
 use std::io;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, mpsc};
@@ -12,13 +13,35 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 /// Descriptors that a runtime and a session of a client's take, and a few more.
 const DESCRIPTORS: usize = 20;
 
+/// Bytes of stack: more than a session takes, a debug build's too.
+const STACK: usize = 1 << 20;
+
 /// A runtime with as many threads as cores.
 pub(crate) fn start() -> Result<Runtime, Failure> {
+    grow_stack()?;
     check_descriptors()?;
     let workers = thread::available_parallelism().map_or(1, NonZeroUsize::get);
     // One more is the device's, and one for what blocks.
     check_threads(workers + 2)?;
     Builder::new_multi_thread().enable_all().build().map_err(Failure::system("starting threads"))
+}
+
+/// Has this thread's stack grow now. Where there is no memory for that later, the kernel ends the program without a
+/// word.
+fn grow_stack() -> Result<(), Failure> {
+    let mut room = Vec::<u8>::new();
+    // This much is mapped, and unmapped again: then there is room for the stack.
+    room.try_reserve_exact(2 * STACK)
+        .map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory))
+        .map_err(Failure::system("getting as much memory as is needed (ulimit -v says how much may be)"))?;
+    drop(room);
+    touch_stack();
+    Ok(())
+}
+
+#[inline(never)]
+fn touch_stack() {
+    black_box(&mut [0_u8; STACK]);
 }
 
 /// Tries whether there are descriptors: where the runtime finds none it panics.
