@@ -3,7 +3,7 @@
 use minicbor::bytes::ByteArray;
 
 /// Bytes of the largest chunk.
-pub(crate) const MAX_CHUNK: u32 = 256 << 10;
+pub(crate) const MAX_CHUNK: u32 = 512 << 10;
 
 /// Bytes that a chunk is a multiple of: a page, and a slot of a region whose messages are sealed.
 pub(crate) const PAGE: u32 = 4096;
@@ -26,6 +26,11 @@ impl Chunk {
         let left = size.checked_sub(offset).filter(|left| *left > 0)?;
         let len = u32::try_from(left).map_or(whole, |left| left.min(whole));
         Some(Self { offset, len: len as usize })
+    }
+
+    /// The only chunk of a file of `size` bytes; `None` if it has none, or several.
+    pub(crate) fn only(size: u64, whole: u32) -> Option<Self> {
+        (size <= whole.into()).then(|| Self::of(size, whole, 0)).flatten()
     }
 
     /// How many there are in a file of `size` bytes.
@@ -52,6 +57,7 @@ mod tests {
                 assert!((1..=4096).contains(&last.len));
             }
             assert_eq!(Chunk::of(size, 4096, count), None);
+            assert_eq!(Chunk::only(size, 4096), Chunk::of(size, 4096, 0).filter(|_| count == 1));
         }
         assert_eq!(Chunk::of(u64::MAX, 4096, u64::MAX), None);
     }

@@ -9,7 +9,7 @@ use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
 
 /// The version of these messages.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 
 /// What a client's first message begins with: nobody types it.
 const GREETING: &[u8; 18] = b"\0secure-rdma-files";
@@ -64,12 +64,15 @@ pub enum Request {
     /// The next page.
     #[n(3)]
     More,
-    /// A file to be read.
+    /// A file to be read. One that is no longer than a chunk comes at once, and isn't open then.
     #[n(4)]
     Open {
         /// The path, to be checked.
         #[n(0)]
         path: ByteVec,
+        /// The window for a file that comes at once; without it none does.
+        #[n(1)]
+        window: Option<u16>,
     },
     /// A chunk of it, into a window of the client's region if it isn't what the client has.
     #[n(5)]
@@ -150,6 +153,25 @@ pub enum Request {
         #[n(0)]
         path: ByteVec,
     },
+    /// A file that is no longer than a chunk, all of which is in a window of the client's region.
+    #[n(12)]
+    Store {
+        /// The path, to be checked.
+        #[n(0)]
+        path: ByteVec,
+        /// Bytes of it.
+        #[n(1)]
+        size: u64,
+        /// Whether it is a program.
+        #[n(2)]
+        executable: bool,
+        /// Which window.
+        #[n(3)]
+        window: u16,
+        /// Its hash.
+        #[n(4)]
+        digest: Digest,
+    },
 }
 
 /// What a server says to it.
@@ -210,12 +232,28 @@ pub enum Answer {
         #[n(1)]
         there: u64,
     },
-    /// To `Close`, `Write`, `Commit` and `MakeDirectory`.
+    /// To `Close`, `Write`, `Commit`, `MakeDirectory` and `Store`.
     #[n(8)]
     Done,
     /// To any.
     #[n(9)]
     Refused(#[n(0)] Refusal),
+    /// To `Open` with a window: the whole file is in it, or here, and it was as it is while it was read.
+    #[n(10)]
+    Whole {
+        /// Bytes of it, as many as a chunk has at most, and not none.
+        #[n(0)]
+        size: u64,
+        /// Whether it is a program.
+        #[n(1)]
+        executable: bool,
+        /// Its hash.
+        #[n(2)]
+        digest: Digest,
+        /// The file, where regions can't be written by the server.
+        #[n(3)]
+        bytes: Option<ByteVec>,
+    },
 }
 
 /// What a server offers.
@@ -325,10 +363,18 @@ mod tests {
     fn messages_are_read_as_they_were_written() {
         let digest = [7; 32].into();
         let requests = [
-            Request::Open { path: vec![b'a'; MAX_PATH].into() },
+            Request::Open { path: vec![b'a'; MAX_PATH].into(), window: Some(u16::MAX) },
+            Request::Open { path: b"x".to_vec().into(), window: None },
             Request::Read { file: 1, chunk: u64::MAX, window: 3, known: Some(digest) },
             Request::Read { file: 1, chunk: 2, window: 3, known: None },
             Request::Create { path: b"x".to_vec().into(), size: 5, executable: true },
+            Request::Store {
+                path: vec![b'a'; MAX_PATH].into(),
+                size: 5,
+                executable: true,
+                window: 3,
+                digest,
+            },
             Request::More,
         ];
         for request in requests {

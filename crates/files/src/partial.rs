@@ -14,6 +14,7 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::FileExt;
+use std::sync::{Mutex, PoisonError};
 
 /// How often it is opened anew when somebody has just given it its own name.
 const TRIES: u32 = 16;
@@ -27,6 +28,8 @@ pub struct Partial {
     name: OsString,
     size: u64,
     there: u64,
+    /// The kernel lets one thread at a time write to a file, and has the others spin: they had better sleep.
+    writing: Mutex<()>,
 }
 
 impl Partial {
@@ -66,7 +69,7 @@ impl Partial {
             // As of now, under the lock.
             let stat = fstat(&file).map_err(Refusal::errno("looking at the partial file"))?;
             let there = u64::try_from(stat.st_size).unwrap_or(0).min(size);
-            return Ok(Self { dir, file: file.into(), partial, name, size, there });
+            return Ok(Self { dir, file: file.into(), partial, name, size, there, writing: Mutex::new(()) });
         }
         Err(Refusal::new(RefusalCode::Busy, "other transfers of it are under way"))
     }
@@ -104,7 +107,17 @@ impl Partial {
                 "what has come isn't what its hash is of: the peer, or memory, is faulty",
             ));
         }
+        let _turn = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         self.file.write_all_at(bytes, chunk.offset).map_err(Refusal::io("writing the partial file"))
+    }
+
+    /// Has `bytes` be all of it, if `expected` is their hash, and gives it its own name.
+    ///
+    /// # Errors
+    /// As of [`write`](Self::write) and [`commit`](Self::commit). An empty one isn't left behind.
+    pub(crate) fn store(&self, bytes: &[u8], expected: &Digest) -> Result<(), Refusal> {
+        let all = Chunk { offset: 0, len: usize::try_from(self.size).unwrap_or(usize::MAX) };
+        self.write(all, bytes, expected).and_then(|()| self.commit()).inspect_err(|_| self.remove_if_empty())
     }
 
     /// Removes it if nothing has come.

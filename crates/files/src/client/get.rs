@@ -1,4 +1,6 @@
-//! Getting files: the server puts chunks into windows, and they are read from there, one-sided.
+//! Getting files: the server puts chunks into windows, and they are read from there, one-sided. A file that is no
+//! longer than a chunk takes one request; a longer one is opened, its chunks are asked for one by one, and it is
+//! closed.
 
 use super::batch::{Batch, Observer, Outcome, Transfer};
 use super::connection::{ANSWER_LIMIT, BUSY_PAUSE, BUSY_TRIES, FilesClient, UNASKED, is_busy, wire};
@@ -10,6 +12,7 @@ use crate::message::{Answer, FileId, Request, Tag};
 use crate::partial::Partial;
 use crate::refusal::Refusal;
 use crate::root::Root;
+use minicbor::bytes::ByteVec;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::thread;
@@ -18,9 +21,20 @@ use tokio::time::sleep_until;
 
 /// What an answer is awaited for.
 enum Asked {
-    Open(Key),
+    /// With a window for the case that the file comes at once.
+    Open(Key, Option<u16>),
     Piece(Piece),
     Close(Key),
+}
+
+/// What has come in a window.
+#[derive(Clone, Copy)]
+enum Content {
+    Chunk,
+    /// A file, and whether it is a program.
+    File {
+        executable: bool,
+    },
 }
 
 /// What a thread that may wait for a disk has done.
@@ -32,6 +46,8 @@ enum Done {
     Known(Piece, Result<Digest, Refusal>),
     Written(Piece, Result<(), Refusal>),
     Committed(Key, Result<(), Refusal>),
+    /// All of a file that has come at once is there, under its own name.
+    Stored(Piece, Result<(), Refusal>),
 }
 
 /// A file under way.
@@ -62,7 +78,7 @@ struct Getter<'a> {
     asked: HashMap<Tag, Asked>,
     free: Vec<u16>,
     /// What is being read from windows, the oldest first.
-    reading: VecDeque<(Piece, Digest)>,
+    reading: VecDeque<(Piece, Digest, Content)>,
     jobs: JoinSet<Done>,
 }
 
@@ -139,9 +155,10 @@ impl Getter<'_> {
 
     async fn open(&mut self, key: Key) -> Result<(), FilesError> {
         let Some(active) = self.active.get(&key) else { return Ok(()) };
-        let request = Request::Open { path: wire(&active.transfer.from) };
+        let window = if self.pace.wait().is_none() { self.free.pop() } else { None };
+        let request = Request::Open { path: wire(&active.transfer.from), window };
         let tag = self.client.ask(request).await?;
-        self.asked.insert(tag, Asked::Open(key));
+        self.asked.insert(tag, Asked::Open(key, window));
         Ok(())
     }
 
@@ -182,7 +199,7 @@ impl Getter<'_> {
     /// Waits for something, and deals with it.
     async fn step(&mut self, batch: &mut Batch) -> Result<(), FilesError> {
         let Self { client, jobs, reading, asked, pace, .. } = self;
-        if let Some((piece, digest)) = reading.front().copied() {
+        if let Some((piece, digest, content)) = reading.front().copied() {
             // Answers that are there come first, so that several windows are being read.
             let answer = tokio::select! {
                 biased;
@@ -195,7 +212,7 @@ impl Getter<'_> {
             let bytes = client.session.next_read().await?;
             let bytes = bytes.ok_or(FilesError::Protocol("a read has brought nothing"))?;
             reading.pop_front();
-            self.write(piece, digest, bytes);
+            self.write(piece, digest, content, bytes);
             return Ok(());
         }
         let (owed, paused) = (!asked.is_empty(), pace.wait());
@@ -214,16 +231,48 @@ impl Getter<'_> {
         }
     }
 
-    fn write(&mut self, piece: Piece, digest: Digest, bytes: Vec<u8>) {
-        let Some(partial) = self.active.get(&piece.key).and_then(|active| active.partial.clone()) else {
-            return;
-        };
-        self.jobs.spawn_blocking(move || Done::Written(piece, partial.write(piece.chunk, &bytes, &digest)));
+    /// Has what has come written.
+    fn write(&mut self, piece: Piece, digest: Digest, content: Content, bytes: Vec<u8>) {
+        let Some(active) = self.active.get(&piece.key) else { return };
+        match content {
+            Content::Chunk => {
+                let Some(partial) = active.partial.clone() else { return };
+                let write = move || Done::Written(piece, partial.write(piece.chunk, &bytes, &digest));
+                self.jobs.spawn_blocking(write);
+            }
+            Content::File { executable } => {
+                let (root, path, size) = (Arc::clone(self.root), active.transfer.to.clone(), active.size);
+                self.jobs.spawn_blocking(move || {
+                    let partial = prepare(|| root.partial(&path, size, executable, 0));
+                    Done::Stored(piece, partial.and_then(|partial| partial.store(&bytes, &digest)))
+                });
+            }
+        }
+    }
+
+    /// Reads what the server has put into a window, unless it has come with the answer.
+    async fn take(
+        &mut self,
+        piece: Piece,
+        digest: Digest,
+        content: Content,
+        bytes: Option<ByteVec>,
+    ) -> Result<(), FilesError> {
+        match bytes {
+            Some(bytes) => self.write(piece, digest, content, bytes.into()),
+            None => {
+                let at = self.client.window(piece.window);
+                self.client.session.post_read(at, piece.chunk.len).await?;
+                self.reading.push_back((piece, digest, content));
+            }
+        }
+        Ok(())
     }
 
     async fn answered(&mut self, tag: Tag, answer: Answer, batch: &mut Batch) -> Result<(), FilesError> {
         match (self.asked.remove(&tag).ok_or(UNASKED)?, answer) {
-            (Asked::Open(key), Answer::Opened { file, size, executable }) => {
+            (Asked::Open(key, window), Answer::Opened { file, size, executable }) => {
+                self.free.extend(window);
                 let Some(active) = self.active.get_mut(&key) else { return Ok(()) };
                 active.file = Some(file);
                 active.size = size;
@@ -235,14 +284,29 @@ impl Getter<'_> {
                 });
                 Ok(())
             }
-            (Asked::Open(key), Answer::Refused(refusal)) if is_busy(&refusal) && self.may_try(key) => {
+            (Asked::Open(key, Some(window)), Answer::Whole { size, executable, digest, bytes }) => {
+                let chunk = Chunk::only(size, self.client.terms.chunk).ok_or(UNASKED)?;
+                let Some(active) = self.active.get_mut(&key) else { return Ok(()) };
+                active.size = size;
+                self.pace.spend(chunk.len);
+                self.observer.begun(&active.transfer.from, size);
+                let piece = Piece { key, index: 0, chunk, window };
+                self.take(piece, digest, Content::File { executable }, bytes).await
+            }
+            (Asked::Open(key, window), Answer::Refused(refusal))
+                if is_busy(&refusal) && self.may_try(key) =>
+            {
+                self.free.extend(window);
                 self.jobs.spawn(async move {
                     tokio::time::sleep(BUSY_PAUSE).await;
                     Done::Again(key)
                 });
                 Ok(())
             }
-            (Asked::Open(key) | Asked::Close(key), Answer::Refused(source)) => {
+            (asked @ (Asked::Open(key, _) | Asked::Close(key)), Answer::Refused(source)) => {
+                if let Asked::Open(_, window) = asked {
+                    self.free.extend(window);
+                }
                 // Whatever it was, it isn't open any more.
                 if let Some(active) = self.active.get_mut(&key) {
                     active.file = None;
@@ -251,15 +315,8 @@ impl Getter<'_> {
                 }
                 self.end_if_over(key, batch).await
             }
-            (Asked::Piece(piece), Answer::Chunk { digest, bytes: None }) => {
-                let at = self.client.window(piece.window);
-                self.client.session.post_read(at, piece.chunk.len).await?;
-                self.reading.push_back((piece, digest));
-                Ok(())
-            }
-            (Asked::Piece(piece), Answer::Chunk { digest, bytes: Some(bytes) }) => {
-                self.write(piece, digest, bytes.into());
-                Ok(())
+            (Asked::Piece(piece), Answer::Chunk { digest, bytes }) => {
+                self.take(piece, digest, Content::Chunk, bytes).await
             }
             (Asked::Piece(piece), Answer::Same) => {
                 if let Some(active) = self.active.get_mut(&piece.key) {
@@ -313,6 +370,16 @@ impl Getter<'_> {
                     active.failed = Some(local(active, source));
                 }
                 self.report(key, batch);
+                Ok(())
+            }
+            Done::Stored(piece, result) => {
+                self.free.push(piece.window);
+                let Some(active) = self.active.get_mut(&piece.key) else { return Ok(()) };
+                match result {
+                    Ok(()) => self.observer.moved(active.size),
+                    Err(source) => active.failed = Some(local(active, source)),
+                }
+                self.report(piece.key, batch);
                 Ok(())
             }
         }

@@ -1,4 +1,6 @@
-//! Putting files: chunks are written into windows, one-sided, and the server takes them from there.
+//! Putting files: chunks are written into windows, one-sided, and the server takes them from there. A file that is no
+//! longer than a chunk takes one request; a longer one is made, its chunks are handed over one by one, and it is
+//! committed.
 
 use super::batch::{Batch, Observer, Outcome, Transfer};
 use super::connection::{ANSWER_LIMIT, BUSY_PAUSE, BUSY_TRIES, FilesClient, UNASKED, is_busy, wire};
@@ -7,6 +9,7 @@ use super::piece::{Key, Piece};
 use crate::chunk::{Chunk, Digest, PAGE};
 use crate::error::FilesError;
 use crate::message::{Answer, FileId, Request, Tag};
+use crate::path::FilePath;
 use crate::refusal::Refusal;
 use crate::root::Root;
 use crate::source::Source;
@@ -19,18 +22,24 @@ use tokio::time::sleep_until;
 enum Asked {
     Create(Key),
     /// Whether the server has this already.
-    Check(Piece, Vec<u8>, Digest),
+    Check(Piece, Content),
     Write(Piece),
+    /// All of a file.
+    Store(Piece),
     Commit(Key),
     Close(Key),
 }
+
+/// What a chunk's bytes are, and their hash.
+type Content = (Vec<u8>, Digest);
 
 /// What a thread that may wait for a disk has done.
 enum Done {
     /// It is time to ask for a file again.
     Again(Key),
-    Opened(Key, Result<Source, Refusal>),
-    Read(Piece, Result<(Vec<u8>, Digest), Refusal>),
+    /// With all of the file, if it is no longer than a chunk.
+    Opened(Key, Result<(Source, Option<Content>), Refusal>),
+    Read(Piece, Result<Content, Refusal>),
     /// Whether the file is as it was when it was opened.
     Checked(Key, Result<(), Refusal>),
 }
@@ -131,7 +140,8 @@ impl Putter<'_> {
                 ending: false,
             };
             self.active.insert(key, active);
-            self.jobs.spawn_blocking(move || Done::Opened(key, root.source(&path)));
+            let whole = self.client.terms.chunk;
+            self.jobs.spawn_blocking(move || Done::Opened(key, open(&root, &path, whole)));
         }
     }
 
@@ -184,19 +194,41 @@ impl Putter<'_> {
         Ok(())
     }
 
-    /// Writes a chunk into its window, and tells the server.
-    async fn write(&mut self, piece: Piece, mut bytes: Vec<u8>, digest: Digest) -> Result<(), FilesError> {
+    /// Hands over a chunk in its window.
+    async fn write(&mut self, piece: Piece, (bytes, digest): Content) -> Result<(), FilesError> {
         let Some(file) = self.active.get(&piece.key).and_then(|active| active.file) else { return Ok(()) };
-        if self.client.writes_pages() {
-            // Of a part of a page the rest would be read before. A window is a multiple of pages.
-            bytes.resize(bytes.len().next_multiple_of(PAGE as usize), 0);
-        }
-        let at = self.client.window(piece.window);
-        self.client.session.post_write(at, &bytes).await?;
+        self.fill(piece.window, bytes).await?;
         let request = Request::Write { file, chunk: piece.index, window: piece.window, digest };
         let tag = self.client.ask(request).await?;
         self.asked.insert(tag, Asked::Write(piece));
         Ok(())
+    }
+
+    /// Hands over all of a file in a window.
+    async fn store(&mut self, piece: Piece, (bytes, digest): Content) -> Result<(), FilesError> {
+        let Some(active) = self.active.get(&piece.key) else { return Ok(()) };
+        let Some(source) = &active.source else { return Ok(()) };
+        let request = Request::Store {
+            path: wire(&active.transfer.to),
+            size: source.size(),
+            executable: source.executable(),
+            window: piece.window,
+            digest,
+        };
+        self.fill(piece.window, bytes).await?;
+        let tag = self.client.ask(request).await?;
+        self.asked.insert(tag, Asked::Store(piece));
+        Ok(())
+    }
+
+    /// Writes `bytes` into a window, before whatever is asked next is answered.
+    async fn fill(&mut self, window: u16, mut bytes: Vec<u8>) -> Result<(), FilesError> {
+        if self.client.writes_pages() {
+            // Of a part of a page the rest would be read before. A window is a multiple of pages.
+            bytes.resize(bytes.len().next_multiple_of(PAGE as usize), 0);
+        }
+        let at = self.client.window(window);
+        Ok(self.client.session.post_write(at, &bytes).await?)
     }
 
     async fn answered(&mut self, tag: Tag, answer: Answer, batch: &mut Batch) -> Result<(), FilesError> {
@@ -207,14 +239,18 @@ impl Putter<'_> {
                 active.there = there;
                 self.end_if_over(key, batch).await
             }
-            (Asked::Create(key), Answer::Refused(refusal)) if is_busy(&refusal) && self.may_try(key) => {
-                self.jobs.spawn(async move {
-                    tokio::time::sleep(BUSY_PAUSE).await;
-                    Done::Again(key)
-                });
+            (Asked::Store(piece), Answer::Done) => {
+                self.free.push(piece.window);
+                self.observer.moved(piece.chunk.len as u64);
+                self.report(piece.key, batch);
                 Ok(())
             }
-            (Asked::Create(key) | Asked::Commit(key) | Asked::Close(key), Answer::Refused(source)) => {
+            (Asked::Store(piece), Answer::Refused(refusal)) => {
+                self.free.push(piece.window);
+                self.not_begun(piece.key, refusal, batch).await
+            }
+            (Asked::Create(key), Answer::Refused(refusal)) => self.not_begun(key, refusal, batch).await,
+            (Asked::Commit(key) | Asked::Close(key), Answer::Refused(source)) => {
                 // Whatever it was, it isn't open any more.
                 if let Some(active) = self.active.get_mut(&key) {
                     active.file = None;
@@ -229,7 +265,7 @@ impl Putter<'_> {
                 }
                 self.over(piece, Ok(()), batch).await
             }
-            (Asked::Check(piece, bytes, digest), Answer::Differs) => self.write(piece, bytes, digest).await,
+            (Asked::Check(piece, content), Answer::Differs) => self.write(piece, content).await,
             (Asked::Check(piece, ..) | Asked::Write(piece), Answer::Refused(source)) => {
                 let path = self.active.get(&piece.key).map(|active| active.transfer.to.clone());
                 let path = path.unwrap_or_default();
@@ -244,15 +280,40 @@ impl Putter<'_> {
         }
     }
 
+    /// The server doesn't have a file be written, or not yet.
+    async fn not_begun(&mut self, key: Key, refusal: Refusal, batch: &mut Batch) -> Result<(), FilesError> {
+        let Some(active) = self.active.get_mut(&key) else { return Ok(()) };
+        active.tries += 1;
+        if is_busy(&refusal) && active.tries <= BUSY_TRIES {
+            self.jobs.spawn(async move {
+                tokio::time::sleep(BUSY_PAUSE).await;
+                Done::Again(key)
+            });
+            return Ok(());
+        }
+        let path = active.transfer.to.clone();
+        active.failed.get_or_insert(FilesError::Refused { path, source: refusal });
+        self.end_if_over(key, batch).await
+    }
+
     async fn done(&mut self, done: Done, batch: &mut Batch) -> Result<(), FilesError> {
         match done {
             Done::Again(key) => self.create(key).await,
-            Done::Opened(key, Ok(source)) => {
+            Done::Opened(key, Ok((source, content))) => {
                 let Some(active) = self.active.get_mut(&key) else { return Ok(()) };
-                active.count = Chunk::count(source.size(), self.client.terms.chunk);
-                self.observer.begun(&active.transfer.from, source.size());
+                let (size, whole) = (source.size(), self.client.terms.chunk);
+                active.count = Chunk::count(size, whole);
+                self.observer.begun(&active.transfer.from, size);
                 active.source = Some(Arc::new(source));
-                self.create(key).await
+                let window = if self.pace.wait().is_none() { self.free.last().copied() } else { None };
+                match (window, Chunk::only(size, whole), content) {
+                    (Some(window), Some(chunk), Some(content)) => {
+                        self.free.pop();
+                        self.pace.spend(chunk.len);
+                        self.store(Piece { key, index: 0, chunk, window }, content).await
+                    }
+                    _ => self.create(key).await,
+                }
             }
             Done::Opened(key, Err(source)) => {
                 if let Some(active) = self.active.get_mut(&key) {
@@ -260,17 +321,17 @@ impl Putter<'_> {
                 }
                 self.end_if_over(key, batch).await
             }
-            Done::Read(piece, Ok((bytes, digest))) => {
+            Done::Read(piece, Ok(content)) => {
                 let Some(active) = self.active.get(&piece.key) else { return Ok(()) };
                 let there = piece.chunk.offset + piece.chunk.len as u64 <= active.there;
                 match active.file {
                     Some(file) if there => {
-                        let tag =
-                            self.client.ask(Request::Check { file, chunk: piece.index, digest }).await?;
-                        self.asked.insert(tag, Asked::Check(piece, bytes, digest));
+                        let request = Request::Check { file, chunk: piece.index, digest: content.1 };
+                        let tag = self.client.ask(request).await?;
+                        self.asked.insert(tag, Asked::Check(piece, content));
                         Ok(())
                     }
-                    _ => self.write(piece, bytes, digest).await,
+                    _ => self.write(piece, content).await,
                 }
             }
             Done::Read(piece, Err(source)) => {
@@ -342,14 +403,22 @@ impl Putter<'_> {
         self.observer.done(&outcome);
         batch.outcomes.push(outcome);
     }
-
-    fn may_try(&mut self, key: Key) -> bool {
-        let Some(active) = self.active.get_mut(&key) else { return false };
-        active.tries += 1;
-        active.tries <= BUSY_TRIES
-    }
 }
 
 fn local(active: &Active, source: Refusal) -> FilesError {
     FilesError::Local { path: active.transfer.from.clone(), source }
+}
+
+/// Opens a file, and reads all of it if it is no longer than a chunk of `whole` bytes.
+fn open(root: &Root, path: &FilePath, whole: u32) -> Result<(Source, Option<Content>), Refusal> {
+    let source = root.source(path)?;
+    let content = match Chunk::only(source.size(), whole) {
+        Some(chunk) => {
+            let content = source.read(chunk)?;
+            source.check()?;
+            Some(content)
+        }
+        None => None,
+    };
+    Ok((source, content))
 }

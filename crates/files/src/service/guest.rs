@@ -40,11 +40,26 @@ enum Done {
     Answer(Answer),
     Opened(Source, Seat),
     Created(Partial, Seat),
-    Listed { page: Vec<Entry>, rest: Option<(Listing, Seat)> },
-    Read { window: u16, bytes: Vec<u8>, digest: Digest },
+    Listed {
+        page: Vec<Entry>,
+        rest: Option<(Listing, Seat)>,
+    },
+    Read {
+        window: u16,
+        bytes: Vec<u8>,
+        digest: Digest,
+    },
+    ReadWhole {
+        source: Source,
+        window: u16,
+        bytes: Vec<u8>,
+        digest: Digest,
+    },
     Written(usize),
     WasRead,
     Committed,
+    /// So many bytes were written, and the file is whole.
+    Stored(usize),
 }
 
 type Job = (Tag, Result<Done, Refusal>);
@@ -144,26 +159,43 @@ impl<'a> Guest<'a> {
 
     /// Begins what is asked for.
     async fn begin(&mut self, tag: Tag, request: Request) -> Result<Result<(), Refusal>, SessionError> {
-        if let Request::Write { file, chunk, window, digest } = request {
-            // The only one that the session itself takes part in.
-            let (partial, chunk) = match self.to_write(file, chunk, window) {
-                Ok(found) => found,
-                Err(refusal) => return Ok(Err(refusal)),
-            };
-            let bytes = self.session.read_local(self.window(window), chunk.len).await?;
-            self.spawn(tag, move || {
-                partial.write(chunk, &bytes, &digest)?;
-                Ok(Done::Written(bytes.len()))
-            });
-            return Ok(Ok(()));
+        // The session itself takes part in those that bring bytes.
+        match request {
+            Request::Write { file, chunk, window, digest } => {
+                let (partial, chunk) = match self.to_write(file, chunk, window) {
+                    Ok(found) => found,
+                    Err(refusal) => return Ok(Err(refusal)),
+                };
+                let bytes = self.session.read_local(self.window(window), chunk.len).await?;
+                self.spawn(tag, move || {
+                    partial.write(chunk, &bytes, &digest)?;
+                    Ok(Done::Written(bytes.len()))
+                });
+            }
+            Request::Store { path, size, executable, window, digest } => {
+                let (path, chunk, seat) = match self.to_store(&path, size, window) {
+                    Ok(found) => found,
+                    Err(refusal) => return Ok(Err(refusal)),
+                };
+                let bytes = self.session.read_local(self.window(window), chunk.len).await?;
+                let (root, keep) = (Arc::clone(&self.shared.root), self.shared.options.keep_free);
+                self.spawn(tag, move || {
+                    let _seat = seat;
+                    root.partial(&path, size, executable, keep)?.store(&bytes, &digest)?;
+                    Ok(Done::Stored(bytes.len()))
+                });
+            }
+            request => return Ok(self.start(tag, request)),
         }
-        Ok(self.start(tag, request))
+        Ok(Ok(()))
     }
 
     fn start(&mut self, tag: Tag, request: Request) -> Result<(), Refusal> {
         let root = Arc::clone(&self.shared.root);
         match request {
-            Request::Hello { .. } | Request::Write { .. } => return Err(senseless("it has begun already")),
+            Request::Hello { .. } | Request::Write { .. } | Request::Store { .. } => {
+                return Err(senseless("it has begun already"));
+            }
             Request::Stat { path } => {
                 self.may_read()?;
                 let path = FilePath::parse(&path)?;
@@ -182,10 +214,21 @@ impl<'a> Guest<'a> {
                     self.listing.take().ok_or_else(|| senseless("nothing is being listed"))?;
                 self.spawn(tag, move || page(listing, seat));
             }
-            Request::Open { path } => {
+            Request::Open { path, window } => {
                 self.may_read()?;
-                let (path, seat) = (FilePath::parse(&path)?, self.seat()?);
-                self.spawn(tag, move || Ok(Done::Opened(root.source(&path)?, seat)));
+                window.map_or(Ok(()), |window| self.check_window(window))?;
+                let (path, seat, whole) = (FilePath::parse(&path)?, self.seat()?, self.terms.chunk);
+                self.spawn(tag, move || {
+                    let source = root.source(&path)?;
+                    match (window, Chunk::only(source.size(), whole)) {
+                        (Some(window), Some(chunk)) => {
+                            let (bytes, digest) = source.read(chunk)?;
+                            source.check()?;
+                            Ok(Done::ReadWhole { source, window, bytes, digest })
+                        }
+                        _ => Ok(Done::Opened(source, seat)),
+                    }
+                });
             }
             Request::Read { file, chunk, window, known } => {
                 self.check_window(window)?;
@@ -214,14 +257,8 @@ impl<'a> Guest<'a> {
                 }),
             },
             Request::Create { path, size, executable } => {
-                self.may_write()?;
-                let path = FilePath::parse(&path)?;
-                let (most, keep) = (self.shared.options.max_file, self.shared.options.keep_free);
-                if size > most {
-                    let text = format!("it has {size} bytes, and the server takes files of {most} at most");
-                    return Err(Refusal::new(RefusalCode::TooLarge, &text));
-                }
-                let seat = self.seat()?;
+                let (path, seat) = self.to_create(&path, size)?;
+                let keep = self.shared.options.keep_free;
                 self.spawn(tag, move || {
                     Ok(Done::Created(root.partial(&path, size, executable, keep)?, seat))
                 });
@@ -306,6 +343,12 @@ impl<'a> Guest<'a> {
                 self.moved.bytes_read += bytes.len() as u64;
                 Answer::Chunk { digest, bytes: self.place(window, bytes)?.map(Into::into) }
             }
+            Done::ReadWhole { source, window, bytes, digest } => {
+                self.moved.bytes_read += bytes.len() as u64;
+                self.moved.files_read += 1;
+                let (size, executable) = (source.size(), source.executable());
+                Answer::Whole { size, executable, digest, bytes: self.place(window, bytes)?.map(Into::into) }
+            }
             Done::Written(len) => {
                 self.moved.bytes_written += len as u64;
                 Answer::Done
@@ -315,6 +358,11 @@ impl<'a> Guest<'a> {
                 Answer::Done
             }
             Done::Committed => {
+                self.moved.files_written += 1;
+                Answer::Done
+            }
+            Done::Stored(len) => {
+                self.moved.bytes_written += len as u64;
                 self.moved.files_written += 1;
                 Answer::Done
             }
@@ -370,6 +418,26 @@ impl<'a> Guest<'a> {
         self.check_window(window)?;
         let Some((Open::Writing(partial), _)) = self.files.get(&file) else { return Err(not_open()) };
         Ok((Arc::clone(partial), self.chunk(partial.size(), chunk)?))
+    }
+
+    /// Where a file of `size` bytes may be written.
+    fn to_create(&self, path: &[u8], size: u64) -> Result<(FilePath, Seat), Refusal> {
+        self.may_write()?;
+        let path = FilePath::parse(path)?;
+        let most = self.shared.options.max_file;
+        if size > most {
+            let text = format!("it has {size} bytes, and the server takes files of {most} at most");
+            return Err(Refusal::new(RefusalCode::TooLarge, &text));
+        }
+        Ok((path, self.seat()?))
+    }
+
+    /// Where a file may be written, all of which is in a window.
+    fn to_store(&self, path: &[u8], size: u64, window: u16) -> Result<(FilePath, Chunk, Seat), Refusal> {
+        self.check_window(window)?;
+        let chunk = Chunk::only(size, self.terms.chunk).ok_or_else(|| senseless("it isn't one chunk"))?;
+        let (path, seat) = self.to_create(path, size)?;
+        Ok((path, chunk, seat))
     }
 
     fn seat(&self) -> Result<Seat, Refusal> {
@@ -463,7 +531,8 @@ mod tests {
 
     #[test]
     fn windows_fit_the_region_and_chunks_fit_messages() {
-        assert_eq!(divide(1 << 20, 1 << 20), (MAX_CHUNK, 4));
+        assert_eq!(divide(1 << 20, 1 << 20), (256 << 10, 4));
+        assert_eq!(divide(4 << 20, 1 << 20), (MAX_CHUNK, 8));
         assert_eq!(divide(1 << 30, 1 << 20), (MAX_CHUNK, 16));
         assert_eq!(divide(65536, 1 << 20), (16384, 4));
         for (region, message) in [(0, 1 << 20), (16383, 1 << 20), (1 << 20, 0), (1 << 20, 4096)] {

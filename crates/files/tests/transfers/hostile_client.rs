@@ -24,9 +24,14 @@ async fn senseless_requests_are_refused_one_by_one() {
     fs::write(world.there().join("x"), bytes(CHUNK + 1)).unwrap();
     let (session, serving) = world.served(ServiceOptions::default().writable(true).keep_free(0)).await;
     let mut raw = Raw::greet(session).await;
-    let reading = opened(&mut raw, Request::Open { path: b"x".to_vec().into() }).await;
+    let reading = opened(&mut raw, Request::Open { path: b"x".to_vec().into(), window: None }).await;
     let writing = opened(&mut raw, create("y", 10)).await;
     let digest = [0; 32].into();
+    let open = |window| Request::Open { path: b"x".to_vec().into(), window: Some(window) };
+    let store = |name: &str, size, window| {
+        let path = name.as_bytes().to_vec().into();
+        Request::Store { path, size, executable: false, window, digest }
+    };
     let read = |file, chunk, window| Request::Read { file, chunk, window, known: None };
     let write = |file, chunk, window| Request::Write { file, chunk, window, digest };
     for request in [
@@ -43,6 +48,13 @@ async fn senseless_requests_are_refused_one_by_one() {
         write(writing, 0, 4),
         write(reading, 0, 0),
         write(u32::MAX, 0, 0),
+        open(4),
+        open(u16::MAX),
+        store("z", 1, 4),
+        store("z", 1, u16::MAX),
+        store("z", 0, 0),
+        store("z", CHUNK as u64 + 1, 0),
+        store("z", u64::MAX, 0),
         Request::Check { file: reading, chunk: 0, digest },
         Request::Check { file: writing, chunk: 1, digest },
         Request::Close { file: 99 },
@@ -53,8 +65,11 @@ async fn senseless_requests_are_refused_one_by_one() {
     }
     // Bytes that aren't what their hash is of, and a file that isn't whole.
     Raw::is(&raw.refused(write(writing, 0, 0)).await, RefusalCode::Damaged);
+    Raw::is(&raw.refused(store("z", 1, 0)).await, RefusalCode::Damaged);
+    Raw::is(&raw.refused(store("../z", 1, 0)).await, RefusalCode::Name);
     Raw::is(&raw.refused(Request::Commit { file: writing }).await, RefusalCode::BadRequest);
-    assert!(!world.there().join("y").exists());
+    assert!(!world.there().join("y").exists() && !world.there().join("z").exists());
+    assert_eq!(partials(&world.there()).len(), 1, "of what is being written alone");
     // It is as good as before.
     assert!(matches!(raw.ask(read(reading, 1, 3)).await, Answer::Chunk { .. }));
     assert_eq!(raw.ask(Request::Close { file: reading }).await, Answer::Done);
@@ -104,7 +119,7 @@ async fn a_session_has_so_many_files_open_and_no_more() {
     let options = ServiceOptions::default().max_open_per_session(3).max_open(4);
     let (session, _serving) = world.served(options).await;
     let mut raw = Raw::greet(session).await;
-    let open = || Request::Open { path: b"x".to_vec().into() };
+    let open = || Request::Open { path: b"x".to_vec().into(), window: None };
     let mut files = Vec::new();
     for _ in 0..3 {
         files.push(opened(&mut raw, open()).await);
@@ -130,11 +145,17 @@ async fn files_that_are_too_large_for_the_server_or_its_disk_are_refused_before_
     let mut raw = Raw::greet(session).await;
     Raw::is(&raw.refused(create("x", 1001)).await, RefusalCode::TooLarge);
     Raw::is(&raw.refused(create("x", u64::MAX)).await, RefusalCode::TooLarge);
+    let store = |size| {
+        let (path, digest) = (b"x".to_vec().into(), [0; 32].into());
+        Request::Store { path, size, executable: false, window: 0, digest }
+    };
+    Raw::is(&raw.refused(store(1001)).await, RefusalCode::TooLarge);
     assert!(partials(&world.there()).is_empty());
     let options = ServiceOptions::default().writable(true).keep_free(u64::MAX / 2);
     let (session, _served) = world.served(options).await;
     let mut raw = Raw::greet(session).await;
     Raw::is(&raw.refused(create("x", 1)).await, RefusalCode::NoSpace);
+    Raw::is(&raw.refused(store(1)).await, RefusalCode::NoSpace);
     // What takes no room may be there.
     assert!(matches!(raw.ask(create("x", 0)).await, Answer::Created { .. }));
 }

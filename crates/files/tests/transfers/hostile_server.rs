@@ -1,6 +1,6 @@
 //! Servers that don't keep to the protocol.
 
-use crate::world::{CHUNK, World, path};
+use crate::world::{CHUNK, World, partials, path};
 use secure_rdma::Session;
 use secure_rdma_files::message::{
     Answer, Request, Terms, VERSION, decode_greeting, decode_request, encode_answer,
@@ -153,6 +153,28 @@ async fn answers_that_were_not_asked_for_end_it() {
         let outcome = outcome.await.unwrap();
         assert_eq!(outcome.result.unwrap_err().code(), Some(RefusalCode::Damaged));
     }
+    // The same of a file that comes at once, with a hash of what it says, or of what came.
+    for (bytes, hash) in [
+        (None, [7; 32]),
+        (Some(vec![1; 5]), [7; 32]),
+        (Some(vec![0; 4]), *blake3::hash(&[0; 4]).as_bytes()),
+        (Some(vec![0; 6]), *blake3::hash(&[0; 6]).as_bytes()),
+        (Some(Vec::new()), *blake3::hash(&[]).as_bytes()),
+    ] {
+        let outcome = get(&world, move |_| Answer::Whole {
+            size: 5,
+            executable: false,
+            digest: hash.into(),
+            bytes: bytes.clone().map(Into::into),
+        });
+        let outcome = outcome.await.unwrap();
+        assert_eq!(outcome.result.unwrap_err().code(), Some(RefusalCode::Damaged));
+    }
+    assert!(partials(&world.here()).len() <= 1);
+    for size in [0, CHUNK as u64 + 1, u64::MAX] {
+        let whole = Answer::Whole { size, executable: false, digest: [7; 32].into(), bytes: None };
+        protocol(&get(&world, move |_| whole.clone()).await);
+    }
     // A file that no disk has room for.
     let outcome = get(&world, move |request| match request {
         Request::Open { .. } => opened(u64::MAX),
@@ -165,8 +187,12 @@ async fn answers_that_were_not_asked_for_end_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_says_it_has_everything_gets_no_file_and_harms_none() {
     let world = World::new().await;
-    fs::write(world.here().join("x"), "mine").unwrap();
-    for there in [0, 4, u64::MAX] {
+    // The second is handed over at once.
+    let contents = [vec![7; CHUNK + 1], b"mine".to_vec()];
+    for (content, there) in
+        contents.iter().flat_map(|it| [0, it.len() as u64, u64::MAX].map(|there| (it, there)))
+    {
+        fs::write(world.here().join("x"), content).unwrap();
         let (mut client, _serving) = client(&world, move |request| match request {
             Request::Create { .. } => Answer::Created { file: 0, there },
             Request::Check { .. } => Answer::Same,
@@ -178,7 +204,7 @@ async fn a_server_that_says_it_has_everything_gets_no_file_and_harms_none() {
         client.put(&root, &mut batch, &mut Pace::unlimited(), &()).await.unwrap();
         // That it lies about its own disk is its own affair.
         batch.outcomes.remove(0).result.unwrap();
-        assert_eq!(fs::read_to_string(world.here().join("x")).unwrap(), "mine");
+        assert!(fs::read(world.here().join("x")).unwrap() == *content);
     }
 }
 

@@ -9,13 +9,15 @@ use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 
 /// Every request that has a path.
-fn with_path(path: &[u8]) -> [Request; 5] {
+fn with_path(path: &[u8]) -> [Request; 6] {
     let path = || path.to_vec().into();
+    let digest = [0; 32].into();
     [
         Request::Stat { path: path() },
         Request::List { path: path() },
-        Request::Open { path: path() },
+        Request::Open { path: path(), window: Some(0) },
         Request::Create { path: path(), size: 1, executable: false },
+        Request::Store { path: path(), size: 1, executable: false, window: 0, digest },
         Request::MakeDirectory { path: path() },
     ]
 }
@@ -70,9 +72,15 @@ async fn links_are_not_followed_and_only_files_are_opened() {
 
     let (session, _serving) = world.served(ServiceOptions::default().writable(true).keep_free(0)).await;
     let mut raw = Raw::greet(session).await;
-    let open = |name: &str| Request::Open { path: name.as_bytes().to_vec().into() };
+    let open = |name: &str| Request::Open { path: name.as_bytes().to_vec().into(), window: Some(0) };
     let create =
         |name: &str| Request::Create { path: name.as_bytes().to_vec().into(), size: 6, executable: false };
+    // With the right hash, so that nothing else is in its way. The window holds zeros.
+    let digest = (*blake3::hash(&[0; 6]).as_bytes()).into();
+    let store = |name: &str| {
+        let path = name.as_bytes().to_vec().into();
+        Request::Store { path, size: 6, executable: false, window: 0, digest }
+    };
     for (name, code) in [
         ("to a file", RefusalCode::Link),
         ("to a folder", RefusalCode::Link),
@@ -91,6 +99,7 @@ async fn links_are_not_followed_and_only_files_are_opened() {
         // Where there is nothing, a file may be.
         if code != RefusalCode::NotFound {
             Raw::is(&raw.refused(create(name)).await, code);
+            Raw::is(&raw.refused(store(name)).await, code);
         }
     }
     for name in ["to a folder", "inside", "file", "fifo"] {

@@ -160,8 +160,14 @@ async fn one_file_that_fails_does_not_keep_the_others() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_puts_the_same_file_at_once_takes_turns() {
+    for size in [5 * CHUNK, CHUNK] {
+        take_turns(size).await;
+    }
+}
+
+async fn take_turns(size: usize) {
     let world = World::new().await;
-    let contents = [vec![1; 5 * CHUNK], vec![2; 5 * CHUNK]];
+    let contents = [vec![1; size], vec![2; size]];
     for (number, content) in contents.iter().enumerate() {
         fs::write(world.here().join(number.to_string()), content).unwrap();
     }
