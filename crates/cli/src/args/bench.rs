@@ -80,7 +80,7 @@ pub(crate) struct MeasureArgs {
     #[arg(short, long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..=256))]
     pub(crate) qp: u32,
     /// Requests of each queue pair, or sealed session, under way at a time; fewer where their buffers would
-    /// take too much memory (bw; a sealed session has 1024 at most) [default: 128]
+    /// take too much memory (bw; a sealed session has 1024 at most) [default: 1 MiB of them, from 4 to 128]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=16_384))]
     pub(crate) tx_depth: Option<u32>,
     /// Path MTU: 256, 512, 1024, 2048 or 4096 (in clear; a session has the largest that both sides have)

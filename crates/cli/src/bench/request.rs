@@ -19,6 +19,13 @@ const BANDWIDTH_MESSAGES: u64 = 5000;
 const LATENCY_MESSAGES: u64 = 1000;
 pub(super) const DEPTH: u32 = 128;
 
+/// Bytes of messages under way at a time, unless the user says how many: what is sent and taken over and over stays in
+/// a core's second-level cache, as with perftest, which has one buffer for all.
+const UNDER_WAY: u32 = 1 << 20;
+
+/// So many messages are under way all the same: while one is reported, there is something to do.
+const FEWEST: u32 = 4;
+
 /// The most requests under way at a time in a sealed session, which has a buffer for each.
 pub(super) const MOST_SEALED: u32 = 1024;
 
@@ -31,7 +38,8 @@ pub(crate) struct Request {
     pub(crate) sizes: Vec<u32>,
     pub(crate) limit: Limit,
     pub(crate) queue_pairs: u32,
-    pub(crate) depth: u32,
+    /// Requests under way at a time, if the user says how many.
+    depth: Option<u32>,
     pub(crate) mtu: Option<Mtu>,
     pub(crate) bidirectional: bool,
     pub(crate) inline: u32,
@@ -118,7 +126,7 @@ impl Request {
             sizes,
             limit,
             queue_pairs: args.qp,
-            depth: if latency { 1 } else { args.tx_depth.unwrap_or(DEPTH) },
+            depth: if latency { Some(1) } else { args.tx_depth },
             mtu: args.mtu,
             bidirectional: args.bidirectional,
             inline: args.inline.unwrap_or(0),
@@ -135,8 +143,9 @@ impl Request {
         if let Some(size) = self.sizes.iter().find(|size| **size > device.max_message) {
             return usage(format!("-s {size} is more than the device's {} bytes", device.max_message));
         }
-        if self.depth as usize * 3 > device.max_qp_wr {
-            return usage(format!("-t {} is more than the device's queues hold", self.depth));
+        let most = self.depth.unwrap_or(DEPTH);
+        if most as usize * 3 > device.max_qp_wr {
+            return usage(format!("-t {most} is more than the device's queues hold"));
         }
         for size in &self.sizes {
             let plan = self.plan(*size, Mtu::B1024);
@@ -153,7 +162,8 @@ impl Request {
 
     /// Requests of each session, or queue pair, that are under way at a time for messages of that size.
     pub(crate) fn depth(&self, size: u32) -> u32 {
-        queue_pairs::depth(self.depth, size, self.queue_pairs)
+        let wanted = self.depth.unwrap_or_else(|| (UNDER_WAY / size.max(1)).clamp(FEWEST, DEPTH));
+        queue_pairs::depth(wanted, size, self.queue_pairs)
     }
 
     /// What queue pairs in clear are to do for messages of that size; `mtu` if the user has none in mind.
@@ -205,9 +215,11 @@ mod tests {
         assert_eq!((&read.sizes[..], read.limit), (&[2][..], Limit::Messages(1000)));
         assert!(!read.sealed && read.latency);
         let atomic = request("atomic bw").unwrap();
-        assert_eq!((&atomic.sizes[..], atomic.sealed, atomic.depth), (&[8][..], false, 128));
+        assert_eq!((&atomic.sizes[..], atomic.sealed, atomic.depth(8)), (&[8][..], false, 128));
+        assert_eq!([1, 8 << 10, 16 << 10, 1 << 20].map(|size| write.depth(size)), [128, 128, 64, 4]);
         for (line, depth) in [
-            ("write bw", 128),
+            ("write bw", 16),
+            ("write bw -t 128", 128),
             ("send bw -t 8", 8),
             ("read bw -t 9", 9),
             ("write lat", 1),

@@ -6,7 +6,7 @@ use super::report::Row;
 use super::request::{MOST_SEALED, Request};
 use super::run::Course;
 use super::statistics::{Meter, Times};
-use super::task::{self, Limit, Operation, Reply, Task};
+use super::task::{self, Limit, Operation, POLLED, Reply, Task};
 use crate::failure::Failure;
 use secure_rdma::{Buffers, Session, SessionError};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -124,6 +124,7 @@ async fn latency(
     course: &Course,
 ) -> Result<Times, Failure> {
     let mut times = Times::new(if operation == Operation::Send { 0.5 } else { 1. })?;
+    session.set_busy_poll(POLLED);
     let begun = Instant::now();
     while !limit.reached(times.count(), begun.elapsed()) {
         let since = Instant::now();
@@ -199,7 +200,8 @@ mod tests {
             ("send bw -t 5", 64 << 10, 10),
             ("write bw -t 5", 64 << 10, 5),
             ("write bw -t 1", (64 << 10) + 1, 2),
-            ("write bw", 64 << 10, 128),
+            ("write bw", 64 << 10, 16),
+            ("write bw -t 128", 64 << 10, 128),
             ("write bw", 8 << 20, 512),
             ("write bw -t 1024", 4096, 1024),
             ("send bw -q 256", 8 << 20, 138),

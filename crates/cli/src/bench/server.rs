@@ -200,6 +200,7 @@ async fn serve(session: &mut Session, device: &Arc<Device>, budget: &Budget) -> 
             Ok(format!("took {messages} sealed messages"))
         }
         Task::Echo => {
+            session.set_busy_poll(task::POLLED);
             task::tell(session, &Reply::Ready(None)).await?;
             let mut messages: u64 = 0;
             while let Some(message) = session.recv().await? {

@@ -30,6 +30,10 @@ const LONGEST: usize = 64 << 10;
 /// How long a side may take for its next word while nothing is measured.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// How long a session's thread looks for the answer before it sleeps, where a latency is measured: perftest polls,
+/// too.
+pub(super) const POLLED: Duration = Duration::from_millis(1);
+
 /// An operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

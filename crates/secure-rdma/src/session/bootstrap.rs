@@ -59,9 +59,6 @@ const SOFTWARE: &str = concat!("secure-rdma ", env!("CARGO_PKG_VERSION"));
 /// The delay that this side's RNR NAKs ask for: code 4, 40 µs. A receive buffer is soon posted again.
 const RNR_TIMER: u8 = 4;
 
-/// What else a thread has to do must not wait for longer than this.
-const BUSY_POLL_LIMIT: Duration = Duration::from_millis(1);
-
 /// The local ACK timeout that the peer should use: code 18, 1.07 s. It is no measure of speed, since a
 /// requester asks again as soon as its round trips suggest; it says how long a host may be too busy to
 /// answer. A process that is gone shows on the control channel.
@@ -523,7 +520,7 @@ impl Prepared {
             peer_limit: hello.max_message,
             keys,
             takes_messages,
-            busy_poll: local.options.busy_poll.min(BUSY_POLL_LIMIT),
+            busy_poll: local.options.busy_poll,
             timeouts: local.options.timeouts,
         })?;
         Ok(Connected { data, own, remote, queue_pair, path_mtu, sealed, rekeying, _turn: turn })

@@ -212,6 +212,12 @@ impl Session {
         Ok(self.data.queue_pair().query()?)
     }
 
+    /// Has the threads that wait for the peer look for completions for so long before they sleep, from now on:
+    /// [`SessionOptions::busy_poll`], for what has become urgent, or has ceased to be.
+    pub fn set_busy_poll(&mut self, time: Duration) {
+        self.data.set_busy_poll(time);
+    }
+
     /// This side's memory that the peer may use, on the server, as it is: sealed, it holds ciphertext, which
     /// [`read_local`](Self::read_local) opens. It changes under one's hands.
     #[must_use]

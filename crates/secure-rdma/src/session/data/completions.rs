@@ -8,6 +8,9 @@ use std::time::{Duration, Instant};
 /// The most completions taken at a time.
 pub(super) const BATCH: usize = 16;
 
+/// The longest that a thread polls before it sleeps.
+const BUSY_POLL_LIMIT: Duration = Duration::from_millis(1);
+
 /// The longest that a polling thread keeps its runtime's other tasks waiting.
 const BURST: Duration = Duration::from_micros(20);
 
@@ -24,7 +27,11 @@ pub(super) struct Completions {
 
 impl Completions {
     pub(super) fn new(queue: Arc<CompletionQueue>, channel: AsyncChannel, busy_poll: Duration) -> Self {
-        Self { queue, channel, taken: Vec::new(), busy_poll }
+        Self { queue, channel, taken: Vec::new(), busy_poll: busy_poll.min(BUSY_POLL_LIMIT) }
+    }
+
+    pub(super) fn set_busy_poll(&mut self, time: Duration) {
+        self.busy_poll = time.min(BUSY_POLL_LIMIT);
     }
 
     /// Waits until [`Self::take`] has completions to return. Polling gives the runtime's other tasks their turn at once

@@ -158,6 +158,10 @@ impl DataPath {
         })
     }
 
+    pub(crate) fn set_busy_poll(&mut self, time: Duration) {
+        self.completions.set_busy_poll(time);
+    }
+
     pub(crate) fn queue_pair(&self) -> &QueuePair<ReadyToSend> {
         self.requests.queue_pair()
     }
