@@ -3,11 +3,13 @@
 use crate::attack::{Attack, Outcome, Played};
 use crate::esp;
 use crate::lab::{BOTH, Side, quote, run, session, within};
+use crate::memory::read_response;
 use crate::middle::{Caught, Way};
 use crate::packets::{answer, inject, request, reth};
 use crate::path::Path;
 use rdma_verbs::Status;
-use rocev2::wire::{Headers, NakCode, Operation, Syndrome};
+use rocev2::wire::{Headers, NakCode, Opcode, Operation, Syndrome};
+use rocev2::{Psn, Qpn};
 use secure_rdma::{Report, SealedBy, Session, SessionError};
 
 pub(crate) static WRONG_KEY: Attack =
@@ -16,6 +18,13 @@ pub(crate) static BAD_OPCODE: Attack =
     Attack::new("A2: a forged packet out of sequence of opcodes", "T2, T3", "QPN, PSN", bad_opcode);
 pub(crate) static NAK: Attack =
     Attack::new("A2: a forged NAK, the request withheld", "T3", "every packet", nak);
+
+pub(crate) static READ_LENGTH: Attack = Attack::new(
+    "A2: a READ withheld, and answered in the server's name with a packet of a wrong length",
+    "T3",
+    "every packet",
+    read_length,
+);
 
 /// A2 by a packet that the responder refuses for good.
 fn refused(forged: impl Fn(&Session) -> Headers, status: Status) -> Played {
@@ -44,7 +53,7 @@ fn over(at_client: &SessionError, at_server: &SessionError) -> String {
 
 /// The same on both paths.
 fn both(words: &[String], by_packets: &str) -> Outcome {
-    assert_eq!(words[0], words[1]);
+    assert!(words.iter().all(|other| *other == words[0]), "{words:?}");
     Outcome::new(
         format!("the connection ends. {}", words[0]),
         "**works too**: ended, with the same errors; no wrong byte",
@@ -98,6 +107,61 @@ fn nak() -> Played {
         }));
     }
     Ok(both(&words, &esp::nak_instead(&Path::new(SealedBy::Packets)?)))
+}
+
+/// The packets of a READ's answer of several packets, one of which isn't as long as it has to be.
+fn of_wrong_length(to: Qpn, psn: Psn, len: u32, wrong: usize) -> Vec<Caught> {
+    let mut packets = read_response(to, psn, len);
+    let last = packets.len() - 1;
+    match wrong {
+        0 => packets[last].payload.clear(),
+        1 => drop(packets[last].payload.pop()),
+        2 => packets[last].payload.push(b'X'),
+        3 => drop(packets[0].payload.pop()),
+        // The answer ends with its first packet.
+        _ => {
+            packets.truncate(1);
+            packets[0].headers.bth.opcode = Opcode::rc(Operation::ReadResponseOnly);
+        }
+    }
+    packets
+}
+
+/// A2 by an answer: the requester takes it for the peer's, and for nonsense. Nothing of it is given to the program.
+fn read_length() -> Played {
+    let mut words = Vec::new();
+    for seal in BOTH {
+        for wrong in 0..5 {
+            let path = Path::new(seal)?;
+            let (mut client, mut server) = path.session();
+            let own = client.info().own.qpn;
+            path.run(async {
+                client.write(0, &[b'A'; 8192]).await.unwrap();
+                path.middle.rule(move |caught, out| match (caught.operation(), caught.headers.reth) {
+                    (Operation::ReadRequest, Some(reth)) => {
+                        out.extend(of_wrong_length(own, caught.psn(), reth.len, wrong));
+                    }
+                    _ => out.push(caught),
+                });
+                let at_client = within(client.read(0, 8192)).await.unwrap_err();
+                assert!(
+                    matches!(at_client, SessionError::Operation { status: Status::BadResponse, .. }),
+                    "{at_client}"
+                );
+                client.abort(at_client.clone()).await;
+                let at_server = within(server.recv()).await.unwrap_err();
+                words.push(over(&at_client, &at_server));
+            });
+        }
+    }
+    let forge = |to, psn| of_wrong_length(to, psn, 4096, 1).remove(0);
+    let by_packets = esp::read_answered(&Path::new(SealedBy::Packets)?, forge);
+    Ok(both(&words, &by_packets))
+}
+
+#[test]
+fn a_read_response_of_a_wrong_length_ends_the_connection_and_nothing_of_it_is_read() {
+    let _ = READ_LENGTH.play();
 }
 
 #[test]

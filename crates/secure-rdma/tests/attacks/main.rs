@@ -3,7 +3,8 @@
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `injection`, `atomics`, `ending`, `memory`, `messages`, `control`, `exhaustion`, `blind`, `busy` | the attacks |
+//! | `injection`, `atomics`, `ending`, `memory`, `messages`, `from_server`, `one_client`, `new_keys` | the attacks |
+//! | `control`, `exhaustion`, `blind`, `busy` | those on the control channel, on what others need, and by guessing |
 //! | `esp` | the same on sessions whose packets are sealed |
 //! | `packets` | forged packets |
 //! | `network`, `middle`, `path` | sessions whose packets all go through the attacker's hands |
@@ -19,12 +20,15 @@ mod control;
 mod ending;
 mod esp;
 mod exhaustion;
+mod from_server;
 mod injection;
 mod lab;
 mod memory;
 mod messages;
 mod middle;
 mod network;
+mod new_keys;
+mod one_client;
 mod packets;
 mod page;
 mod path;
@@ -51,7 +55,10 @@ const PARTS: &[Part] = &[
             &messages::ELSEWHERE,
         ],
     },
-    Part { title: "Ending a connection", attacks: &[&ending::WRONG_KEY, &ending::BAD_OPCODE, &ending::NAK] },
+    Part {
+        title: "Ending a connection",
+        attacks: &[&ending::WRONG_KEY, &ending::BAD_OPCODE, &ending::NAK, &ending::READ_LENGTH],
+    },
     Part {
         title: "Reading and changing what is on the way",
         attacks: &[
@@ -68,6 +75,10 @@ const PARTS: &[Part] = &[
             &messages::WRITE_MISSED,
             &messages::NOTE_CUT_OFF,
             &messages::CUT_OFF,
+            &from_server::LEFT_OUT,
+            &from_server::CUT_OFF,
+            &new_keys::LEFT_OUT,
+            &new_keys::EXCHANGED,
         ],
     },
     Part {
@@ -79,8 +90,11 @@ const PARTS: &[Part] = &[
             &messages::OLD_SESSION,
             &messages::ADDRESSED_ANEW,
             &messages::REFLECTED,
+            &from_server::REFLECTED,
             &messages::SPLICED,
+            &one_client::MESSAGE,
             &memory::ANOTHERS_SLOT,
+            &one_client::SLOT,
             &memory::SPLICED,
             &memory::ROLLED_BACK,
             &memory::ROLLED_BACK_THERE,
@@ -104,6 +118,7 @@ const PARTS: &[Part] = &[
             &control::IMPERSONATION,
             &control::BIT,
             &control::REPLAY,
+            &one_client::RECORDS,
             &control::TLS_1_2,
             &control::PROTOCOL,
             &control::OFFER,

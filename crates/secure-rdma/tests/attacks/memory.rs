@@ -12,7 +12,7 @@ use rocev2::wire::{Aeth, Headers, Operation, Syndrome};
 use rocev2::{Psn, Qpn};
 use secure_rdma::SealedBy::{Nothing, Packets};
 use secure_rdma::seal::SealError;
-use secure_rdma::{Session, SessionError};
+use secure_rdma::{SealedBy, Session, SessionError};
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -47,7 +47,7 @@ pub(crate) static ANOTHERS_SLOT: Attack = Attack::new(
     "splicing: a part of another client's region, by a forged WRITE",
     "T3",
     "every packet",
-    anothers_slot,
+    || anothers_slot(Path::new, "the client reads the other's bytes as its own"),
 );
 pub(crate) static READ_CHANGED: Attack =
     Attack::new("a READ response changed on the way", "T3", "every packet", read_changed);
@@ -148,11 +148,10 @@ fn overwrite(path: &Path, client: &Session, offset: u64, bytes: &[u8]) {
 }
 
 /// A WRITE by whoever was told everything, where packets are sealed: what it would write doesn't matter.
-fn forged_write() -> Result<String, Skipped> {
-    let path = Path::new(Packets)?;
+fn forged_write(path: &Path) -> String {
     let (client, server) = path.session();
     let forge = esp::write(&client, b"forged");
-    Ok(esp::forged_on_the_way(&path, (client, server), forge))
+    esp::forged_on_the_way(path, (client, server), forge)
 }
 
 /// The client writes one block, another behind it, and then something newer in the first one's place; that is
@@ -181,7 +180,7 @@ fn overwritten(with: fn(&[Vec<u8>]) -> &[u8], open: &str, sealed: &SealError) ->
             is_over((Side::Client, &mut client), &mut server, &error).await
         }));
     }
-    Ok(Outcome::new(&*words[0], &*words[1], forged_write()?))
+    Ok(Outcome::new(&*words[0], &*words[1], forged_write(&Path::new(Packets)?)))
 }
 
 /// The server's program can't know what it wasn't told, but it never goes back behind what it has seen.
@@ -208,14 +207,14 @@ fn rolled_back_there() -> Played {
             is_over((Side::Server, &mut server), &mut client, &error).await
         }));
     }
-    Ok(Outcome::new(&*words[0], &*words[1], forged_write()?))
+    Ok(Outcome::new(&*words[0], &*words[1], forged_write(&Path::new(Packets)?)))
 }
 
-/// Splicing between two clients of one server.
-fn anothers_slot() -> Played {
+/// Splicing between two sessions, of one client or two.
+pub(crate) fn anothers_slot(on: fn(SealedBy) -> Result<Path, Skipped>, open: &str) -> Played {
     let mut words = Vec::new();
     for seal in BOTH {
-        let path = Path::new(seal)?;
+        let path = on(seal)?;
         let (mut first, _at_server) = path.session();
         let (mut second, mut server) = path.session();
         words.push(path.run(async {
@@ -227,14 +226,14 @@ fn anothers_slot() -> Played {
             assert_eq!(within(first.read(0, 5)).await.unwrap(), b"AAAAA");
             if seal == Nothing {
                 assert_eq!(found.unwrap(), b"AAAAA");
-                return "the client reads the other's bytes as its own".into();
+                return open.into();
             }
             let error = found.unwrap_err();
             assert!(matches!(error, SessionError::Forged(SealError::Slot { slot: 0 })), "{error}");
             is_over((Side::Client, &mut second), &mut server, &error).await
         }));
     }
-    Ok(Outcome::new(&*words[0], &*words[1], forged_write()?))
+    Ok(Outcome::new(&*words[0], &*words[1], forged_write(&on(Packets)?)))
 }
 
 fn read_changed() -> Played {
@@ -262,7 +261,7 @@ fn read_changed() -> Played {
 }
 
 /// The packets of an answer to the READ of `len` bytes with that PSN.
-fn read_response(to: Qpn, psn: Psn, len: u32) -> Vec<Caught> {
+pub(crate) fn read_response(to: Qpn, psn: Psn, len: u32) -> Vec<Caught> {
     let bytes = vec![b'X'; usize::try_from(len).unwrap()];
     let packets: Vec<_> = bytes.chunks(4096).collect();
     let last = packets.len() - 1;

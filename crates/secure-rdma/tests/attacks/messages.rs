@@ -4,7 +4,7 @@
 use crate::attack::{Attack, Outcome, Played};
 use crate::esp::{self, Then};
 use crate::lab::{
-    BOTH, Side, assert_told, ended, goodbye, is_over, message, options, silence, until, within,
+    BOTH, Side, Skipped, assert_told, ended, goodbye, is_over, message, options, silence, until, within,
 };
 use crate::middle::{Caught, Sealed, Way};
 use crate::packets::{answer, packet};
@@ -13,7 +13,7 @@ use rocev2::Psn;
 use rocev2::wire::{Headers, Syndrome};
 use secure_rdma::SealedBy::{Messages, Nothing, Packets};
 use secure_rdma::seal::{Limits, SealError};
-use secure_rdma::{Session, SessionError, SessionInfo};
+use secure_rdma::{SealedBy, Session, SessionError, SessionInfo};
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 
@@ -41,7 +41,9 @@ pub(crate) static ADDRESSED_ANEW: Attack = Attack::new(
 pub(crate) static REFLECTED: Attack =
     Attack::new("reflection: a client's own message sent back to it", "T3", "every packet", reflected);
 pub(crate) static SPLICED: Attack =
-    Attack::new("splicing: one client's message in another's session", "T3", "every packet", spliced);
+    Attack::new("splicing: one client's message in another's session", "T3", "every packet", || {
+        spliced(Path::new)
+    });
 pub(crate) static REORDERED: Attack =
     Attack::new("reordering: the payloads of two packets exchanged", "T3", "every packet", reordered);
 pub(crate) static LEFT_OUT: Attack = Attack::new(
@@ -101,16 +103,25 @@ pub(crate) static MADE_UP: Attack =
     Attack::new("A1: a made-up ESP packet, with the next number", "T3", "every packet", made_up);
 
 /// Plays on each kind of path, and returns what is said of it: `play` where packets aren't sealed.
-fn both(by_packets: fn(&Path) -> String, play: impl Fn(&Path, bool) -> String) -> Played {
+pub(crate) fn both(by_packets: fn(&Path) -> String, play: impl Fn(&Path, bool) -> String) -> Played {
+    both_on(Path::new, by_packets, play)
+}
+
+/// The same on these paths.
+pub(crate) fn both_on(
+    on: impl Fn(SealedBy) -> Result<Path, Skipped>,
+    by_packets: fn(&Path) -> String,
+    play: impl Fn(&Path, bool) -> String,
+) -> Played {
     let mut words = Vec::new();
     for seal in BOTH {
-        words.push(play(&Path::new(seal)?, seal == Nothing));
+        words.push(play(&on(seal)?, seal == Nothing));
     }
-    Ok(Outcome::new(&*words[0], &*words[1], by_packets(&Path::new(Packets)?)))
+    Ok(Outcome::new(&*words[0], &*words[1], by_packets(&on(Packets)?)))
 }
 
 /// The server refuses what it gets as the client's fragment with that number.
-async fn refused_by_server(server: &mut Session, client: &mut Session, number: u64) -> String {
+pub(crate) async fn refused_by_server(server: &mut Session, client: &mut Session, number: u64) -> String {
     let error = within(server.recv()).await.unwrap_err();
     assert!(
         matches!(error, SessionError::Forged(SealError::Message { counter }) if counter == number),
@@ -119,14 +130,14 @@ async fn refused_by_server(server: &mut Session, client: &mut Session, number: u
     is_over((Side::Server, server), client, &error).await
 }
 
-/// A message of the client's, as it was seen on the way.
-fn seen_send(path: &Path, client: &SessionInfo) -> Caught {
+/// A message of that side's, as it was seen on the way.
+pub(crate) fn seen_send(path: &Path, sender: &SessionInfo) -> Caught {
     let seen = path.middle.seen();
-    let mut sends = seen.into_iter().filter(Caught::is_send_to_server);
-    sends.find(|caught| caught.headers.bth.dest_qp == client.remote.qpn).expect("a message was sent")
+    let mut sends = seen.into_iter().filter(|caught| caught.operation().is_send());
+    sends.find(|caught| caught.headers.bth.dest_qp == sender.remote.qpn).expect("a message was sent")
 }
 
-fn same_immediate(caught: &Caught) -> impl FnOnce(&mut Headers) + use<> {
+pub(crate) fn same_immediate(caught: &Caught) -> impl FnOnce(&mut Headers) + use<> {
     let immediate = caught.headers.immediate;
     move |headers| headers.immediate = immediate
 }
@@ -335,29 +346,33 @@ fn addressed_anew() -> Played {
 }
 
 fn reflected() -> Played {
-    both(esp::reflected, |path, open| {
-        let (mut client, mut server) = path.session();
-        path.run(async {
-            client.send(b"who are you?").await.unwrap();
-            assert_eq!(message(&mut server).await, b"who are you?");
-            let own = seen_send(path, client.info());
-            let info = client.info();
-            let mut headers = packet(own.operation(), info.own.qpn, info.remote.psn.get());
-            same_immediate(&own)(&mut headers);
-            path.middle.send(&Caught { way: Way::ToClient, headers, payload: own.payload });
-            if open {
-                assert_eq!(message(&mut client).await, b"who are you?");
-                return "the client gets it as the server's".into();
-            }
-            let error = within(client.recv()).await.unwrap_err();
-            assert!(matches!(error, SessionError::Forged(SealError::Message { counter: 0 })), "{error}");
-            is_over((Side::Client, &mut client), &mut server, &error).await
-        })
-    })
+    both(
+        |path| esp::reflected(path, Way::ToServer),
+        |path, open| {
+            let (mut client, mut server) = path.session();
+            path.run(async {
+                client.send(b"who are you?").await.unwrap();
+                assert_eq!(message(&mut server).await, b"who are you?");
+                let own = seen_send(path, client.info());
+                let info = client.info();
+                let mut headers = packet(own.operation(), info.own.qpn, info.remote.psn.get());
+                same_immediate(&own)(&mut headers);
+                path.middle.send(&Caught { way: Way::ToClient, headers, payload: own.payload });
+                if open {
+                    assert_eq!(message(&mut client).await, b"who are you?");
+                    return "the client gets it as the server's".into();
+                }
+                let error = within(client.recv()).await.unwrap_err();
+                assert!(matches!(error, SessionError::Forged(SealError::Message { counter: 0 })), "{error}");
+                is_over((Side::Client, &mut client), &mut server, &error).await
+            })
+        },
+    )
 }
 
-fn spliced() -> Played {
-    both(esp::into_another_client, |path, open| {
+/// Two sessions, of one client or two.
+pub(crate) fn spliced(on: fn(SealedBy) -> Result<Path, Skipped>) -> Played {
+    both_on(on, esp::into_another_client, |path, open| {
         let (mut first, mut at_first) = path.session();
         let (mut second, mut at_second) = path.session();
         path.run(async {
@@ -367,7 +382,7 @@ fn spliced() -> Played {
             path.middle.put_in(second.info(), firsts.operation(), same_immediate(&firsts), &firsts.payload);
             if open {
                 assert_eq!(message(&mut at_second).await, b"I am first");
-                return "delivered as the other client's".into();
+                return "delivered as the other session's".into();
             }
             let words = refused_by_server(&mut at_second, &mut second, 0).await;
             first.send(b"still here").await.unwrap();
@@ -377,28 +392,34 @@ fn spliced() -> Played {
     })
 }
 
+/// Exchanges what two packets of the client's hold, the next ones of different PSNs. Returns what fills the fragments
+/// of a message so that both have the same length.
+pub(crate) fn exchange_next(path: &Path, open: bool) -> [Vec<u8>; 2] {
+    let mut held: Option<Caught> = None;
+    let mut exchanged = false;
+    path.middle.rule(move |mut caught, out| {
+        if !caught.is_send_to_server() || exchanged {
+            return out.push(caught);
+        }
+        match &mut held {
+            Some(first) if first.psn() != caught.psn() => {
+                core::mem::swap(&mut first.payload, &mut caught.payload);
+                out.push(first.clone());
+                out.push(caught);
+                exchanged = true;
+            }
+            _ => held = Some(caught),
+        }
+    });
+    // Sealed, they have 20 bytes more.
+    let half = if open { 4096 } else { 4096 - 20 };
+    [vec![b'A'; half], vec![b'B'; half]]
+}
+
 fn reordered() -> Played {
     both(esp::exchanged, |path, open| {
         let (mut client, mut server) = path.session();
-        let mut held: Option<Caught> = None;
-        let mut exchanged = false;
-        path.middle.rule(move |mut caught, out| {
-            if !caught.is_send_to_server() || exchanged {
-                return out.push(caught);
-            }
-            match &mut held {
-                Some(first) if first.psn() != caught.psn() => {
-                    core::mem::swap(&mut first.payload, &mut caught.payload);
-                    out.push(first.clone());
-                    out.push(caught);
-                    exchanged = true;
-                }
-                _ => held = Some(caught),
-            }
-        });
-        // Two fragments of the same length; sealed, they have 20 bytes more.
-        let half = if open { 4096 } else { 4096 - 20 };
-        let halves = [vec![b'A'; half], vec![b'B'; half]];
+        let halves = exchange_next(path, open);
         path.run(async {
             within(client.send(&halves.concat())).await.unwrap();
             if open {
@@ -411,32 +432,38 @@ fn reordered() -> Played {
     })
 }
 
-/// Withholds all requests of a kind and tells the client that they have arrived; returns their PSNs.
-fn withhold(path: &Path, client: &SessionInfo, which: fn(&Caught) -> bool) -> Arc<Mutex<HashSet<Psn>>> {
+/// Withholds all requests of a kind and tells who made them that they have arrived; returns their PSNs.
+pub(crate) fn withhold(
+    path: &Path,
+    asker: &SessionInfo,
+    which: fn(&Caught) -> bool,
+) -> Arc<Mutex<HashSet<Psn>>> {
     let withheld = Arc::new(Mutex::new(HashSet::new()));
-    let (noted, info) = (Arc::clone(&withheld), client.clone());
+    let (noted, info) = (Arc::clone(&withheld), asker.clone());
     path.middle.rule(move |caught, out| {
         if !which(&caught) {
             return out.push(caught);
         }
         noted.lock().unwrap().insert(caught.psn());
         let headers = answer(&info, caught.psn(), ACK);
-        out.push(Caught { way: Way::ToClient, headers, payload: Vec::new() });
+        out.push(Caught { way: caught.way.back(), headers, payload: Vec::new() });
     });
     withheld
 }
 
 fn left_out() -> Played {
-    both(esp::send_acknowledged, |path, open| {
-        let (mut client, mut server) = path.session();
-        path.run(async {
+    both(
+        |path| esp::send_acknowledged(path, Way::ToServer),
+        |path, open| {
+            let (mut client, mut server) = path.session();
+            path.run(async {
             client.send(b"first").await.unwrap();
             assert_eq!(message(&mut server).await, b"first");
             let withheld = withhold(path, client.info(), Caught::is_send_to_server);
             // For the client it is done.
             within(client.send(b"second")).await.unwrap();
             path.middle.let_pass();
-            path.middle.leave_out(client.info(), withheld.lock().unwrap().len());
+            path.middle.leave_out(Way::ToServer, client.info(), withheld.lock().unwrap().len());
             client.send(b"third").await.unwrap();
             if open {
                 assert_eq!(message(&mut server).await, b"third");
@@ -449,32 +476,36 @@ fn left_out() -> Played {
             }
             refused_by_server(&mut server, &mut client, 1).await
         })
-    })
+        },
+    )
 }
 
 fn cut_off() -> Played {
-    both(esp::send_acknowledged, |path, open| {
-        let (mut client, mut server) = path.session();
-        path.run(async {
-            client.send(b"first").await.unwrap();
-            assert_eq!(message(&mut server).await, b"first");
-            withhold(path, client.info(), Caught::is_send_to_server);
-            within(client.send(b"last")).await.unwrap();
-            let (left, stayed) = goodbye(client, server).await;
-            if open {
-                left.unwrap();
-                stayed.unwrap();
-                return "both sides end in good order; the sender takes it for delivered".into();
-            }
-            let error = stayed.unwrap_err();
-            assert!(
-                matches!(error, SessionError::Truncated { who: "the peer", sealed: 2, opened: 1 }),
-                "{error}"
-            );
-            assert_told(&error, &left.unwrap_err());
-            ended(Side::Server, &error)
-        })
-    })
+    both(
+        |path| esp::send_acknowledged(path, Way::ToServer),
+        |path, open| {
+            let (mut client, mut server) = path.session();
+            path.run(async {
+                client.send(b"first").await.unwrap();
+                assert_eq!(message(&mut server).await, b"first");
+                withhold(path, client.info(), Caught::is_send_to_server);
+                within(client.send(b"last")).await.unwrap();
+                let (left, stayed) = goodbye(client, server).await;
+                if open {
+                    left.unwrap();
+                    stayed.unwrap();
+                    return "both sides end in good order; the sender takes it for delivered".into();
+                }
+                let error = stayed.unwrap_err();
+                assert!(
+                    matches!(error, SessionError::Truncated { who: "the peer", sealed: 2, opened: 1 }),
+                    "{error}"
+                );
+                assert_told(&error, &left.unwrap_err());
+                ended(Side::Server, &error)
+            })
+        },
+    )
 }
 
 /// A client overwrites a slot, as it believes: that WRITE is withheld, and the PSNs of what it sends later
@@ -484,7 +515,7 @@ async fn overwritten(path: &Path, client: &mut Session, server: &mut Session) {
     let withheld = withhold(path, client.info(), |caught| caught.operation().is_write());
     within(client.write(0, &[b'B'; 4096])).await.unwrap();
     path.middle.let_pass();
-    path.middle.leave_out(client.info(), withheld.lock().unwrap().len());
+    path.middle.leave_out(Way::ToServer, client.info(), withheld.lock().unwrap().len());
     // Nobody has told the server yet.
     assert_eq!(within(server.read_local(0, 5)).await.unwrap(), b"AAAAA");
 }
@@ -609,7 +640,7 @@ fn write_lost() -> Played {
                 let withheld = withhold(path, client.info(), |caught| caught.operation().is_write());
                 within(client.write(0, &[b'B'; 4096])).await.unwrap();
                 path.middle.let_pass();
-                path.middle.leave_out(client.info(), withheld.lock().unwrap().len());
+                path.middle.leave_out(Way::ToServer, client.info(), withheld.lock().unwrap().len());
                 let found = within(client.read(0, 5)).await;
                 if open {
                     assert_eq!(found.unwrap(), b"AAAAA");

@@ -18,10 +18,19 @@ use std::time::Duration;
 const LOOK: Duration = Duration::from_millis(20);
 
 /// Where a packet goes to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Way {
     ToServer,
     ToClient,
+}
+
+impl Way {
+    pub(crate) const fn back(self) -> Self {
+        match self {
+            Self::ToServer => Self::ToClient,
+            Self::ToClient => Self::ToServer,
+        }
+    }
 }
 
 /// A packet on its way.
@@ -42,7 +51,16 @@ impl Caught {
 
     /// Whether it carries a message, or a part of one, of the client's.
     pub(crate) fn is_send_to_server(&self) -> bool {
-        self.way == Way::ToServer && self.operation().is_send()
+        self.is_send(Way::ToServer)
+    }
+
+    /// The same of the server's.
+    pub(crate) fn is_send_to_client(&self) -> bool {
+        self.is_send(Way::ToClient)
+    }
+
+    fn is_send(&self, way: Way) -> bool {
+        self.way == way && self.operation().is_send()
     }
 
     pub(crate) fn psn(&self) -> Psn {
@@ -72,9 +90,9 @@ struct State {
     sealed: Vec<Sealed>,
     /// Of each of the server's queue pairs, the PSN that it expects.
     expected: HashMap<Qpn, Psn>,
-    /// By how much the client's PSNs are behind what the server expects, by either queue pair: since packets
-    /// were put in.
-    shifts: HashMap<Qpn, u32>,
+    /// By how much the PSNs of the requests that go that way are behind what their receiver expects, by either queue
+    /// pair: since packets were put in or left out.
+    shifts: HashMap<(Way, Qpn), u32>,
 }
 
 pub(crate) struct Middle {
@@ -228,19 +246,18 @@ impl Middle {
         let used = used(&headers);
         *expected = expected.plus(used);
         for qpn in [server, own] {
-            *state.shifts.entry(qpn).or_default() += used;
+            *state.shifts.entry((Way::ToServer, qpn)).or_default() += used;
         }
         // Still locked: no genuine packet overtakes it.
         self.sockets.send(&Caught { way: Way::ToServer, headers, payload: payload.to_vec() });
     }
 
-    /// Tells the server of what the client sends from now on as if `count` of its packets, which were
-    /// withheld, had never been.
-    pub(crate) fn leave_out(&self, client: &SessionInfo, count: usize) {
+    /// Sends on what goes that way from now on as if `count` of its requests, which were withheld, had never been.
+    pub(crate) fn leave_out(&self, way: Way, session: &SessionInfo, count: usize) {
         let count = u32::try_from(count).expect("few");
         let mut state = self.state();
-        for qpn in [client.remote.qpn, client.own.qpn] {
-            let shift = state.shifts.entry(qpn).or_default();
+        for qpn in [session.remote.qpn, session.own.qpn] {
+            let shift = state.shifts.entry((way, qpn)).or_default();
             *shift = shift.wrapping_sub(count);
         }
     }
@@ -308,15 +325,13 @@ impl State {
     /// Gives a packet the PSN that its receiver knows the request by.
     fn adapt(&mut self, caught: &mut Caught) {
         let bth = &mut caught.headers.bth;
-        let shift = self.shifts.get(&bth.dest_qp).copied().unwrap_or_default();
-        let (qpn, request) = (bth.dest_qp, caught.way == Way::ToServer && is_request(bth.opcode));
-        match caught.way {
-            Way::ToServer if request => bth.psn = bth.psn.plus(shift),
-            // An answer of the server's; its own requests have PSNs of their own.
-            Way::ToClient if !is_request(bth.opcode) => bth.psn = bth.psn.minus(shift),
-            _ => {}
-        }
-        if request {
+        let request = is_request(bth.opcode);
+        // An answer has the PSN of the request, which went the other way.
+        let asked = if request { caught.way } else { caught.way.back() };
+        let shift = self.shifts.get(&(asked, bth.dest_qp)).copied().unwrap_or_default();
+        bth.psn = if request { bth.psn.plus(shift) } else { bth.psn.minus(shift) };
+        if request && caught.way == Way::ToServer {
+            let qpn = bth.dest_qp;
             let next = caught.headers.bth.psn.plus(used(&caught.headers));
             let expected = self.expected.entry(qpn).or_insert(next);
             if expected.is_before(next) {

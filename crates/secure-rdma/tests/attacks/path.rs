@@ -3,8 +3,11 @@
 use crate::lab::{Side, Skipped, options};
 use crate::middle::Middle;
 use crate::network::{CLIENT, Machine, Network, SERVER};
-use crate::world::{self, World};
+use crate::one_client;
+use crate::world::{self, ServerConfig, World};
 use rdma_verbs::Device;
+use secure_rdma::certs::{Fingerprint, Identity};
+use secure_rdma::tls::ClientAuth;
 use secure_rdma::{Client, SealedBy, Session, SessionOptions};
 use std::sync::Arc;
 use tokio::runtime::{Builder, Runtime};
@@ -20,6 +23,8 @@ pub(crate) struct Path {
     at_server: Runtime,
     at_client: Runtime,
     seal: SealedBy,
+    /// What all clients show, if they have to.
+    certificate: Option<Fingerprint>,
     _network: Network,
 }
 
@@ -35,18 +40,44 @@ impl Path {
 
     /// With these options at both ends.
     pub(crate) fn with(seal: SealedBy, options: SessionOptions) -> Result<Self, Skipped> {
+        Self::build(seal, options, None)
+    }
+
+    /// Clients have to show a certificate, and all of them have the same.
+    pub(crate) fn of_one_client(seal: SealedBy) -> Result<Self, Skipped> {
+        Self::build(seal, options(seal), Some(one_client::certificate()))
+    }
+
+    fn build(
+        seal: SealedBy,
+        options: SessionOptions,
+        clients: Option<(ClientAuth, Identity)>,
+    ) -> Result<Self, Skipped> {
         let network = Network::new().ok_or(Skipped)?;
         let middle = Middle::new(&network);
         let at_server = runtime(&network, Machine::Server);
         let at_client = runtime(&network, Machine::Client);
-        let world = at_server.spawn(World::with(SERVER, options, options, |_| {}));
+        let (auth, identity) = clients.unzip();
+        let certificate = identity.as_ref().map(Identity::fingerprint);
+        let ask = move |config: &mut ServerConfig| config.client_auth = auth.unwrap_or(ClientAuth::Off);
+        let world = at_server.spawn(World::with(SERVER, options, options, ask));
         let world = at_server.block_on(world).expect("a server");
         let dir = world.dir.clone();
-        let client = at_client.spawn(async move { world::client(&dir, None, options) });
+        let client = at_client.spawn(async move { world::client(&dir, identity, options) });
         let client = Arc::new(at_client.block_on(client).expect("a client"));
         let server_device = Arc::clone(&world.device);
         let world = Arc::new(Mutex::new(world));
-        Ok(Self { middle, world, client, server_device, at_server, at_client, seal, _network: network })
+        Ok(Self {
+            middle,
+            world,
+            client,
+            server_device,
+            at_server,
+            at_client,
+            seal,
+            certificate,
+            _network: network,
+        })
     }
 
     /// Both ends of a session.
@@ -61,6 +92,7 @@ impl Path {
         let arrived = self.at_server.spawn(async move { world.lock().await.arrival().await });
         let server = self.at_server.block_on(arrived).expect("a server");
         assert_eq!(client.info().sealed, self.seal);
+        assert_eq!(server.info().tls.peer_certificate_sha256, self.certificate);
         assert_eq!(client.info().own.address.ip().to_string(), CLIENT);
         // What the attacker reckons with.
         assert_eq!(client.info().path_mtu, rocev2::Mtu::B4096);

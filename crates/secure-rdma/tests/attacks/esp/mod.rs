@@ -16,7 +16,7 @@ mod withheld;
 
 pub(crate) use changed::{changed, eavesdropping, exchanged, readdressed, response_changed};
 pub(crate) use forged::{forged, forged_on_the_way, write};
-pub(crate) use rekeyed::{PACKETS, after_new_keys};
+pub(crate) use rekeyed::{PACKETS, after_new_keys, labels_exchanged, new_keys_withheld};
 pub(crate) use replayed::{
     as_it_was, into_another_client, into_another_session, made_up, old_session, reflected, relabelled,
     response,
@@ -87,6 +87,14 @@ fn newest(path: &Path, to: Way) -> Sealed {
 /// The SPI by which that side takes packets.
 fn spi(path: &Path, to: Way) -> Spi {
     Spi::of(&newest(path, to).bytes).expect("it is sealed")
+}
+
+/// The ends of a session (client and server), by the way that messages go.
+fn sender_and_receiver(ends: &mut (Session, Session), way: Way) -> (&mut Session, &mut Session) {
+    match way {
+        Way::ToServer => (&mut ends.0, &mut ends.1),
+        Way::ToClient => (&mut ends.1, &mut ends.0),
+    }
 }
 
 /// Whom a packet reaches.

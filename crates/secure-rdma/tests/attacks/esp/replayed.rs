@@ -1,6 +1,6 @@
 //! Sealed packets that were genuine once, or elsewhere.
 
-use super::{newest, refuses, sent, spi, unharmed};
+use super::{newest, receiver, refuses, sender_and_receiver, sent, spi, unharmed};
 use crate::lab::{Side, goodbye, message, within};
 use crate::middle::{Sealed, Way};
 use crate::path::Path;
@@ -11,14 +11,14 @@ const TIMES: u64 = 100;
 const NOT_AUTHENTIC: &str = "nothing: refused and counted (`esp_not_authentic`)";
 
 /// With that SPI.
-fn labelled(sealed: &Sealed, way: Way, spi: Spi) -> Sealed {
+pub(super) fn labelled(sealed: &Sealed, way: Way, spi: Spi) -> Sealed {
     let mut bytes = sealed.bytes.clone();
     bytes[..4].copy_from_slice(&spi.number().to_be_bytes());
     Sealed { way, bytes }
 }
 
 /// The same, with a number that the receiver hasn't seen yet.
-fn numbered(mut sealed: Sealed, ahead: u32) -> Sealed {
+pub(super) fn numbered(mut sealed: Sealed, ahead: u32) -> Sealed {
     let number: &mut [u8; 4] = (&mut sealed.bytes[4..8]).try_into().unwrap();
     *number = (u32::from_be_bytes(*number) + ahead).to_be_bytes();
     // The IV is the number, too.
@@ -148,21 +148,26 @@ fn earlier(path: &Path) -> (Vec<Sealed>, (secure_rdma::Session, secure_rdma::Ses
     (recorded, path.session())
 }
 
-/// A client's own packet is sent back to it, as it was and with the client's SPI.
-pub(crate) fn reflected(path: &Path) -> String {
-    let (mut client, mut server) = path.session();
+/// What a side has sent that way is sent back to it, as it was and with its own SPI.
+pub(crate) fn reflected(path: &Path, way: Way) -> String {
+    let mut ends = path.session();
+    let back = way.back();
     path.run(async {
-        client.send(b"who are you?").await.unwrap();
-        assert_eq!(message(&mut server).await, b"who are you?");
-        let own = newest(path, Way::ToServer);
-        path.middle.send_sealed(&Sealed { way: Way::ToClient, bytes: own.bytes.clone() });
-        let labelled = labelled(&own, Way::ToClient, spi(path, Way::ToClient));
+        let (sender, other) = sender_and_receiver(&mut ends, way);
+        sender.send(b"who are you?").await.unwrap();
+        assert_eq!(message(other).await, b"who are you?");
+        let own = newest(path, way);
+        path.middle.send_sealed(&Sealed { way: back, bytes: own.bytes.clone() });
+        let labelled = labelled(&own, back, spi(path, back));
         path.middle.send_sealed(&numbered(labelled, 1000));
-        let device = path.device(Side::Client);
+        let device = path.device(receiver(back));
         refuses(&device, &[("esp_unknown_spi", 1), ("esp_not_authentic", 1)]).await;
-        unharmed(client, server).await;
+        unharmed(ends.0, ends.1).await;
     });
-    "nothing: refused and counted (`esp_unknown_spi`; with the client's SPI, `esp_not_authentic`)".into()
+    format!(
+        "nothing: refused and counted (`esp_unknown_spi`; with the {}'s SPI, `esp_not_authentic`)",
+        receiver(back)
+    )
 }
 
 /// An older answer in a newer one's place.

@@ -1,6 +1,6 @@
 //! Requests that are withheld, and answered in the peer's name.
 
-use super::{PSNS, refuses, unharmed};
+use super::{PSNS, receiver, refuses, sender_and_receiver, unharmed};
 use crate::lab::{Side, goodbye, message, within};
 use crate::middle::{Caught, Way};
 use crate::packets::answer;
@@ -21,52 +21,75 @@ pub(crate) enum Then {
     End,
 }
 
-const REFUSED: &str = "nothing: the answer is refused and counted (`esp_clear`); the client waits until the request \
-                       has arrived";
+/// What is said of it, where the requests went that way.
+fn refused(way: Way) -> String {
+    let asker = receiver(way.back());
+    format!(
+        "nothing: the answer is refused and counted (`esp_clear`); the {asker} waits until the request has arrived"
+    )
+}
 
-/// Answers, in the server's name, each PSN that the client's requests may have.
-fn answer_all(path: &Path, client: &Session, syndrome: Syndrome, msn: u32) {
-    let first = client.info().own.psn.get();
-    for psn in 0..PSNS {
-        let mut headers = answer(client.info(), first.plus(psn), syndrome);
-        headers.aeth = headers.aeth.map(|aeth| Aeth { msn, ..aeth });
-        path.middle.send(&Caught { way: Way::ToClient, headers, payload: Vec::new() });
+/// A requester whose requests go that way, and are withheld.
+pub(super) struct Asker<'a> {
+    pub(super) session: &'a mut Session,
+    pub(super) way: Way,
+    /// Requests that it has made before them, each of one packet.
+    pub(super) before: u32,
+}
+
+impl Asker<'_> {
+    /// Answers, in its peer's name, each PSN that its requests may have.
+    fn answer_all(&self, path: &Path, syndrome: Syndrome, msn: u32) {
+        let info = self.session.info();
+        let first = info.own.psn.get().plus(self.before);
+        for psn in 0..PSNS {
+            let mut headers = answer(info, first.plus(psn), syndrome);
+            headers.aeth = headers.aeth.map(|aeth| Aeth { msn, ..aeth });
+            path.middle.send(&Caught { way: self.way.back(), headers, payload: Vec::new() });
+        }
+    }
+
+    /// Its requests are answered; none of them is done before they pass.
+    pub(super) async fn withheld(self, path: &Path, syndrome: Syndrome, msn: u32) {
+        self.answer_all(path, syndrome, msn);
+        let done = tokio::time::timeout(Duration::from_millis(200), self.session.flush()).await;
+        assert!(done.is_err(), "{done:?}");
+        refuses(&path.device(receiver(self.way.back())), &[("esp_clear", u64::from(PSNS))]).await;
+        path.middle.let_pass();
+        within(self.session.flush()).await.unwrap();
     }
 }
 
 /// Withholds what the client sends while its requests are answered; none of them is done.
 async fn withheld(path: &Path, client: &mut Session, syndrome: Syndrome, msn: u32) {
-    answer_all(path, client, syndrome, msn);
-    let done = tokio::time::timeout(Duration::from_millis(200), client.flush()).await;
-    assert!(done.is_err(), "{done:?}");
-    refuses(&path.device(Side::Client), &[("esp_clear", u64::from(PSNS))]).await;
-    path.middle.let_pass();
-    within(client.flush()).await.unwrap();
+    Asker { session: client, way: Way::ToServer, before: 0 }.withheld(path, syndrome, msn).await;
 }
 
-fn withhold(path: &Path) {
-    path.middle.on_sealed(|sealed, out| {
-        if sealed.way == Way::ToClient {
+/// Withholds what goes that way.
+fn withhold(path: &Path, way: Way) {
+    path.middle.on_sealed(move |sealed, out| {
+        if sealed.way != way {
             out.push(sealed);
         }
     });
 }
 
-const ACK: Syndrome = Syndrome::Ack { credits: Syndrome::NO_CREDITS };
+pub(super) const ACK: Syndrome = Syndrome::Ack { credits: Syndrome::NO_CREDITS };
 
-/// A SEND is withheld and acknowledged.
-pub(crate) fn send_acknowledged(path: &Path) -> String {
-    let (mut client, mut server) = path.session();
+/// A SEND that goes that way is withheld and acknowledged.
+pub(crate) fn send_acknowledged(path: &Path, way: Way) -> String {
+    let mut ends = path.session();
     path.run(async {
-        client.send(b"first").await.unwrap();
-        assert_eq!(message(&mut server).await, b"first");
-        withhold(path);
-        client.post_send(b"second").await.unwrap();
-        withheld(path, &mut client, ACK, 2).await;
-        assert_eq!(message(&mut server).await, b"second");
-        unharmed(client, server).await;
+        let (sender, receiver) = sender_and_receiver(&mut ends, way);
+        sender.send(b"first").await.unwrap();
+        assert_eq!(message(receiver).await, b"first");
+        withhold(path, way);
+        sender.post_send(b"second").await.unwrap();
+        Asker { session: sender, way, before: 0 }.withheld(path, ACK, 2).await;
+        assert_eq!(message(receiver).await, b"second");
+        unharmed(ends.0, ends.1).await;
     });
-    REFUSED.into()
+    refused(way)
 }
 
 /// A WRITE is withheld and acknowledged.
@@ -75,7 +98,7 @@ pub(crate) fn write_acknowledged(path: &Path, then: Then) -> String {
     path.run(async {
         client.write(0, &[b'A'; 4096]).await.unwrap();
         assert_eq!(within(server.read_local(0, 5)).await.unwrap(), b"AAAAA");
-        withhold(path);
+        withhold(path, Way::ToServer);
         client.post_write(0, &[b'B'; 4096]).await.unwrap();
         withheld(path, &mut client, ACK, 2).await;
         match then {
@@ -102,7 +125,7 @@ pub(crate) fn write_acknowledged(path: &Path, then: Then) -> String {
             }
         }
     });
-    REFUSED.into()
+    refused(Way::ToServer)
 }
 
 /// A READ is withheld, and answered with other bytes.
@@ -111,7 +134,7 @@ pub(crate) fn read_answered(path: &Path, forge: impl Fn(Qpn, Psn) -> Caught) -> 
     let (to, first) = (client.info().own.qpn, client.info().own.psn.get());
     path.run(async {
         client.write(0, &[b'A'; 4096]).await.unwrap();
-        withhold(path);
+        withhold(path, Way::ToServer);
         client.post_read(0, 4096).await.unwrap();
         (0..PSNS).for_each(|psn| path.middle.send(&forge(to, first.plus(psn))));
         refuses(&path.device(Side::Client), &[("esp_clear", u64::from(PSNS))]).await;
@@ -119,20 +142,20 @@ pub(crate) fn read_answered(path: &Path, forge: impl Fn(Qpn, Psn) -> Caught) -> 
         assert_eq!(within(client.next_read()).await.unwrap().unwrap(), [b'A'; 4096]);
         unharmed(client, server).await;
     });
-    REFUSED.into()
+    refused(Way::ToServer)
 }
 
 /// A SEND is withheld and refused for good.
 pub(crate) fn nak_instead(path: &Path) -> String {
     let (mut client, mut server) = path.session();
     path.run(async {
-        withhold(path);
+        withhold(path, Way::ToServer);
         client.post_send(b"more").await.unwrap();
         withheld(path, &mut client, Syndrome::Nak(NakCode::InvalidRequest), 0).await;
         assert_eq!(message(&mut server).await, b"more");
         unharmed(client, server).await;
     });
-    REFUSED.into()
+    refused(Way::ToServer)
 }
 
 /// Many are under way when they are refused.
@@ -141,7 +164,7 @@ pub(crate) fn naks_while_busy(path: &Path, under_way: u32) {
     path.run(async {
         client.send(b"first").await.unwrap();
         assert_eq!(message(&mut server).await, b"first");
-        withhold(path);
+        withhold(path, Way::ToServer);
         for _ in 0..under_way {
             within(client.post_send(b"under way")).await.unwrap();
         }
