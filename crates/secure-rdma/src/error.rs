@@ -103,18 +103,18 @@ pub enum SessionError {
     /// What came over the sealed data path isn't what the peer sealed.
     #[error("the data path is under attack, or broken")]
     Forged(#[source] SealError),
-    /// The end of what one side sealed hasn't arrived, although the network said so.
+    /// Not what one side sent has arrived, although the network said so.
     #[error(
-        "{who} sealed {sealed} fragments of messages and manifests, but {opened} arrived: the last ones were \
-         cut off on the way; the data path is under attack, or broken"
+        "{who} sent {sent} fragments of messages and manifests, but {arrived} arrived: on the way some were left out, \
+         or put in; the data path is under attack, or broken"
     )]
     Truncated {
         /// Whose.
         who: &'static str,
-        /// What was sealed.
-        sealed: u64,
-        /// What was opened of it.
-        opened: u64,
+        /// How many it sent.
+        sent: u64,
+        /// How many arrived.
+        arrived: u64,
     },
     /// The data path can't be sealed, or not any more.
     #[error("sealing the data path")]

@@ -163,7 +163,7 @@ async fn speak<T: AsyncRead + AsyncWrite + Unpin>(
     channel.send_within(&Record::Ready, limit).await?;
     match lie {
         Lie::Miscount => {
-            channel.send_within(&Record::Bye(Fragments { sealed: 1_000_000, opened: 0 }), limit).await?;
+            channel.send_within(&Record::Bye(Fragments { sent: 1_000_000, arrived: 0 }), limit).await?;
         }
         Lie::LastWord => channel.send_within(&Record::Fin, limit).await?,
         Lie::Flood => {

@@ -310,12 +310,12 @@ impl Client {
 
     /// Ends the session in the orderly way.
     async fn close(mut self) {
-        let fragments = Fragments { sealed: self.keys.sealer.count(), opened: self.keys.opener.count() };
+        let fragments = Fragments { sent: self.keys.sealer.count(), arrived: self.keys.opener.count() };
         self.control.send_within(&Record::Bye(fragments), PATIENCE).await.unwrap();
         loop {
             match self.control.recv_within(PATIENCE).await.unwrap() {
                 Record::ByeAck(theirs) => {
-                    assert_eq!((theirs.opened, theirs.sealed), (fragments.sealed, fragments.opened));
+                    assert_eq!((theirs.arrived, theirs.sent), (fragments.sent, fragments.arrived));
                     break;
                 }
                 Record::Ping { .. } | Record::Pong { .. } => {}

@@ -15,7 +15,7 @@ use super::field::{self, Field, optional};
 use super::{DecodeError, EncodeError, Invalid, Lid, Redacted, Text, deterministic};
 
 /// The protocol version that this library speaks.
-pub const VERSION: u16 = 3;
+pub const VERSION: u16 = 4;
 
 /// How often a peer may want to hear from the other, in milliseconds. The lower end keeps a hostile peer from
 /// making this side send without pause.
@@ -209,18 +209,18 @@ impl Hello {
     }
 }
 
-/// How many sealed fragments, of messages and manifests, the sender has counted in this session; both are 0 where
-/// the data path isn't sealed. Whoever compares them notices if the last ones were cut off: an RDMA
-/// acknowledgement can be forged.
+/// How many fragments, of messages and manifests, the sender has counted in this session. Whoever compares them notices
+/// if the last ones haven't come: an RDMA acknowledgement can be forged, and says of a genuine one's data that they are
+/// in memory, not that their completion is in the queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Encode, Decode)]
 #[cbor(map)]
 pub struct Fragments {
-    /// Those that it has sealed; all of them.
+    /// Those that it has sent; all of them.
     #[n(0)]
-    pub sealed: u64,
-    /// Those of its peer's that it has opened so far.
+    pub sent: u64,
+    /// Those of its peer's that have arrived so far and, where they are sealed, were opened.
     #[n(1)]
-    pub opened: u64,
+    pub arrived: u64,
 }
 
 /// Which side of a session a peer is.

@@ -12,10 +12,10 @@
 //!   frees everything                    frees everything
 //! ```
 //!
-//! Where the data path is sealed, each side counts the fragments, of messages and manifests, that it has sealed
-//! and opened, and the closing records say how many: the answering side sends ByeAck, and the closing side
-//! Fin, only when all that the other has sealed has been opened. Otherwise the session has failed: an
-//! attacker can drop the last fragments and forge their acknowledgements.
+//! Each side counts the fragments, of messages and manifests, that it has sent and that have arrived, and the closing
+//! records say how many: the answering side sends ByeAck, and the closing side Fin, only when all that the other has
+//! sent has arrived. Otherwise the session has failed: an attacker can drop the last fragments and forge their
+//! acknowledgements. A genuine acknowledgement, too, may be there before the completion is.
 
 use super::data::RecordCounts;
 use super::packets::LOOK;
@@ -38,7 +38,7 @@ const MISSED: u32 = 3;
 pub(crate) enum Life {
     /// Both sides are there.
     Open,
-    /// The peer has said goodbye, and waits for this side's. That is how many fragments it has sealed and opened.
+    /// The peer has said goodbye, and waits for this side's. That is how many fragments it has sent and taken.
     PeerClosing(Fragments),
     /// Closed, as both sides wanted.
     Closed,
@@ -56,38 +56,34 @@ enum Wish {
 
 /// What a side that says goodbye knows of the data path.
 pub(crate) struct Farewell {
-    /// Where it is sealed, how far it has come: nothing more is sealed, but what the peer has sent is still opened.
-    pub(crate) count: Option<watch::Receiver<RecordCounts>>,
+    /// How far it has come: nothing more is sent, but what the peer has sent is still taken.
+    pub(crate) count: watch::Receiver<RecordCounts>,
 }
 
 impl Farewell {
     fn fragments(&self) -> Fragments {
-        self.count.as_ref().map(|count| count.borrow().fragments).unwrap_or_default()
+        self.count.borrow().fragments
     }
 
-    /// Waits until everything has been opened that the peer has sealed.
-    async fn opened(&mut self, peer: Fragments, limit: Duration) -> Result<(), SessionError> {
-        let Some(count) = &mut self.count else { return Ok(()) };
-        let done = |counts: &RecordCounts| counts.broken.is_some() || counts.fragments.opened >= peer.sealed;
-        let _ = timeout(limit, count.wait_for(done)).await;
-        let RecordCounts { fragments, broken } = count.borrow().clone();
+    /// Waits until everything is here that the peer has sent.
+    async fn heard(&mut self, peer: Fragments, limit: Duration) -> Result<(), SessionError> {
+        let done = |counts: &RecordCounts| counts.broken.is_some() || counts.fragments.arrived >= peer.sent;
+        let _ = timeout(limit, self.count.wait_for(done)).await;
+        let RecordCounts { fragments, broken } = self.count.borrow().clone();
         match broken {
             Some(reason) => Err(reason),
-            None => agree("the peer", peer.sealed, fragments.opened),
+            None => agree("the peer", peer.sent, fragments.arrived),
         }
     }
 
-    /// Whether the peer has opened everything that this side has sealed.
-    fn arrived(&self, peer: Fragments) -> Result<(), SessionError> {
-        match self.count {
-            Some(_) => agree("this side", self.fragments().sealed, peer.opened),
-            None => Ok(()),
-        }
+    /// Whether everything is there that this side has sent.
+    fn was_heard(&self, peer: Fragments) -> Result<(), SessionError> {
+        agree("this side", self.fragments().sent, peer.arrived)
     }
 }
 
-fn agree(who: &'static str, sealed: u64, opened: u64) -> Result<(), SessionError> {
-    if sealed == opened { Ok(()) } else { Err(SessionError::Truncated { who, sealed, opened }) }
+fn agree(who: &'static str, sent: u64, arrived: u64) -> Result<(), SessionError> {
+    if sent == arrived { Ok(()) } else { Err(SessionError::Truncated { who, sent, arrived }) }
 }
 
 /// A session's handle on its keeper. When it is dropped the keeper ends, and with it the control channel.
@@ -337,12 +333,12 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Task<R, W> {
             match self.next("closing", deadline).await? {
                 Record::Bye(peer) if !answered => {
                     answered = true;
-                    farewell.opened(peer, self.timing.timeouts.missing).await?;
+                    farewell.heard(peer, self.timing.timeouts.missing).await?;
                     self.say(&Record::ByeAck(farewell.fragments())).await?;
                 }
                 Record::ByeAck(peer) => {
-                    farewell.arrived(peer)?;
-                    farewell.opened(peer, self.timing.timeouts.missing).await?;
+                    farewell.was_heard(peer)?;
+                    farewell.heard(peer, self.timing.timeouts.missing).await?;
                     return self.say(&Record::Fin).await;
                 }
                 other => return Err(unexpected(&other)),
@@ -351,7 +347,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Task<R, W> {
     }
 
     async fn answer_goodbye(&mut self, mut farewell: Farewell, peer: Fragments) -> Result<(), SessionError> {
-        farewell.opened(peer, self.timing.timeouts.missing).await?;
+        farewell.heard(peer, self.timing.timeouts.missing).await?;
         self.say(&Record::ByeAck(farewell.fragments())).await?;
         match self.next("closing", Instant::now() + self.limit()).await? {
             Record::Fin => Ok(()),

@@ -536,8 +536,7 @@ impl Session {
             return Err(reason);
         }
         let (count, counted) = watch::channel(self.data.record_counts());
-        let farewell = Farewell { count: self.data.counts_fragments().then_some(counted) };
-        self.keeper.close(farewell).await;
+        self.keeper.close(Farewell { count: counted }).await;
         let limit = self.keeper.close_limit();
         let Self { data, keeper, local, .. } = &mut self;
         let end = async {

@@ -144,18 +144,23 @@ pub(crate) fn assert_told(error: &SessionError, told: &SessionError) {
 
 /// The page's words for a session that one side ended, and told the other why: the error itself is a note.
 pub(crate) fn ended(who: Side, error: &SessionError) -> String {
+    format!("no wrong byte; the {who} ends it {}", note(error))
+}
+
+/// A mark for a note that has the error.
+pub(crate) fn note(error: &SessionError) -> String {
     let label = match error {
         SessionError::Forged(SealError::Message { counter }) => format!("fragment-{counter}"),
         SessionError::Forged(SealError::Slot { slot }) => format!("slot-{slot}"),
         SessionError::Forged(SealError::RolledBack { slot }) => format!("rolled-back-{slot}"),
         SessionError::Forged(SealError::Withheld { slot }) => format!("withheld-{slot}"),
-        SessionError::Truncated { opened, .. } => format!("cut-off-{opened}"),
+        SessionError::Truncated { arrived, .. } => format!("cut-off-{arrived}"),
         SessionError::Protocol { .. } => "protocol".into(),
         other => panic!("{other}"),
     };
-    let words = format!("no wrong byte; the {who} ends it [^{label}]");
+    let mark = format!("[^{label}]");
     NOTES.lock().expect("no panic").insert(label, Report::new(error).to_string());
-    words
+    mark
 }
 
 /// The errors that [`ended`] has named.

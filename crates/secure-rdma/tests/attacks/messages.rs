@@ -4,7 +4,7 @@
 use crate::attack::{Attack, Outcome, Played};
 use crate::esp::{self, Then};
 use crate::lab::{
-    BOTH, Side, Skipped, assert_told, ended, goodbye, is_over, message, options, silence, until, within,
+    BOTH, Side, Skipped, assert_told, ended, goodbye, is_over, message, note, options, silence, until, within,
 };
 use crate::middle::{Caught, Sealed, Way};
 use crate::packets::{answer, packet};
@@ -468,11 +468,17 @@ fn left_out() -> Played {
             if open {
                 assert_eq!(message(&mut server).await, b"third");
                 let (left, stayed) = goodbye(client, server).await;
-                left.unwrap();
-                stayed.unwrap();
-                return "the sender takes it for delivered; the next message is delivered after the gap, and \
-                    neither side ever notices"
-                    .into();
+                let error = stayed.unwrap_err();
+                assert!(
+                    matches!(error, SessionError::Truncated { who: "the peer", sent: 3, arrived: 2 }),
+                    "{error}"
+                );
+                assert_told(&error, &left.unwrap_err());
+                return format!(
+                    "the sender takes it for delivered; the next message is delivered after the gap, and only \
+                     the goodbye fails {}",
+                    note(&error)
+                );
             }
             refused_by_server(&mut server, &mut client, 1).await
         })
@@ -483,7 +489,7 @@ fn left_out() -> Played {
 fn cut_off() -> Played {
     both(
         |path| esp::send_acknowledged(path, Way::ToServer),
-        |path, open| {
+        |path, _| {
             let (mut client, mut server) = path.session();
             path.run(async {
                 client.send(b"first").await.unwrap();
@@ -491,14 +497,9 @@ fn cut_off() -> Played {
                 withhold(path, client.info(), Caught::is_send_to_server);
                 within(client.send(b"last")).await.unwrap();
                 let (left, stayed) = goodbye(client, server).await;
-                if open {
-                    left.unwrap();
-                    stayed.unwrap();
-                    return "both sides end in good order; the sender takes it for delivered".into();
-                }
                 let error = stayed.unwrap_err();
                 assert!(
-                    matches!(error, SessionError::Truncated { who: "the peer", sealed: 2, opened: 1 }),
+                    matches!(error, SessionError::Truncated { who: "the peer", sent: 2, arrived: 1 }),
                     "{error}"
                 );
                 assert_told(&error, &left.unwrap_err());
@@ -620,7 +621,7 @@ fn note_cut_off() -> Played {
                 }
                 let error = stayed.unwrap_err();
                 assert!(
-                    matches!(error, SessionError::Truncated { who: "the peer", sealed: 1, opened: 0 }),
+                    matches!(error, SessionError::Truncated { who: "the peer", sent: 1, arrived: 0 }),
                     "{error}"
                 );
                 assert_told(&error, &left.unwrap_err());
@@ -710,12 +711,12 @@ fn exchanged_packets_are_delivered_in_an_open_session_and_end_a_sealed_one() {
 }
 
 #[test]
-fn a_message_left_out_goes_unnoticed_in_an_open_session_and_ends_a_sealed_one() {
+fn a_message_left_out_fails_the_goodbye_of_an_open_session_and_ends_a_sealed_one_at_once() {
     let _ = LEFT_OUT.play();
 }
 
 #[test]
-fn a_message_cut_off_at_the_end_goes_unnoticed_in_an_open_session_and_is_missed_in_a_sealed_one() {
+fn a_message_cut_off_at_the_end_is_missed_by_the_goodbye_of_any_session() {
     let _ = CUT_OFF.play();
 }
 
@@ -729,10 +730,7 @@ fn a_message_cut_off_at_the_end_is_missed_by_a_side_that_leaves_without_looking(
         within(client.send(b"last")).await.unwrap();
         let (left, stayed) = within(async { tokio::join!(client.close(), server.close()) }).await;
         let error = stayed.unwrap_err();
-        assert!(
-            matches!(error, SessionError::Truncated { who: "the peer", sealed: 1, opened: 0 }),
-            "{error}"
-        );
+        assert!(matches!(error, SessionError::Truncated { who: "the peer", sent: 1, arrived: 0 }), "{error}");
         assert_told(&error, &left.unwrap_err());
     });
 }

@@ -3,13 +3,13 @@
 
 use crate::attack::{Attack, Played};
 use crate::esp;
-use crate::lab::{Skipped, goodbye, message, options, within};
+use crate::lab::{Skipped, assert_told, goodbye, message, note, options, within};
 use crate::messages::{both_on, exchange_next, refused_by_server, withhold};
 use crate::middle::{Caught, Way};
 use crate::path::Path;
 use secure_rdma::SealedBy::{self, Messages, Nothing, Packets};
-use secure_rdma::Session;
 use secure_rdma::seal::Limits;
+use secure_rdma::{Session, SessionError};
 
 /// Fragments that are sealed by one key.
 const FRAGMENTS: u64 = 4;
@@ -63,10 +63,16 @@ fn left_out() -> Played {
             if open {
                 assert_eq!(message(&mut server).await, b"the first under the second");
                 let (left, stayed) = goodbye(client, server).await;
-                left.unwrap();
-                stayed.unwrap();
-                return "there are no keys: the next message is delivered after the gap, and neither side ever notices"
-                    .into();
+                let error = stayed.unwrap_err();
+                assert!(
+                    matches!(error, SessionError::Truncated { who: "the peer", sent: 5, arrived: 4 }),
+                    "{error}"
+                );
+                assert_told(&error, &left.unwrap_err());
+                return format!(
+                    "there are no keys: the next message is delivered after the gap, and only the goodbye fails {}",
+                    note(&error)
+                );
             }
             let words = refused_by_server(&mut server, &mut client, FRAGMENTS - 1).await;
             assert_eq!(epochs(path), [0, 1]);

@@ -191,9 +191,9 @@ async fn cut_off(look: impl AsyncFnOnce(&mut Session) -> Result<(), SessionError
         control.send_within(&record, PATIENCE).await.expect("as usual");
     }
     let mut server = world.arrival().await;
-    control.send_within(&Record::Bye(Fragments { sealed: 2, opened: 0 }), PATIENCE).await.expect("as usual");
+    control.send_within(&Record::Bye(Fragments { sent: 2, arrived: 0 }), PATIENCE).await.expect("as usual");
     let error = look(&mut server).await.expect_err("it is missed");
-    assert!(matches!(error, SessionError::Truncated { who: "the peer", sealed: 2, opened: 0 }), "{error}");
+    assert!(matches!(error, SessionError::Truncated { who: "the peer", sent: 2, arrived: 0 }), "{error}");
     assert!(error.to_string().contains("cut off"), "{error}");
     let told = within(async {
         loop {

@@ -70,7 +70,7 @@ fn every_record() -> Vec<Record> {
         Record::Ping { n: 7 },
         Record::Pong { n: u64::MAX },
         Record::Error { code: ErrorKind::Full.into(), text: Text::new("11 of 10").unwrap() },
-        Record::Bye(Fragments { sealed: 7, opened: u64::MAX }),
+        Record::Bye(Fragments { sent: 7, arrived: u64::MAX }),
         Record::ByeAck(Fragments::default()),
         Record::Fin,
         Record::Spi { epoch: 1, spi: Spi::new(0xffee_ddcc).unwrap() },
@@ -101,9 +101,9 @@ fn the_bytes_of_every_record_are_these() {
     // The wire format, once and for all: a change here is another protocol version.
     let bytes: Vec<Vec<u8>> = every_record().iter().map(encode).collect();
     let expected: [&[u8]; 18] = [
-        b"\x82\x01\xa1\x00\xa6\x00\x03\x01\x00\x02\x02\x03\x1a\x80\x00\x00\x00\x04\x19\x13\x88\x05\x71\
+        b"\x82\x01\xa1\x00\xa6\x00\x04\x01\x00\x02\x02\x03\x1a\x80\x00\x00\x00\x04\x19\x13\x88\x05\x71\
           secure-rdma/0.1.0",
-        b"\x82\x01\xa1\x00\xa7\x00\x03\x01\x00\x02\x02\x03\x1a\x80\x00\x00\x00\x04\x19\x13\x88\x05\x71\
+        b"\x82\x01\xa1\x00\xa7\x00\x04\x01\x00\x02\x02\x03\x1a\x80\x00\x00\x00\x04\x19\x13\x88\x05\x71\
           secure-rdma/0.1.0\x06\x01",
         b"\x82\x02\xa1\x00\xac\x00\x1a\x00\x12\x34\x56\x01\x1a\x00\xab\xcd\xef\x02\x50\0\0\0\0\0\0\0\0\0\0\xff\xff\
           \x7f\0\0\x01\
@@ -519,7 +519,7 @@ fn any_region() -> impl Strategy<Value = Region> {
 }
 
 fn any_fragments() -> impl Strategy<Value = Fragments> {
-    any::<[u64; 2]>().prop_map(|[sealed, opened]| Fragments { sealed, opened })
+    any::<[u64; 2]>().prop_map(|[sent, arrived]| Fragments { sent, arrived })
 }
 
 fn any_record() -> impl Strategy<Value = Record> {

@@ -130,7 +130,7 @@ impl DataPath {
             parts;
         let protection: Box<dyn Protection> = match keys {
             Some(keys) => Box::new(MessagesAndSlots::new(keys)),
-            None => Box::new(Clear),
+            None => Box::new(Clear::default()),
         };
         let (overhead, shortest) = (protection.overhead(), protection.shortest_text());
         let longest = fragment.min(send_size) as usize;
@@ -227,8 +227,7 @@ impl DataPath {
                 path.outbox.set_begun(true);
                 sending.rest = None;
                 let path = &mut *sending.path;
-                // What was sealed and isn't sent would be missed.
-                return Err(if path.counts_fragments() { path.poison(error) } else { error });
+                return Err(path.unsent(error));
             }
             refused.map_or(Ok(()), Err)?;
         }
@@ -278,16 +277,13 @@ impl DataPath {
 
     /// The next message of those that the peer sent before it said goodbye; `None` after the last one.
     pub(crate) async fn rest(&mut self, peer: Fragments) -> Result<Option<Vec<u8>>, SessionError> {
-        if self.protection.counts().is_none() {
-            // All has arrived that will: the peer's sends had completed.
-            return self.arrived();
-        }
         let deadline = Instant::now() + self.timeouts.missing;
         loop {
             if let Some(message) = self.next_message()? {
                 return Ok(Some(message));
             }
-            if self.fragments().opened == peer.sealed {
+            // More, in clear, is what somebody has put there: closing says so.
+            if self.fragments().arrived >= peer.sent {
                 return Ok(None);
             }
             self.progress_of(peer, deadline).await?;
@@ -537,28 +533,27 @@ impl DataPath {
     /// Receives what the peer sent before it said goodbye, unless too much waits for the program.
     pub(crate) async fn hear_out(&mut self, peer: Fragments) -> Result<(), SessionError> {
         let deadline = Instant::now() + self.timeouts.missing;
-        while self.counts_fragments() && self.fragments().opened < peer.sealed && !self.is_full() {
+        while self.fragments().arrived < peer.sent && !self.is_full() {
             self.check()?;
             self.progress_of(peer, deadline).await?;
         }
         Ok(())
     }
 
-    /// Makes progress until `deadline`: fragments that `peer` has counted and that haven't been opened by then are
-    /// missing.
+    /// Makes progress until `deadline`: fragments that `peer` has counted and that haven't arrived by then are missing.
     async fn progress_of(&mut self, peer: Fragments, deadline: Instant) -> Result<(), SessionError> {
         // An acknowledgement can be forged: what the peer takes for delivered may never have come.
         match by(deadline, self.progress()).await {
             Some(result) => result,
             None => {
-                let (sealed, opened) = (peer.sealed, self.fragments().opened);
+                let (sent, arrived) = (peer.sent, self.fragments().arrived);
                 let who = "the peer";
-                Err(self.poison(SessionError::Truncated { who, sealed, opened }))
+                Err(self.poison(SessionError::Truncated { who, sent, arrived }))
             }
         }
     }
 
-    /// Keeps opening what the peer sends, and publishes the counts, until it fails.
+    /// Keeps taking what the peer sends, and publishes the counts, until it fails.
     pub(crate) async fn drain(&mut self, count: &watch::Sender<RecordCounts>) -> Infallible {
         loop {
             self.inbox.forget();
@@ -573,14 +568,9 @@ impl DataPath {
         }
     }
 
-    /// Whether each side counts the fragments that it has sealed and opened, because acknowledgements can be forged.
-    pub(crate) fn counts_fragments(&self) -> bool {
-        self.protection.counts().is_some()
-    }
-
-    /// The numbers of sealed and opened fragments; zeros if they aren't counted.
+    /// How many fragments were sent, and have arrived.
     fn fragments(&self) -> Fragments {
-        self.protection.counts().unwrap_or_default()
+        self.protection.counts()
     }
 
     /// Those numbers, with the reason if the data path has failed.
@@ -613,9 +603,14 @@ impl DataPath {
     fn post(&mut self, request: SendRequest) -> Result<(), SessionError> {
         match self.requests.post(request) {
             // What was sealed and isn't sent would be missed.
-            Err(error) if self.counts_fragments() => Err(self.poison(error)),
+            Err(error) => Err(self.unsent(error)),
             posted => posted,
         }
+    }
+
+    /// A request couldn't be posted, because of `reason`, which is returned.
+    fn unsent(&mut self, reason: SessionError) -> SessionError {
+        if self.protection.numbers_requests() { self.poison(reason) } else { reason }
     }
 
     /// Takes a free buffer; waits until there is one.
@@ -839,7 +834,7 @@ async fn by<T>(deadline: Instant, future: impl Future<Output = T>) -> Option<T> 
     tokio::time::timeout_at(deadline, future).await.ok()
 }
 
-/// How many fragments were sealed and opened.
+/// How many fragments were sent, and have arrived.
 #[derive(Clone, Debug)]
 pub(crate) struct RecordCounts {
     pub(crate) fragments: Fragments,

@@ -181,7 +181,7 @@ impl Reads {
             return Ok(());
         }
         match read.raw {
-            true => read.take(buffer, size, &mut Clear),
+            true => read.take(buffer, size, &mut Clear::default()),
             false => read.take(buffer, size, protection),
         }
     }

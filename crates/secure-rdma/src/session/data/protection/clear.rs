@@ -10,7 +10,10 @@ use rdma_verbs::{MemoryRegion, SendRequest, Slice};
 const LAST: u32 = 1;
 
 /// An open data path: anybody on the network path can read and change it.
-pub(in crate::session) struct Clear;
+#[derive(Default)]
+pub(in crate::session) struct Clear {
+    fragments: Fragments,
+}
 
 impl Protection for Clear {
     fn overhead(&self) -> usize {
@@ -23,6 +26,7 @@ impl Protection for Clear {
 
     fn fragment(&mut self, mut buffer: Slice, text: &[u8], last: bool) -> Result<SendRequest, SessionError> {
         buffer.fill(text)?;
+        self.fragments.sent += 1;
         let request = SendRequest::send([buffer]);
         Ok(if last { request.immediate(LAST) } else { request })
     }
@@ -39,11 +43,16 @@ impl Protection for Clear {
         };
         message.make_room(len, last);
         message.append(lent(buffer, len)?);
+        self.fragments.arrived += 1;
         Ok(Arrived::Fragment { last })
     }
 
-    fn counts(&self) -> Option<Fragments> {
-        None
+    fn counts(&self) -> Fragments {
+        self.fragments
+    }
+
+    fn numbers_requests(&self) -> bool {
+        false
     }
 
     fn has_pending(&self) -> bool {

@@ -4,7 +4,7 @@
 //! | strategy | messages | the region |
 //! |---|---|---|
 //! | [`Clear`] | fragments as they are; the last has an immediate | plain bytes |
-//! | [`MessagesAndSlots`] | sealed fragments, counted | sealed slots, announced in manifests |
+//! | [`MessagesAndSlots`] | sealed fragments | sealed slots, announced in manifests |
 
 mod clear;
 mod slots;
@@ -55,8 +55,11 @@ pub(super) trait Protection: Send + Sync {
     /// Opens what arrived. A fragment's text is appended to `message`.
     fn take(&mut self, received: Received<'_>, message: &mut Partial) -> Result<Arrived, SessionError>;
 
-    /// The numbers of sealed and opened fragments; `None` if acknowledgements are believed and nothing is counted.
-    fn counts(&self) -> Option<Fragments>;
+    /// How many fragments were made, and taken.
+    fn counts(&self) -> Fragments;
+
+    /// Whether the peer would miss a request that was made and couldn't be posted.
+    fn numbers_requests(&self) -> bool;
 
     /// Whether this side has written something that it hasn't announced yet.
     fn has_pending(&self) -> bool;

@@ -94,8 +94,12 @@ impl Protection for MessagesAndSlots {
         Ok(Arrived::Fragment { last: opened.last })
     }
 
-    fn counts(&self) -> Option<Fragments> {
-        Some(Fragments { sealed: self.keys.sealer.count(), opened: self.keys.opener.count() })
+    fn counts(&self) -> Fragments {
+        Fragments { sent: self.keys.sealer.count(), arrived: self.keys.opener.count() }
+    }
+
+    fn numbers_requests(&self) -> bool {
+        true
     }
 
     fn has_pending(&self) -> bool {
