@@ -305,7 +305,9 @@ impl Putter<'_> {
                 active.count = Chunk::count(size, whole);
                 self.observer.begun(&active.transfer.from, size);
                 active.source = Some(Arc::new(source));
-                let window = if self.pace.wait().is_none() { self.free.last().copied() } else { None };
+                // Who may not write hears that from the server, and not from the device.
+                let at_once = self.client.terms.writable && self.pace.wait().is_none();
+                let window = if at_once { self.free.last().copied() } else { None };
                 match (window, Chunk::only(size, whole), content) {
                     (Some(window), Some(chunk), Some(content)) => {
                         self.free.pop();
