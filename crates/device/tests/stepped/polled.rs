@@ -5,7 +5,8 @@ use super::{A, B};
 use rocev2::work::SendOperation;
 use std::time::Duration;
 
-/// How long those who poll may stay away at most.
+/// How long those who poll may stay away at first, and at most.
+const LOOK_IN_EARLIEST: Duration = Duration::from_millis(1);
 const LOOK_IN_LATEST: Duration = Duration::from_millis(8);
 
 /// How long from one look to the next.
@@ -86,6 +87,20 @@ fn what_is_lost_is_sent_again_when_nobody_polls_any_more() {
 }
 
 #[test]
+fn the_last_message_of_a_short_dialogue_is_acknowledged_at_once() {
+    const ROUND_TRIPS: u64 = 6;
+    let world = World::new(&[A, B]);
+    // Their ports are left to the programs, which poll.
+    let others = polled(&world, Duration::from_millis(20));
+    let [a, b] = World::pair_beside(&others, 64);
+    (1..=ROUND_TRIPS).for_each(|count| round_trip(&world, [&a, &b], count, 64));
+    let before = world.now();
+    // This program has what it wanted, and goes on to something else; the other one waits to hear of it.
+    world.run_polled(PACE, || b.done() == 2 * ROUND_TRIPS);
+    assert!(world.now() - before < LOOK_IN_EARLIEST, "after {:?}", world.now() - before);
+}
+
+#[test]
 fn an_ack_leaves_with_the_answer() {
     const ROUND_TRIPS: u64 = 16;
     let world = World::new(&[A, B]);
@@ -98,8 +113,8 @@ fn an_ack_leaves_with_the_answer() {
         });
         world.sent()
     };
-    // Both programs have answered the last message when it begins.
-    let before = round_trips(3);
+    // Both programs have answered many messages when it begins.
+    let before = round_trips(20);
     let after = round_trips(ROUND_TRIPS);
     let [runs, datagrams] = [0, 1].map(|at| after[at] - before[at]);
     // Each message of two packets, and the ACK of the one that it answers, in one system call.

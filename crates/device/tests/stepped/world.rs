@@ -353,6 +353,15 @@ impl World {
         ends
     }
 
+    /// Another connection between the devices of two ends.
+    pub(crate) fn pair_beside(ends: &[End; 2], memory: u32) -> [End; 2] {
+        let pair = ends.each_ref().map(|end| End::new(&end.device, end.address(), memory));
+        let [a, b] = &pair;
+        a.connect(b);
+        b.connect(a);
+        pair
+    }
+
     /// Two ends for datagrams, each on a device of its own, and the way from the first to the second.
     pub(crate) fn datagram_pair(&self, addresses: [[u8; 4]; 2], memory: u32) -> ([End; 2], AddressHandle) {
         let ends = addresses.map(|address| End::with(Transport::Ud, &self.device(), address, memory));
@@ -579,6 +588,13 @@ impl End {
     pub(crate) fn memory(&self) -> RemoteAddress {
         let region = self.memory.region();
         RemoteAddress { va: region.addr(), rkey: region.rkey() }
+    }
+
+    fn address(&self) -> [u8; 4] {
+        match self.socket().ip() {
+            IpAddr::V4(address) => address.octets(),
+            IpAddr::V6(address) => panic!("{address} is none of a test's addresses"),
+        }
     }
 
     /// Where it receives packets.

@@ -3,8 +3,12 @@
 //! An ACK that is sent at once stands in the way of the program, which could already answer, and of the peer,
 //! which has to take it in before the answer: two system calls in each direction of a round trip. A program
 //! that polls either posts its answer before it polls again, and the ACK leaves with that, or it doesn't, and
-//! the ACK leaves when it polls. So the ACK waits where the last message was answered (as TCP's delayed
-//! acknowledgements do in "interactive" connections). Where one wasn't, the next isn't waited for.
+//! the ACK leaves when it polls. So the ACK waits where the last messages were answered (as TCP's delayed
+//! acknowledgements do in "interactive" connections). Where one wasn't, the next ones aren't waited for.
+//!
+//! A program that ends its dialogue may do neither, and its peer then waits for milliseconds, until the progress thread
+//! looks in. So a few answers aren't taken for a habit: programs say hello, agree on what they are about to do, and go
+//! on to do that.
 
 use core::time::Duration;
 use rocev2::Time;
@@ -12,26 +16,30 @@ use rocev2::Time;
 /// An answer that takes longer isn't waited for: the peer would soon ask again.
 const PROMPT: Duration = Duration::from_micros(100);
 
+/// So many messages on end, promptly answered, are a habit.
+const HABIT: u8 = 16;
+
 /// What a queue pair remembers of its program.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct DelayedAck {
     /// When a message was received, unless the program has answered or polled since.
     received: Option<Time>,
-    /// It answered the last one promptly.
-    answers: bool,
+    /// How many messages it has answered promptly on end, up to [`HABIT`].
+    answers: u8,
 }
 
 impl DelayedAck {
     /// The program gets a message. Returns whether its ACK waits.
     pub(crate) fn received(&mut self, now: Time) -> bool {
         self.received = Some(now);
-        self.answers
+        self.answers >= HABIT
     }
 
     /// The program posts something to be sent.
     pub(crate) fn answered(&mut self, now: Time) {
         if let Some(received) = self.received.take() {
-            self.answers = now.since(received) <= PROMPT;
+            let prompt = now.since(received) <= PROMPT;
+            self.answers = if prompt { HABIT.min(self.answers + 1) } else { 0 };
         }
     }
 
@@ -44,7 +52,7 @@ impl DelayedAck {
     pub(crate) fn polled(&mut self) -> bool {
         let unanswered = self.received.take().is_some();
         if unanswered {
-            self.answers = false;
+            self.answers = 0;
         }
         unanswered
     }
@@ -56,11 +64,21 @@ mod tests {
 
     const NOW: Time = Time::from_nanos(1_000_000_000);
 
-    #[test]
-    fn an_ack_waits_for_a_program_that_answered_the_last_message() {
+    /// A program that has answered so many messages promptly.
+    fn after(answers: u8) -> DelayedAck {
         let mut delayed_ack = DelayedAck::default();
-        assert!(!delayed_ack.received(NOW), "nothing is known of the program");
-        delayed_ack.answered(NOW + PROMPT);
+        for _ in 0..answers {
+            assert!(!delayed_ack.received(NOW), "it isn't known well enough");
+            delayed_ack.answered(NOW + PROMPT);
+        }
+        delayed_ack
+    }
+
+    #[test]
+    fn an_ack_waits_for_a_program_that_answers_messages_by_habit() {
+        let mut delayed_ack = after(HABIT);
+        assert!(delayed_ack.received(NOW));
+        delayed_ack.answered(NOW);
         assert!(delayed_ack.received(NOW));
         assert!(delayed_ack.polled(), "the ACK has to leave now");
         assert!(!delayed_ack.polled(), "it has left");
@@ -69,7 +87,7 @@ mod tests {
 
     #[test]
     fn a_program_that_thinks_about_its_answers_is_not_waited_for() {
-        let mut delayed_ack = DelayedAck::default();
+        let mut delayed_ack = after(HABIT);
         delayed_ack.received(NOW);
         delayed_ack.answered(NOW + PROMPT + Duration::from_nanos(1));
         assert!(!delayed_ack.received(NOW));
@@ -79,7 +97,7 @@ mod tests {
 
     #[test]
     fn what_a_program_sends_unasked_is_no_answer() {
-        let mut delayed_ack = DelayedAck::default();
+        let mut delayed_ack = after(HABIT - 1);
         delayed_ack.answered(NOW);
         assert!(!delayed_ack.received(NOW));
     }
