@@ -60,6 +60,8 @@ struct State {
     sealed_datagrams: Option<SealedDatagrams>,
     /// The address handle that the path is.
     address: Option<AddressId>,
+    /// The slot of who the last packet of an unreliable transport is for.
+    receiver: Option<u8>,
     pacing: Pacing,
     reads: ReadPacing,
     delayed_ack: DelayedAck,
@@ -220,6 +222,7 @@ impl QueuePair {
             sealing: None,
             sealed_datagrams: None,
             address: None,
+            receiver: None,
             pacing: Pacing::default(),
             reads: ReadPacing::default(),
             delayed_ack: DelayedAck::default(),
@@ -561,6 +564,7 @@ impl QueuePair {
         let opened = state.is_sealed().then(|| state.path.as_ref().map(|path| Arc::clone(&path.port)));
         state.path = None;
         state.address = None;
+        state.receiver = None;
         state.unsent = None;
         state.pacing.forget();
         state.reads.pause();
@@ -666,9 +670,9 @@ impl QueuePair {
             return;
         };
         self.use_port(&path.port);
-        state.pacing.forget();
         state.path = Some(Path::clone(&path));
         state.address = Some(id);
+        state.receiver = None;
     }
 
     /// Hands out what has completed; returns whether a message was received.

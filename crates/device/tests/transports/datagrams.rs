@@ -5,9 +5,13 @@ use super::pairs;
 use rocev2::wire::Transport;
 use rocev2::work::{CompletionKind, Datagram, PostError, Recipient, SendOperation, State};
 use rocev2::{Mtu, Qpn};
+#[cfg(target_os = "linux")]
+use rocev2_device::host::group::{Share, bind_group};
 use rocev2_device::link::Marking;
 use rocev2_device::{Config, Device, DeviceError, Gid, PathAttributes};
 use std::net::IpAddr;
+#[cfg(target_os = "linux")]
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 /// Room for a short datagram.
@@ -150,6 +154,34 @@ fn a_datagram_leaves_from_the_address_that_its_handle_names() {
         assert_eq!(from, [25, 25]);
         assert!(receiver.poll().is_none());
     }
+}
+
+/// Of a run of datagrams the system looks at the first alone when it chooses a socket.
+#[test]
+#[cfg(target_os = "linux")]
+fn datagrams_for_processes_that_share_a_port_reach_each_its_own() {
+    const EACH: usize = 50;
+    let address = fresh();
+    let group = bind_group(address).unwrap();
+    let all: Arc<[OwnedFd]> = group.iter().map(|socket| socket.try_clone().unwrap().into()).collect();
+    let [sender, first, second] = [1_u8, 2, 3].map(|slot| {
+        let socket = group[usize::from(slot)].try_clone().unwrap();
+        let share = Share { socket, slot, group: Arc::clone(&all) };
+        End::with(Transport::Ud, &Arc::new(Device::open_shared(address, share).unwrap()), address, None)
+    });
+    let receivers = [first, second];
+    sender.connect(&receivers[0]);
+    receivers.iter().for_each(|receiver| receiver.connect(&sender));
+    for receiver in &receivers {
+        (0..EACH).for_each(|_| receiver.post_recv(GRH + 64));
+    }
+    // The way to both is the same: they have one address.
+    let handle = sender.handle(&receivers[0]);
+    let requests =
+        (0..2 * EACH).map(|at| sender.request(SendOperation::Send, 64, receivers[at % 2].to(&handle, QKEY)));
+    sender.queue_pair.post_send_list(requests).unwrap();
+    sender.all_done(2 * EACH);
+    receivers.iter().for_each(|receiver| receiver.all_done(EACH));
 }
 
 fn octets(address: IpAddr) -> Vec<u8> {

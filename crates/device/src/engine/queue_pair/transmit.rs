@@ -2,6 +2,7 @@
 
 use super::segmentation::Segmentation;
 use super::{Path, QueuePair, State};
+use crate::engine::queue_pair_table::slot_of;
 use crate::engine::security::{Peer, Refusal, Sealing};
 use crate::link::tx::{MAX_RUN, MAX_SEGMENTS, Unsent};
 use crate::link::{Sent, TxBatch, put_icrc};
@@ -180,6 +181,12 @@ impl QueuePair {
                 (state.path, state.address) = (Some(before), None);
                 return Next::Not(Transmitted::Blocked(None));
             }
+        }
+        if state.receiver != Some(slot_of(receiver)) {
+            state.receiver = Some(slot_of(receiver));
+            state.pacing.forget();
+            // Of a run, the system looks at the first packet alone where processes share the port.
+            outgoing.close();
         }
         let is_sealed = state.is_sealed();
         let State { path: Some(path), sealing, sealed_datagrams, pacing, .. } = state else {
