@@ -1,7 +1,7 @@
 //! Connecting to servers.
 
 use crate::SessionError;
-use crate::certs::{Identity, Name, RevocationLists};
+use crate::certs::{Clock, Identity, Name, RevocationLists};
 use crate::control::ControlChannel;
 use crate::session::{Associations, Local, Session, SessionOptions, as_client};
 use crate::tls::{ClientTls, Trust};
@@ -36,6 +36,7 @@ pub struct ClientBuilder {
     revocations: Option<(RevocationLists, Option<PathBuf>)>,
     device: Option<Arc<Device>>,
     kernel: Option<Arc<Helper>>,
+    clock: Clock,
     options: SessionOptions,
 }
 
@@ -78,6 +79,12 @@ impl ClientBuilder {
         self
     }
 
+    /// Goes by this clock, instead of the system's, as to when certificates and revocation lists have ended.
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+
     /// Wants this of its sessions.
     pub fn options(mut self, options: SessionOptions) -> Self {
         self.options = options;
@@ -89,8 +96,8 @@ impl ClientBuilder {
     /// # Errors
     /// What is to be trusted can't be read, or there is no device.
     pub fn build(self) -> Result<Client, SessionError> {
-        let Self { trust, identity, revocations, device, kernel, options } = self;
-        let mut tls = ClientTls::new(trust, identity).map_err(Arc::new)?;
+        let Self { trust, identity, revocations, device, kernel, clock, options } = self;
+        let mut tls = ClientTls::with_clock(trust, identity, clock).map_err(Arc::new)?;
         if let Some((lists, remembered)) = revocations {
             tls = tls.with_revocations(lists, remembered.as_deref()).map_err(Arc::new)?;
         }
@@ -119,6 +126,7 @@ impl Client {
             revocations: None,
             device: None,
             kernel: None,
+            clock: Clock::default(),
             options: SessionOptions::default(),
         }
     }

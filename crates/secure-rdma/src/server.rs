@@ -9,7 +9,7 @@ pub use options::ServerOptions;
 use crate::SessionError;
 use crate::accepting::{HandshakeLimits, accept_each, secure};
 use crate::admission::{Dismissal, Place, Pool, Sessions};
-use crate::certs::{Editions, Identity, Timestamp};
+use crate::certs::{Identity, Timestamp};
 use crate::control::{Access, ControlChannel};
 use crate::guests::{Grant, Guests};
 use crate::report::Report;
@@ -172,9 +172,9 @@ impl Server {
         identity: &Identity,
         client_auth: &ClientAuth,
     ) -> Result<NewRules, SessionError> {
-        let before = self.host.tls.rules();
-        let before = before.vetting.editions();
-        rules(identity, client_auth, self.host.options.region_len, before).map(NewRules)
+        let rules = self.host.tls.read(identity, client_auth).map_err(Arc::new)?;
+        check_regions(&rules, self.host.options.region_len)?;
+        Ok(NewRules(rules))
     }
 
     /// The second half of [`reload`](Self::reload): goes by these rules from now on, and lets new clients in if
@@ -260,18 +260,12 @@ impl fmt::Debug for Host {
     }
 }
 
-/// Everything that handshakes go by, read from its files and checked.
-fn rules(
-    identity: &Identity,
-    clients: &ClientAuth,
-    region_len: u64,
-    before: &Editions,
-) -> Result<Rules, SessionError> {
-    let rules = Rules::load(identity, clients, before).map_err(Arc::new)?;
+/// Whether a server whose regions have so many bytes can give each client on the list what it says.
+fn check_regions(rules: &Rules, region_len: u64) -> Result<(), SessionError> {
     if let Some(list) = &rules.vetting.allowed {
         list.check_regions(region_len).map_err(|error| Arc::new(TlsError::from(error)))?;
     }
-    Ok(rules)
+    Ok(())
 }
 
 impl Host {
@@ -346,7 +340,8 @@ impl Host {
             if let Some(age) = self.options.max_session_age {
                 self.guests.retire(age);
             }
-            let (now, rules) = (Timestamp::now(), self.tls.rules());
+            let rules = self.tls.rules();
+            let now = rules.vetting.clock.now();
             let ended = rules.vetting.next_update.is_some_and(|end| end < now);
             let due = Instant::now() >= all;
             if due || ended || self.guests.has_expired(now) {

@@ -4,6 +4,7 @@
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rustls::crypto::aws_lc_rs;
@@ -12,7 +13,9 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{AlertDescription, ClientConfig, HandshakeKind, ServerConfig};
 use secure_rdma::Report;
-use secure_rdma::certs::{CertsError, Fingerprint, Identity, Kind, Name, Revoke, Store, Timestamp, Validity};
+use secure_rdma::certs::{
+    CertsError, Clock, Fingerprint, Identity, Kind, Name, Revoke, Store, Timestamp, Validity,
+};
 use secure_rdma::control::{ControlChannel, ControlError, Fragments, Record};
 use secure_rdma::tls::{ALPN, ClientAuth, ClientTls, ClientTrust, Peer, Secured, ServerTls, TlsError, Trust};
 use tempfile::TempDir;
@@ -482,6 +485,49 @@ async fn a_certificate_of_tomorrow_is_refused_with_its_date() {
         "{ours:?}"
     );
     assert_says(&ours, &[&format!("begins on {}", validity.not_before), "clocks"]);
+}
+
+/// A clock that is ahead of the system's by as many seconds as a test says.
+fn clock(ahead: &Arc<AtomicU64>) -> Clock {
+    let ahead = Arc::clone(ahead);
+    Clock::new(move || Timestamp::now().plus(Duration::from_secs(ahead.load(Ordering::Relaxed))))
+}
+
+#[tokio::test]
+async fn certificates_cas_and_revocation_lists_have_ended_when_the_clock_says_so_that_a_side_was_given() {
+    let site = Site::new();
+    let member = site.identity(&["c"], Kind::Client, Validity::days(1));
+    let identity = site.server_identity();
+    let (at_server, at_client) = (Arc::default(), Arc::default());
+    let auth = ClientAuth::Required(site.ca_file().into());
+    let server = ServerTls::with_clock(&identity, &auth, clock(&at_server)).unwrap();
+    let trust = || Trust::State(site.store.dir().into());
+    let client = || ClientTls::with_clock(trust(), Some(member.clone()), clock(&at_client));
+    let (known, (two_days, long)) = (client().unwrap(), (2 * DAY.as_secs(), 20 * 365 * DAY.as_secs()));
+
+    let (ours, theirs) = handshake(&known, &server, "localhost").await;
+    assert!(ours.is_ok() && theirs.is_ok());
+    at_server.store(two_days, Ordering::Relaxed);
+    let (ours, theirs) = handshake(&known, &server, "localhost").await;
+    assert_says(&theirs.unwrap_err(), &["the client's certificate ended on"]);
+    assert_says(&late_error(ours).await, &["the server refused", "has ended"]);
+    // A list that is good for a day, to the system's clock too.
+    site.store.revoke(&[], 1).unwrap();
+    let listed = ClientTrust::new(site.ca_file()).revocations(site.store.dir().join("crl.pem"));
+    let listed = ClientAuth::Required(listed);
+    assert!(server.reload(&identity, &listed).is_err());
+
+    at_server.store(0, Ordering::Relaxed);
+    server.reload(&identity, &listed).unwrap();
+    at_client.store(two_days, Ordering::Relaxed);
+    let (ours, _) = refusal(&known, &server, "localhost").await;
+    assert!(matches!(ours, TlsError::Expired { .. }), "{ours:?}");
+    assert!(client().unwrap().with_revocations(site.store.dir().join("crl.pem"), None).is_err());
+
+    at_client.store(long, Ordering::Relaxed);
+    assert_says(&client().unwrap_err(), &["ended on"]);
+    at_server.store(long, Ordering::Relaxed);
+    assert!(server.reload(&identity, &auth).is_err());
 }
 
 #[tokio::test]

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 
-use super::CertsError;
 use super::files::{self, Named, Secrecy};
+use super::{CertsError, Timestamp};
 
 /// The CAs whose certificates are good. One at least; none may have ended.
 #[derive(Debug, Clone)]
@@ -26,16 +26,16 @@ pub enum Authorities {
 }
 
 impl Authorities {
-    /// Reads and checks them.
-    pub(crate) fn load(&self) -> Result<Anchors, CertsError> {
+    /// Reads and checks them: none may have ended by `now`.
+    pub(crate) fn load(&self, now: Timestamp) -> Result<Anchors, CertsError> {
         let given = Path::new("what was given");
         match self {
             Self::File(path) => {
                 let pem = files::read_existing(path, Secrecy::Public, Named::ByUser)?;
-                Anchors::new(path, files::parse_certificates(path, &pem)?)
+                Anchors::new(path, files::parse_certificates(path, &pem)?, now)
             }
-            Self::Pem(pem) => Anchors::new(given, files::parse_certificates(given, pem)?),
-            Self::Der(certificates) => Anchors::new(given, certificates.clone()),
+            Self::Pem(pem) => Anchors::new(given, files::parse_certificates(given, pem)?, now),
+            Self::Der(certificates) => Anchors::new(given, certificates.clone(), now),
             Self::Roots(roots) => Ok(Anchors { roots: Arc::clone(roots), certificates: Arc::default() }),
         }
     }
@@ -91,14 +91,18 @@ pub(crate) struct Anchors {
 impl Anchors {
     /// What becomes a trust anchor is trusted without a look at its dates and at whether it may vouch for others, so
     /// that is looked at here. `path` is where the certificates come from.
-    pub(crate) fn new(path: &Path, certificates: Vec<CertificateDer<'static>>) -> Result<Self, CertsError> {
+    pub(crate) fn new(
+        path: &Path,
+        certificates: Vec<CertificateDer<'static>>,
+        now: Timestamp,
+    ) -> Result<Self, CertsError> {
         let refuse = |reason: String| CertsError::NotACertificate { path: path.into(), reason };
         if certificates.is_empty() {
             return Err(refuse("there is none".into()));
         }
         let mut roots = RootCertStore::empty();
         for certificate in &certificates {
-            files::check_authority(path, certificate)?;
+            files::check_authority(path, certificate, now)?;
             roots.add(certificate.clone()).map_err(|error| refuse(error.to_string()))?;
         }
         Ok(Self { roots: Arc::new(roots), certificates: certificates.into() })

@@ -207,8 +207,12 @@ pub(super) fn parse<'a>(der: &'a CertificateDer<'_>) -> Result<X509Certificate<'
     }
 }
 
-/// Checks that a certificate from `path` is that of a CA whose time isn't over.
-pub(super) fn check_authority(path: &Path, authority: &CertificateDer<'_>) -> Result<(), CertsError> {
+/// Checks that a certificate from `path` is that of a CA whose time isn't over `now`.
+pub(super) fn check_authority(
+    path: &Path,
+    authority: &CertificateDer<'_>,
+    now: Timestamp,
+) -> Result<(), CertsError> {
     let certificate =
         parse(authority).map_err(|reason| CertsError::NotACertificate { path: path.into(), reason })?;
     if !certificate.is_ca() {
@@ -216,7 +220,7 @@ pub(super) fn check_authority(path: &Path, authority: &CertificateDer<'_>) -> Re
         return Err(CertsError::NotAnAuthority { path: path.into(), subject });
     }
     let not_after = info::moment(certificate.validity().not_after);
-    if not_after < Timestamp::now() {
+    if not_after < now {
         return Err(CertsError::AuthorityExpired { path: path.into(), not_after });
     }
     Ok(())

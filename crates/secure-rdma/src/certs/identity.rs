@@ -11,7 +11,7 @@ use rustls::sign::{CertifiedKey, SigningKey};
 use zeroize::Zeroizing;
 
 use super::files::{self, Named, Secrecy};
-use super::{CertsError, Fingerprint};
+use super::{CertsError, Fingerprint, Timestamp};
 
 /// What errors call a certificate and a key that came from no file.
 const GIVEN_CERTIFICATE: &str = "the certificate that was given";
@@ -40,6 +40,11 @@ impl Bundle {
     /// # Errors
     /// As [`Identity::load`], and if there is no CA's certificate that is good now.
     pub fn load(path: &Path) -> Result<Self, CertsError> {
+        Self::load_at(path, Timestamp::now())
+    }
+
+    /// The same, if the CA's certificate is good `now`.
+    pub(crate) fn load_at(path: &Path, now: Timestamp) -> Result<Self, CertsError> {
         let pem = files::read_existing(path, Secrecy::Secret, Named::ByUser)?;
         let is_authority = |der: &CertificateDer<'_>| files::parse(der).is_ok_and(|parsed| parsed.is_ca());
         let (authorities, own): (Vec<_>, Vec<_>) =
@@ -48,7 +53,7 @@ impl Bundle {
             let reason = "it has no CA's certificate beside the own one".into();
             return Err(CertsError::NotACertificate { path: path.into(), reason });
         };
-        files::check_authority(path, first)?;
+        files::check_authority(path, first, now)?;
         if own.is_empty() {
             let reason = "it has no certificate but CAs'".into();
             return Err(CertsError::NotACertificate { path: path.into(), reason });

@@ -101,7 +101,7 @@ impl Authority {
         let pem = files::read_existing(certificate, Secrecy::Public, Named::Here)?;
         // Parses both, and refuses a key of another certificate.
         let identity = Identity::parse(certificate, &pem, key, &secret)?;
-        files::check_authority(certificate, identity.certificate())?;
+        files::check_authority(certificate, identity.certificate(), Timestamp::now())?;
         Ok(Some(Self { certificate: identity.certificate().clone(), pem, key: parse_key(key, &secret)? }))
     }
 

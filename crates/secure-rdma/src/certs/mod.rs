@@ -20,6 +20,7 @@
 //! what is no file are refused rather than used.
 
 mod authorities;
+mod clock;
 mod editions;
 mod error;
 mod files;
@@ -42,6 +43,7 @@ mod timestamp;
 mod way;
 
 pub use authorities::Authorities;
+pub use clock::Clock;
 pub use error::CertsError;
 pub use fingerprint::{Fingerprint, ParseFingerprintError};
 #[cfg(feature = "ca")]

@@ -149,14 +149,14 @@ pub(crate) struct Used {
 
 impl Revocations {
     /// Reads and checks lists. For each of `authorities`, which are all whose certificates are to be checked, there
-    /// has to be one, signed by it, and none older than was `used`.
+    /// has to be one, signed by it, none older than was `used`, and none that has ended by `now`.
     pub(crate) fn load(
         lists: &RevocationLists,
         authorities: &[CertificateDer<'_>],
         used: &Used,
+        now: Timestamp,
     ) -> Result<Self, CertsError> {
         let (path, lists) = lists.read()?;
-        let now = Timestamp::now();
         // Of several by one CA the newest is the one that is looked at.
         let mut dated = Vec::with_capacity(lists.len());
         let mut next_update: Option<Timestamp> = None;

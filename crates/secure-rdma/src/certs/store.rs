@@ -72,11 +72,16 @@ impl Store {
     /// # Errors
     /// [`CertsError::NoAuthority`] if there is none yet; others if it can't be read, isn't a CA's or has ended.
     pub fn authority(&self) -> Result<CertificateDer<'static>, CertsError> {
+        self.authority_at(Timestamp::now())
+    }
+
+    /// The same, if it is good `now`.
+    pub(crate) fn authority_at(&self, now: Timestamp) -> Result<CertificateDer<'static>, CertsError> {
         let path = self.certificate_path(AUTHORITY);
         let pem = files::read(&path, Secrecy::Public, Named::Here)?
             .ok_or_else(|| CertsError::NoAuthority { dir: self.dir.clone() })?;
         let authority = files::parse_certificates(&path, &pem)?.swap_remove(0);
-        files::check_authority(&path, &authority)?;
+        files::check_authority(&path, &authority, now)?;
         Ok(authority)
     }
 

@@ -15,7 +15,7 @@ impl Timestamp {
     /// Now, by the system's clock.
     #[must_use]
     pub fn now() -> Self {
-        UnixTime::now().into()
+        SystemTime::now().into()
     }
 
     /// The moment so many seconds after the beginning of 1970.

@@ -1,7 +1,7 @@
 //! Whether a peer may have keys.
 
 use super::{PAIR_ALPN, PairError, PairOptions};
-use crate::certs::{Fingerprint, Name, SubjectName};
+use crate::certs::{Clock, Fingerprint, Name, SubjectName};
 use crate::control::Access;
 use crate::tls::{ClientAuth, ClientTls, ClientTrust, Rules, ServerTls, Shown, Trust};
 use std::net::IpAddr;
@@ -36,8 +36,8 @@ impl PairRules {
         }
         let editions = before.map(|before| before.server.rules().vetting.editions().clone());
         let clients = ClientAuth::Required(trust);
-        let rules = Rules::of_protocol(PAIR_ALPN, &identity, &clients, &editions.unwrap_or_default())
-            .map_err(Arc::new)?;
+        let (editions, clock) = (editions.unwrap_or_default(), Clock::default());
+        let rules = Rules::of_protocol(PAIR_ALPN, &identity, &clients, &editions, clock).map_err(Arc::new)?;
         let server = ServerTls::with(rules);
         Ok(Self {
             client: client.protocol(PAIR_ALPN),

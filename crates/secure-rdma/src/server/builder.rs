@@ -1,9 +1,9 @@
 //! How servers come to be.
 
-use super::{Host, Server, ServerOptions, rules};
+use super::{Host, Server, ServerOptions, check_regions};
 use crate::SessionError;
 use crate::accepting::listen;
-use crate::certs::{Editions, Identity};
+use crate::certs::{Clock, Editions, Identity};
 use crate::tls::{ClientAuth, Rules, ServerTls};
 use crate::transport::Listener;
 use rdma_verbs::{Device, DeviceSelector};
@@ -19,12 +19,14 @@ pub struct ServerBuilder {
     client_auth: ClientAuth,
     device: Option<Arc<Device>>,
     kernel: Option<Arc<Helper>>,
+    clock: Clock,
     options: ServerOptions,
 }
 
 impl ServerBuilder {
     pub(super) fn new(identity: Identity, client_auth: ClientAuth) -> Self {
-        Self { identity, client_auth, device: None, kernel: None, options: ServerOptions::default() }
+        let (clock, options) = (Clock::default(), ServerOptions::default());
+        Self { identity, client_auth, device: None, kernel: None, clock, options }
     }
 
     /// Uses this device. Without, `libibverbs`' first device that may be used, or else the embedded one.
@@ -39,6 +41,12 @@ impl ServerBuilder {
     /// addresses by UDP is lost.
     pub fn kernel(mut self, helper: Arc<Helper>) -> Self {
         self.kernel = Some(helper);
+        self
+    }
+
+    /// Goes by this clock, instead of the system's, as to when certificates and revocation lists have ended.
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
         self
     }
 
@@ -86,6 +94,10 @@ impl ServerBuilder {
     }
 
     fn rules(&self) -> Result<Rules, SessionError> {
-        rules(&self.identity, &self.client_auth, self.options.region_len, &Editions::default())
+        let clock = self.clock.clone();
+        let rules = Rules::load(&self.identity, &self.client_auth, &Editions::default(), clock);
+        let rules = rules.map_err(Arc::new)?;
+        check_regions(&rules, self.options.region_len)?;
+        Ok(rules)
     }
 }

@@ -19,7 +19,7 @@ use super::negotiated::{Negotiated, Secured};
 use super::scrub::scrubbed;
 use super::trust::{Anchors, Trust};
 use super::verifier::Verifier;
-use crate::certs::{Editions, Fingerprint, Identity, Name, RevocationLists, Revocations, Used};
+use crate::certs::{Clock, Editions, Fingerprint, Identity, Name, RevocationLists, Revocations, Used};
 use crate::crypto;
 use crate::report::Report;
 
@@ -30,6 +30,7 @@ pub struct ClientTls {
     anchors: Anchors,
     identity: Option<Identity>,
     revocations: Revocations,
+    clock: Clock,
     protocol: &'static [u8],
 }
 
@@ -39,8 +40,16 @@ impl ClientTls {
     /// # Errors
     /// If what is to be trusted can't be read or is not a CA.
     pub fn new(trust: Trust, identity: Option<Identity>) -> Result<Self, TlsError> {
-        let anchors = Anchors::load(&trust)?;
-        Ok(Self { trust, anchors, identity, revocations: Revocations::default(), protocol: ALPN })
+        Self::with_clock(trust, identity, Clock::default())
+    }
+
+    /// The same, by another clock than the system's.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn with_clock(trust: Trust, identity: Option<Identity>, clock: Clock) -> Result<Self, TlsError> {
+        let anchors = Anchors::load(&trust, clock.now())?;
+        Ok(Self { trust, anchors, identity, revocations: Revocations::default(), clock, protocol: ALPN })
     }
 
     /// Checks servers' certificates against revocation lists too. There has to be one of each CA that is trusted, and
@@ -57,7 +66,8 @@ impl ClientTls {
     ) -> Result<Self, TlsError> {
         let editions = remembered.map(Editions::read).transpose()?.unwrap_or_default();
         let used = Used { editions, remembered: remembered.unwrap_or(Path::new("")).into() };
-        self.revocations = Revocations::load(&lists.into(), self.anchors.authorities(), &used)?;
+        self.revocations =
+            Revocations::load(&lists.into(), self.anchors.authorities(), &used, self.clock.now())?;
         if let Some(remembered) = remembered
             && let Err(error) = self.revocations.editions.remember(remembered)
         {
@@ -114,7 +124,8 @@ impl ClientTls {
         verifier: Arc<Verifier>,
         identity: Option<Arc<OnRequest>>,
     ) -> Result<ClientConfig, TlsError> {
-        let builder = ClientConfig::builder_with_provider(crypto::provider())
+        let clock = Arc::new(self.clock.clone());
+        let builder = ClientConfig::builder_with_details(crypto::provider(), clock)
             .with_protocol_versions(&[&rustls::version::TLS13])
             .map_err(TlsError::Configuration)?
             // rustls' word for a verifier that isn't its own. This one asks rustls' own: see there.

@@ -4,15 +4,15 @@ use core::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::pki_types::CertificateDer;
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 
 use super::error::{Peer, TlsError};
 use crate::allow::{AllowError, AllowList};
 use crate::certs::{
-    self, Anchors, Authorities, Editions, Fingerprint, RevocationLists, Revocations, SubjectNames, Timestamp,
-    Used,
+    self, Anchors, Authorities, Clock, Editions, Fingerprint, RevocationLists, Revocations, SubjectNames,
+    Timestamp, Used,
 };
 use crate::crypto;
 use crate::report::Report;
@@ -149,11 +149,13 @@ pub(crate) struct Vetting {
     editions: Editions,
     /// Where they are remembered.
     remembered: Option<PathBuf>,
+    /// What says when certificates and lists have ended.
+    pub(crate) clock: Clock,
 }
 
 impl Vetting {
     /// Reads everything. No revocation list may be older than those of `before`.
-    pub(super) fn load(clients: &ClientAuth, before: &Editions) -> Result<Self, TlsError> {
+    pub(super) fn load(clients: &ClientAuth, before: &Editions, clock: Clock) -> Result<Self, TlsError> {
         let (ClientAuth::Optional(trust) | ClientAuth::Required(trust)) = clients else {
             let verifier = WebPkiClientVerifier::no_client_auth();
             let (editions, remembered) = (before.clone(), None);
@@ -164,9 +166,10 @@ impl Vetting {
                 next_update: None,
                 editions,
                 remembered,
+                clock,
             });
         };
-        let Anchors { roots, certificates } = trust.authorities.load()?;
+        let Anchors { roots, certificates } = trust.authorities.load(clock.now())?;
         let mut editions = before.clone();
         let revocations = match &trust.revocations {
             Some(lists) => {
@@ -175,7 +178,7 @@ impl Vetting {
                 }
                 let remembered = trust.remembered.clone().unwrap_or_default();
                 let used = Used { editions, remembered };
-                let found = Revocations::load(lists, &certificates, &used)?;
+                let found = Revocations::load(lists, &certificates, &used, clock.now())?;
                 editions = used.editions.with(&found.editions);
                 found
             }
@@ -197,7 +200,7 @@ impl Vetting {
         let verifier = builder.build().map_err(|error| general(&error))?;
         let remembered = trust.remembered.clone().filter(|_| !revocations.is_empty());
         let next_update = revocations.next_update;
-        Ok(Self { verifier, required, allowed, next_update, editions, remembered })
+        Ok(Self { verifier, required, allowed, next_update, editions, remembered, clock })
     }
 
     /// The newest revocation lists that were gone by, for whoever reads the next ones.
@@ -228,7 +231,7 @@ impl Vetting {
             // Where nobody asks for certificates any more, none is wrong.
             Some((own, rest)) if self.verifier.offer_client_auth() => self
                 .verifier
-                .verify_client_cert(own, rest, UnixTime::now())
+                .verify_client_cert(own, rest, self.clock.now().to_unix_time())
                 .map(drop)
                 .map_err(|error| TlsError::of_rustls(error, Peer::Client, None)),
             _ => Ok(()),

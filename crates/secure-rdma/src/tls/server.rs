@@ -4,7 +4,6 @@ use core::fmt;
 use core::time::Duration;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, ServerConfig};
 use rustls::sign::SingleCertAndKey;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -16,7 +15,7 @@ use super::clients::{ClientAuth, Shown, Vetting};
 use super::error::{Peer, TlsError};
 use super::negotiated::{Negotiated, Secured};
 use super::scrub::scrubbed;
-use crate::certs::{Editions, Identity, SubjectNames};
+use crate::certs::{Clock, Editions, Identity, SubjectNames};
 use crate::crypto;
 
 /// What a server needs for handshakes: its identity and what it asks of clients.
@@ -40,8 +39,9 @@ impl Rules {
         identity: &Identity,
         clients: &ClientAuth,
         before: &Editions,
+        clock: Clock,
     ) -> Result<Self, TlsError> {
-        Self::of_protocol(ALPN, identity, clients, before)
+        Self::of_protocol(ALPN, identity, clients, before, clock)
     }
 
     /// The same for handshakes that insist on another application protocol than [`ALPN`].
@@ -50,12 +50,13 @@ impl Rules {
         identity: &Identity,
         clients: &ClientAuth,
         before: &Editions,
+        clock: Clock,
     ) -> Result<Self, TlsError> {
-        Self::new(protocol, identity, Arc::new(Vetting::load(clients, before)?))
+        Self::new(protocol, identity, Arc::new(Vetting::load(clients, before, clock)?))
     }
 
     fn new(protocol: &'static [u8], identity: &Identity, vetting: Arc<Vetting>) -> Result<Self, TlsError> {
-        let config = Arc::new(config(protocol, identity, vetting.verifier())?);
+        let config = Arc::new(config(protocol, identity, &vetting)?);
         let own = identity.chain().first().map(SubjectNames::of).unwrap_or_default();
         Ok(Self { config, protocol, vetting, own })
     }
@@ -72,7 +73,15 @@ impl ServerTls {
     /// # Errors
     /// If the CAs for clients, their revocation lists or the allow-list can't be read or used.
     pub fn new(identity: &Identity, clients: &ClientAuth) -> Result<Self, TlsError> {
-        Rules::load(identity, clients, &Editions::default()).map(Self::with)
+        Self::with_clock(identity, clients, Clock::default())
+    }
+
+    /// The same, by another clock than the system's.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn with_clock(identity: &Identity, clients: &ClientAuth, clock: Clock) -> Result<Self, TlsError> {
+        Rules::load(identity, clients, &Editions::default(), clock).map(Self::with)
     }
 
     pub(crate) fn with(rules: Rules) -> Self {
@@ -98,9 +107,15 @@ impl ServerTls {
     /// # Errors
     /// As [`new`](Self::new); everything then stays as it was.
     pub fn reload(&self, identity: &Identity, clients: &ClientAuth) -> Result<(), TlsError> {
-        let rules = Rules::load(identity, clients, self.rules().vetting.editions())?;
+        let rules = self.read(identity, clients)?;
         self.install(rules);
         Ok(())
+    }
+
+    /// The rules that `clients` say now, by the clock of those in use.
+    pub(crate) fn read(&self, identity: &Identity, clients: &ClientAuth) -> Result<Rules, TlsError> {
+        let before = self.rules();
+        Rules::load(identity, clients, before.vetting.editions(), before.vetting.clock.clone())
     }
 
     /// What the next handshake goes by.
@@ -151,15 +166,12 @@ impl fmt::Debug for ServerTls {
     }
 }
 
-fn config(
-    protocol: &[u8],
-    identity: &Identity,
-    clients: Arc<dyn ClientCertVerifier>,
-) -> Result<ServerConfig, TlsError> {
-    let mut config = ServerConfig::builder_with_provider(crypto::provider())
+fn config(protocol: &[u8], identity: &Identity, vetting: &Vetting) -> Result<ServerConfig, TlsError> {
+    let clock = Arc::new(vetting.clock.clone());
+    let mut config = ServerConfig::builder_with_details(crypto::provider(), clock)
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(TlsError::Configuration)?
-        .with_client_cert_verifier(clients)
+        .with_client_cert_verifier(vetting.verifier())
         .with_cert_resolver(Arc::new(SingleCertAndKey::from(identity.certified_key())));
     config.alpn_protocols = vec![protocol.to_vec()];
     config.session_storage = Arc::new(NoServerSessionStorage {});
@@ -202,8 +214,8 @@ mod tests {
         let dir = tempfile::TempDir::new().unwrap();
         let names: [Name; 1] = ["localhost".parse().unwrap()];
         let identity = Store::open(dir.path().join("state")).unwrap().ensure_server(&names).unwrap();
-        let vetting = Vetting::load(&ClientAuth::Off, &Editions::default()).unwrap();
-        let config = config(ALPN, &identity, vetting.verifier()).unwrap();
+        let vetting = Vetting::load(&ClientAuth::Off, &Editions::default(), Clock::default()).unwrap();
+        let config = config(ALPN, &identity, &vetting).unwrap();
         assert!(!config.key_log.will_log("SERVER_TRAFFIC_SECRET_0"));
         assert_eq!((config.send_tls13_tickets, config.max_early_data_size), (0, 0));
         assert!(!config.session_storage.can_cache() && !config.ticketer.enabled());

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use rustls::pki_types::CertificateDer;
 
 use super::TlsError;
-use crate::certs::{self, Authorities, Bundle, Fingerprint, Store};
+use crate::certs::{self, Authorities, Bundle, Fingerprint, Store, Timestamp};
 
 /// Whom a client trusts to say who the server is. Whoever it is, the server's name is always verified.
 #[derive(Debug, Clone)]
@@ -47,11 +47,12 @@ pub(super) enum Anchors {
 }
 
 impl Anchors {
-    pub(super) fn load(trust: &Trust) -> Result<Self, TlsError> {
+    /// Reads and checks them: none may have ended by `now`.
+    pub(super) fn load(trust: &Trust, now: Timestamp) -> Result<Self, TlsError> {
         Ok(Self::Roots(match trust {
-            Trust::State(dir) => certs::Anchors::new(dir, vec![Store::open(dir)?.authority()?])?,
-            Trust::Authorities(authorities) => authorities.load()?,
-            Trust::Bundle(path) => certs::Anchors::new(path, Bundle::load(path)?.authorities)?,
+            Trust::State(dir) => certs::Anchors::new(dir, vec![Store::open(dir)?.authority_at(now)?], now)?,
+            Trust::Authorities(authorities) => authorities.load(now)?,
+            Trust::Bundle(path) => certs::Anchors::new(path, Bundle::load_at(path, now)?.authorities, now)?,
             Trust::Pin(fingerprint) => return Ok(Self::Pin(*fingerprint)),
         }))
     }

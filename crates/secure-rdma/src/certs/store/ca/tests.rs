@@ -385,10 +385,10 @@ fn a_file_without_end_is_not_read_to_its_end() {
     let temp = TempDir::new().unwrap();
     let path = temp.path().join("long");
     fs::File::create(&path).unwrap().set_len(1 << 40).unwrap();
-    let error = Authorities::File(path.clone()).load().unwrap_err();
+    let error = Authorities::File(path.clone()).load(Timestamp::now()).unwrap_err();
     assert!(matches!(error, CertsError::TooLong { .. }), "{error}");
     for device in ["/dev/zero", "/dev/stdin", "/tmp"] {
-        let error = Authorities::from(Path::new(device)).load().unwrap_err();
+        let error = Authorities::from(Path::new(device)).load(Timestamp::now()).unwrap_err();
         assert!(matches!(error, CertsError::NotAFile { .. }), "{error}");
     }
 }
@@ -614,7 +614,8 @@ fn an_older_revocation_list_than_one_that_was_used_is_refused() {
     let path = store.dir().join("lists");
     let load = |bytes: &[u8], used: &crate::certs::Used| {
         fs::write(&path, bytes).unwrap();
-        crate::certs::Revocations::load(&path.as_path().into(), &[store.authority().unwrap()], used)
+        let authorities = [store.authority().unwrap()];
+        crate::certs::Revocations::load(&path.as_path().into(), &authorities, used, Timestamp::now())
     };
     let remembered = store.revocations_seen();
     let mut used = crate::certs::Used { remembered: remembered.clone(), ..Default::default() };
@@ -647,7 +648,7 @@ fn a_store_without_a_ca_is_left_as_it_is() {
 fn a_leaf_or_an_ended_certificate_is_no_ca() {
     let (_temp, store) = store();
     store.issue("leaf", &names(&["leaf.example"]), Kind::Server, Validity::days(1)).unwrap();
-    let error = Authorities::File(store.dir().join("leaf.pem")).load().unwrap_err();
+    let error = Authorities::File(store.dir().join("leaf.pem")).load(Timestamp::now()).unwrap_err();
     assert!(
         matches!(&error, CertsError::NotAnAuthority { subject, .. } if subject == "CN=leaf.example"),
         "{error}"
@@ -797,6 +798,7 @@ fn load(store: &Store, file: &Path) -> Result<crate::certs::Revocations, CertsEr
         &file.into(),
         &[store.authority().unwrap()],
         &crate::certs::Used::default(),
+        Timestamp::now(),
     )
 }
 
