@@ -3,19 +3,25 @@
 use crate::ledger::{Ended, Entry, Ledger};
 use crate::liar;
 use crate::limits::{BUFFERS, ECHO, TIMEOUTS};
-use crate::pki::{pki, server_name};
+use crate::pki::{Certificates, server_name, trusted};
 use crate::plan::{COUNTERS, ClientPlan, Ending, MS, Operation, SessionPlan};
 use crate::process::Host;
 use crate::wire::Stream;
 use secure_rdma::control::PacketPolicy;
-use secure_rdma::{Client, Limits, Session, SessionError, SessionOptions};
+use secure_rdma::{Client, Identity, Limits, Session, SessionError, SessionOptions};
 use simulator::Rng;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// Starts the sessions of a client's plan.
-pub(crate) fn start(host: &Host, plan: &ClientPlan, servers: &[bool], ledger: &Arc<Ledger>, rng: &mut Rng) {
+pub(crate) fn start(
+    host: &Host,
+    plan: &ClientPlan,
+    servers: &[bool],
+    (ledger, certificates): (&Arc<Ledger>, &Arc<Certificates>),
+    rng: &mut Rng,
+) {
     let begun = host.network.now();
     for session in &plan.sessions {
         let lies = session.lies.is_some() || servers[session.server];
@@ -23,8 +29,9 @@ pub(crate) fn start(host: &Host, plan: &ClientPlan, servers: &[bool], ledger: &A
         let server_leaves = session.server_leaves;
         let entry = Entry::new(host.machine, session.server, plan.identity);
         let number = ledger.enter(Entry { lies, rude, server_leaves, ..entry });
-        let member =
-            Member { host: host.clone(), number, ledger: Arc::clone(ledger), identity: plan.identity };
+        let (host, ledger) = (host.clone(), Arc::clone(ledger));
+        let certificates = Arc::clone(certificates);
+        let member = Member { host, number, ledger, certificates, identity: plan.identity };
         let (session, rng) = (session.clone(), rng.fork());
         tokio::spawn(async move {
             // Clocks of processes that start anew go on.
@@ -42,21 +49,44 @@ struct Member {
     host: Host,
     number: usize,
     ledger: Arc<Ledger>,
+    certificates: Arc<Certificates>,
     identity: usize,
 }
 
+/// How long a client waits before it tries again: at first, and at most.
+const AGAIN: [Duration; 2] = [Duration::from_millis(150), Duration::from_millis(1_500)];
+
 impl Member {
-    async fn run(&self, plan: SessionPlan, rng: Rng) -> Ended {
-        self.ledger.with(self.number, |entry| entry.dialed = true);
+    async fn run(&self, plan: SessionPlan, mut rng: Rng) -> Ended {
+        let mut pause = AGAIN[0];
+        // Who has met a liar has enough.
+        let mut left = if self.ledger.with(self.number, |entry| entry.lies) { 1 } else { plan.tries };
+        loop {
+            left -= 1;
+            let edition = self.ledger.begins(self.number, self.host.network.now());
+            let end = self.attempt(&plan, edition, rng.fork()).await;
+            self.ledger.over(self.number, self.host.network.now(), &end);
+            let had_it = |entry: &mut Entry| entry.last().is_some_and(|last| last.opened.is_some());
+            let opened = self.ledger.with(self.number, had_it);
+            if left == 0 || opened || end == Ended::Well {
+                return end;
+            }
+            self.host.network.note("client fails", &[("session", self.number as u64), end.number()]);
+            tokio::time::sleep(pause).await;
+            pause = (2 * pause).min(AGAIN[1]);
+        }
+    }
+
+    /// Tries to open the session, and uses it.
+    async fn attempt(&self, plan: &SessionPlan, edition: usize, rng: Rng) -> Ended {
         let stream = match self.dial(plan.server).await {
             Ok(stream) => stream,
             Err(error) => return Ended::failed(&error),
         };
-        if let Ok(local) = secure_rdma::Connection::local_addr(&stream) {
-            self.ledger.lock().by_peer.insert(local, self.number);
-        }
+        let identity = self.certificates.client(self.identity, edition).clone();
         if let Some(lie) = plan.lies {
-            liar::as_client(stream, self.identity, plan.server, lie).await;
+            let tls = liar::client_tls(&self.host, identity);
+            liar::as_client(stream, &tls, plan.server, lie).await;
             return Ended::Well;
         }
         let mut options = SessionOptions::default()
@@ -70,11 +100,11 @@ impl Member {
         } else if plan.seal == secure_rdma::control::SealPolicy::Required {
             options = options.packets(Some(PacketPolicy::Offered));
         }
-        match self.open(stream, &plan, options).await {
+        match self.open(stream, identity, plan, options).await {
             Ok(session) => {
-                self.ledger.opened(self.number);
+                self.ledger.opened(self.number, self.host.network.now());
                 self.host.network.note("client opens", &[("session", self.number as u64)]);
-                self.use_it(session, &plan, rng).await.into()
+                self.use_it(session, plan, rng).await.into()
             }
             Err(error) => Ended::failed(&error),
         }
@@ -86,7 +116,8 @@ impl Member {
             address: (address, crate::wire::PORT).into(),
             source: Arc::new(source),
         };
-        let connect = self.host.wires.connect(self.host.machine, server);
+        let asks = |from| self.ledger.asks(self.number, from);
+        let connect = self.host.wires.connect(self.host.machine, server, asks);
         let connected = tokio::time::timeout(TIMEOUTS.connect, connect).await;
         connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map_err(refused)
     }
@@ -94,12 +125,14 @@ impl Member {
     async fn open(
         &self,
         stream: Stream,
+        identity: Identity,
         plan: &SessionPlan,
         options: SessionOptions,
     ) -> Result<Session, SessionError> {
-        let client = Client::builder(pki().store.authority().expect("a CA"))
-            .identity(pki().client(self.identity).clone())
+        let client = Client::builder(trusted())
+            .identity(identity)
             .device(Arc::clone(&self.host.device))
+            .clock(self.host.clock.clone())
             .options(options)
             .build()?;
         let peer = stream.peer();
@@ -119,7 +152,14 @@ impl Member {
             }
         }
         match plan.end {
-            Ending::Close => session.close().await,
+            Ending::Close => {
+                let begun = self.host.network.now();
+                session.close().await?;
+                if plan.server_leaves.is_none() {
+                    self.ledger.succeeded(self.number, begun);
+                }
+                Ok(())
+            }
             Ending::Drop => Ok(()),
         }
     }

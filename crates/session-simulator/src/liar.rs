@@ -1,7 +1,7 @@
 //! Peers that lie: they have good certificates, and say what isn't so, what isn't their turn, or nothing more.
 
 use crate::limits::TIMEOUTS;
-use crate::pki::{pki, server_name};
+use crate::pki::{server_name, trusted};
 use crate::process::Host;
 use crate::wire::Stream;
 use rdma_verbs::{Mtu, Psn, Qpn};
@@ -10,11 +10,12 @@ use secure_rdma::control::{
     VERSION,
 };
 use secure_rdma::seal::Format;
-use secure_rdma::tls::{ClientTls, ServerTls};
-use secure_rdma::{Connection, Listener};
+use secure_rdma::tls::{ClientAuth, ClientTls, ServerTls};
+use secure_rdma::{Connection, Identity, Listener};
 use simulator::Rng;
 use std::net::IpAddr;
 use std::num::NonZeroU16;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
@@ -75,29 +76,33 @@ impl Lie {
 const PATIENCE: Duration = Duration::from_secs(8);
 
 /// A liar in a client's place.
-pub(crate) async fn as_client(mut stream: Stream, identity: usize, server: usize, lie: Lie) {
+pub(crate) async fn as_client(mut stream: Stream, tls: &ClientTls, server: usize, lie: Lie) {
     let Ok(own) = stream.local_addr() else { return };
     if without_tls(&mut stream, lie).await {
         return;
     }
-    let authority = pki().store.authority().expect("a CA");
-    let tls = ClientTls::new(authority.into(), Some(pki().client(identity).clone())).expect("a client");
     let Ok(secured) = tls.connect(stream, &server_name(server), TIMEOUTS.step).await else { return };
     let _ = speak(ControlChannel::new(secured.stream), own.ip(), lie, Role::Client).await;
 }
 
+/// What a lying client shows.
+pub(crate) fn client_tls(host: &Host, identity: Identity) -> ClientTls {
+    ClientTls::with_clock(trusted().into(), Some(identity), host.clock.clone()).expect("a client")
+}
+
 /// A liar in a server's place, for all who come.
-pub(crate) async fn as_server(host: Host, lie: Lie) {
+pub(crate) async fn as_server(host: Host, identity: Identity, asked: ClientAuth, lie: Lie) {
+    let tls = ServerTls::with_clock(&identity, &asked, host.clock.clone()).expect("a server");
+    let tls = Arc::new(tls);
     let listener = host.wires.listen(host.machine);
     loop {
         let Ok((mut stream, _)) = listener.accept().await else { return };
-        let machine = host.machine;
+        let tls = Arc::clone(&tls);
         tokio::spawn(async move {
             let Ok(own) = stream.local_addr() else { return };
             if without_tls(&mut stream, lie).await {
                 return;
             }
-            let tls = ServerTls::new(pki().server(machine, false), &pki().all_but(&[])).expect("a server");
             let Ok(secured) = tls.accept(stream, TIMEOUTS.step).await else { return };
             let _ = speak(ControlChannel::new(secured.stream), own.ip(), lie, Role::Server).await;
         });

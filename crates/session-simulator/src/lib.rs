@@ -13,16 +13,19 @@
 //! |---|---|
 //! | `plan` | what a seed decides before anything happens |
 //! | `limits` | what both sides have, and agree on |
-//! | `pki` | certificates, which all seeds share |
+//! | `pki` | certificates and revocation lists, with dates of virtual time |
+//! | `chronicle` | what clocks showed and servers went by at any time, and whom they had to let in or to end then |
 //! | `wire` | control connections |
 //! | `process` | a runtime and a device, and how they are killed |
 //! | `client`, `server` | programs, and what has to come of what they do |
 //! | `liar` | peers with good certificates that don't keep to the protocol |
 //! | `ledger` | what is known of each session from both of its ends |
+//! | `verdict` | whether that is what had to come of it |
 //! | `world` | the processes, one step after another, and what must hold at the end |
 //! | `tally` | what is counted |
 #![forbid(unsafe_code)]
 
+mod chronicle;
 mod client;
 mod ledger;
 mod liar;
@@ -32,6 +35,7 @@ mod plan;
 mod process;
 mod server;
 mod tally;
+mod verdict;
 mod wire;
 mod world;
 

@@ -1,11 +1,16 @@
 //! What a seed decides before anything happens.
 
+mod trust;
+
+pub(crate) use trust::{EDITIONS, Room, Rules, Window, Windows};
+
 use crate::liar::Lie;
-use crate::pki::{CLIENTS, SERVERS};
+use crate::pki::SERVERS;
 use crate::wire::Death;
 use netem::{Corrupt, LinkConfig, Loss, Reorder};
 use secure_rdma::control::SealPolicy;
 use simulator::{Rng, Timing};
+use trust::IDENTITIES;
 
 /// Nanoseconds.
 pub(crate) const MS: u64 = 1_000_000;
@@ -17,6 +22,10 @@ pub(crate) struct Plan {
     pub(crate) clients: Vec<ClientPlan>,
     /// Between machines, both ways.
     pub(crate) link: LinkConfig,
+    /// When certificates are valid.
+    pub(crate) windows: Windows,
+    /// By machine: how many milliseconds its clock is ahead.
+    pub(crate) clocks: Vec<i64>,
     /// By time.
     pub(crate) disturbances: Vec<(u64, Disturbance)>,
 }
@@ -31,6 +40,12 @@ pub(crate) struct ServerPlan {
     pub(crate) pace_ms: u64,
     /// And beside that, for the first one.
     pub(crate) nap_ms: u64,
+    /// How much it has for its clients.
+    pub(crate) room: Room,
+    /// It lets anybody in, without a certificate.
+    pub(crate) open: bool,
+    /// For how many seconds its revocation list is good, if it has one.
+    pub(crate) list_lasts: Option<i64>,
 }
 
 #[derive(Clone, Debug)]
@@ -58,6 +73,8 @@ pub(crate) struct SessionPlan {
     /// The server says goodbye when it has taken so many messages.
     pub(crate) server_leaves: Option<usize>,
     pub(crate) lies: Option<Lie>,
+    /// How often it is tried to open it.
+    pub(crate) tries: usize,
 }
 
 /// What a client does.
@@ -146,6 +163,26 @@ pub(crate) enum Disturbance {
     Renew {
         server: usize,
     },
+    /// A server has a revocation list that has a client's certificate, and that is good for so many seconds.
+    Revoke {
+        server: usize,
+        certificate: (usize, usize),
+        lasts: i64,
+    },
+    /// A server has a list that is good for so many seconds from now on, or fewer than none: it has ended.
+    List {
+        server: usize,
+        lasts: i64,
+    },
+    /// A client has a new certificate, and the key of that.
+    Reissue {
+        identity: usize,
+    },
+    /// A machine's clock is set: to so many milliseconds before or after what it should show.
+    Clock {
+        machine: usize,
+        ahead_ms: i64,
+    },
 }
 
 /// Bytes of a region's data.
@@ -162,9 +199,11 @@ impl Plan {
         let clients = rng.between(1, 5);
         let servers: Vec<_> = (0..servers).map(|_| ServerPlan::draw(rng, calm)).collect();
         let clients: Vec<_> = (0..clients).map(|_| ClientPlan::draw(rng, servers.len(), calm)).collect();
-        let mut plan = Self { link: link(rng), servers, clients, disturbances: Vec::new() };
+        let windows = Windows::draw(rng, calm);
+        let clocks = (0..servers.len() + clients.len()).map(|_| trust::skew(rng)).collect();
+        let mut plan = Self { link: link(rng), windows, clocks, servers, clients, disturbances: Vec::new() };
         if !calm {
-            for _ in 0..rng.between(1, 6) {
+            for _ in 0..rng.between(1, 8) {
                 plan.disturb(rng);
             }
             plan.disturbances.sort_by_key(|(at, _)| *at);
@@ -189,7 +228,7 @@ impl Plan {
         let server = rng.index(self.servers.len());
         let client = self.servers.len() + rng.index(self.clients.len());
         let mut add = |at, disturbance| self.disturbances.push((at, disturbance));
-        match rng.below(10) {
+        match rng.below(16) {
             0..=2 => {
                 let again = rng.percent(70).then(|| rng.between(1, 2_000) * MS);
                 let death = rng.pick(&[Death::Reset, Death::Closed, Death::Silent]);
@@ -215,18 +254,46 @@ impl Plan {
                 }
             }
             8 => {
-                let absent = vec![rng.index(CLIENTS.min(3))];
+                let absent = vec![rng.index(IDENTITIES)];
                 add(at, Disturbance::Rules { server, absent });
                 if rng.percent(60) {
                     add(at + rng.between(1, 2_000) * MS, Disturbance::Rules { server, absent: Vec::new() });
                 }
             }
-            _ => add(at, Disturbance::Renew { server }),
+            9 => add(at, Disturbance::Renew { server }),
+            10 | 11 => {
+                let identity = rng.index(IDENTITIES);
+                // Its first one, and then as a rule it gets another.
+                let (certificate, lasts) = ((identity, rng.pick(&[0, 0, 0, 1])), lasts(rng));
+                add(at, Disturbance::Revoke { server, certificate, lasts });
+                if rng.percent(60) {
+                    add(at + rng.between(1, 2_000) * MS, Disturbance::Reissue { identity });
+                }
+            }
+            12 => {
+                let lasts = if rng.percent(20) { -5 } else { lasts(rng) };
+                add(at, Disturbance::List { server, lasts });
+            }
+            13 => add(at, Disturbance::Reissue { identity: rng.index(IDENTITIES) }),
+            _ => {
+                let machine = rng.pick(&[machine, server, server]);
+                let ahead_ms = rng.between(0, 60_000).cast_signed() - 30_000;
+                add(at, Disturbance::Clock { machine, ahead_ms });
+                if rng.percent(60) {
+                    let right = Disturbance::Clock { machine, ahead_ms: 0 };
+                    add(at + rng.between(1, 4_000) * MS, right);
+                }
+            }
         }
     }
 }
 
 impl ServerPlan {
+    /// What it goes by at first, but for when its revocation list ends.
+    pub(crate) fn rules(&self) -> Rules {
+        Rules { open: self.open, quota: self.room.quota, ..Rules::usual() }
+    }
+
     fn draw(rng: &mut Rng, calm: bool) -> Self {
         Self {
             timing: timing(rng),
@@ -234,6 +301,9 @@ impl ServerPlan {
             lies: (!calm && rng.percent(8)).then(|| Lie::draw(rng)),
             pace_ms: rng.pick(&[0, 0, 1, 10]),
             nap_ms: rng.pick(&[0, 0, 200]),
+            room: Room::draw(rng),
+            open: rng.percent(12),
+            list_lasts: rng.percent(30).then(|| if calm { 86_400 } else { lasts(rng) }),
         }
     }
 }
@@ -243,7 +313,7 @@ impl ClientPlan {
         let sessions = rng.between(1, 3);
         Self {
             timing: timing(rng),
-            identity: rng.index(CLIENTS.min(3)),
+            identity: rng.index(IDENTITIES),
             sessions: (0..sessions).map(|_| SessionPlan::draw(rng, servers, calm)).collect(),
         }
     }
@@ -263,8 +333,14 @@ impl SessionPlan {
             server_leaves: (!calm && rng.percent(8)).then(|| rng.index(6)),
             end: if !calm && rng.percent(12) { Ending::Drop } else { Ending::Close },
             lies: (!calm && rng.percent(15)).then(|| Lie::draw(rng)),
+            tries: if calm || rng.percent(70) { 20 } else { 1 },
         }
     }
+}
+
+/// For how many seconds a revocation list is good.
+fn lasts(rng: &mut Rng) -> i64 {
+    if rng.percent(50) { 86_400 } else { rng.between(1, 8).cast_signed() }
 }
 
 impl Operation {

@@ -3,6 +3,7 @@
 use crate::wire::{Death, Wires};
 use rdma_verbs::Device;
 use rocev2_device::Engine;
+use secure_rdma::certs::Clock;
 use simulator::{Network, Steps, Timing};
 use std::collections::BTreeSet;
 use std::sync::{Arc, Weak};
@@ -16,6 +17,8 @@ pub(crate) struct Host {
     pub(crate) network: Arc<Network>,
     pub(crate) wires: Arc<Wires>,
     pub(crate) device: Arc<Device>,
+    /// What its certificates go by.
+    pub(crate) clock: Clock,
 }
 
 /// A process.
@@ -33,7 +36,12 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    pub(crate) fn start(network: &Arc<Network>, wires: &Arc<Wires>, machine: usize, timing: Timing) -> Self {
+    pub(crate) fn start(
+        network: &Arc<Network>,
+        wires: &Arc<Wires>,
+        (machine, timing): (usize, Timing),
+        clock: Clock,
+    ) -> Self {
         let runtime = Builder::new_current_thread().enable_all().start_paused(true).build();
         let (device, engine) = Device::stepped(network.platform(machine)).expect("a device");
         wires.start(machine);
@@ -45,7 +53,7 @@ impl Process {
             clock: network.now(),
             stalled_until: 0,
             due: true,
-            host: Host { machine, network, wires, device },
+            host: Host { machine, network, wires, device, clock },
         }
     }
 
@@ -119,7 +127,7 @@ impl Process {
     /// connections.
     pub(crate) fn kill(self, death: Death) {
         let Self { host, runtime, steps, engine, .. } = self;
-        let Host { machine, network, wires, device } = host;
+        let Host { machine, network, wires, device, .. } = host;
         network.kill(machine);
         wires.kill(machine, death);
         drop(runtime);

@@ -2,10 +2,11 @@
 
 use crate::ledger::{Ended, Ledger};
 use crate::limits::{BUFFERS, ECHO, TIMEOUTS};
-use crate::pki::pki;
 use crate::plan::{COUNTERS, REGION, ServerPlan};
 use crate::process::Host;
-use secure_rdma::{Arrival, Server, ServerOptions, Session, SessionError, SessionOptions};
+use secure_rdma::{
+    Arrival, ClientAuth, Identity, Server, ServerOptions, Session, SessionError, SessionOptions, SessionQuota,
+};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,8 +14,7 @@ use std::time::Duration;
 pub(crate) fn start(
     host: &Host,
     plan: &ServerPlan,
-    renewed: bool,
-    absent: &[usize],
+    (identity, asked): (&Identity, ClientAuth),
     ledger: &Arc<Ledger>,
 ) -> Arc<Server> {
     let session = SessionOptions::default()
@@ -22,15 +22,17 @@ pub(crate) fn start(
         .heartbeat(Duration::from_millis(300))
         .buffers(BUFFERS)
         .timeouts(TIMEOUTS);
+    let room = plan.room;
     let options = ServerOptions::default()
         .region_len(REGION as u64)
-        .max_clients(64)
-        .max_handshakes(32)
+        .max_clients(room.sessions)
+        .max_handshakes(room.handshakes)
+        .quota(SessionQuota { per_identity: None, per_address: Some(room.quota) })
         .handshake(Duration::from_secs(3))
         .session(session);
-    let identity = pki().server(host.machine, renewed).clone();
-    let server = Server::builder(identity, pki().all_but(absent))
+    let server = Server::builder(identity.clone(), asked)
         .device(Arc::clone(&host.device))
+        .clock(host.clock.clone())
         .options(options)
         .serve(host.wires.listen(host.machine));
     let server = Arc::new(server.expect("a server"));
@@ -44,11 +46,10 @@ pub(crate) fn start(
                     let (host, ledger) = (host.clone(), Arc::clone(&ledger));
                     tokio::spawn(serve(host, *session, [pace, nap], ledger));
                 }
-                Arrival::Refused { error, .. } => {
-                    let kind = format!("{:?}", error.kind());
+                Arrival::Refused { peer, error } => {
                     host.network.note("refused", &[("kind", error.kind() as u64)]);
                     host.network.comment(&secure_rdma::Report::new(&error).to_string());
-                    *ledger.lock().refused.entry(kind).or_default() += 1;
+                    ledger.refused(peer, host.network.now(), &error);
                 }
             }
         }
@@ -57,16 +58,11 @@ pub(crate) fn start(
 }
 
 async fn serve(host: Host, session: Session, paces: [Duration; 2], ledger: Arc<Ledger>) {
-    let number = ledger.lock().by_peer.get(&session.info().peer).copied();
-    let Some(number) = number else {
-        ledger.lock().violations.push("a session that no client has asked for".into());
-        return;
-    };
-    ledger.with(number, |entry| entry.served = true);
+    let Some((number, attempt)) = ledger.served(session.info().peer, host.network.now()) else { return };
     host.network.note("server opens", &[("session", number as u64)]);
     let end = Ended::from(converse(session, number, paces, &ledger).await);
     host.network.note("server ends", &[("session", number as u64), end.number()]);
-    ledger.with(number, |entry| entry.server_end = Some(end));
+    ledger.server_ended((number, attempt), host.network.now(), end);
 }
 
 async fn converse(

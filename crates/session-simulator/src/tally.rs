@@ -17,6 +17,10 @@ pub struct Tally {
     pub killed: u64,
     /// or with an error, by its kind.
     pub failed: BTreeMap<String, u64>,
+    /// Tries to open them.
+    pub attempts: u64,
+    /// Of these, so many found no room.
+    pub turned_away: u64,
     /// Connections that servers have refused, by the error's kind.
     pub refused: BTreeMap<String, u64>,
     /// Sessions one of whose ends lied.
@@ -35,6 +39,12 @@ pub struct Tally {
     pub partitions: u64,
     /// Certificates renewed, and lists of clients changed.
     pub reloads: u64,
+    /// Certificates revoked,
+    pub revoked: u64,
+    /// and clients' issued anew.
+    pub reissued: u64,
+    /// Clocks set, right or wrong.
+    pub clocks: u64,
     /// Nanoseconds of virtual time.
     pub virtual_ns: u64,
 }
@@ -53,6 +63,11 @@ impl AddAssign<&Self> for Tally {
         self.stalls += other.stalls;
         self.partitions += other.partitions;
         self.reloads += other.reloads;
+        self.attempts += other.attempts;
+        self.turned_away += other.turned_away;
+        self.revoked += other.revoked;
+        self.reissued += other.reissued;
+        self.clocks += other.clocks;
         self.virtual_ns += other.virtual_ns;
         for (own, others) in [(&mut self.failed, &other.failed), (&mut self.refused, &other.refused)] {
             for (kind, count) in others {
@@ -71,6 +86,8 @@ impl fmt::Display for Tally {
             writeln!(f, "  {:<34}{count}", format!("that failed: {kind}"))?;
         }
         writeln!(f, "  with a liar                       {}", self.liars)?;
+        writeln!(f, "tries to open them                  {}", self.attempts)?;
+        writeln!(f, "  that found no room                {}", self.turned_away)?;
         for (kind, count) in &self.refused {
             writeln!(f, "{:<36}{count}", format!("refused by servers: {kind}"))?;
         }
@@ -81,6 +98,9 @@ impl fmt::Display for Tally {
         writeln!(f, "processes stalled                   {}", self.stalls)?;
         writeln!(f, "links parted                        {}", self.partitions)?;
         writeln!(f, "rules and certificates changed      {}", self.reloads)?;
+        writeln!(f, "  certificates revoked              {}", self.revoked)?;
+        writeln!(f, "certificates of clients reissued    {}", self.reissued)?;
+        writeln!(f, "clocks set                          {}", self.clocks)?;
         writeln!(f, "seconds of virtual time             {}", self.virtual_ns / 1_000_000_000)
     }
 }

@@ -226,8 +226,13 @@ impl Wires {
         Socket { wires: Arc::clone(self), machine }
     }
 
-    /// Connects two machines. It takes as long as it takes.
-    pub(crate) async fn connect(self: &Arc<Self>, from: usize, to: usize) -> io::Result<Stream> {
+    /// Connects two machines. It takes as long as it takes; `asks` is told from where, before anybody can hear of it.
+    pub(crate) async fn connect(
+        self: &Arc<Self>,
+        from: usize,
+        to: usize,
+        asks: impl FnOnce(SocketAddr),
+    ) -> io::Result<Stream> {
         let stream = {
             let now = self.network.now();
             let mut state = self.lock();
@@ -249,14 +254,16 @@ impl Wires {
             state.push(now, 2 * number, Item::Ask(Box::new(offered)));
             stream(from, false, client, server)
         };
+        asks(stream.local);
         let refused = || io::Error::from(io::ErrorKind::ConnectionRefused);
         std::future::poll_fn(|context| {
             let mut state = self.lock();
             state.touched += 1;
             let Some(pipe) = state.pipes.get_mut(&stream.read) else { return Poll::Ready(Err(refused())) };
             match pipe.end {
+                // Whatever became of it since.
+                _ if pipe.open => Poll::Ready(Ok(())),
                 Some(_) => Poll::Ready(Err(refused())),
-                None if pipe.open => Poll::Ready(Ok(())),
                 None => {
                     pipe.reader = Some(context.waker().clone());
                     Poll::Pending

@@ -1,18 +1,21 @@
 //! All processes of a seed, one step after another, and what must hold at its end.
 
+use crate::chronicle::Chronicle;
 use crate::client;
 use crate::ledger::{Ended, Entry, Ledger};
 use crate::liar;
-use crate::pki::pki;
-use crate::plan::{Disturbance, MS, Plan};
+use crate::pki::{self, Certificates};
+use crate::plan::{Disturbance, EDITIONS, MS, Plan, Rules, ServerPlan};
 use crate::process::Process;
 use crate::server;
 use crate::tally::Tally;
+use crate::verdict::{self, Done};
 use crate::wire::{Death, Wires};
 use rocev2_device::Usage;
-use secure_rdma::{Held, Server, SessionErrorKind};
+use secure_rdma::certs::Clock;
+use secure_rdma::{Held, Server};
 use simulator::{Network, Rng};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write;
 use std::sync::Arc;
 
@@ -45,15 +48,11 @@ pub(crate) struct World {
     running: BTreeMap<usize, Running>,
     disturbances: VecDeque<(u64, Disturbance)>,
     healed_at: u64,
-    /// By server: who isn't let in, and whether its certificate was renewed.
-    absent: Vec<Vec<usize>>,
-    renewed: Vec<bool>,
-    /// Machines that something was done to.
-    touched: BTreeSet<usize>,
-    /// Pairs that were parted, the smaller number first.
-    parted: BTreeSet<[usize; 2]>,
-    /// Servers with the clients that they haven't let in at some time.
-    withdrawn: BTreeSet<(usize, usize)>,
+    certificates: Arc<Certificates>,
+    /// By server: what it goes by, and how many revocation lists it was given.
+    rules: Vec<Rules>,
+    lists: Vec<u64>,
+    done: Done,
     tick_at: u64,
     tick: u64,
     tally: Tally,
@@ -82,28 +81,45 @@ impl World {
             }
         }
         let wires = Wires::new(&network, rng.fork());
+        let clocks: Vec<_> = plan.clocks.iter().map(|ahead| ahead * MS.cast_signed()).collect();
+        let rules: Vec<_> = plan.servers.iter().map(ServerPlan::rules).collect();
+        let chronicle = Chronicle::new(plan.windows.clone(), &clocks, &rules);
         let mut world = Self {
             network,
             wires,
-            ledger: Ledger::new(),
+            ledger: Ledger::new(chronicle),
+            certificates: Arc::new(Certificates::new(&plan.windows)),
+            lists: vec![0; rules.len()],
+            rules,
             rng,
             running: BTreeMap::new(),
             healed_at: plan.disturbances.last().map_or(0, |(at, _)| *at),
             disturbances: plan.disturbances.iter().cloned().collect(),
-            absent: vec![Vec::new(); plan.servers.len()],
-            renewed: vec![false; plan.servers.len()],
             plan,
-            touched: BTreeSet::new(),
-            parted: BTreeSet::new(),
-            withdrawn: BTreeSet::new(),
+            done: Done::default(),
             tick_at: 0,
             tick: TICK.0,
             tally: Tally { seeds: 1, ..Tally::default() },
         };
+        for server in 0..world.rules.len() {
+            let lasts = world.plan.servers[server].list_lasts;
+            world.rules[server].list_ends = lasts.map(|lasts| world.second(server) + lasts);
+        }
         for machine in 0..machines {
             world.start(machine);
         }
         world
+    }
+
+    /// What a machine's clock shows, in seconds since the beginning.
+    fn second(&self, machine: usize) -> i64 {
+        self.ledger.lock().chronicle.second(machine, self.network.now())
+    }
+
+    /// The clock that a machine's certificates go by.
+    fn clock(&self, machine: usize) -> Clock {
+        let (network, ledger) = (Arc::clone(&self.network), Arc::clone(&self.ledger));
+        Clock::new(move || pki::moment(ledger.lock().chronicle.second(machine, network.now())))
     }
 
     /// Starts a machine's process, unless it runs.
@@ -117,22 +133,35 @@ impl World {
             Some(server) => server.timing,
             None => self.plan.clients[machine - servers].timing,
         };
-        let mut process = Process::start(&self.network, &self.wires, machine, timing);
+        let clock = self.clock(machine);
+        let mut process = Process::start(&self.network, &self.wires, (machine, timing), clock);
         let (host, ledger) = (process.host.clone(), Arc::clone(&self.ledger));
         let mut server = None;
         if let Some(plan) = self.plan.servers.get(machine) {
+            let now = self.second(machine);
+            let rules = &mut self.rules[machine];
+            if rules.list_ends.is_some_and(|end| end < now) {
+                // With a list that has ended it doesn't start: it is given another.
+                rules.list_ends = Some(now + 3_600);
+            }
+            self.lists[machine] += 1;
+            ledger.reloaded(machine, rules, self.network.now());
+            let identity = self.certificates.server(machine, rules.edition);
+            let asked = self.certificates.asked(rules, self.lists[machine]);
             match plan.lies {
-                Some(lie) => process.spawn(liar::as_server(host, lie)),
+                Some(lie) => {
+                    process.spawn(liar::as_server(host, identity.clone(), asked, lie));
+                }
                 None => {
-                    let (renewed, absent) = (self.renewed[machine], &self.absent[machine]);
-                    server = Some(process.enter(|| server::start(&host, plan, renewed, absent, &ledger)));
+                    server = Some(process.enter(|| server::start(&host, plan, (identity, asked), &ledger)));
                 }
             }
         } else {
             let lies: Vec<_> = self.plan.servers.iter().map(|server| server.lies.is_some()).collect();
             let plan = &self.plan.clients[machine - servers];
             let mut rng = self.rng.fork();
-            process.enter(|| client::start(&host, plan, &lies, &ledger, &mut rng));
+            let known = (&ledger, &self.certificates);
+            process.enter(|| client::start(&host, plan, &lies, known, &mut rng));
         }
         self.running.insert(machine, Running { process, server });
     }
@@ -150,11 +179,11 @@ impl World {
             self.step();
         }
         self.check_what_is_held()?;
-        self.check_sessions();
+        verdict::judge(&mut self.ledger.lock(), &self.plan, &self.done);
         let text = self.describe();
         for (machine, Running { process, server }) in core::mem::take(&mut self.running) {
             drop(server);
-            self.ledger.killed(machine);
+            self.ledger.killed(machine, self.network.now());
             process.kill(Death::Reset);
         }
         self.count();
@@ -198,27 +227,28 @@ impl World {
         let now = self.network.now();
         match disturbance {
             Disturbance::Crash { machine, death } => {
-                self.touched.insert(machine);
+                self.done.touched.insert(machine);
                 if let Some(Running { process, server }) = self.running.remove(&machine) {
                     self.tally.crashes += 1;
                     self.network.note("crash", &[("machine", machine as u64)]);
-                    self.ledger.killed(machine);
+                    self.ledger.killed(machine, now);
                     drop(server);
                     process.kill(death);
                 }
             }
             Disturbance::Start { machine } => self.start(machine),
             Disturbance::Stall { machine, ns } => {
-                self.touched.insert(machine);
+                self.done.touched.insert(machine);
                 self.healed_at = self.healed_at.max(now + ns);
                 if let Some(running) = self.running.get_mut(&machine) {
                     self.tally.stalls += 1;
                     self.network.note("stall", &[("machine", machine as u64), ("ns", ns)]);
                     running.process.stall(now + ns);
+                    self.ledger.lock().chronicle.stalled(machine, now, now + ns);
                 }
             }
             Disturbance::Part { from, to, packets, streams, cut } => {
-                self.parted.insert([from.min(to), from.max(to)]);
+                self.done.parted.insert([from.min(to), from.max(to)]);
                 self.tally.partitions += u64::from(cut);
                 let values = [("from", from as u64), ("to", to as u64), ("cut", cut.into())];
                 self.network.note("part", &values);
@@ -230,27 +260,57 @@ impl World {
                 }
             }
             Disturbance::Rules { server, absent } => {
-                self.withdrawn.extend(absent.iter().map(|client| (server, *client)));
-                self.absent[server] = absent;
-                self.tally.reloads += 1;
-                self.reload(server);
-                self.ledger.reloaded(server, &self.absent[server], now);
+                self.reload(server, |rules| rules.absent = absent);
             }
             Disturbance::Renew { server } => {
-                self.renewed[server] = true;
-                self.tally.reloads += 1;
-                self.reload(server);
+                self.reload(server, |rules| rules.edition = (rules.edition + 1).min(EDITIONS - 1));
+            }
+            Disturbance::Revoke { server, certificate, lasts } => {
+                self.tally.revoked += 1;
+                let ends = self.second(server) + lasts;
+                self.reload(server, |rules| {
+                    rules.revoked.push(certificate);
+                    rules.list_ends = Some(ends);
+                });
+            }
+            Disturbance::List { server, lasts } => {
+                let ends = self.second(server) + lasts;
+                self.reload(server, |rules| rules.list_ends = Some(ends));
+            }
+            Disturbance::Reissue { identity } => {
+                self.tally.reissued += 1;
+                self.network.note("reissue", &[("identity", identity as u64)]);
+                let edition = &mut self.ledger.lock().editions[identity];
+                *edition = (*edition + 1).min(EDITIONS - 1);
+            }
+            Disturbance::Clock { machine, ahead_ms } => {
+                self.tally.clocks += 1;
+                self.network.note("clock", &[("machine", machine as u64), ("ms", ahead_ms.cast_unsigned())]);
+                self.ledger.lock().chronicle.set_clock(machine, now, ahead_ms * MS.cast_signed());
             }
         }
     }
 
-    /// Has a server, if it runs, go by its certificate and list of today.
-    fn reload(&mut self, machine: usize) {
-        let Some(Running { process, server: Some(server) }) = self.running.get_mut(&machine) else { return };
-        let (identity, rules) =
-            (pki().server(machine, self.renewed[machine]), pki().all_but(&self.absent[machine]));
-        let reloaded = process.enter(|| server.reload(identity, &rules)).expect("good rules");
-        self.network.note("reload", &[("server", machine as u64), ("ended", reloaded.ended as u64)]);
+    /// Has a server, if it runs, go by other rules. Where their list has ended it stays with those that it has.
+    fn reload(&mut self, machine: usize, change: impl FnOnce(&mut Rules)) {
+        let mut rules = self.rules[machine].clone();
+        change(&mut rules);
+        self.tally.reloads += 1;
+        self.lists[machine] += 1;
+        let (now, second) = (self.network.now(), self.second(machine));
+        let has_ended = !rules.open && rules.list_ends.is_some_and(|end| end < second);
+        if let Some(Running { process, server: Some(server) }) = self.running.get_mut(&machine) {
+            let identity = self.certificates.server(machine, rules.edition);
+            let asked = self.certificates.asked(&rules, self.lists[machine]);
+            let reloaded = process.enter(|| server.reload(identity, &asked));
+            assert_eq!(reloaded.is_err(), has_ended, "{reloaded:?}");
+            let ended = reloaded.as_ref().map_or(u64::MAX, |reloaded| reloaded.ended as u64);
+            self.network.note("reload", &[("server", machine as u64), ("ended", ended)]);
+        }
+        if !has_ended {
+            self.ledger.reloaded(machine, &rules, now);
+            self.rules[machine] = rules;
+        }
     }
 
     /// Where all sessions have ended, nothing is left of them.
@@ -273,62 +333,6 @@ impl World {
         Ok(())
     }
 
-    fn check_sessions(&self) {
-        let mut book = self.ledger.lock();
-        let found = book.entries.iter().enumerate().filter_map(|(number, entry)| {
-            let result = self.check_session(entry);
-            result.err().map(|what| format!("session {number}: {what}"))
-        });
-        let found: Vec<_> = found.collect();
-        book.violations.extend(found);
-    }
-
-    fn check_session(&self, entry: &Entry) -> Result<(), String> {
-        let Some(client_end) = &entry.client_end else { return Err("its client has no end".into()) };
-        let server_end = entry.server_end.as_ref();
-        let (sent, received) = (entry.sent.len(), entry.received);
-        let pair = [entry.client.min(entry.server), entry.client.max(entry.server)];
-        let withdrawn = self.withdrawn.contains(&(entry.server, entry.identity));
-        let disturbed = self.touched.contains(&entry.client)
-            || self.touched.contains(&entry.server)
-            || self.parted.contains(&pair)
-            || withdrawn;
-        let keeps = !entry.lies && !entry.rude && entry.server_leaves.is_none();
-        if !disturbed && keeps {
-            let all = entry.opened && *client_end == Ended::Well && server_end == Some(&Ended::Well);
-            if !all || received != sent {
-                return Err("nothing was done to it, and it didn't end well".into());
-            }
-        }
-        for end in [Some(client_end), server_end].into_iter().flatten() {
-            let Ended::Failed(kind, text) = end else { continue };
-            let known = match kind {
-                SessionErrorKind::Unreachable | SessionErrorKind::TimedOut | SessionErrorKind::Closed => true,
-                SessionErrorKind::Refused => withdrawn || entry.lies,
-                SessionErrorKind::Protocol | SessionErrorKind::NotAuthentic => entry.lies,
-                _ => false,
-            };
-            if !known {
-                return Err(format!("no end that was to be expected: {kind:?}, {text}"));
-            }
-        }
-        if entry.lies || entry.server_leaves.is_some() {
-            return Ok(());
-        }
-        if *client_end == Ended::Well && !entry.rude && (received != sent || !entry.served) {
-            return Err(format!("it was closed, and {received} of {sent} messages were received"));
-        }
-        if server_end == Some(&Ended::Well) && !matches!(client_end, Ended::Well | Ended::Killed) {
-            return Err("the server closed it, and its client knows nothing of that".into());
-        }
-        let closed = matches!(server_end, Some(Ended::Failed(SessionErrorKind::Closed, _)));
-        let acknowledged = entry.acknowledged;
-        if closed && received < acknowledged {
-            return Err(format!("{acknowledged} messages are acknowledged, and {received} were received"));
-        }
-        Ok(())
-    }
-
     fn count(&mut self) {
         let Self { ledger, network, tally, .. } = self;
         let book = ledger.lock();
@@ -339,6 +343,9 @@ impl World {
             tally.sessions += 1;
             tally.liars += u64::from(entry.lies);
             tally.messages += entry.received as u64;
+            tally.attempts += entry.attempts.len() as u64;
+            let turned_away = entry.attempts.iter().filter(|attempt| attempt.was_refused_for_room());
+            tally.turned_away += turned_away.count() as u64;
             match &entry.client_end {
                 Some(Ended::Failed(kind, _)) => *tally.failed.entry(format!("{kind:?}")).or_default() += 1,
                 Some(Ended::Killed) => tally.killed += 1,
@@ -358,12 +365,12 @@ impl World {
             let _ = write!(
                 text,
                 "\nsession {number}, from {client} to {server}: {} sent, {acknowledged} acknowledged, {received} \
-                 received{}{}; client: {:?}; server: {:?}",
+                 received{}{}; client: {:?}; {:#?}",
                 sent.len(),
                 if entry.lies { ", a liar" } else { "" },
                 if entry.rude { ", without a goodbye" } else { "" },
                 entry.client_end,
-                entry.server_end
+                entry.attempts
             );
         }
         text
