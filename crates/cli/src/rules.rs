@@ -15,6 +15,26 @@ use std::time::Duration;
 /// How long before their end revocation lists are warned of.
 const ENDS_SOON: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
+/// How often it is looked whether the server's certificate ends soon.
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Once a day by the clock that certificates go by. That one may be set, in both directions, and goes on while the
+/// machine sleeps, as those that time limits go by don't.
+#[derive(Debug)]
+struct Daily {
+    last: Timestamp,
+}
+
+impl Daily {
+    fn is_due(&mut self, now: Timestamp) -> bool {
+        let due = now < self.last || now >= self.last.plus(DAY);
+        if due {
+            self.last = now;
+        }
+        due
+    }
+}
+
 /// What the server proves itself with.
 #[derive(Clone, Debug)]
 pub(crate) struct Credentials {
@@ -59,13 +79,15 @@ pub(crate) struct Rules {
     clients: ClientAuth,
     on_failure: OnReloadFailure,
     schedule: ReloadSchedule,
+    daily: Daily,
     reserve: Reserve,
 }
 
 impl Rules {
     pub(crate) fn new(credentials: Credentials, clients: ClientAuth, on_failure: OnReloadFailure) -> Self {
         let schedule = ReloadSchedule::new(files(&credentials, &clients));
-        Self { credentials, clients, on_failure, schedule, reserve: Reserve::hold() }
+        let daily = Daily { last: Timestamp::now() };
+        Self { credentials, clients, on_failure, schedule, daily, reserve: Reserve::hold() }
     }
 
     /// From now on changes count.
@@ -91,9 +113,13 @@ impl Rules {
             Ok(rules) => {
                 let Reloaded { ended, revocations_until } = server.apply(rules);
                 warn_of_end(revocations_until);
-                output::line(format_args!(
-                    "reloaded ({because}): certificates and what is asked of clients; sessions ended: {ended}"
-                ))
+                output::event(
+                    "reloaded",
+                    &[("because", because.to_string().into()), ("sessions_ended", ended.into())],
+                    format_args!(
+                        "reloaded ({because}): certificates and what is asked of clients; sessions ended: {ended}"
+                    ),
+                )
             }
             Err(failed) => {
                 let stays = match self.on_failure {
@@ -104,13 +130,26 @@ impl Rules {
                     server.turn_away();
                 }
                 tracing::error!("not reloaded ({because}), {stays}: {failed}");
-                output::line(format_args!("NOT reloaded ({because}), {stays}: {failed}"))
+                output::event(
+                    "not_reloaded",
+                    &[("because", because.to_string().into()), ("error", failed.error.to_string().into())],
+                    format_args!("NOT reloaded ({because}), {stays}: {failed}"),
+                )
             }
         }
     }
 
-    /// Has `server` use a new certificate in time. If that can't be had, the old one may still be good for a while.
-    pub(crate) async fn renew(&self, server: &Server) {
+    /// Has `server` use a new certificate in time, and warns of lists that end soon: once a day, however often it is
+    /// called.
+    pub(crate) async fn renew_daily(&mut self, server: &Server) {
+        if self.daily.is_due(Timestamp::now()) {
+            self.renew(server).await;
+            warn_of_end(server.revocations_until());
+        }
+    }
+
+    /// If no new certificate can be had, the old one may still be good for a while.
+    async fn renew(&self, server: &Server) {
         let credentials = self.credentials.clone();
         let renewed = match tokio::task::spawn_blocking(move || credentials.identity()).await {
             Ok(Ok(identity)) => server.renew(&identity).map_err(|error| Report::new(&error).to_string()),
@@ -134,5 +173,21 @@ fn files(credentials: &Credentials, clients: &ClientAuth) -> Vec<PathBuf> {
 pub(crate) fn warn_of_end(revocations_until: Option<Timestamp>) {
     if let Some(end) = revocations_until.filter(|end| *end < Timestamp::now().plus(ENDS_SOON)) {
         tracing::warn!("a revocation list (--crl) ends on {end}: renew it before, or nobody will be let in");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_day_is_over_after_a_day_and_whenever_the_clock_is_set_back() {
+        let begin = Timestamp::from_unix(1_000_000_000);
+        let (mut daily, second) = (Daily { last: begin }, Duration::from_secs(1));
+        assert!(!daily.is_due(begin) && !daily.is_due(begin.plus(DAY).minus(second)));
+        assert!(daily.is_due(begin.plus(DAY)) && !daily.is_due(begin.plus(DAY)));
+        let ahead = begin.plus(DAY * 400);
+        assert!(daily.is_due(ahead) && !daily.is_due(ahead.plus(second)));
+        assert!(daily.is_due(begin) && !daily.is_due(begin.plus(second)));
     }
 }

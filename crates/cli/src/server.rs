@@ -42,9 +42,6 @@ use visit::Visit;
 /// How long clients have to say goodbye when the server ends.
 const GOODBYE: Duration = Duration::from_secs(5);
 
-/// How often the server looks whether its certificate ends soon.
-const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-
 /// The descriptors that the server takes beside those of its clients: its files, its device, one for each of
 /// this host's addresses, and what connections leave free.
 const OWN_DESCRIPTORS: u64 = 128;
@@ -296,8 +293,6 @@ impl Hall {
     ) -> Result<(), Failure> {
         warn_of_end(server.revocations_until());
         let (closing, closed) = watch::channel(());
-        let mut day = tokio::time::interval(DAY);
-        day.reset();
         let mut second = tokio::time::interval(refusals::SUMMARY_EVERY);
         second.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -317,10 +312,7 @@ impl Hall {
                     if let Some(summary) = self.refusals.summary(untold) {
                         output::event("refused_more", &[], format_args!("{summary}"))?;
                     }
-                }
-                _ = day.tick() => {
-                    rules.renew(&server).await;
-                    warn_of_end(server.revocations_until());
+                    rules.renew_daily(&server).await;
                 }
             }
         }

@@ -196,27 +196,35 @@ fn a_server_has_the_names_that_it_is_given() {
     assert_eq!(hello(&[&place, "server.example", "--certs", text(&certs)]).succeeded().out, ["hello"]);
 }
 
-/// The server has a certificate that ends while it runs, and no CA key to issue another with.
+/// The server has a certificate that ends while it runs, and no CA key to issue another with. Who is there stays: the
+/// certificate was good when it was shown, and nothing goes by it any more.
 #[test]
-fn a_certificate_that_has_ended_is_refused() {
+fn a_certificate_that_has_ended_is_refused_and_ends_no_session() {
     let state = State::new();
     let store = Store::open(state.path()).unwrap();
     let now = Timestamp::now();
-    // The server has to listen by then.
-    let life = Duration::from_secs(12);
+    // The server has to listen by then, and a client to be there.
+    let life = Duration::from_secs(20);
     let validity = Validity { not_before: now.minus(life), not_after: now.plus(life) };
     store.issue("short", &names(), Kind::Server, validity).unwrap();
     let file = |name: &str| state.path().join(name);
     fs::rename(file("short.pem"), file("server.pem")).unwrap();
     fs::rename(file("short-key.pem"), file("server-key.pem")).unwrap();
+    store.ensure_account(&names()).unwrap();
     fs::remove_file(file("ca-key.pem")).unwrap();
     let server = Server::start_in(state, "127.0.0.1:0", &[]);
     server.program.warns("should be replaced");
+    let mut client = server.client(&[]);
+    client.type_line("send before");
+    client.says("before");
     while Timestamp::now() <= validity.not_after {
         thread::sleep(Duration::from_millis(100));
     }
     server.client_with("send hello\n").failed(1, &["certificate ended on"]);
     server.program.says("certificate has ended");
+    client.type_line("send after");
+    client.says("after");
+    client.end().succeeded();
 }
 
 fn client_certificate(store: &Store, file: &str, not_after: Timestamp) {

@@ -345,13 +345,18 @@ impl Server {
 
     /// A server with the certificates that are in `state`.
     pub(crate) fn start_in(state: State, listen: &str, arguments: &[&str]) -> Self {
+        Self::start_as(&mut Command::new(SECURE_SERVER), state, listen, arguments)
+    }
+
+    /// The same by a command that has to have the arguments yet.
+    pub(crate) fn start_as(command: &mut Command, state: State, listen: &str, arguments: &[&str]) -> Self {
         let certs = state.path();
         let mut all = vec!["--listen", listen, "--certs", text(&certs)];
         if !arguments.contains(&HANDSHAKE[0]) {
             all.extend(HANDSHAKE);
         }
         all.extend(arguments);
-        let program = Program::start(SECURE_SERVER, &all);
+        let program = Program::spawn(command.args(all));
         let line = program.says("listening on ");
         let address = line.split([' ', ',']).nth(2).unwrap().parse().unwrap();
         Self { program, address, state }
@@ -364,10 +369,15 @@ impl Server {
 
     /// A client of this server, whose standard input is open.
     pub(crate) fn client(&self, arguments: &[&str]) -> Program {
+        self.client_as(&mut Command::new(SECURE_CLIENT), arguments)
+    }
+
+    /// The same by a command that has to have the arguments yet.
+    pub(crate) fn client_as(&self, command: &mut Command, arguments: &[&str]) -> Program {
         let (place, certs) = (self.address.to_string(), self.state.path());
         let mut all = vec![place.as_str(), "localhost", "--certs", text(&certs)];
         all.extend(arguments);
-        Program::start(SECURE_CLIENT, &all)
+        Program::spawn(command.args(all))
     }
 
     /// What a client does with these lines on its standard input.

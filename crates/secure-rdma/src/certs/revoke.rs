@@ -46,15 +46,18 @@ pub(super) struct NextList {
     pub(super) revoked: Vec<Serial>,
     /// Who of them wasn't on the other.
     pub(super) added: Vec<Serial>,
+    /// When it was made, and when it ends.
+    pub(super) dates: [Timestamp; 2],
 }
 
-/// The list that follows what is in `old`, the file's bytes if there are any, with `revoke` added.
+/// The list that follows what is in `old`, the file's bytes if there are any, with `revoke` added. It is never dated
+/// before `old`: whoever goes by that, made by a clock that was ahead, would refuse it as the older one.
 pub(super) fn next_list(
     authority: &Authority,
     path: &Path,
     old: Option<&[u8]>,
     revoke: &BTreeSet<Serial>,
-    [this_update, next_update]: [Timestamp; 2],
+    [mut this_update, mut next_update]: [Timestamp; 2],
 ) -> Result<NextList, CertsError> {
     let date = |moment: Timestamp| moment.to_date().ok_or(CertsError::Make("no such date".into()));
     let issuer = certificate(path, authority.certificate())?;
@@ -78,6 +81,8 @@ pub(super) fn next_list(
             return Err(CertsError::RevocationsForged { path: path.into(), issuer });
         }
         number = list.crl_number().map_or(number, |number| number + 1_u8);
+        let ahead = info::moment(list.last_update()).since(this_update);
+        (this_update, next_update) = (this_update.plus(ahead), next_update.plus(ahead));
         for entry in list.iter_revoked_certificates() {
             revoked_certs.push(carry_over(entry, &date)?);
         }
@@ -106,7 +111,8 @@ pub(super) fn next_list(
         revoked_certs,
         key_identifier_method: key_id.map_or(KeyIdMethod::Sha256, KeyIdMethod::PreSpecified),
     };
-    Ok(NextList { pem: authority.sign_revocations(&list)?, revoked, added })
+    let dates = [this_update, next_update];
+    Ok(NextList { pem: authority.sign_revocations(&list)?, revoked, added, dates })
 }
 
 fn carry_over(

@@ -42,6 +42,11 @@ impl Timestamp {
         Self(self.0.saturating_sub(span.as_secs()))
     }
 
+    /// How much later it is than `earlier`; nothing where it isn't.
+    pub(crate) const fn since(self, earlier: Self) -> Duration {
+        Duration::from_secs(self.0.saturating_sub(earlier.0))
+    }
+
     /// The same as rustls has it.
     pub(crate) fn to_unix_time(self) -> UnixTime {
         UnixTime::since_unix_epoch(Duration::from_secs(self.0))

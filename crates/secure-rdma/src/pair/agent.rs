@@ -7,7 +7,7 @@ use super::vetting::PairRules;
 use super::{Instance, PairError, Peers, Refusal};
 use crate::accepting::{HandshakeLimits, accept_each, listen, secure};
 use crate::admission::{Dismissal, Place, Pool};
-use crate::certs::{Fingerprint, Name, Store};
+use crate::certs::{Fingerprint, Name, Store, Timestamp};
 use crate::control::Role;
 use crate::seal::{PacketKeys, PairContext, PairEnd};
 use crate::tls::{self, Secured, Shown, TlsError};
@@ -314,7 +314,7 @@ impl Context {
 /// What the other side has shown.
 fn shown(secured: &Secured<TcpStream>) -> Shown {
     let connection = secured.stream.get_ref().1;
-    Shown::new(connection.peer_certificates(), secured.negotiated.peer_names.clone())
+    Shown::new(connection.peer_certificates(), secured.negotiated.peer_names.clone(), Timestamp::now())
 }
 
 /// A connection from `own` to the agent at `address`.

@@ -224,16 +224,22 @@ impl Vetting {
         Arc::clone(&self.verifier)
     }
 
-    /// Whether a client would be let in by these rules now.
+    /// Whether a client that was let in would be by these rules too.
     pub(crate) fn check(&self, client: &Shown) -> Result<(), TlsError> {
         match client.chain.split_first() {
             None if self.required => Err(TlsError::NoClientCertificate),
             // Where nobody asks for certificates any more, none is wrong.
-            Some((own, rest)) if self.verifier.offer_client_auth() => self
-                .verifier
-                .verify_client_cert(own, rest, self.clock.now().to_unix_time())
-                .map(drop)
-                .map_err(|error| TlsError::of_rustls(error, Peer::Client, None)),
+            Some((own, rest)) if self.verifier.offer_client_auth() => {
+                let verify = |at| {
+                    let verified = self.verifier.verify_client_cert(own, rest, at);
+                    verified.map(drop).map_err(|error| TlsError::of_rustls(error, Peer::Client, None))
+                };
+                match verify(self.clock.now().to_unix_time()) {
+                    // Its certificate had begun when it was shown: since then the clock was set back.
+                    Err(TlsError::NotYetValid { .. }) => verify(client.since.to_unix_time()),
+                    verified => verified,
+                }
+            }
             _ => Ok(()),
         }
     }
@@ -254,6 +260,8 @@ impl fmt::Debug for Vetting {
 pub(crate) struct Shown {
     /// Its certificate and those behind it; nothing if it had none.
     chain: Vec<CertificateDer<'static>>,
+    /// When it was shown.
+    since: Timestamp,
     /// When its certificate ends.
     pub(crate) not_after: Option<Timestamp>,
     /// The names in the certificate.
@@ -263,12 +271,12 @@ pub(crate) struct Shown {
 }
 
 impl Shown {
-    /// What was shown on a connection whose handshake is done.
-    pub(crate) fn new(chain: Option<&[CertificateDer<'_>]>, names: SubjectNames) -> Self {
+    /// What was shown, at that time, on a connection whose handshake is done.
+    pub(crate) fn new(chain: Option<&[CertificateDer<'_>]>, names: SubjectNames, since: Timestamp) -> Self {
         let chain = chain.unwrap_or_default();
         let fingerprint = chain.first().map(|der| Fingerprint::of(der));
         let not_after = chain.first().and_then(certs::end_of);
         let chain = chain.iter().map(|der| der.clone().into_owned()).collect();
-        Self { chain, not_after, names, fingerprint }
+        Self { chain, since, not_after, names, fingerprint }
     }
 }

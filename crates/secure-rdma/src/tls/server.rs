@@ -146,7 +146,8 @@ impl ServerTls {
             Ok(Ok(stream)) => {
                 let connection = stream.get_ref().1;
                 let negotiated = Negotiated::read(connection, Peer::Client, rules.protocol)?;
-                let shown = Shown::new(connection.peer_certificates(), negotiated.peer_names.clone());
+                let (chain, names) = (connection.peer_certificates(), negotiated.peer_names.clone());
+                let shown = Shown::new(chain, names, rules.vetting.clock.now());
                 let client_certificate = negotiated.peer_certificate_sha256;
                 let vetted = Some((shown, rules));
                 Ok(Secured { stream: stream.into(), negotiated, client_certificate, vetted })

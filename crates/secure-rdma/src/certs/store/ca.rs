@@ -273,10 +273,9 @@ impl Store {
         }
         let file = self.certificate_path(REVOCATIONS);
         let old = files::read(&file, Secrecy::Public, Named::Here)?;
-        let Validity { not_before: this_update, not_after: next_update } =
-            Validity::days(validity_days.max(1));
-        let dates = [this_update, next_update];
-        let NextList { pem, revoked, added } =
+        let Validity { not_before, not_after } = Validity::days(validity_days.max(1));
+        let dates = [not_before, not_after];
+        let NextList { pem, revoked, added, dates: [this_update, next_update] } =
             revoke::next_list(&issuer, &file, old.as_ref().map(|old| &old[..]), &serials, dates)?;
         self.put(&format!("{REVOCATIONS}.pem"), &pem, Secrecy::Public)?;
         info!(file = %file.display(), count = revoked.len(), "made a revocation list");

@@ -838,6 +838,31 @@ fn a_revocation_list_is_signed_dated_numbered_and_forgets_nobody() {
     assert_eq!(store.show().unwrap().len(), 4);
 }
 
+/// Else nobody would take it before that date, and whoever was revoked meanwhile would be let in.
+#[test]
+fn a_revocation_list_is_not_dated_before_the_one_that_a_clock_ahead_has_made() {
+    let (_temp, store) = store();
+    store.ensure_authority().unwrap();
+    let key = store.dir().join("ca-key.pem");
+    let issuer = Authority::load(&store.certificate_file("ca"), &key).unwrap().unwrap();
+    let (file, now, day) = (store.certificate_file("crl"), Timestamp::now(), Duration::from_secs(86_400));
+    let dates = [now.plus(day * 400), now.plus(day * 430)];
+    let ahead = revoke::next_list(&issuer, &file, None, &BTreeSet::new(), dates).unwrap();
+    assert_eq!(ahead.dates, dates);
+    fs::write(&file, ahead.pem).unwrap();
+    let authorities = [store.authority().unwrap()];
+    let load = |used: &crate::certs::Used| {
+        crate::certs::Revocations::load(&file.as_path().into(), &authorities, used)
+    };
+    let editions = load(&crate::certs::Used::default()).unwrap().editions;
+    let made = store.revoke(&[Revoke::File(member(&store, "a"))], 30).unwrap();
+    assert_eq!(made.this_update, dates[0]);
+    // As many days as were asked for, and the hour that clocks may be behind.
+    let hour = Duration::from_secs(3600);
+    assert_eq!(made.next_update, made.this_update.plus(day * 30 + hour));
+    load(&crate::certs::Used { editions, remembered: "".into() }).unwrap();
+}
+
 #[test]
 fn what_can_not_be_revoked_is_refused_and_the_list_stays() {
     let ((_temp, store), (_other_temp, other)) = (store(), store());
