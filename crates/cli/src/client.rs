@@ -97,7 +97,7 @@ async fn converse(
         }
         Err(failure) => {
             // What went wrong first is what the user has to know.
-            let _ = talk.close().await;
+            talk.leave(&failure).await;
             Err(failure)
         }
     }
@@ -112,7 +112,7 @@ async fn resume(
 ) -> Result<(), Failure> {
     let Some(reconnection) = reconnection else { return Err(failure) };
     tokio::select! {
-        () = talk.leave() => {}
+        () = talk.leave(&failure) => {}
         () = interruption.arrived() => return Err(Failure::interrupted()),
     }
     talk.go_on_in(reconnection.again(failure, interruption).await?);

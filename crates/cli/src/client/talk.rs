@@ -88,11 +88,16 @@ impl Talk {
         }
     }
 
-    /// Leaves a session that is over. If the server has said goodbye, it is answered.
-    pub(crate) async fn leave(&mut self) {
-        if let Some(session) = self.session.take() {
-            // Why it is over has been told.
-            let _ = session.close().await;
+    /// Leaves a session because of `failure`. If the server has said goodbye, it is answered; if the session has failed
+    /// here, the server is told so, as far as it can be: to say goodbye would mean that all is well.
+    pub(crate) async fn leave(&mut self, failure: &Failure) {
+        let Some(session) = self.session.take() else { return };
+        match failure {
+            Failure::Session(reason) if ends_session(failure) => session.abort(reason.clone()).await,
+            _ => {
+                // Why it is over has been told.
+                let _ = session.close().await;
+            }
         }
     }
 

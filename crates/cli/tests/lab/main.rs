@@ -12,6 +12,7 @@ mod idle;
 mod loss;
 mod memory;
 mod network;
+mod outages;
 mod process;
 mod recorded_keys;
 mod rekeys;

@@ -3,7 +3,7 @@
 use rustix::process::{Pid, Signal};
 use std::fs::{self, File};
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -39,7 +39,7 @@ impl Process {
         Self::spawn(command.stdin(input), files)
     }
 
-    /// Starts it with a standard input on which nothing ever comes.
+    /// Starts it with a standard input on which nothing comes until it is taken ([`take_input`](Self::take_input)).
     #[track_caller]
     pub(crate) fn start_waiting(command: &mut Command) -> Self {
         Self::spawn(command.stdin(Stdio::piped()), TempDir::new().unwrap())
@@ -59,6 +59,11 @@ impl Process {
     #[track_caller]
     pub(crate) fn run(command: &mut Command, input: &str) -> Ended {
         Self::start(command, input).end_within(PATIENCE)
+    }
+
+    /// The standard input of one that was started waiting, to be filled by another thread.
+    pub(crate) fn take_input(&mut self) -> ChildStdin {
+        self.child.stdin.take().unwrap()
     }
 
     fn path(&self, name: &str) -> PathBuf {

@@ -3,6 +3,7 @@
 use crate::network::{End, Network};
 use crate::process::Process;
 use std::fs;
+use std::process::Command;
 use tempfile::TempDir;
 
 pub(crate) const SECURE_RDMA: &str = env!("CARGO_BIN_EXE_secure-rdma");
@@ -49,13 +50,28 @@ impl<'a> Server<'a> {
     /// The same with further arguments.
     #[track_caller]
     pub(crate) fn client_with(&self, host: &str, arguments: &[&str], lines: &str) -> Process {
+        Process::start(&mut self.client_command(host, arguments), lines)
+    }
+
+    /// The same, whose lines come while it runs.
+    #[track_caller]
+    pub(crate) fn waiting_client(&self, host: &str, arguments: &[&str]) -> Process {
+        Process::start_waiting(&mut self.client_command(host, arguments))
+    }
+
+    fn client_command(&self, host: &str, arguments: &[&str]) -> Command {
         let mut command = self.network.command(End::Client, SECURE_CLIENT);
         command.args([host, "localhost", "-v", "--certs"]).arg(self.certs.path()).args(arguments);
-        Process::start(&mut command, lines)
+        command
     }
 }
 
 /// The open file descriptors of a process.
 pub(crate) fn descriptors(process: &Process) -> usize {
     fs::read_dir(format!("/proc/{}/fd", process.id())).unwrap().count()
+}
+
+/// The threads of a process.
+pub(crate) fn threads(process: &Process) -> usize {
+    fs::read_dir(format!("/proc/{}/task", process.id())).unwrap().count()
 }
