@@ -4,7 +4,7 @@ use crate::cm::{Sealing, Ucm};
 use crate::pairs::{KeyManager, PairsError};
 use crate::protocol::Packets;
 use rocev2_device::host::group::Share;
-use rocev2_device::{Device, DeviceError};
+use rocev2_device::{Config, Device, DeviceError};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use std::net::{IpAddr, UdpSocket};
@@ -150,7 +150,10 @@ impl Group {
         let group: Vec<OwnedFd> = self.sockets.iter().map(duplicate).collect::<Result<_, _>>()?;
         let first = self.sockets.first().ok_or(DeviceError::Gsi)?;
         let share = Share { socket: duplicate(first)?.into(), slot: 0, group: group.into() };
-        let device = Arc::new(Device::open_shared(self.address, share)?);
+        let device = Arc::new(Device::open_shared(
+            Config { address: Some(self.address), ..Config::default() },
+            share,
+        )?);
         let (settings, sealing) = match seal {
             None => (None, None),
             Some((settings, keys)) => {

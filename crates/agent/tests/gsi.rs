@@ -24,7 +24,7 @@ struct End {
 /// A device at an address of its own, whose port is the well-known one.
 fn end(address: [u8; 4]) -> End {
     let address = IpAddr::from(address);
-    let config = DeviceConfig { address: Some(address), port: Some(4791) };
+    let config = DeviceConfig { address: Some(address), port: Some(4791), ..DeviceConfig::default() };
     let device = Arc::new(Device::open(config).unwrap());
     device.bind_gid(0).unwrap();
     let node = Node::new(Arc::clone(&device), Config::default(), None).unwrap();

@@ -211,12 +211,24 @@ pub(crate) struct AgentArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct RunArgs {
-    /// Name of the device that the program sees
+    /// Name of the device that the program sees; where it sees several, they are numbered on (mlx5_0, mlx5_1)
     #[arg(long, value_name = "NAME", default_value = "rocev2_0")]
     pub(crate) device_name: String,
-    /// The address of this host that the device uses [default: the first that isn't loopback]
-    #[arg(long, value_name = "ADDR")]
-    pub(crate) address: Option<IpAddr>,
+    /// How many devices the program sees, at the addresses in turn [default: one for each address]
+    #[arg(long, value_name = "COUNT")]
+    pub(crate) devices: Option<NonZeroUsize>,
+    /// The addresses of this host that devices use, with commas between [default: the first that isn't loopback]
+    #[arg(long, value_name = "ADDR", value_delimiter = ',')]
+    pub(crate) address: Vec<IpAddr>,
+    /// The largest path MTU: 256, 512, 1024, 2048 or 4096 [default: what fits the interface]
+    #[arg(long, value_name = "MTU", value_parser = bench::mtu)]
+    pub(crate) mtu: Option<rdma_verbs::Mtu>,
+    /// Write what passes to this file (pcapng), with its headers, as each process sends and receives it
+    #[arg(long, value_name = "FILE")]
+    pub(crate) capture: Option<PathBuf>,
+    /// Show the devices' counters on standard error when a process ends by itself
+    #[arg(long)]
+    pub(crate) statistics: bool,
     #[command(flatten)]
     pub(crate) seal: SealRunArgs,
     /// Print what the environment needs, for launchers such as `mpirun -x`, and run nothing

@@ -1,6 +1,8 @@
 //! `secure-rdma run`: a verbs program that nobody changed, on the embedded device.
 
 mod agent;
+mod capture;
+mod devices;
 mod executable;
 mod libraries;
 mod runtime_dir;
@@ -11,10 +13,9 @@ use crate::args::RunArgs;
 use crate::failure::Failure;
 use crate::output;
 pub(crate) use agent::run as run_agent;
+use devices::Seen;
 use rocev2_agent::place;
-use rocev2_device::host::{Interface, interfaces};
 use std::ffi::OsString;
-use std::net::IpAddr;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
@@ -24,6 +25,9 @@ const DEVICE_NAME: &str = "SECURE_RDMA_DEVICE_NAME";
 const ADDRESS: &str = "SECURE_RDMA_ADDRESS";
 const TREE: &str = "SECURE_RDMA_TREE";
 const SEAL: &str = "SECURE_RDMA_SEAL";
+const MTU: &str = "SECURE_RDMA_MTU";
+const STATISTICS: &str = "SECURE_RDMA_STATISTICS";
+const CAPTURE: &str = "SECURE_RDMA_CAPTURE";
 /// What the loader reads.
 const LIBRARY_PATH: &str = "LD_LIBRARY_PATH";
 const PRELOAD: &str = "LD_PRELOAD";
@@ -51,50 +55,33 @@ pub(crate) fn run(args: RunArgs) -> Result<(), Failure> {
 
 /// What a program needs in its environment.
 fn environment(args: &RunArgs) -> Result<Vec<(&'static str, OsString)>, Failure> {
-    if !tree::is_device_name(&args.device_name) {
-        return Err(Failure::Usage(format!(
-            "{:?} can't be a device's name: letters, digits, '_', '-' and '.' can be in one, at most {}, such as \
-             mlx5_0",
-            args.device_name,
-            tree::LONGEST_NAME
-        )));
-    }
-    let interface = interface(args.address)?;
-    let seal = seal::settings(args, interface.address)?;
+    let devices = devices::devices(args)?;
+    let seal = match &devices[..] {
+        [device] => seal::settings(args, device.interface.address)?,
+        _ if args.seal.seal => return Err(Failure::Usage("--seal has one device".into())),
+        _ => None,
+    };
     let place = runtime_dir::runtime_dir()?;
     let libraries = libraries::Libraries::find(&place)?;
     let agent = agent::start(&place)?;
-    let tree = tree::make(&place, &args.device_name, &interface)?;
+    let tree = tree::make(&place, &devices)?;
+    let each = |what: fn(&Seen) -> String| devices.iter().map(what).collect::<Vec<_>>().join(",");
     let mut environment = vec![
         (LIBRARY_PATH, before(libraries.directory(), LIBRARY_PATH)),
         (PRELOAD, before(&libraries.paths(), PRELOAD)),
-        (DEVICE_NAME, args.device_name.clone().into()),
-        (ADDRESS, interface.address.to_string().into()),
+        (DEVICE_NAME, each(|device| device.name.clone()).into()),
+        (ADDRESS, each(|device| device.interface.address.to_string()).into()),
         (TREE, tree.into()),
         (place::SOCKET, agent.socket().into()),
         (place::PROGRAM, agent::program()?.into()),
     ];
     environment.extend(seal.map(|settings| (SEAL, settings.into())));
+    environment.extend(args.mtu.map(|mtu| (MTU, mtu.bytes().to_string().into())));
+    environment.extend(args.statistics.then(|| (STATISTICS, "yes".into())));
+    if let Some(path) = &args.capture {
+        environment.push((CAPTURE, capture::begin(path, &devices)?.into()));
+    }
     Ok(environment)
-}
-
-/// The interface with that address, or the first that isn't loopback.
-fn interface(address: Option<IpAddr>) -> Result<Interface, Failure> {
-    let found = interfaces().map_err(|error| Failure::Other(error.to_string()))?;
-    let Some(address) = address else {
-        return found
-            .into_iter()
-            .next()
-            .ok_or_else(|| Failure::Other("this host has no network address".into()));
-    };
-    // All of 127.0.0.0/8 is this host, though the interface names only one of them.
-    let local =
-        |other: IpAddr| address.is_ipv4() && address.is_loopback() && other.is_ipv4() && other.is_loopback();
-    let own = found.iter().find(|interface| interface.address == address || local(interface.address));
-    own.map(|interface| Interface { address, ..interface.clone() }).ok_or_else(|| {
-        let have: Vec<String> = found.iter().map(|interface| interface.address.to_string()).collect();
-        Failure::Other(format!("{address} is none of this host's addresses; it has: {}", have.join(", ")))
-    })
 }
 
 /// `first`, and after it what the variable has already.

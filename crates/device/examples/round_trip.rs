@@ -55,7 +55,8 @@ impl End {
         let mut set = CpuSet::new();
         set.set(core);
         sched_setaffinity(None, &set).unwrap();
-        let device = Device::open(Config { address: Some(address.parse().unwrap()), port: None }).unwrap();
+        let device =
+            Device::open(Config { address: Some(address.parse().unwrap()), ..Config::default() }).unwrap();
         let queue = device.completion_queue(1 << 16, None).unwrap();
         let domain = device.protection_domain();
         let memory = domain.register(4096, Access::LOCAL_WRITE | Access::REMOTE_WRITE).unwrap();

@@ -33,7 +33,9 @@ fn rekey([a, b]: [&SecurityAssociation; 2], number: u8) {
 fn sealed_pair(address: &str) -> ([End; 2], [SecurityAssociation; 2]) {
     let address = address.parse().unwrap();
     let ends = [0, 1].map(|_| {
-        let device = Arc::new(Device::open(Config { address: Some(address), port: Some(0) }).unwrap());
+        let device = Arc::new(
+            Device::open(Config { address: Some(address), port: Some(0), ..Config::default() }).unwrap(),
+        );
         let gid_index = device.gid_index(address).unwrap();
         assert_eq!(device.gids()[gid_index].sealed_mtu, Some(Mtu::B4096));
         End::on(&device, gid_index, &Arc::new(device.protection_domain()))

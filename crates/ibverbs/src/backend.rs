@@ -1,7 +1,7 @@
-//! Everything that touches the embedded device. Programs see one device; a process opens it once, whatever it opens
-//! it for, so that the GID that it reads by one context is that of its queue pairs in another.
+//! Everything that touches the embedded device. A process opens each of the devices that it sees once, whatever it
+//! opens it for, so that the GID that it reads by one context is that of its queue pairs in another.
 
-use crate::settings;
+use crate::{settings, statistics};
 use libc::{EACCES, EBUSY, EFAULT, EINVAL, EIO, ENODEV, ENOMEM, EOPNOTSUPP, c_int};
 use rocev2::transport::Snapshot;
 use rocev2::work;
@@ -10,8 +10,10 @@ use rocev2_agent::{Lease, Packets, Place};
 use rocev2_device as device;
 use rocev2_device::host::group::Share;
 use rocev2_device::host::{Interface, interfaces};
+use rocev2_device::link::Capture;
 use rocev2_device::memory::{Access, Base, Foreign, ForeignError, WindowRange};
 use rocev2_device::{Config, DeviceError};
+use std::collections::BTreeMap;
 use std::mem::MaybeUninit;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd};
@@ -34,6 +36,8 @@ pub(crate) use rocev2_device::{
 
 /// The embedded device with the one address that it uses.
 pub(crate) struct Backend {
+    /// Its place among the devices that the program sees.
+    index: usize,
     device: Arc<device::Device>,
     interface: Interface,
     mtu: Mtu,
@@ -70,9 +74,9 @@ impl KnownPeers {
 }
 
 /// The address that a device opened now would use: the one that was asked for, or the first that isn't loopback.
-pub(crate) fn interface() -> Option<Interface> {
+pub(crate) fn interface(asked: Option<IpAddr>) -> Option<Interface> {
     let found = interfaces().ok()?;
-    let Some(address) = settings::address() else { return found.into_iter().next() };
+    let Some(address) = asked else { return found.into_iter().next() };
     // All of 127.0.0.0/8 is this host, though the interface names only one of them.
     let own = |interface: &&Interface| {
         interface.address == address
@@ -96,12 +100,12 @@ extern "C" fn forked() {
     FORKS.fetch_add(1, Ordering::Relaxed);
 }
 
-/// The device that this process has open.
-static OPEN: Mutex<Option<(u64, Arc<Backend>)>> = Mutex::new(None);
+/// The devices that this process has open, and after how many forks it opened them.
+static OPEN: Mutex<BTreeMap<usize, (u64, Arc<Backend>)>> = Mutex::new(BTreeMap::new());
 
-/// The device, opened now if it wasn't yet. A process that was forked off opens its own: threads stay behind in a
+/// A device, opened now if it wasn't yet. A process that was forked off opens its own: threads stay behind in a
 /// fork, and the sockets are the parent's.
-pub(crate) fn open() -> Result<Arc<Backend>, c_int> {
+pub(crate) fn open(index: usize) -> Result<Arc<Backend>, c_int> {
     static WATCH_FORKS: Once = Once::new();
     WATCH_FORKS.call_once(|| {
         // SAFETY: `forked` only counts, which a child may do at any time.
@@ -109,18 +113,29 @@ pub(crate) fn open() -> Result<Arc<Backend>, c_int> {
     });
     let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
     let generation = forks();
-    if let Some((of, backend)) = &*open
+    if let Some((of, backend)) = open.get(&index)
         && *of == generation
     {
         return Ok(Arc::clone(backend));
     }
-    let backend = Arc::new(without_signals(Backend::new)?);
+    let backend = Arc::new(without_signals(|| Backend::new(index))?);
     without_signals(|| crate::events::start(Arc::clone(&backend))).map_err(|error| errno(&error))?;
-    if let Some((_, inherited)) = open.replace((generation, Arc::clone(&backend))) {
+    if let Some((_, inherited)) = open.insert(index, (generation, Arc::clone(&backend))) {
         // Dropping it would wait for a thread that this process doesn't have.
         std::mem::forget(inherited);
     }
+    if settings::statistics() {
+        statistics::show_at_exit();
+    }
     Ok(backend)
+}
+
+/// The devices that this process, and not one that it was forked off from, has open; none while one is being opened,
+/// which in a process that was forked off meanwhile goes on for ever.
+pub(crate) fn opened() -> Vec<Arc<Backend>> {
+    let Ok(open) = OPEN.try_lock() else { return Vec::new() };
+    let generation = forks();
+    open.values().filter(|(of, _)| *of == generation).map(|(_, backend)| Arc::clone(backend)).collect()
 }
 
 /// Runs `start` with every signal blocked: the threads that it starts inherit that, and the program's handlers run
@@ -144,11 +159,10 @@ fn errno(error: &std::io::Error) -> c_int {
 }
 
 impl Backend {
-    fn new() -> Result<Self, c_int> {
-        let interface = interface().ok_or(ENODEV)?;
-        let mtu = Mtu::for_interface(interface.mtu).ok_or(ENODEV)?;
+    fn new(index: usize) -> Result<Self, c_int> {
+        let interface = interface(settings::devices().address(index)).ok_or(ENODEV)?;
         if let Some(settings) = settings::seal() {
-            return Self::sealed(interface, settings).map_err(|error| {
+            return Self::sealed(index, interface, settings).map_err(|error| {
                 eprintln!(
                     "libibverbs (secure-rdma): {error}; there is no device, since nothing may go in clear"
                 );
@@ -157,28 +171,41 @@ impl Backend {
         }
         let device = match shared(&interface) {
             Some(device) => device,
-            None => device::Device::open(Config { address: Some(interface.address), ..Config::default() }),
+            None => device::Device::open(config(&interface)),
         };
         let device = Arc::new(device.map_err(|error| number(&error))?);
-        Ok(Self { device, interface, mtu, pairs: None })
+        capture(&device, index);
+        let mtu = device.gids().first().map(|entry| entry.mtu).ok_or(ENODEV)?;
+        Ok(Self { index, device, interface, mtu, pairs: None })
     }
 
     /// The device of a program whose packets are sealed.
-    fn sealed(interface: Interface, settings: String) -> Result<Self, String> {
+    fn sealed(index: usize, interface: Interface, settings: String) -> Result<Self, String> {
         let text = |error: &dyn ToString| error.to_string();
         let place = Place::from_env().ok_or("the environment names no agent (SECURE_RDMA_AGENT)")?;
         let (share, slot) = lease(&place, interface.address, Packets::Sealed)?;
-        let device = device::Device::open_shared(interface.address, share).map_err(|error| text(&error))?;
+        let device = device::Device::open_shared(config(&interface), share).map_err(|error| text(&error))?;
         let entry = device.gids().into_iter().next();
         let mtu = entry.and_then(|entry| entry.sealed_mtu);
         let mtu =
             mtu.ok_or_else(|| format!("{}: its packets are too short for sealed ones", interface.name))?;
         device.seal_only();
+        capture(&device, index);
         let device = Arc::new(device);
         let own = (interface.address, slot);
         let pairs =
             Pairs::start(place.socket(), Arc::clone(&device), own, settings).map_err(|error| text(&error))?;
-        Ok(Self { device, interface, mtu, pairs: Some(pairs) })
+        Ok(Self { index, device, interface, mtu, pairs: Some(pairs) })
+    }
+
+    /// Its place among the devices that the program sees.
+    pub(crate) fn index(&self) -> usize {
+        self.index
+    }
+
+    /// Every counter with its name.
+    pub(crate) fn counters(&self) -> Vec<(&'static str, u64)> {
+        self.device.counters()
     }
 
     /// Whether its packets are sealed.
@@ -267,6 +294,24 @@ impl Backend {
     }
 }
 
+/// How the device at that interface's address is opened.
+fn config(interface: &Interface) -> Config {
+    Config { address: Some(interface.address), mtu: settings::mtu(), ..Config::default() }
+}
+
+/// Has what passes appended to the file that was asked for.
+fn capture(device: &device::Device, index: usize) {
+    let Some(path) = settings::capture() else { return };
+    let failed = |error: &std::io::Error| {
+        eprintln!("libibverbs (secure-rdma): the capture ends here: {error}");
+    };
+    match std::fs::OpenOptions::new().append(true).open(&path) {
+        // `run` has described the interfaces in the same order.
+        Ok(file) => device.capture(Capture::new(file, u32::try_from(index).unwrap_or(u32::MAX), failed)),
+        Err(error) => eprintln!("libibverbs (secure-rdma): nothing is captured: {}: {error}", path.display()),
+    }
+}
+
 /// A device that shares UDP port 4791 with those of this user's other processes, if there is an agent.
 ///
 /// Without one, the process has the port to itself, or gets another and a GID that tells it.
@@ -274,7 +319,7 @@ fn shared(interface: &Interface) -> Option<Result<device::Device, DeviceError>> 
     let place = Place::from_env()?;
     let address = interface.address;
     match lease(&place, address, Packets::Clear) {
-        Ok((share, _)) => Some(device::Device::open_shared(address, share)),
+        Ok((share, _)) => Some(device::Device::open_shared(config(interface), share)),
         Err(error) => {
             eprintln!("libibverbs (secure-rdma): {error}; going on alone at {address}");
             None

@@ -29,7 +29,7 @@ pub(crate) struct Context {
 
 impl Context {
     fn open(device: &Device) -> Result<*mut ibv_context, c_int> {
-        let backend = backend::open()?;
+        let backend = backend::open(device.index())?;
         let events = Events::new().map_err(|error| error.raw_os_error().unwrap_or(libc::EMFILE))?;
         let events = Arc::new(events);
         // SAFETY: numbers and function pointers that may be null; what must not be zero is set below.
@@ -108,7 +108,7 @@ export! {
     "IBVERBS_1.1", std::ptr::null_mut(),
     /// ibv_open_device(3).
     fn ibv_open_device(device: *mut ibv_device) -> *mut ibv_context {
-        match Device::get().filter(|known| known.c() == device).ok_or(ENODEV).and_then(Context::open) {
+        match Device::of(device).ok_or(ENODEV).and_then(Context::open) {
             Ok(context) => context,
             Err(error) => null(error),
         }

@@ -18,6 +18,8 @@ const BEHIND: usize = 256;
 pub(crate) struct Device {
     c: UnsafeCell<ibv_device>,
     _behind: [u8; BEHIND],
+    /// Its place in the list.
+    index: usize,
     guid: u64,
 }
 
@@ -26,10 +28,11 @@ unsafe impl Sync for Device {}
 // SAFETY: as above.
 unsafe impl Send for Device {}
 
-static DEVICE: OnceLock<Device> = OnceLock::new();
+static DEVICES: OnceLock<Vec<Device>> = OnceLock::new();
 
-/// The GUID of a device with that address: an EUI-64 of a locally administered number.
-fn guid(address: IpAddr) -> u64 {
+/// The GUID of a device with that address: an EUI-64 of a locally administered number, in which devices of one address
+/// differ.
+fn guid(index: usize, address: IpAddr) -> u64 {
     let low = match address {
         IpAddr::V4(v4) => u32::from(v4),
         // The interface's part of the address is what tells hosts apart.
@@ -38,29 +41,42 @@ fn guid(address: IpAddr) -> u64 {
         }
     };
     let [a, b, c, d] = low.to_be_bytes();
-    u64::from_be_bytes([0x02, 0x53, 0x52, 0xff, 0xfe ^ a, b, c, d])
+    let index = u8::try_from(index).unwrap_or(u8::MAX);
+    u64::from_be_bytes([0x02, 0x53, 0x52 ^ index, 0xff, 0xfe ^ a, b, c, d])
 }
 
 impl Device {
-    fn new(name: &str, address: IpAddr) -> Self {
+    fn new(index: usize, name: &str, address: IpAddr) -> Self {
         // SAFETY: an `ibv_device` is numbers and function pointers that may be null.
         let mut c: ibv_device = unsafe { std::mem::zeroed() };
         c.node_type = IBV_NODE_CA;
         c.transport_type = IBV_TRANSPORT_IB;
         write(&mut c.name, name);
-        write(&mut c.dev_name, "uverbs0");
-        write(&mut c.dev_path, "/sys/class/infiniband_verbs/uverbs0");
+        write(&mut c.dev_name, &format!("uverbs{index}"));
+        write(&mut c.dev_path, &format!("/sys/class/infiniband_verbs/uverbs{index}"));
         write(&mut c.ibdev_path, &format!("/sys/class/infiniband/{name}"));
-        Self { c: UnsafeCell::new(c), _behind: [0; BEHIND], guid: guid(address) }
+        Self { c: UnsafeCell::new(c), _behind: [0; BEHIND], index, guid: guid(index, address) }
     }
 
-    /// The device, if this host has an address that it could use.
-    pub(crate) fn get() -> Option<&'static Self> {
-        if let Some(device) = DEVICE.get() {
-            return Some(device);
+    /// The devices; none while this host hasn't the addresses that they use.
+    pub(crate) fn all() -> &'static [Self] {
+        if let Some(devices) = DEVICES.get() {
+            return devices;
         }
-        let interface = backend::interface()?;
-        Some(DEVICE.get_or_init(|| Self::new(&settings::device_name(), interface.address)))
+        let asked = settings::devices();
+        let device = |index| {
+            let interface = backend::interface(asked.address(index))?;
+            Some(Self::new(index, &asked.name(index), interface.address))
+        };
+        match (0..asked.count()).map(device).collect() {
+            Some(devices) => DEVICES.get_or_init(|| devices),
+            None => &[],
+        }
+    }
+
+    /// Its place in the list.
+    pub(crate) fn index(&self) -> usize {
+        self.index
     }
 
     /// Its GUID.
@@ -73,8 +89,8 @@ impl Device {
     }
 
     /// The device that a program means.
-    fn of(c: *mut ibv_device) -> Option<&'static Self> {
-        DEVICE.get().filter(|device| device.c() == c)
+    pub(crate) fn of(c: *mut ibv_device) -> Option<&'static Self> {
+        DEVICES.get()?.iter().find(|device| device.c() == c)
     }
 }
 
@@ -91,19 +107,20 @@ export! {
     "IBVERBS_1.1", std::ptr::null_mut(),
     /// ibv_get_device_list(3).
     fn ibv_get_device_list(num_devices: *mut c_int) -> *mut *mut ibv_device {
-        let device = Device::get();
-        // SAFETY: two pointers of zeros; the program gives them back to ibv_free_device_list.
-        let list: *mut *mut ibv_device = unsafe { libc::calloc(2, size_of::<*mut ibv_device>()) }.cast();
+        let devices = Device::all();
+        // SAFETY: pointers of zeros, one more than devices; the program gives them back to ibv_free_device_list.
+        let list: *mut *mut ibv_device =
+            unsafe { libc::calloc(devices.len() + 1, size_of::<*mut ibv_device>()) }.cast();
         if list.is_null() {
             return null(libc::ENOMEM);
         }
-        if let Some(device) = device {
-            // SAFETY: the list has room for it.
-            unsafe { list.write(device.c()) };
+        for (at, device) in devices.iter().enumerate() {
+            // SAFETY: the list has room for each.
+            unsafe { list.add(at).write(device.c()) };
         }
         if !num_devices.is_null() {
             // SAFETY: the program gave a place for the number.
-            unsafe { num_devices.write(c_int::from(device.is_some())) };
+            unsafe { num_devices.write(c_int::try_from(devices.len()).unwrap_or(c_int::MAX)) };
         }
         list
     }
@@ -131,7 +148,7 @@ export! {
     "IBVERBS_1.9", -1,
     /// ibv_get_device_index(3).
     fn ibv_get_device_index(device: *mut ibv_device) -> c_int {
-        Device::of(device).map_or(-1, |_| 0)
+        Device::of(device).and_then(|device| c_int::try_from(device.index()).ok()).unwrap_or(-1)
     }
 
     "IBVERBS_1.0", std::ptr::null(),

@@ -34,6 +34,8 @@ pub(crate) enum Object {
 /// Where an object's events go, and how many of them the program has and hasn't acknowledged.
 pub(crate) struct Reporter {
     events: Arc<Events>,
+    /// The device's place among those that the program sees.
+    device: usize,
     unacknowledged: AtomicU32,
 }
 
@@ -47,9 +49,9 @@ pub(crate) struct Events {
 }
 
 /// An XRC target may be several objects.
-type Objects = HashMap<Name, Vec<(Object, Arc<Events>)>>;
+type Objects = HashMap<(usize, Name), Vec<(Object, Arc<Events>)>>;
 
-/// The objects that the device's events can name, by what it calls them.
+/// The objects that devices' events can name, by the device and what it calls them.
 static OBJECTS: Mutex<Option<Objects>> = Mutex::new(None);
 
 /// What the device calls an object.
@@ -66,22 +68,22 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// From now on, events of `name` are `object`'s.
 pub(crate) fn announce(name: Name, object: Object, context: &Context) -> Reporter {
-    let events = Arc::clone(&context.events);
+    let (events, device) = (Arc::clone(&context.events), context.backend.index());
     let mut objects = lock(&OBJECTS);
-    objects.get_or_insert_default().entry(name).or_default().push((object, Arc::clone(&events)));
+    objects.get_or_insert_default().entry((device, name)).or_default().push((object, Arc::clone(&events)));
     drop(objects);
-    Reporter { events, unacknowledged: AtomicU32::new(0) }
+    Reporter { events, device, unacknowledged: AtomicU32::new(0) }
 }
 
-/// Starts the thread that hands the device's events out.
+/// Starts the thread that hands a device's events out.
 pub(crate) fn start(backend: Arc<Backend>) -> io::Result<()> {
     let run = move || loop {
-        backend.wait_events(deliver);
+        backend.wait_events(|event| deliver(backend.index(), event));
     };
     std::thread::Builder::new().name("rdma-events".into()).spawn(run).map(drop)
 }
 
-fn deliver(event: DeviceEvent) {
+fn deliver(device: usize, event: DeviceEvent) {
     let (name, kind) = match event {
         DeviceEvent::CompletionQueueOverflow(number) => (Name::Queue(number), IBV_EVENT_CQ_ERR),
         DeviceEvent::SharedReceiveQueueLimit(number) => {
@@ -101,7 +103,9 @@ fn deliver(event: DeviceEvent) {
     };
     // Held until the event is in its queue: `withdraw` finds it there, or it finds nobody.
     let objects = lock(&OBJECTS);
-    for (object, events) in objects.as_ref().and_then(|objects| objects.get(&name)).into_iter().flatten() {
+    for (object, events) in
+        objects.as_ref().and_then(|objects| objects.get(&(device, name))).into_iter().flatten()
+    {
         events.push(*object, kind);
     }
 }
@@ -110,7 +114,7 @@ impl Reporter {
     /// Ends the reporting, drops what the program hasn't read, and waits until it has acknowledged what it has.
     pub(crate) fn withdraw(&self, name: Name, object: Object) {
         if let Some(objects) = lock(&OBJECTS).as_mut()
-            && let Entry::Occupied(mut of_name) = objects.entry(name)
+            && let Entry::Occupied(mut of_name) = objects.entry((self.device, name))
         {
             of_name.get_mut().retain(|(other, _)| *other != object);
             if of_name.get().is_empty() {

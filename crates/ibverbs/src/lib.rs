@@ -8,7 +8,7 @@
 //! |---|---|
 //! | `boundary`, `refusals` | symbols, error numbers, the panic boundary; the symbols that say no |
 //! | `backend` | everything that touches the embedded device |
-//! | `settings` | what `secure-rdma run` sets in the environment |
+//! | `settings`, `statistics` | what `secure-rdma run` sets in the environment; counters when a process ends |
 //! | `device`, `context`, `query` | the list of devices, opened ones, what they tell |
 //! | `domain`, `region`, `window` | protection domains, memory regions and windows |
 //! | `channel`, `completion`, `extended_completion`, `events` | completion channels and queues, asynchronous events |
@@ -53,6 +53,7 @@ mod refusals;
 mod region;
 mod settings;
 mod shared_receive;
+mod statistics;
 mod text;
 mod window;
 mod xrc;

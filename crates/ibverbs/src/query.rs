@@ -27,9 +27,9 @@ const MANY: c_int = 1 << 20;
 /// What Soft-RoCE says: the number of no maker.
 const VENDOR: u32 = 0x00ff_ffff;
 
-fn device_attributes() -> ibv_device_attr {
+fn device_attributes(context: &Context) -> ibv_device_attr {
     let limit = |limit: usize| c_int::try_from(limit).unwrap_or(c_int::MAX);
-    let guid = Device::get().map_or(0, Device::guid).to_be();
+    let guid = Device::all().get(context.backend.index()).map_or(0, Device::guid).to_be();
     let reads = c_int::from(ATTRIBUTES.max_rd_atomic);
     let mut attributes = ibv_device_attr {
         node_guid: guid,
@@ -152,7 +152,6 @@ operation! {
         attr: *mut ibv_device_attr_ex,
         len: size_t,
     ) -> c_int {
-        let _ = context;
         // SAFETY: a program that gives one gives its mask.
         if !input.is_null() && unsafe { (*input).comp_mask } != 0 {
             return number(EINVAL);
@@ -161,7 +160,8 @@ operation! {
             return number(EINVAL);
         }
         let mut attributes = ibv_device_attr_ex::default();
-        attributes.orig_attr = device_attributes();
+        // SAFETY: the program says that it is open.
+        attributes.orig_attr = device_attributes(unsafe { Context::of(context) });
         attributes.completion_timestamp_mask = u64::MAX;
         // In kHz: the timestamps are nanoseconds.
         attributes.hca_core_clock = 1_000_000;
@@ -191,9 +191,10 @@ export! {
     "IBVERBS_1.1", libc::EIO,
     /// ibv_query_device(3).
     fn ibv_query_device(context: *mut ibv_context, attr: *mut ibv_device_attr) -> c_int {
-        let _ = context;
+        // SAFETY: the program says that it is open.
+        let attributes = device_attributes(unsafe { Context::of(context) });
         // SAFETY: the program gave a place for it.
-        unsafe { attr.write(device_attributes()) };
+        unsafe { attr.write(attributes) };
         0
     }
 

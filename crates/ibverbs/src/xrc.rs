@@ -28,23 +28,24 @@ pub(crate) struct Xrcd {
     pub(crate) users: AtomicUsize,
 }
 
-/// What tells a file from others: this process after so many forks, the file's device, its inode.
-type FileId = (u64, u64, u64);
+/// What tells a file's domain from others: this process after so many forks, the RDMA device's place among those that
+/// the program sees, the file's device, its inode.
+type FileId = (u64, usize, u64, u64);
 
 /// The domains of files.
 static FILES: Mutex<Option<HashMap<FileId, Weak<XrcDomain>>>> = Mutex::new(None);
 
-/// What programs have set of targets: of one that was opened again, all users see the same. By number, in this process
-/// after so many forks.
-type Told = HashMap<(u64, u32), Weak<Mutex<ibv_qp_attr>>>;
+/// What programs have set of targets: of one that was opened again, all users see the same. By device and number, in
+/// this process after so many forks.
+type Told = HashMap<(u64, usize, u32), Weak<Mutex<ibv_qp_attr>>>;
 
 static TOLD: Mutex<Option<Told>> = Mutex::new(None);
 
-fn attributes(qpn: u32) -> Arc<Mutex<ibv_qp_attr>> {
+fn attributes(device: usize, qpn: u32) -> Arc<Mutex<ibv_qp_attr>> {
     let mut told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
     let told = told.get_or_insert_default();
     told.retain(|_, attributes| attributes.strong_count() > 0);
-    let of_target = told.entry((backend::forks(), qpn)).or_default();
+    let of_target = told.entry((backend::forks(), device, qpn)).or_default();
     of_target.upgrade().unwrap_or_else(|| {
         let new = Arc::default();
         *of_target = Arc::downgrade(&new);
@@ -52,7 +53,7 @@ fn attributes(qpn: u32) -> Arc<Mutex<ibv_qp_attr>> {
     })
 }
 
-fn file_id(fd: c_int) -> Result<FileId, c_int> {
+fn file_id(device: usize, fd: c_int) -> Result<FileId, c_int> {
     let mut stat = MaybeUninit::<libc::stat>::uninit();
     // SAFETY: the place is ours.
     if unsafe { libc::fstat(fd, stat.as_mut_ptr()) } != 0 {
@@ -60,7 +61,7 @@ fn file_id(fd: c_int) -> Result<FileId, c_int> {
     }
     // SAFETY: the call filled it.
     let stat = unsafe { stat.assume_init() };
-    Ok((backend::forks(), stat.st_dev, stat.st_ino))
+    Ok((backend::forks(), device, stat.st_dev, stat.st_ino))
 }
 
 impl Xrcd {
@@ -92,7 +93,7 @@ impl Xrcd {
         context.check()?;
         let domain = match asked.fd {
             -1 => Arc::new(context.backend.xrc_domain()),
-            fd => Self::of_file(context, file_id(fd)?, asked.oflags)?,
+            fd => Self::of_file(context, file_id(context.backend.index(), fd)?, asked.oflags)?,
         };
         let whole = Self { c: UnsafeCell::new(ibv_xrcd { context: c }), domain, users: AtomicUsize::new(0) };
         context.children.fetch_add(1, Ordering::AcqRel);
@@ -132,7 +133,8 @@ unsafe fn target(
     // SAFETY: the program says that it is one.
     let opened = unsafe { Xrcd::of(xrcd) };
     // SAFETY: a context that has children isn't freed.
-    unsafe { Context::of(opened.context()) }.check()?;
+    let device = unsafe { Context::of(opened.context()) };
+    device.check()?;
     // It has no queues, and no protection domain.
     let asked = ibv_qp_init_attr {
         send_cq: std::ptr::null_mut(),
@@ -143,7 +145,7 @@ unsafe fn target(
     };
     let queue_pair = make(&opened.domain)?;
     let (context, pd) = (opened.context(), std::ptr::null_mut());
-    let attributes = attributes(queue_pair.qpn().get());
+    let attributes = attributes(device.backend.index(), queue_pair.qpn().get());
     let parts = Parts { context, pd, xrcd, asked, queue_pair, domain: None, attributes };
     // SAFETY: what the attributes name lives.
     unsafe { Qp::assemble(parts, None) }.map(<*mut Qp>::cast)

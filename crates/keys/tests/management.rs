@@ -137,7 +137,9 @@ fn a_request_in_clear_is_neither_taken_nor_answered() {
     server.listen();
     // Somebody in clear asks first. On loopback what was sent has come.
     let address = IpAddr::from([127, 83, 92, 2]);
-    let device = Device::open(DeviceConfig { address: Some(address), port: Some(4791) }).unwrap();
+    let device =
+        Device::open(DeviceConfig { address: Some(address), port: Some(4791), ..DeviceConfig::default() })
+            .unwrap();
     let device = Arc::new(device);
     device.bind_gid(0).unwrap();
     let mut stranger = Node::new(Arc::clone(&device), Config::default(), None).unwrap();

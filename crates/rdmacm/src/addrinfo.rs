@@ -1,14 +1,13 @@
 //! Names of hosts and services.
 
 use crate::abi::{RAI_NUMERICHOST, RAI_PASSIVE, RDMA_PS_TCP, RDMA_PS_UDP, Zeroed, rdma_addrinfo};
-use crate::address;
 use crate::boundary::{result, set_errno};
+use crate::{address, session};
 use libc::{
     AF_INET, AI_NUMERICHOST, AI_PASSIVE, EINVAL, ENOMEM, IPPROTO_TCP, IPPROTO_UDP, SOCK_DGRAM, SOCK_STREAM,
     addrinfo, c_char, c_int, c_void, sockaddr, socklen_t,
 };
 use rdma_verbs_sys::{IBV_QPT_RC, IBV_QPT_UC, IBV_QPT_UD};
-use std::net::IpAddr;
 
 /// Why there is no answer.
 enum Failed {
@@ -64,7 +63,7 @@ unsafe fn copy(from: *const sockaddr, len: socklen_t) -> Result<*mut sockaddr, F
 /// # Safety
 /// It is a list of the C library's that isn't empty.
 unsafe fn choose(list: *const addrinfo) -> *const addrinfo {
-    let own = std::env::var("SECURE_RDMA_ADDRESS").ok().and_then(|text| text.parse::<IpAddr>().ok());
+    let own = session::address();
     let fits = |family: c_int| own.is_none_or(|own| own.is_ipv4() == (family == AF_INET));
     let mut entry = list;
     while !entry.is_null() {

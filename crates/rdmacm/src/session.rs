@@ -12,7 +12,7 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, Once, PoisonError};
 
-/// What `secure-rdma run` sets in the environment: the address that the device uses.
+/// What `secure-rdma run` sets in the environment: the addresses that devices use.
 const ADDRESS: &str = "SECURE_RDMA_ADDRESS";
 /// How packets are to be sealed, if they are.
 const SEAL: &str = "SECURE_RDMA_SEAL";
@@ -80,7 +80,7 @@ pub(crate) fn client() -> Result<Arc<Client>, c_int> {
         return Ok(Arc::clone(client));
     }
     let place = Place::from_env().ok_or(ENODEV)?;
-    let address: IpAddr = env::var(ADDRESS).ok().and_then(|text| text.parse().ok()).ok_or(ENODEV)?;
+    let address: IpAddr = address().ok_or(ENODEV)?;
     // What can't be read is something all the same: the agent refuses it.
     let seal = env::var_os(SEAL).map(|settings| settings.to_string_lossy().into_owned());
     let client =
@@ -100,6 +100,11 @@ pub(crate) fn client() -> Result<Arc<Client>, c_int> {
     let client = Arc::new(client);
     session.client = Some(Arc::clone(&client));
     Ok(client)
+}
+
+/// The address of the device that connections are made with: the first, where there are several.
+pub(crate) fn address() -> Option<IpAddr> {
+    env::var(ADDRESS).ok()?.split(',').next()?.parse().ok()
 }
 
 /// Whether packets are to be sealed.

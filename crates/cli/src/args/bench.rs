@@ -155,7 +155,7 @@ fn seconds(text: &str) -> Result<Duration, &'static str> {
     seconds.map(Duration::from_secs_f64).ok_or("give a number of seconds from 0.01 to 86400")
 }
 
-fn mtu(text: &str) -> Result<rdma_verbs::Mtu, &'static str> {
+pub(super) fn mtu(text: &str) -> Result<rdma_verbs::Mtu, &'static str> {
     text.parse().ok().and_then(rdma_verbs::Mtu::from_bytes).ok_or("give 256, 512, 1024, 2048 or 4096")
 }
 

@@ -1,6 +1,6 @@
 //! `secure-rdma run`: verbs programs that know nothing of this project, on the embedded device.
 
-use crate::harness::{PATIENCE, Program, SECURE_RDMA};
+use crate::harness::{Ended, PATIENCE, Program, SECURE_RDMA};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -9,9 +9,14 @@ use tempfile::TempDir;
 
 /// A run of `program` on the device at `address`, whose files are in `place`.
 fn run(place: &TempDir, address: &str, program: &[&str]) -> Program {
+    run_with(place, &["--address", address], program)
+}
+
+/// The same with these options.
+fn run_with(place: &TempDir, options: &[&str], program: &[&str]) -> Program {
     let mut command = Command::new(SECURE_RDMA);
     command.env("XDG_RUNTIME_DIR", place.path());
-    command.args(["run", "--device-name", "mlx5_7", "--address", address, "--"]).args(program);
+    command.args(["run", "--device-name", "mlx5_7"]).args(options).arg("--").args(program);
     Program::spawn(&mut command)
 }
 
@@ -32,15 +37,19 @@ fn pair(address: &str, arguments: &[&str]) -> Vec<String> {
 }
 
 fn pair_in(place: &TempDir, address: &str, arguments: &[&str]) -> Vec<String> {
-    let mut server = run(place, address, arguments);
-    let client = [arguments, &[address]].concat();
+    pair_of(|arguments| run(place, address, arguments), arguments, &[arguments, &[address]].concat()).out
+}
+
+/// Runs a server and its client; both must be done. How the client ended.
+fn pair_of(run: impl Fn(&[&str]) -> Program, server: &[&str], client: &[&str]) -> Ended {
+    let mut server = run(server);
     // Servers of this kind don't say when they listen: their clients are started until one gets through.
     let deadline = std::time::Instant::now() + PATIENCE;
     loop {
-        let ended = run(place, address, &client).end();
+        let ended = run(client).end();
         if ended.status.success() {
             server.end().succeeded();
-            return ended.out;
+            return ended;
         }
         let refused = ["Couldn't connect", "Connection refused"].iter().any(|word| ended.err.contains(word));
         assert!(refused || !server.has_ended(), "{ended:?}, {:?}", server.end());
@@ -69,9 +78,127 @@ fn what_cannot_be_run_gets_a_message_and_not_silence() {
     fs::write(&path, &elf).unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
     run(&place, "127.83.84.12", &[path.to_str().unwrap()]).end().failed(1, &["linked statically"]);
+    let usage = |options: &[&str], why: &str| {
+        run_with(&place, options, &["true"]).end().failed(2, &[why]);
+    };
+    usage(&["--mtu", "1000"], "give 256, 512, 1024, 2048 or 4096");
+    usage(&["--devices", "17"], "16 at most");
+    usage(
+        &["--devices", "1", "--address", "127.83.84.12,127.83.84.11"],
+        "an address has one device at least",
+    );
+    usage(&["--devices", "2", "--seal"], "--seal has one device");
+    let capture = place.path().join("nowhere/packets");
+    let options = ["--address", "127.83.84.12", "--capture", capture.to_str().unwrap()];
+    run_with(&place, &options, &["true"]).end().failed(1, &["nowhere/packets", "No such file"]);
     let mut command = Command::new(SECURE_RDMA);
     command.args(["run", "--device-name", "../x", "--", "true"]);
     Program::spawn(&mut command).end().failed(2, &["can't be a device's name"]);
+}
+
+#[test]
+fn what_runs_with_another_users_rights_gets_a_message() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("true");
+    fs::copy("/bin/true", &path).unwrap();
+    let own = [rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw()];
+    // Only root gives a file away; where nobody is, the host's own `su` is such a program.
+    let path = if std::os::unix::fs::chown(&path, Some(own[0] + 1), Some(own[1] + 1)).is_ok() {
+        path
+    } else {
+        Path::new("/bin/su").to_owned()
+    };
+    let bits = fs::metadata(&path).unwrap().permissions().mode();
+    for right in [0o4000, 0o2000] {
+        if path.starts_with(place.path()) {
+            fs::set_permissions(&path, fs::Permissions::from_mode(bits & 0o777 | right)).unwrap();
+        }
+        let ended = run(&place, "127.83.84.24", &[path.to_str().unwrap()]).end();
+        ended.failed(1, &["can't be run on the embedded device", "another user's rights"]);
+    }
+}
+
+#[test]
+fn the_largest_path_mtu_is_what_was_asked_for() {
+    if !is_installed("ib_send_bw", "perftest") || !is_installed("ibv_devinfo", "ibverbs-utils") {
+        return;
+    }
+    let place = tempfile::tempdir().unwrap();
+    let options = ["--address", "127.83.84.25", "--mtu", "512"];
+    let told = run_with(&place, &options, &["ibv_devinfo"]).end().succeeded().out.join("\n");
+    assert!(told.contains("active_mtu:\t\t512 (2)"), "{told}");
+    let program = ["ib_send_bw", "-F", "-n", "100", "-p", "18526"];
+    let client = [&program[..], &["127.83.84.25"]].concat();
+    let said = pair_of(|program| run_with(&place, &options, program), &program, &client).out.join("\n");
+    assert!(said.contains("Mtu             : 512[B]"), "{said}");
+}
+
+#[test]
+fn programs_see_several_devices_which_reach_each_other() {
+    if !is_installed("ibv_rc_pingpong", "ibverbs-utils") {
+        return;
+    }
+    let place = tempfile::tempdir().unwrap();
+    // Of two addresses, and two of one address.
+    for (options, gids) in [
+        (&["--address", "127.83.84.26,127.83.84.27"][..], ["7f53:541a", "7f53:541b"]),
+        (&["--address", "127.83.84.26", "--devices", "2"], ["7f53:541a", "7f53:541a"]),
+    ] {
+        let listed = run_with(&place, options, &["ibv_devices"]).end().succeeded().out;
+        let (first, second) = (&listed[2], &listed[3]);
+        assert!(listed.len() == 4 && first.contains("mlx5_7") && second.contains("mlx5_8"), "{listed:?}");
+        let guid = |line: &str| line.split_whitespace().nth(1).map(str::to_owned);
+        assert_ne!(guid(first), guid(second), "{listed:?}");
+        let shown = "cd /; grep -H . /sys/class/infiniband/mlx5_[78]/ports/1/gids/0";
+        let shown = run_with(&place, options, &["sh", "-c", shown]).end().succeeded().out;
+        let expected: Vec<_> = ["mlx5_7", "mlx5_8"]
+            .iter()
+            .zip(gids)
+            .map(|(name, gid)| {
+                format!("/sys/class/infiniband/{name}/ports/1/gids/0:0000:0000:0000:0000:0000:ffff:{gid}")
+            })
+            .collect();
+        assert_eq!(shown, expected);
+        let common = ["ibv_rc_pingpong", "-g", "0", "-n", "100", "-e", "-p", "18528", "-d"];
+        let server = [&common[..], &["mlx5_7"]].concat();
+        let client = [&common[..], &["mlx5_8", "127.83.84.26"]].concat();
+        let said = pair_of(|program| run_with(&place, options, program), &server, &client).out;
+        assert!(said.iter().any(|line| line.contains("100 iters")), "{said:?}");
+        for (name, gid) in [("local", gids[1]), ("remote", gids[0])] {
+            let [high, low] =
+                gid.split(':').map(|part| u32::from_str_radix(part, 16).unwrap()).collect::<Vec<_>>()[..]
+            else {
+                panic!("{gid}")
+            };
+            let address = std::net::Ipv4Addr::from(high << 16 | low);
+            let line = said.iter().find(|line| line.contains(&format!("{name} address"))).unwrap();
+            assert!(line.ends_with(&format!("::ffff:{address}")), "{line}");
+        }
+    }
+}
+
+#[test]
+fn counters_are_shown_when_a_process_has_ended() {
+    if !is_installed("ibv_rc_pingpong", "ibverbs-utils") {
+        return;
+    }
+    let (place, address) = (tempfile::tempdir().unwrap(), "127.83.84.28");
+    let options = ["--address", address, "--statistics"];
+    let program = ["ibv_rc_pingpong", "-g", "0", "-n", "100", "-p", "18529"];
+    let client = [&program[..], &[address]].concat();
+    let ended = pair_of(|program| run_with(&place, &options, program), &program, &client);
+    let said: Vec<_> = ended.err.lines().collect();
+    assert!(said[0].starts_with("== mlx5_7 at 127.83.84.28: process "), "{said:?}");
+    assert!(said[0].ends_with(", ibv_rc_pingpong"), "{said:?}");
+    let count = |name: &str| {
+        let line = said.iter().find_map(|line| line.strip_prefix(&format!("{name} "))).unwrap_or("0");
+        line.parse::<u64>().unwrap()
+    };
+    // 100 messages each way and what acknowledges them.
+    assert!(count("datagrams_sent") >= 100 && count("datagrams_received") >= 100, "{said:?}");
+    // Nobody is told who doesn't ask.
+    let ended = run(&place, address, &["ibv_devinfo"]).end().succeeded();
+    assert_eq!(ended.err, "");
 }
 
 #[test]

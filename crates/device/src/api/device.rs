@@ -10,6 +10,7 @@ use crate::gid::Gid;
 #[cfg(target_os = "linux")]
 use crate::host::group::Share;
 use crate::host::{Interface, Notifier, Os, Platform, ProgressThread};
+use crate::link::Capture;
 use crate::memory::{KeyLimits, KeySpace, KeyTable};
 use rocev2::Mtu;
 use rocev2::work;
@@ -26,6 +27,8 @@ pub struct Config {
     pub address: Option<IpAddr>,
     /// The UDP port to receive on; otherwise 4791 where it is free, and any free one where it isn't.
     pub port: Option<u16>,
+    /// The largest path MTU to use, where the interface allows more.
+    pub mtu: Option<Mtu>,
 }
 
 /// What the device can do: the part of `ibv_device_attr` that isn't the same for every device.
@@ -187,13 +190,13 @@ impl Device {
         Self::open_on(config, Os::new())
     }
 
-    /// Opens a device at `address` that shares UDP port 4791 there with other processes' devices.
+    /// Opens a device that shares UDP port 4791 of its one address with other processes' devices.
     ///
     /// # Errors
     /// As [`open`](Self::open).
     #[cfg(target_os = "linux")]
-    pub fn open_shared(address: IpAddr, share: Share) -> Result<Self, DeviceError> {
-        Self::open_on(Config { address: Some(address), port: None }, Os::sharing(share))
+    pub fn open_shared(config: Config, share: Share) -> Result<Self, DeviceError> {
+        Self::open_on(config, Os::sharing(share))
     }
 
     fn open_on(config: Config, os: io::Result<Os>) -> Result<Self, DeviceError> {
@@ -290,6 +293,12 @@ impl Device {
     /// the device.
     pub fn seal_only(&self) {
         self.state.sealed_only.store(true, Ordering::Relaxed);
+    }
+
+    /// Has what passes at addresses that come into use from now on written down; what is sealed stays so. The first
+    /// time counts.
+    pub fn capture(&self, capture: Capture) {
+        self.state.platform.capture(capture);
     }
 
     /// A security association: what seals packets and opens them, once it has keys.

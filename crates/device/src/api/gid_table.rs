@@ -35,8 +35,11 @@ pub(super) struct GidTable {
 impl GidTable {
     pub(super) fn new(config: Config, platform: &dyn Platform) -> Result<Self, DeviceError> {
         let entries: Vec<_> = match config.address {
-            Some(address) => vec![Entry::find(address, platform)?],
-            None => platform.interfaces()?.into_iter().filter_map(Entry::of).collect(),
+            Some(address) => vec![Entry::find(address, platform, config.mtu)?],
+            None => {
+                let found = platform.interfaces()?.into_iter();
+                found.filter_map(|interface| Entry::of(interface, config.mtu)).collect()
+            }
         };
         if entries.is_empty() {
             return Err(DeviceError::NoAddress);
@@ -73,7 +76,7 @@ impl GidTable {
         if let Some(own) = self.config.address {
             return Err(DeviceError::NoSuchAddress { address, have: own.to_string() });
         }
-        let mut entry = Entry::find(address, platform)?;
+        let mut entry = Entry::find(address, platform, self.config.mtu)?;
         if !platform.interfaces()?.iter().any(|interface| interface.address == address) {
             entry.asked = Some(now);
             for idle in entries.iter_mut().filter(|entry| entry.is_idle(now)) {
@@ -132,7 +135,7 @@ impl GidTable {
 
 impl Entry {
     /// One address of this host.
-    fn find(address: IpAddr, platform: &dyn Platform) -> Result<Self, DeviceError> {
+    fn find(address: IpAddr, platform: &dyn Platform, largest: Option<Mtu>) -> Result<Self, DeviceError> {
         let found = platform.interfaces()?;
         // All of 127.0.0.0/8 is this host, though the interface names only one of them.
         let loopback = address.is_ipv4() && address.is_loopback();
@@ -141,16 +144,24 @@ impl Entry {
                 || (loopback && interface.address.is_ipv4() && interface.address.is_loopback())
         };
         let interface = found.iter().find(this).map(|interface| Interface { address, ..interface.clone() });
-        interface.and_then(Self::of).ok_or_else(|| DeviceError::NoSuchAddress {
-            address,
-            have: found.iter().map(|interface| interface.address.to_string()).collect::<Vec<_>>().join(", "),
+        interface.and_then(|interface| Self::of(interface, largest)).ok_or_else(|| {
+            DeviceError::NoSuchAddress {
+                address,
+                have: found
+                    .iter()
+                    .map(|interface| interface.address.to_string())
+                    .collect::<Vec<_>>()
+                    .join(", "),
+            }
         })
     }
 
     /// `None` where not even the smallest path MTU fits the interface.
-    fn of(interface: Interface) -> Option<Self> {
-        let clear = Mtu::for_interface(interface.mtu)?;
-        let sealed = interface.mtu.checked_sub(layout::OVERHEAD).and_then(Mtu::for_interface);
+    fn of(interface: Interface, largest: Option<Mtu>) -> Option<Self> {
+        let fit =
+            |bytes| Mtu::for_interface(bytes).map(|mtu| largest.map_or(mtu, |largest| mtu.min(largest)));
+        let clear = fit(interface.mtu)?;
+        let sealed = interface.mtu.checked_sub(layout::OVERHEAD).and_then(fit);
         let mtu = PathMtu { clear, sealed };
         Some(Self { address: interface.address, interface: interface.name, mtu, port: None, asked: None })
     }

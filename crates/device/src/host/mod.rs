@@ -32,7 +32,7 @@ pub use sys::close_on_exec;
 pub(crate) use system::Notifier;
 
 use crate::engine::Host;
-use crate::link::{BindError, Link};
+use crate::link::{BindError, Capture, Link};
 use std::net::{IpAddr, SocketAddr};
 
 /// What a device runs on.
@@ -49,6 +49,11 @@ pub trait Platform: Host {
     /// # Errors
     /// It can't be had.
     fn bind(&self, address: SocketAddr, token: u64) -> Result<Box<dyn Link>, BindError>;
+
+    /// Has what passes by links that are made from now on written down, if it can: the first time that it is asked to.
+    fn capture(&self, capture: Capture) {
+        let _ = capture;
+    }
 
     /// A link at which what is sent to the multicast group `group` arrives, joined where this host has the address
     /// `local`. Other processes may join it, too.

@@ -6,12 +6,12 @@ use super::system::{Reactor, Socket};
 use super::{Interface, InterfacesError, Platform};
 use crate::engine::{Engine, Host, Pause, Progress};
 use crate::link::{
-    BindError, Interest, Link, LinkCounters, Received, Reseal, RxBatch, Sent, TxBatch, multicast,
+    BindError, Capture, Interest, Link, LinkCounters, Received, Reseal, RxBatch, Sent, TxBatch, multicast,
 };
 use rocev2::{Qpn, Time};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
 
 /// The operating system, as a device's host.
@@ -19,6 +19,7 @@ use std::thread::JoinHandle;
 pub(crate) struct Os {
     reactor: Arc<Reactor>,
     slot: Option<u8>,
+    capture: OnceLock<Capture>,
     /// The part of a group that the device gets instead of a socket of its own, until it has it.
     #[cfg(target_os = "linux")]
     shared: Mutex<Option<Share>>,
@@ -29,6 +30,7 @@ impl Os {
         Ok(Self {
             reactor: Arc::new(Reactor::new()?),
             slot: None,
+            capture: OnceLock::new(),
             #[cfg(target_os = "linux")]
             shared: Mutex::default(),
         })
@@ -95,7 +97,8 @@ impl Os {
         }
     }
 
-    fn link(&self, socket: Socket, token: u64) -> Box<dyn Link> {
+    fn link(&self, mut socket: Socket, token: u64) -> Box<dyn Link> {
+        socket.capture(self.capture.get().cloned());
         Box::new(UdpLink { socket, reactor: Arc::clone(&self.reactor), token, watched: Mutex::default() })
     }
 
@@ -146,6 +149,11 @@ impl Platform for Os {
             let _ = multicast::leave_by(&socket, address.ip(), interface);
         }
         Ok(self.link(socket, token))
+    }
+
+    fn capture(&self, capture: Capture) {
+        // A second one has no place.
+        let _ = self.capture.set(capture);
     }
 
     fn join(&self, group: SocketAddr, local: IpAddr, token: u64) -> Result<Box<dyn Link>, BindError> {

@@ -8,11 +8,13 @@
 //! | [`counters`] | what was sent and received, and what wasn't and why |
 //! | [`tx`] | packets to be sent, in as few system calls as possible |
 //! | [`rx`] | datagrams that arrived |
+//! | [`capture`] | a file of what passed |
 //! | `bind`, `multicast` | sockets at an address, at that of a group |
 //! | [`udp`] | Linux: a UDP socket that a strict RoCEv2 receiver accepts packets from, with segmentation offload |
 //! | `plain` | any other system, or the feature `portable`: a plain UDP socket |
 
 pub(crate) mod bind;
+pub mod capture;
 pub mod counters;
 pub(crate) mod multicast;
 #[cfg(any(not(target_os = "linux"), feature = "portable"))]
@@ -23,6 +25,7 @@ pub mod tx;
 pub mod udp;
 
 pub use bind::BindError;
+pub use capture::Capture;
 pub use counters::{LinkCounters, SendFailure};
 pub use rx::{Datagram, Received, RxBatch};
 pub use tx::{Marking, Reseal, TxBatch, put_icrc};

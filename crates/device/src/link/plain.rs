@@ -12,6 +12,7 @@ use rocev2::{Qpn, UDP_PORT};
 
 use super::Sent;
 use super::bind::{self, BindError};
+use super::capture::Capture;
 use super::counters::{LinkCounters, SendFailure, add};
 use super::rx::{Received, RxBatch};
 use super::tx::{Reseal, TxBatch};
@@ -24,6 +25,7 @@ pub struct Socket {
     socket: UdpSocket,
     local: SocketAddr,
     counters: LinkCounters,
+    capture: Option<Capture>,
 }
 
 impl Socket {
@@ -46,7 +48,7 @@ impl Socket {
         let failed = |what| move |source| BindError::System { what, address, source };
         socket.set_nonblocking(true).map_err(failed("setting up the UDP socket"))?;
         let local = socket.local_addr().map_err(failed("reading the UDP socket's address"))?;
-        Ok(Self { socket, local, counters: LinkCounters::default() })
+        Ok(Self { socket, local, counters: LinkCounters::default(), capture: None })
     }
 
     /// A socket at that address and UDP port 4791 if it is free there, otherwise at a port that the system chooses.
@@ -70,6 +72,11 @@ impl Socket {
     #[must_use]
     pub fn counters(&self) -> &LinkCounters {
         &self.counters
+    }
+
+    /// Has what passes from now on written down.
+    pub fn capture(&mut self, capture: Option<Capture>) {
+        self.capture = capture;
     }
 
     /// How many bytes a receiver has to spare: nobody knows.
@@ -100,6 +107,9 @@ impl Socket {
         if received.datagrams > 0 {
             add(&self.counters.datagrams_received, received.datagrams as u64);
             add(&self.counters.bytes_received, received.bytes as u64);
+            if let Some(capture) = &self.capture {
+                capture.received(self.local, batch.datagrams());
+            }
         }
         received
     }
@@ -115,6 +125,9 @@ impl Socket {
                         add(&self.counters.send_calls, 1);
                         add(&self.counters.bytes_sent, datagram.len() as u64);
                         add(&self.counters.datagrams_sent, 1);
+                        if let Some(capture) = &self.capture {
+                            capture.sent(self.local, &run, datagram);
+                        }
                     }
                     Err(error) if is_full(&error) => {
                         add(&self.counters.send_blocked, 1);

@@ -34,7 +34,7 @@ impl End {
         // An address that no other process's tests use.
         let [.., high, low] = std::process::id().to_be_bytes();
         let address = Ipv4Addr::new(127, high | 0x80, low, NEXT.fetch_add(1, Ordering::Relaxed)).into();
-        let device = Arc::new(Device::open(Config { address: Some(address), port: None }).unwrap());
+        let device = Arc::new(Device::open(Config { address: Some(address), ..Config::default() }).unwrap());
         let gid_index = device.gid_index(address).unwrap();
         Self::on(&device, gid_index, &Arc::new(device.protection_domain()))
     }

@@ -35,7 +35,7 @@ pub(crate) fn fresh() -> IpAddr {
 
 pub(crate) fn device(address: IpAddr) -> Arc<Device> {
     // Another test may have the port at an address that isn't fresh.
-    Arc::new(Device::open(Config { address: Some(address), port: None }).unwrap())
+    Arc::new(Device::open(Config { address: Some(address), ..Config::default() }).unwrap())
 }
 
 pub(crate) struct End {

@@ -56,7 +56,7 @@ pub(crate) struct Device(rocev2_device::Device);
 
 impl Device {
     pub(super) fn open(address: Option<IpAddr>, port: Option<u16>) -> Result<Self, Error> {
-        Ok(Self(rocev2_device::Device::open(rocev2_device::Config { address, port })?))
+        Ok(Self(rocev2_device::Device::open(rocev2_device::Config { address, port, ..Default::default() })?))
     }
 
     #[cfg(feature = "testing")]

@@ -39,7 +39,7 @@ fn groups_of_both_ip_versions_are_joined_and_sent_to_at_the_interface_of_the_loc
         let group = Gid::from(group.parse::<Ipv6Addr>().unwrap().octets());
         let devices = hosts.map(|host| {
             let address: IpAddr = host.parse().unwrap();
-            Device::open(Config { address: Some(address), port: None }).unwrap()
+            Device::open(Config { address: Some(address), ..Config::default() }).unwrap()
         });
         let ends = devices.each_ref().map(|device| {
             let domain = device.protection_domain();

@@ -32,7 +32,7 @@ const ATTEMPTS: usize = 100;
 
 impl End {
     fn at(address: &str) -> Self {
-        let config = Config { address: Some(address.parse().unwrap()), port: None };
+        let config = Config { address: Some(address.parse().unwrap()), ..Config::default() };
         Self::on(&Arc::new(Device::open(config).unwrap()), address)
     }
 
@@ -235,7 +235,7 @@ fn a_mebibyte_takes_so_many_system_calls_and_no_more() {
 
 #[test]
 fn a_socket_that_nobody_polls_is_served_while_another_one_is_polled() {
-    let device = Arc::new(Device::open(Config { address: None, port: None }).unwrap());
+    let device = Arc::new(Device::open(Config::default()).unwrap());
     let [polled, passive] = ["127.79.0.1", "127.79.0.2"].map(|address| End::on(&device, address));
     let [talks, writes] = ["127.79.0.3", "127.79.0.4"].map(End::at);
     for (a, b) in [(&polled, &talks), (&passive, &writes)] {

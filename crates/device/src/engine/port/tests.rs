@@ -22,7 +22,8 @@ struct End {
 
 impl End {
     fn new() -> Self {
-        let device = Device::open(Config { address: Some(Ipv4Addr::LOCALHOST.into()), port: None }).unwrap();
+        let device =
+            Device::open(Config { address: Some(Ipv4Addr::LOCALHOST.into()), ..Config::default() }).unwrap();
         let gid_index = device.gid_index(IpAddr::V4(Ipv4Addr::LOCALHOST)).unwrap();
         let queue = device.completion_queue(16, None).unwrap();
         let queue_pair =

@@ -14,6 +14,7 @@ use self::receivers::Receivers;
 use self::sys::SocketOption;
 use super::Sent;
 use super::bind::{self, BindError};
+use super::capture::Capture;
 use super::counters::{LinkCounters, SendFailure, add};
 use super::rx::{BATCHES, Batch, Received, RxBatch};
 use super::tx::{Marking, Outgoing, Reseal, TxBatch};
@@ -39,6 +40,7 @@ pub struct Socket {
     can_gso: bool,
     gso: AtomicBool,
     counters: LinkCounters,
+    capture: Option<Capture>,
     receivers: Receivers,
 }
 
@@ -99,6 +101,7 @@ impl Socket {
             can_gso,
             gso: AtomicBool::new(can_gso),
             counters: LinkCounters::default(),
+            capture: None,
             receivers: Receivers::new(group),
         })
     }
@@ -112,6 +115,11 @@ impl Socket {
             Err(BindError::InUse(_)) => Self::bind(SocketAddr::new(address, 0)),
             other => other,
         }
+    }
+
+    /// Has what passes from now on written down.
+    pub fn capture(&mut self, capture: Option<Capture>) {
+        self.capture = capture;
     }
 
     /// Switches off what quinn-udp asks for beside the bytes: it is of no use here, since the socket has one
@@ -197,6 +205,9 @@ impl Socket {
         if received.datagrams > 0 {
             add(&self.counters.datagrams_received, received.datagrams as u64);
             add(&self.counters.bytes_received, received.bytes as u64);
+            if let Some(capture) = &self.capture {
+                capture.received(self.local, batch.datagrams());
+            }
         }
         received
     }
@@ -236,7 +247,7 @@ impl Socket {
         for (at, datagram) in run.bytes.chunks(run.segment).enumerate() {
             match super::uninterrupted(|| self.send_one(run, datagram)) {
                 Ok(()) => {
-                    self.sent(datagram.len(), 1);
+                    self.sent(run, datagram);
                     // Where a full-sized datagram can't be sent by itself either, segmentation wasn't the reason.
                     if refused && at == 0 {
                         self.gso_fails();
@@ -276,18 +287,17 @@ impl Socket {
             };
             self.state.try_send((&self.socket).into(), &transmit)
         };
-        let count = run.bytes.len().div_ceil(run.segment) as u64;
         match super::uninterrupted(send) {
             Ok(()) => {
                 add(&self.counters.gso_runs, 1);
-                self.sent(run.bytes.len(), count);
+                self.sent(run, run.bytes);
                 Called::Done
             }
             Err(error) if matches!(error.raw_os_error(), Some(libc::EMSGSIZE | libc::EINVAL | libc::EIO)) => {
                 add(&self.counters.gso_refused, 1);
                 Called::NotTogether
             }
-            Err(error) => self.failed(&error, count),
+            Err(error) => self.failed(&error, count(run, run.bytes)),
         }
     }
 
@@ -305,10 +315,14 @@ impl Socket {
         SocketOption::NO_CHECK.set(&self.socket, true).expect("SO_NO_CHECK");
     }
 
-    fn sent(&self, bytes: usize, datagrams: u64) {
+    /// These bytes of a run have left by one call.
+    fn sent(&self, run: &Outgoing<'_>, bytes: &[u8]) {
         add(&self.counters.send_calls, 1);
-        add(&self.counters.bytes_sent, bytes as u64);
-        add(&self.counters.datagrams_sent, datagrams);
+        add(&self.counters.bytes_sent, bytes.len() as u64);
+        add(&self.counters.datagrams_sent, count(run, bytes));
+        if let Some(capture) = &self.capture {
+            capture.sent(self.local, run, bytes);
+        }
     }
 
     fn failed(&self, error: &io::Error, datagrams: u64) -> Called {
@@ -319,6 +333,11 @@ impl Socket {
         self.counters.not_sent(SendFailure::from(error), datagrams);
         Called::Done
     }
+}
+
+/// How many of a run's datagrams these bytes are.
+fn count(run: &Outgoing<'_>, bytes: &[u8]) -> u64 {
+    bytes.len().div_ceil(run.segment) as u64
 }
 
 /// A socket that takes what rxe sends, not bound yet.
