@@ -2,6 +2,7 @@
 
 use clap::{Parser, Subcommand};
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 /// Load on one server of the program `secure-rdma`, by real processes on this machine.
@@ -17,6 +18,8 @@ pub(crate) enum Command {
     Crowd(CrowdArgs),
     /// A server under mixed load and faults for a long time: memory, descriptors and threads have to stay what they are
     Soak(SoakArgs),
+    /// Packets that a device refuses, as fast as this machine sends them: what `lab/victim --flood` attacks with
+    Flood(FloodArgs),
     /// A process with many of these clients
     #[command(hide = true)]
     Member(MemberArgs),
@@ -52,6 +55,31 @@ pub(crate) struct SoakArgs {
     pub(crate) seconds: u32,
     #[command(flatten)]
     pub(crate) server: ServerArg,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct FloodArgs {
+    /// The device's address and port
+    pub(crate) to: SocketAddr,
+    /// What they are refused for
+    #[arg(long, value_enum, default_value = "nobody")]
+    pub(crate) kind: FloodKind,
+    /// How long, in seconds
+    #[arg(long, value_name = "SECONDS", default_value = "10")]
+    pub(crate) seconds: u32,
+    /// Packets a second at most [default: as many as this machine sends]
+    #[arg(long, value_name = "N")]
+    pub(crate) rate: Option<NonZeroU32>,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub(crate) enum FloodKind {
+    /// Nobody has their queue pair
+    Nobody,
+    /// Their checksum is wrong
+    Broken,
+    /// They are sealed, and nobody has their SPI
+    Sealed,
 }
 
 #[derive(Debug, clap::Args)]

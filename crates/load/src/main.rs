@@ -8,6 +8,7 @@
 //! | `member`, `process` | a process that has many clients, and how it is started |
 //! | `pages` | what a client writes and must find again |
 //! | `server` | the server's process |
+//! | `flood` | packets that are refused, for `lab/victim` |
 //! | `fairness` | Jain's index |
 //! | `usage` | what a process has: memory, descriptors, threads |
 
@@ -16,6 +17,7 @@
 mod args;
 mod crowd;
 mod fairness;
+mod flood;
 mod member;
 mod pages;
 mod process;
@@ -35,6 +37,7 @@ fn main() -> ExitCode {
     let done = match Args::parse().command {
         Command::Crowd(args) => crowd::run(&args),
         Command::Soak(args) => soak::run(&args),
+        Command::Flood(args) => flood::run(&args),
         Command::Member(args) => member::run(&args),
     };
     match done {

@@ -18,12 +18,14 @@
 //! | `simulation` | the machines, one step after another |
 //! | `outside` | the network, for simulations of what is built on devices |
 //! | `victim` | how long one client waits for its READs beside greedy ones |
+//! | `flood` | the same beside a flood of packets that are refused |
 //! | `tally`, `trace` | what is counted; what happened |
 #![forbid(unsafe_code)]
 
 mod completions;
 mod connections;
 mod end;
+mod flood;
 mod machine;
 mod memory;
 mod network;
@@ -38,6 +40,7 @@ mod tally;
 mod trace;
 mod victim;
 
+pub use flood::{Flood, Flooded, read_beside_flood};
 pub use machine::Steps;
 pub use network::Network;
 pub use plan::Timing;

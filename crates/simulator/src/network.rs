@@ -202,6 +202,14 @@ impl State {
         true
     }
 
+    /// Sends a datagram of an attacker's, who writes any sender's address, from a machine whose link carries it.
+    pub(crate) fn forge(&mut self, machine: usize, from: SocketAddr, to: SocketAddr, datagram: Vec<u8>) {
+        let Some(peer) = self.sockets.get(&to).map(|socket| socket.machine) else { return };
+        if let Some(wire) = self.links.get_mut(&(machine, peer)) {
+            wire.link.send(self.now, ((from, to, digest(&datagram)), datagram));
+        }
+    }
+
     /// A packet that leaves is sealed if its receiver is, by a number that no other packet has.
     fn check_sealing(&mut self, from: SocketAddr, to: SocketAddr, datagram: &[u8]) {
         match (datagram.first(), datagram.first_chunk()) {
@@ -247,6 +255,17 @@ impl State {
         socket.arrived.push_back((from, bytes));
         self.record("replay", &values);
         true
+    }
+
+    /// Datagrams that a machine's device has taken.
+    pub(crate) fn taken(&self, machine: usize) -> u64 {
+        self.machines[machine].taken.load(Ordering::Relaxed)
+    }
+
+    /// Whether nothing is under way to a machine, nor waits there.
+    pub(crate) fn is_quiet(&self, machine: usize) -> bool {
+        let mut sockets = self.sockets.values().filter(|socket| socket.machine == machine);
+        self.next_arrival(machine).is_none() && sockets.all(|socket| socket.arrived.is_empty())
     }
 
     /// Bytes that a machine's send buffer holds.

@@ -11,7 +11,7 @@ use rocev2::work::{
     InitAttributes, PeerRights, ReceiveAttributes, RemoteAddress, SendAttributes, SendOperation, SendRequest,
     Status, Transition,
 };
-use rocev2::{Mtu, Psn};
+use rocev2::{Mtu, Psn, Qpn};
 use rocev2_device::memory::Access;
 use rocev2_device::{
     Buffers, CompletionQueue, Element, MemoryRegion, PathAttributes, ProtectionDomain, QueuePair,
@@ -33,14 +33,14 @@ const VICTIM: (usize, u32) = (1, 64);
 const GREEDY: (usize, u32) = (16, 256 << 10);
 
 /// How long a step of an engine takes, and how often a client polls.
-const STEP: u64 = 500;
-const TIMING: Timing = Timing { step_ns: STEP, yield_ns: 20 * STEP, wake_ns: 0 };
+pub(crate) const STEP: u64 = 500;
+pub(crate) const TIMING: Timing = Timing { step_ns: STEP, yield_ns: 20 * STEP, wake_ns: 0 };
 
 /// Virtual time after which something is stuck.
-const PATIENCE: u64 = 600_000_000_000;
+pub(crate) const PATIENCE: u64 = 600_000_000_000;
 
 /// A client that reads from the server, again and again.
-struct Reader {
+pub(crate) struct Reader {
     machine: usize,
     queue: CompletionQueue,
     queue_pair: QueuePair,
@@ -49,14 +49,14 @@ struct Reader {
     under_way: (usize, u32),
     outstanding: usize,
     posted_at: u64,
-    look_at: u64,
+    pub(crate) look_at: u64,
     /// How long each took that was read alone.
-    took: Vec<u64>,
+    pub(crate) took: Vec<u64>,
     _domain: ProtectionDomain,
 }
 
 /// The server's end of a connection.
-struct Served {
+pub(crate) struct Served {
     queue: CompletionQueue,
     queue_pair: QueuePair,
     memory: MemoryRegion,
@@ -79,7 +79,7 @@ pub struct Reading {
 /// If a READ fails, or there is no end.
 #[must_use]
 pub fn read_beside(seed: u64, greedy: usize, rounds: usize) -> Reading {
-    let network = network(seed, greedy + 2);
+    let network = network(seed, 1, greedy);
     let mut machines: Vec<_> = (0..greedy + 2).map(|number| Machine::new(&network, number, TIMING)).collect();
     let clients = (1..machines.len()).map(|number| connect(&machines, number));
     let (mut readers, _served): (Vec<_>, Vec<_>) = clients.unzip();
@@ -112,9 +112,10 @@ pub fn read_beside(seed: u64, greedy: usize, rounds: usize) -> Reading {
     Reading { took, greedy_percent }
 }
 
-/// Machine 0 is the server's, 1 the victim's.
-fn network(seed: u64, machines: usize) -> Arc<Network> {
+/// Machine 0 is the server's, 1 the victim's, which is one of so many on fast links; the others' are slow.
+pub(crate) fn network(seed: u64, fast: usize, slow: usize) -> Arc<Network> {
     let mut rng = Rng::new(seed);
+    let machines = 1 + fast + slow;
     let network = Arc::new(Network::new(Trace::new(false)));
     let mut state = network.lock();
     for number in 0..machines {
@@ -133,7 +134,7 @@ fn network(seed: u64, machines: usize) -> Arc<Network> {
         });
     }
     for client in 1..machines {
-        let rate = if client == 1 { 10_000_000_000 } else { 8_000_000_000 / SLOW_NS_PER_BYTE };
+        let rate = if client <= fast { 10_000_000_000 } else { 8_000_000_000 / SLOW_NS_PER_BYTE };
         let config = LinkConfig {
             latency_ns: LATENCY,
             jitter_ns: 500,
@@ -158,7 +159,7 @@ fn end(machine: &Machine, len: u32) -> Served {
     Served { queue, queue_pair, memory, domain }
 }
 
-fn connect(machines: &[Machine], number: usize) -> (Reader, Served) {
+pub(crate) fn connect(machines: &[Machine], number: usize) -> (Reader, Served) {
     let under_way = if number == 1 { VICTIM } else { GREEDY };
     let (client, server) = (end(&machines[number], under_way.1), end(&machines[0], under_way.1));
     bring_up(&machines[number], &client.queue_pair, &machines[0], &server.queue_pair);
@@ -203,8 +204,14 @@ fn bring_up(machine: &Machine, queue_pair: &QueuePair, there: &Machine, peer: &Q
     queue_pair.modify(Transition::ReadyToSend(send)).expect("RTS");
 }
 
+impl Served {
+    pub(crate) fn qpn(&self) -> Qpn {
+        self.queue_pair.qpn()
+    }
+}
+
 impl Reader {
-    fn look(&mut self, now: u64) {
+    pub(crate) fn look(&mut self, now: u64) {
         let mut done = Vec::new();
         self.queue.poll(&mut done, 16).expect("a queue that is large enough");
         for done in done {
