@@ -57,8 +57,8 @@ pub struct Flooded {
     pub lost: u64,
 }
 
-/// Has a client read 64 bytes from a server, `rounds` times, one after the other, while `flood` comes, so many packets a
-/// second. What comes of these is counted when all have arrived.
+/// Has a client read 64 bytes from a server, `rounds` times, one after the other, while `flood` comes, so many packets
+/// a second. What comes of these is counted when all have arrived.
 ///
 /// # Panics
 /// If a READ fails, or there is no end.

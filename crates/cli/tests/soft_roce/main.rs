@@ -6,11 +6,19 @@
 
 #![allow(clippy::unwrap_used, reason = "tests, though cargo is told not to run them")]
 
+mod attacks;
 mod bad_input;
 #[allow(dead_code, reason = "the lab's tests use all of it")]
 #[path = "../lab/dissect.rs"]
 mod dissect;
 mod guest;
+#[allow(dead_code, reason = "the attacks on the embedded device use all of it")]
+#[path = "../../../secure-rdma/tests/attacks/middle.rs"]
+mod middle;
+mod network;
+#[allow(dead_code, reason = "the attacks on the embedded device use all of it")]
+#[path = "../../../secure-rdma/tests/attacks/packets.rs"]
+mod packets;
 #[allow(dead_code, reason = "the lab's tests use all of it")]
 #[path = "../lab/process.rs"]
 mod process;

@@ -69,6 +69,18 @@ tests withhold so many requests and try PSNs around them. Where packets are seal
 |---|---|---|---|
 ";
 
+const KERNEL: &str = "
+## The kernel's device
+
+The same against the Linux kernel's Soft-RoCE as the server's device, in a virtual machine, by an attacker between it
+and a client on the embedded device: an open session, one whose messages are sealed, and one whose packets the kernel
+seals (`--seal packets`). In clear the kernel's device is as defenceless as any. These lines are other tests', in
+`crates/cli/tests/soft_roce/attacks` (`lab/run attacks`), which fail if they aren't here.
+
+| attack | attacker | what it has | open session | sealed by messages | sealed by packets |
+|---|---|---|---|---|---|
+";
+
 const PROGRAMS: &str = "
 ## Programs that nobody changed
 
@@ -135,6 +147,10 @@ fn markdown(parts: &[Part], before: &str) -> String {
             before.lines().filter(|line| line.starts_with("| a NAK that is fatal")).map(|l| format!("{l}\n")),
         ),
     }
+    page.push_str(KERNEL);
+    let behind = before.split_once("\n## The kernel's device\n").map_or("", |(_, behind)| behind);
+    let rows = behind.lines().take_while(|line| !line.starts_with('#')).filter(|line| line.starts_with("| "));
+    page.extend(rows.skip(1).map(|row| format!("{row}\n")));
     page.push_str(PROGRAMS);
     // Those of attacks that couldn't be played here are taken from the page, too.
     let mut notes: BTreeMap<_, _> =
