@@ -17,8 +17,9 @@ pub(super) fn run(bytes: &[u8]) {
         match &request {
             Request::Stat { path: name }
             | Request::List { path: name }
-            | Request::Open { path: name }
+            | Request::Open { path: name, .. }
             | Request::Create { path: name, .. }
+            | Request::Store { path: name, .. }
             | Request::MakeDirectory { path: name } => path(name),
             _ => {}
         }
