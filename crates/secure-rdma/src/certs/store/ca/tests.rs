@@ -852,7 +852,7 @@ fn a_revocation_list_is_not_dated_before_the_one_that_a_clock_ahead_has_made() {
     fs::write(&file, ahead.pem).unwrap();
     let authorities = [store.authority().unwrap()];
     let load = |used: &crate::certs::Used| {
-        crate::certs::Revocations::load(&file.as_path().into(), &authorities, used)
+        crate::certs::Revocations::load(&file.as_path().into(), &authorities, used, now)
     };
     let editions = load(&crate::certs::Used::default()).unwrap().editions;
     let made = store.revoke(&[Revoke::File(member(&store, "a"))], 30).unwrap();
