@@ -167,7 +167,8 @@ fn datagrams_for_processes_that_share_a_port_reach_each_its_own() {
     let [sender, first, second] = [1_u8, 2, 3].map(|slot| {
         let socket = group[usize::from(slot)].try_clone().unwrap();
         let share = Share { socket, slot, group: Arc::clone(&all) };
-        End::with(Transport::Ud, &Arc::new(Device::open_shared(address, share).unwrap()), address, None)
+        let config = Config { address: Some(address), ..Config::default() };
+        End::with(Transport::Ud, &Arc::new(Device::open_shared(config, share).unwrap()), address, None)
     });
     let receivers = [first, second];
     sender.connect(&receivers[0]);
