@@ -502,7 +502,7 @@ async fn certificates_cas_and_revocation_lists_have_ended_when_the_clock_says_so
     let auth = ClientAuth::Required(site.ca_file().into());
     let server = ServerTls::with_clock(&identity, &auth, clock(&at_server)).unwrap();
     let trust = || Trust::State(site.store.dir().into());
-    let client = || ClientTls::with_clock(trust(), Some(member.clone()), clock(&at_client));
+    let client = || ClientTls::with_clock(trust(), Some(member.clone()), clock(&at_client)).map_err(Box::new);
     let (known, (two_days, long)) = (client().unwrap(), (2 * DAY.as_secs(), 20 * 365 * DAY.as_secs()));
 
     let (ours, theirs) = handshake(&known, &server, "localhost").await;

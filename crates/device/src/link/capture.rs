@@ -24,9 +24,9 @@ const HOP_LIMIT: u8 = 64;
 /// An open capture file, and as which of its interfaces a device is shown.
 ///
 /// Several processes may write to one file: each appends whole blocks, and the file's beginning is made once
-/// ([`beginning`](Self::beginning)). The headers below a packet's payload are made anew. What a socket isn't told of what
-/// arrives isn't as it was on the wire: the hop limit, the traffic class, and the IPv4 identification where packets don't
-/// arrive as they were sent together.
+/// ([`beginning`](Self::beginning)). The headers below a packet's payload are made anew. What a socket isn't told of
+/// what arrives isn't as it was on the wire: the hop limit, the traffic class, and the IPv4 identification where packets
+/// don't arrive as they were sent together.
 #[derive(Clone, Debug)]
 pub struct Capture(Arc<Inner>);
 
@@ -39,8 +39,8 @@ struct Inner {
 }
 
 impl Capture {
-    /// Goes on in `file`, which was opened to append, as the interface with that number. If nothing more can be written,
-    /// `failed` is told so once.
+    /// Goes on in `file`, which was opened to append, as the interface with that number. If nothing more can be
+    /// written, `failed` is told so once.
     #[must_use]
     pub fn new(file: File, interface: u32, failed: fn(&io::Error)) -> Self {
         Self(Arc::new(Inner { file, interface, failed, is_over: AtomicBool::new(false) }))
@@ -101,7 +101,7 @@ impl Capture {
             block(&mut blocks, 6, |body| {
                 body.extend(interface.to_ne_bytes());
                 for half in [now >> 32, now & 0xffff_ffff] {
-                    body.extend((half as u32).to_ne_bytes());
+                    body.extend(u32::try_from(half).unwrap_or(u32::MAX).to_ne_bytes());
                 }
                 let lengths = body.len();
                 body.extend([0; 8]);
@@ -182,7 +182,7 @@ fn checksum<const N: usize>(parts: [&[u8]; N]) -> u16 {
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);
     }
-    !(sum as u16)
+    !u16::try_from(sum).unwrap_or(u16::MAX)
 }
 
 /// Appends a block: its type, its length before and behind the body.

@@ -43,6 +43,7 @@ impl Timestamp {
     }
 
     /// How much later it is than `earlier`; nothing where it isn't.
+    #[cfg(feature = "ca")]
     pub(crate) const fn since(self, earlier: Self) -> Duration {
         Duration::from_secs(self.0.saturating_sub(earlier.0))
     }

@@ -194,7 +194,7 @@ async fn cut_off(look: impl AsyncFnOnce(&mut Session) -> Result<(), SessionError
     control.send_within(&Record::Bye(Fragments { sent: 2, arrived: 0 }), PATIENCE).await.expect("as usual");
     let error = look(&mut server).await.expect_err("it is missed");
     assert!(matches!(error, SessionError::Truncated { who: "the peer", sent: 2, arrived: 0 }), "{error}");
-    assert!(error.to_string().contains("cut off"), "{error}");
+    assert!(error.to_string().contains("left out"), "{error}");
     let told = within(async {
         loop {
             if let Record::Error { code, .. } = control.recv_within(PATIENCE).await.expect("as usual") {

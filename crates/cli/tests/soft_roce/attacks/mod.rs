@@ -61,6 +61,7 @@ async fn message(session: &mut Session) -> Vec<u8> {
 }
 
 /// Plays on an open session and on one whose messages are sealed. Returns what is said of both.
+#[expect(clippy::needless_pass_by_value, reason = "closures are made where they are played")]
 fn both(play: impl AsyncFn(&Path, &mut Ends) -> String) -> [String; 2] {
     BOTH.map(|seal| {
         let path = Path::new(seal);

@@ -183,7 +183,8 @@ async fn both_are_told(Ends { client, server }: &mut Ends) -> String {
 
 #[test]
 fn a_forged_request_with_a_wrong_key_or_opcode_ends_the_connection_whether_it_is_sealed_or_not() {
-    let forged: [(&str, [&str; 2], fn(&Session) -> Caught); 2] = [
+    type Forge = fn(&Session) -> Caught;
+    let forged: [(&str, [&str; 2], Forge); 2] = [
         ("A2: a forged WRITE with a wrong rkey", ["T2, T3", "QPN, PSN"], |client| wrong_key(client, 0)),
         ("A2: a forged packet out of sequence of opcodes", ["T2, T3", "QPN, PSN"], |client| {
             to_server(request(client, Operation::SendLast, 0), b"forged")
