@@ -25,8 +25,8 @@ const HOP_LIMIT: u8 = 64;
 ///
 /// Several processes may write to one file: each appends whole blocks, and the file's beginning is made once
 /// ([`beginning`](Self::beginning)). The headers below a packet's payload are made anew. What a socket isn't told of
-/// what arrives isn't as it was on the wire: the hop limit, the traffic class, and the IPv4 identification where packets
-/// don't arrive as they were sent together.
+/// what arrives isn't as it was on the wire: the hop limit, the traffic class, and the IPv4 identification where
+/// packets don't arrive as they were sent together.
 #[derive(Clone, Debug)]
 pub struct Capture(Arc<Inner>);
 
