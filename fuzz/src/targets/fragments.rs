@@ -19,8 +19,8 @@ struct Sealed {
 pub(super) fn run(bytes: &[u8]) {
     let mut input = Input::new(bytes);
     let suite = input.pick(&Suite::ALL);
-    let [client, server] = pair(suite, small(Writers::Client));
-    let [_, twin] = pair(suite, small(Writers::Client));
+    let [client, server] = pair(suite, small(Writers::Client), bytes);
+    let [_, twin] = pair(suite, small(Writers::Client), bytes);
     let (mut sealer, mut reflecting) = (client.sealer, server.sealer);
     let mut receiver = Receiver { openers: [server.opener, twin.opener], opened: 0, failed: false };
     let mut sent: Vec<Sealed> = Vec::new();

@@ -1,5 +1,6 @@
 //! Keys of a session that was never set up.
 
+use aws_lc_rs::digest::{SHA256, digest};
 use rocev2::{Psn, Qpn};
 use secure_rdma::control::{Access, Role, SealPolicy};
 use secure_rdma::seal::{
@@ -10,12 +11,23 @@ use std::cell::RefCell;
 /// A TLS connection that exports the same bytes to everyone, and keeps the context that it was asked for.
 pub(super) struct Fixed {
     suite: Suite,
+    secret: [u8; 32],
     pub(super) asked: RefCell<Vec<u8>>,
 }
 
 impl Fixed {
     pub(super) fn new(suite: Suite) -> Self {
-        Self { suite, asked: RefCell::default() }
+        let mut secret = [0; 32];
+        secret.iter_mut().zip(1..).for_each(|(byte, value)| *byte = value);
+        Self { suite, secret, asked: RefCell::default() }
+    }
+
+    /// One that nobody who has seen the connections of other inputs knows anything of. A fuzzer sees what records are
+    /// compared with, and would put one into its next input as its own.
+    fn of(suite: Suite, input: &[u8]) -> Self {
+        let mut secret = [0; 32];
+        secret.copy_from_slice(digest(&SHA256, input).as_ref());
+        Self { suite, secret, asked: RefCell::default() }
     }
 }
 
@@ -26,7 +38,7 @@ impl Exporter for Fixed {
 
     fn export(&self, _: &[u8], context: &[u8], out: &mut [u8]) -> Result<(), SealError> {
         self.asked.replace(context.to_vec());
-        out.iter_mut().zip(1..).for_each(|(byte, value)| *byte = value);
+        out.iter_mut().zip(self.secret.iter().cycle()).for_each(|(byte, value)| *byte = *value);
         Ok(())
     }
 }
@@ -37,8 +49,8 @@ pub(super) fn small(writers: Writers) -> Layout {
     Layout::for_capacity(64 * 4, format).expect("a layout")
 }
 
-/// The keys of both sides, the client's first; a new key for messages every three.
-pub(super) fn pair(suite: Suite, layout: Layout) -> [SessionKeys; 2] {
+/// The keys of both sides, the client's first, for that input alone; a new key for messages every three.
+pub(super) fn pair(suite: Suite, layout: Layout, input: &[u8]) -> [SessionKeys; 2] {
     let end = |qpn| Endpoint {
         qpn: Qpn::truncate(qpn),
         psn: Psn::truncate(0),
@@ -62,7 +74,7 @@ pub(super) fn pair(suite: Suite, layout: Layout) -> [SessionKeys; 2] {
         }),
         client_certificate: None,
     };
-    let tls = Fixed::new(suite);
+    let tls = Fixed::of(suite, input);
     [Role::Client, Role::Server].map(|own| {
         SessionKeys::new(&tls, &context, own, Limits { records: 3, bytes: 1000 }).expect("the keys")
     })

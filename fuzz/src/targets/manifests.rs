@@ -20,7 +20,7 @@ pub(super) fn run(bytes: &[u8]) {
 
 /// Manifests of any bytes.
 fn made_up(input: &mut Input<'_>) {
-    let [_, server] = pair(Suite::Aes128Gcm, small(Writers::Client));
+    let [_, server] = pair(Suite::Aes128Gcm, small(Writers::Client), &[]);
     let mut reader = server.slots.expect("a region");
     let (mut known, mut highest) = ([None; SLOTS as usize], 0);
     for _ in 0..STEPS {
@@ -67,7 +67,7 @@ fn plain_reading(manifest: &[u8], known: &mut [Option<u64>], highest: &mut u64) 
 
 /// A writer and its reader.
 fn told(input: &mut Input<'_>) {
-    let [client, server] = pair(Suite::Aes128Gcm, small(Writers::Both));
+    let [client, server] = pair(Suite::Aes128Gcm, small(Writers::Both), &[]);
     let [mut writer, mut reader] = [client, server].map(|keys| keys.slots.expect("a region"));
     for _ in 0..STEPS {
         if input.is_empty() {

@@ -39,7 +39,7 @@ pub(super) fn run(bytes: &[u8]) {
     let mut input = Input::new(bytes);
     let suite = input.pick(&Suite::ALL);
     let writers = input.pick(&[Writers::Client, Writers::Both]);
-    let [client, server] = pair(suite, small(writers)).map(|keys| keys.slots.expect("a region"));
+    let [client, server] = pair(suite, small(writers), bytes).map(|keys| keys.slots.expect("a region"));
     let mut sides = [Side::new(Role::Client, client), Side::new(Role::Server, server)];
     let mut memory = [[0; STRIDE]; SLOTS as usize];
     let mut past: Vec<Sealed> = Vec::new();
