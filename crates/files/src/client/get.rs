@@ -231,7 +231,7 @@ impl Getter<'_> {
         }
     }
 
-    /// Has what has come written.
+    /// Writes what has come to the disk, in a thread that may wait for it.
     fn write(&mut self, piece: Piece, digest: Digest, content: Content, bytes: Vec<u8>) {
         let Some(active) = self.active.get(&piece.key) else { return };
         match content {

@@ -221,7 +221,7 @@ impl Putter<'_> {
         Ok(())
     }
 
-    /// Writes `bytes` into a window, before whatever is asked next is answered.
+    /// Writes `bytes` into a window; whatever is asked afterwards finds them there.
     async fn fill(&mut self, window: u16, mut bytes: Vec<u8>) -> Result<(), FilesError> {
         if self.client.writes_pages() {
             // Of a part of a page the rest would be read before. A window is a multiple of pages.

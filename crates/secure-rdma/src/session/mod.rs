@@ -509,7 +509,7 @@ impl Session {
     /// then says, had written anew.
     ///
     /// # Errors
-    /// The peer didn't take part, or not everything has arrived that one side has sealed for the other; all
+    /// The peer didn't take part, or not everything has arrived that one side has sent the other; all
     /// is freed in any case.
     pub async fn close(mut self) -> Result<(), SessionError> {
         let Self { data, keeper, local, .. } = &mut self;

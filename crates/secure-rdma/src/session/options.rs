@@ -136,7 +136,7 @@ pub struct Timeouts {
     /// For the oldest request of an operation, whatever the queue pair's retries allow: a peer that posts no receive
     /// buffers. By default 30 s.
     pub stall: Duration,
-    /// For a sealed fragment that the peer has counted: what stays away for longer was cut off on the way. By default
+    /// For a fragment that the peer has counted: what stays away for longer was cut off on the way. By default
     /// 5 s.
     pub missing: Duration,
 }
@@ -172,7 +172,7 @@ impl Timeouts {
         self
     }
 
-    /// Waits for so long for a sealed fragment that the peer has counted.
+    /// Waits for so long for a fragment that the peer has counted.
     #[must_use]
     pub const fn missing(mut self, time: Duration) -> Self {
         self.missing = time;
