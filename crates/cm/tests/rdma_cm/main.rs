@@ -73,23 +73,22 @@ fn connect(port: u16) -> Connect {
     }
 }
 
-/// Asks until somebody listens there: the server was just started.
-fn connect_to_server(node: &mut Node, port: u16) -> rocev2_cm::CommId {
+/// Waits until the kernel has a listener there. Asking until nobody refuses wouldn't do: on a cable that repeats and
+/// reorders, a copy of a refused request may come once somebody listens, and be the one connection that is accepted.
+fn wait_for_listener(port: u16) {
+    let listener = format!(":{port} ");
     for _ in 0..200 {
-        let id = node.manager.connect(node.now(), &connect(port)).unwrap();
-        match node.event() {
-            Event::ConnectResponse { id: answered, response } => {
-                assert_eq!(answered, id);
-                assert!(response.qpn.is_ordinary());
-                return id;
-            }
-            Event::Rejected { reason: RejectReason::InvalidServiceId, .. } => {
-                std::thread::sleep(std::time::Duration::from_millis(100));
-            }
-            other => panic!("{other:?}"),
+        let mut command = Command::new("nsenter");
+        command.args(["--target", "1", "--net", "rdma", "resource", "show", "cm_id"]);
+        let Output { status, stdout, stderr } = command.output().unwrap();
+        assert!(status.success(), "{}", String::from_utf8_lossy(&stderr));
+        let listed = String::from_utf8_lossy(&stdout);
+        if listed.lines().any(|line| line.contains("state LISTEN") && format!("{line} ").contains(&listener)) {
+            return;
         }
+        std::thread::sleep(std::time::Duration::from_millis(100));
     }
-    panic!("nobody listens");
+    panic!("nobody listens at port {port}");
 }
 
 #[test]
@@ -104,8 +103,12 @@ fn a_port_that_nobody_listens_on_is_refused_by_the_kernel() {
 #[test]
 fn ucmatose_accepts_a_connection_and_its_end() {
     let server = stock("ucmatose", &["-b", "10.77.0.1", "-p", "7471", "-C", "0", "-c", "1"]);
+    wait_for_listener(7471);
     let mut node = Node::new(PEER);
-    let id = connect_to_server(&mut node, 7471);
+    let id = node.manager.connect(node.now(), &connect(7471)).unwrap();
+    let event = node.event();
+    let Event::ConnectResponse { id: answered, response } = event else { panic!("{event:?}") };
+    assert!(answered == id && response.qpn.is_ordinary(), "{response:?}");
     let attributes = node.manager.attributes(id).unwrap();
     assert_eq!((attributes.rq_psn, attributes.path_mtu), (queue_pair().starting_psn, Mtu::B1024));
     node.manager.establish(id, PrivateData::default()).unwrap();
