@@ -37,7 +37,7 @@ pub(crate) struct Outcome {
 }
 
 /// Small: each client has one message under way at a time.
-const BUFFERS: Buffers = Buffers { size: 4096, receives: 4, sends: 2 };
+const BUFFERS: Buffers = Buffers { size: 4096, receives: 4, sends: 2, ..Buffers::DEFAULT };
 
 pub(crate) fn run(args: &MemberArgs) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

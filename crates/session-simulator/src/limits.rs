@@ -14,4 +14,5 @@ pub(crate) const TIMEOUTS: Timeouts = Timeouts::DEFAULT
     .missing(Duration::from_secs(2));
 
 /// Few and small, so that they run out.
-pub(crate) const BUFFERS: Buffers = Buffers { size: 2 * 4096 + 200, receives: 6, sends: 4 };
+pub(crate) const BUFFERS: Buffers =
+    Buffers { size: 2 * 4096 + 200, receives: 6, sends: 4, ..Buffers::DEFAULT };

@@ -125,24 +125,22 @@ pub(crate) async fn as_client<T>(
 where
     T: AsyncRead + AsyncWrite + Exporter + Unpin + Send + 'static,
 {
-    /// What a client writes and reads at a time, at least: 64 KiB; sealed, as many slots as hold so much.
-    const LEAST: u32 = 64 << 10;
-    const LEAST_SEALED: u32 = LEAST / Format::DEFAULT.payload * Format::DEFAULT.stride();
     let mut steps = Steps { control, peer: tls::Peer::Server, limit: local.options.timeouts.step };
     // Of what the server answers, nothing changes what it is told of the queue pair.
-    let send_size = |least: u32| least.max(local.options.buffers.in_range().size);
+    let Buffers { size, one_sided, .. } = local.options.buffers.in_range();
+    let in_slots = one_sided.div_ceil(Format::DEFAULT.payload) * Format::DEFAULT.stride();
     let (wish, offered) = Wish::new(&local).await?;
-    let prepared = Prepared::new(&local, PeerRights::default(), send_size(LEAST_SEALED), offered)?;
+    let prepared = Prepared::new(&local, PeerRights::default(), in_slots.max(size), offered)?;
     let own = prepared.endpoint();
     let records = [hello(Role::Client, local.options, wish), Record::Endpoint(own.clone())];
     steps.say("greeting the server", &records).await?;
     let hello = steps.hello(Role::Server).await?;
     let sealed = wish.agree(wished(&hello))?;
-    let least = if sealed == SealedBy::Messages { LEAST_SEALED } else { LEAST };
+    let one_sided = if sealed == SealedBy::Messages { in_slots } else { one_sided };
     let endpoint = steps.endpoint(&local, &prepared.gid).await?;
     let offered = prepared.offered.filter(|_| sealed == SealedBy::Packets);
     let offered = offered.map(|offered| offered.agree(&local, &endpoint, Role::Client)).transpose()?;
-    let prepared = Prepared { send_size: send_size(least), offered, ..prepared };
+    let prepared = Prepared { send_size: one_sided.max(size), offered, ..prepared };
     let region = match steps.next("waiting for the region").await? {
         Record::Region(region) => region,
         other => return Err(unexpected("waiting for the region", &other)),

@@ -15,9 +15,11 @@ pub struct Buffers {
     pub size: u32,
     /// Receive buffers that are kept posted, 2 to 1024. A peer that sends more at a time is told to wait.
     pub receives: u32,
-    /// Buffers to send from, to write from and to read into, 1 to 1024: so many requests may be under way. A
-    /// client's are of 64 KiB, or of `size` if that is more.
+    /// Buffers to send from, to write from and to read into, 1 to 1024: so many requests may be under way.
     pub sends: u32,
+    /// Bytes of each of these at a client, or `size` if that is more: what one request writes or reads. 4096 to 2^20.
+    /// Sealed by messages, as many slots as hold so much.
+    pub one_sided: u32,
 }
 
 impl Buffers {
@@ -26,7 +28,7 @@ impl Buffers {
     /// these settings sends at a time. On libibverbs' devices they count against the limit on locked memory,
     /// which is often 8 MiB for a process, whatever number of sessions it has; these are 1.5 MiB. Lists of
     /// short messages gain by twice as many.
-    pub const DEFAULT: Self = Self { size: 15 * 4096, receives: 16, sends: 8 };
+    pub const DEFAULT: Self = Self { size: 15 * 4096, receives: 16, sends: 8, one_sided: 64 << 10 };
 
     /// These, each brought into its range.
     pub(super) fn in_range(self) -> Self {
@@ -34,6 +36,7 @@ impl Buffers {
             size: self.size.clamp(256, 1 << 20),
             receives: self.receives.clamp(2, 1024),
             sends: self.sends.clamp(1, 1024),
+            one_sided: self.one_sided.clamp(4096, 1 << 20),
         }
     }
 

@@ -416,9 +416,22 @@ impl Session {
     /// # Errors
     /// As `read`'s. An earlier operation that failed may be told of here.
     pub async fn post_read(&mut self, offset: u64, len: usize) -> Result<(), SessionError> {
-        let region = self.readable(offset, len)?;
+        self.readable(offset, len)?;
+        self.post_read_into(offset, vec![0; len]).await
+    }
+
+    /// Posts a read as [`post_read`](Self::post_read) does, of as many bytes as `buffer` has, and into it:
+    /// [`next_read`](Self::next_read) gives it back. Who reads again and again into the same few buffers spares the
+    /// allocator, and the kernel, their work.
+    ///
+    /// If this is cancelled, nothing was posted, and the buffer is gone.
+    ///
+    /// # Errors
+    /// As `post_read`'s.
+    pub async fn post_read_into(&mut self, offset: u64, buffer: Vec<u8>) -> Result<(), SessionError> {
+        let region = self.readable(offset, buffer.len())?;
         let Self { data, keeper, .. } = self;
-        let result = alive(keeper, data.post_read(&region, offset, len)).await;
+        let result = alive(keeper, data.post_read(&region, offset, buffer)).await;
         self.end_if_fatal(result)
     }
 

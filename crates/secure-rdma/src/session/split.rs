@@ -184,6 +184,14 @@ impl SendHalf {
         self.0.session().await.post_read(offset, len).await
     }
 
+    /// Posts a read into `buffer`, as [`Session::post_read_into`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn post_read_into(&mut self, offset: u64, buffer: Vec<u8>) -> Result<(), SessionError> {
+        self.0.session().await.post_read_into(offset, buffer).await
+    }
+
     /// What the oldest posted read has brought, as [`Session::next_read`].
     ///
     /// # Errors

@@ -11,7 +11,7 @@ use std::time::Duration;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Few and small ones: a message waits for them many times.
-const SMALLEST: Buffers = Buffers { size: 256, receives: 2, sends: 1 };
+const SMALLEST: Buffers = Buffers { size: 256, receives: 2, sends: 1, ..Buffers::DEFAULT };
 
 async fn within<T>(what: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, what).await.expect("in time")

@@ -11,7 +11,7 @@ use secure_rdma::{Buffers, Report, Session, SessionError, SessionOptions};
 
 const SLOT: u64 = 4096;
 
-const SMALLEST: Buffers = Buffers { size: 256, receives: 2, sends: 1 };
+const SMALLEST: Buffers = Buffers { size: 256, receives: 2, sends: 1, ..Buffers::DEFAULT };
 
 async fn session() -> (World, Session, Session) {
     session_with(messages()).await
@@ -198,7 +198,10 @@ async fn nobody_is_alarmed_by_what_is_genuine() {
     for (buffers, limits) in [
         (Buffers::DEFAULT, Limits::DEFAULT),
         (SMALLEST, Limits { records: 1, bytes: 100 }),
-        (Buffers { size: 4096, receives: 2, sends: 3 }, Limits { records: 2, bytes: 9000 }),
+        (
+            Buffers { size: 4096, receives: 2, sends: 3, ..Buffers::DEFAULT },
+            Limits { records: 2, bytes: 9000 },
+        ),
     ] {
         let (_world, mut client, mut server) =
             session_with(messages().buffers(buffers).key_limits(limits)).await;

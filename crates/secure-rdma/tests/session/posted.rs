@@ -5,7 +5,7 @@ use secure_rdma::control::SealPolicy::{self, Off, Required};
 use secure_rdma::{Buffers, Session, SessionError};
 use std::time::Duration;
 
-const SMALLEST: Buffers = Buffers { size: 256, receives: 2, sends: 1 };
+const SMALLEST: Buffers = Buffers { size: 256, receives: 2, sends: 1, ..Buffers::DEFAULT };
 
 async fn session(seal: SealPolicy, at_server: Buffers, at_client: Buffers) -> (World, Session, Session) {
     let options = |buffers| messages().seal(seal).buffers(buffers);
@@ -108,7 +108,7 @@ async fn messages_of_every_length_fit_buffers_of_any_size() {
 
 #[tokio::test]
 async fn settings_out_of_range_are_brought_into_it() {
-    let none = Buffers { size: 0, receives: 0, sends: 0 };
+    let none = Buffers { size: 0, receives: 0, sends: 0, one_sided: 0 };
     let (_world, mut client, mut server) = session(Required, none, none).await;
     let (sent, received) = tokio::join!(client.send(b"small"), server.recv());
     sent.unwrap();

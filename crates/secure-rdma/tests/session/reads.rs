@@ -10,7 +10,7 @@ use secure_rdma::{Buffers, Session, SessionError};
 use std::collections::VecDeque;
 
 /// One buffer to send from and to read into.
-const ONE: Buffers = Buffers { size: 256, receives: 2, sends: 1 };
+const ONE: Buffers = Buffers { size: 256, receives: 2, sends: 1, ..Buffers::DEFAULT };
 
 async fn session(seal: SealPolicy, buffers: Buffers) -> (World, Session, Session) {
     let options = messages().seal(seal).buffers(buffers);
@@ -138,9 +138,32 @@ async fn reads_that_are_cancelled_anywhere_lose_and_mix_up_nothing() {
 }
 
 #[tokio::test]
+async fn a_read_comes_in_the_buffer_that_was_given_for_it() {
+    // Longer and shorter than what one request reads; the most that a buffer may have, and the least.
+    for one_sided in [0, u32::MAX] {
+        for seal in [Off, Required] {
+            let (_world, mut client, _server) =
+                session(seal, Buffers { one_sided, ..Buffers::DEFAULT }).await;
+            let text = bytes(300_000);
+            client.write(0, &text).await.unwrap();
+            let mut buffer = vec![1; text.len()];
+            let address = buffer.as_ptr();
+            for len in [text.len(), 5000, 1] {
+                buffer.truncate(len);
+                within(client.post_read_into(0, buffer)).await.unwrap();
+                buffer = within(client.next_read()).await.unwrap().unwrap();
+                assert!(buffer == text[..len] && buffer.as_ptr() == address, "{len} bytes");
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn what_may_not_be_read_is_not_posted() {
     for seal in [Off, Required] {
         let (_world, mut client, mut server) = session(seal, Buffers::DEFAULT).await;
+        let outside = client.post_read_into(REGION - 1, vec![0; 2]).await.unwrap_err();
+        assert!(matches!(outside, SessionError::OutOfRegion { .. }), "{outside}");
         let outside = client.post_read(REGION - 1, 2).await.unwrap_err();
         assert!(matches!(outside, SessionError::OutOfRegion { .. }), "{outside}");
         let none = server.post_read(0, 1).await.unwrap_err();

@@ -380,18 +380,19 @@ impl DataPath {
         offset: u64,
         len: usize,
     ) -> Result<Zeroizing<Vec<u8>>, SessionError> {
-        self.ask(remote, offset, len, false).await?;
+        self.ask(remote, offset, vec![0; len], false).await?;
         self.take_last().await
     }
 
-    /// Posts a READ of these bytes, which [`Self::next_read`] will return; waits only for free buffers.
+    /// Posts a READ of as many bytes as `buffer` has, in which [`Self::next_read`] will return them; waits only for
+    /// free buffers.
     pub(crate) async fn post_read(
         &mut self,
         remote: &RemoteRegion,
         offset: u64,
-        len: usize,
+        buffer: Vec<u8>,
     ) -> Result<(), SessionError> {
-        self.ask(remote, offset, len, false).await?;
+        self.ask(remote, offset, buffer, false).await?;
         self.reads.leave_to_program();
         Ok(())
     }
@@ -413,15 +414,15 @@ impl DataPath {
         &mut self,
         remote: &RemoteRegion,
         offset: u64,
-        len: usize,
+        text: Vec<u8>,
         raw: bool,
     ) -> Result<(), SessionError> {
         self.begin(READ).await?;
         let units = if raw { Units::PLAIN } else { self.protection.units() };
-        let bytes = offset..offset.saturating_add(len as u64);
+        let bytes = offset..offset.saturating_add(text.len() as u64);
         let place = units.place(&bytes);
         within(remote, place.clone())?;
-        self.reads.ask(bytes.clone(), units, raw, addresses(remote, &place));
+        self.reads.ask(offset, text, units, raw, addresses(remote, &place));
         let mut at = offset;
         while at < bytes.end {
             let part = units.part(&(at..bytes.end), self.requests.buffers.size());
@@ -801,7 +802,7 @@ impl DataPath {
         offset: u64,
         len: usize,
     ) -> Result<Zeroizing<Vec<u8>>, SessionError> {
-        self.ask(remote, offset, len, true).await?;
+        self.ask(remote, offset, vec![0; len], true).await?;
         self.take_last().await
     }
 }

@@ -96,15 +96,15 @@ impl Reads {
         under_way.filter(overlaps).map(|read| read.until).next().unwrap_or(0)
     }
 
-    /// The operation that is under way asks for `bytes`, which are packed like that, and are at those addresses.
-    pub(super) fn ask(&mut self, bytes: Range<u64>, units: Units, raw: bool, addresses: Range<u64>) {
-        let len = usize::try_from(bytes.end - bytes.start).unwrap_or(usize::MAX);
+    /// The operation that is under way asks for the bytes from `offset` on that `text` has room for, which are packed
+    /// like that, and are at those addresses.
+    pub(super) fn ask(&mut self, offset: u64, text: Vec<u8>, units: Units, raw: bool, addresses: Range<u64>) {
         self.queue.push_back(Read {
-            bytes,
+            bytes: offset..offset.saturating_add(text.len() as u64),
             units,
             raw,
             addresses,
-            text: Zeroizing::new(vec![0; len]),
+            text: Zeroizing::new(text),
             here: 0,
             from: self.posted,
             until: self.posted,
@@ -210,7 +210,7 @@ mod tests {
     use super::*;
 
     fn asked(reads: &mut Reads, requests: u64, whose: Whose) {
-        reads.ask(0..1, Units::PLAIN, false, 0..1);
+        reads.ask(0, vec![0], Units::PLAIN, false, 0..1);
         for _ in 0..requests {
             reads.request_posted();
         }
