@@ -13,13 +13,19 @@ use crate::reconnect::Reconnection;
 use crate::runtime::{self, Interruption};
 use crate::{logging, output};
 use input::Lines;
-use secure_rdma::Session;
+use secure_rdma::{Buffers, Session};
 use std::io::{self, IsTerminal};
 use talk::{Talk, Turn};
 
 pub(crate) fn run(args: ClientArgs) -> Result<(), Failure> {
     logging::start(args.link.verbose);
-    let link = LinkBuilder::new(&args.link, args.place, args.server_name.as_ref(), Greeting::Full)?;
+    let link = LinkBuilder::new(
+        &args.link,
+        args.place,
+        args.server_name.as_ref(),
+        Greeting::Full,
+        Buffers::DEFAULT,
+    )?;
     let runtime = runtime::start()?;
     let result = runtime.block_on(async {
         let mut interruption = Interruption::watch()?;

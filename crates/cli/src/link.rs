@@ -9,7 +9,9 @@ use crate::trust::server_name;
 use rdma_verbs::{Device, DeviceSelector};
 use secure_rdma::certs::Name;
 use secure_rdma::control::Access;
-use secure_rdma::{Client, ClientBuilder, SealedBy, Session, SessionError, SessionInfo, SessionOptions};
+use secure_rdma::{
+    Buffers, Client, ClientBuilder, SealedBy, Session, SessionError, SessionInfo, SessionOptions,
+};
 
 /// What is said of a session that is open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,9 +41,11 @@ impl LinkBuilder {
         place: Place,
         name: Option<&Name>,
         greeting: Greeting,
+        buffers: Buffers,
     ) -> Result<Self, Failure> {
         let name = server_name(name, &place)?;
-        let options = SessionOptions::default().seal(args.seal.policy()).packets(Some(args.seal.packets()));
+        let (seal, packets) = (args.seal.policy(), args.seal.packets());
+        let options = SessionOptions::default().seal(seal).packets(Some(packets)).buffers(buffers);
         let mut client = Client::builder(args.trust.trust()?).options(options);
         if let Some(identity) = args.trust.own()? {
             client = client.identity(identity);

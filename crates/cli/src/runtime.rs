@@ -26,6 +26,15 @@ pub(crate) fn start() -> Result<Runtime, Failure> {
     Builder::new_multi_thread().enable_all().build().map_err(Failure::system("starting threads"))
 }
 
+/// A runtime whose tasks are carried out by the thread that waits for them.
+pub(crate) fn start_current() -> Result<Runtime, Failure> {
+    grow_stack()?;
+    check_descriptors()?;
+    // The device's, and one for what blocks.
+    check_threads(2)?;
+    Builder::new_current_thread().enable_all().build().map_err(Failure::system("starting a runtime"))
+}
+
 /// Has this thread's stack grow now. Where there is no memory for that later, the kernel ends the program without a
 /// word.
 fn grow_stack() -> Result<(), Failure> {

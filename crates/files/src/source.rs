@@ -3,9 +3,10 @@
 use crate::chunk::{Chunk, Digest, digest};
 use crate::listing::{Kind, is_executable};
 use crate::refusal::{Refusal, RefusalCode};
+use rustix::buffer::spare_capacity;
 use rustix::fs::{Stat, fstat};
+use rustix::io::{Errno, pread};
 use std::fs::File;
-use std::os::unix::fs::FileExt;
 
 /// What changes when a file does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,11 +64,17 @@ impl Source {
     /// # Errors
     /// The file has become shorter, or can't be read.
     pub(crate) fn read(&self, chunk: Chunk) -> Result<(Vec<u8>, Digest), Refusal> {
-        let mut bytes = vec![0; chunk.len];
-        self.file.read_exact_at(&mut bytes, chunk.offset).map_err(|error| match error.kind() {
-            std::io::ErrorKind::UnexpectedEof => changed(),
-            _ => Refusal::system("reading it", &error),
-        })?;
+        let mut bytes = Vec::with_capacity(chunk.len);
+        while bytes.len() < chunk.len {
+            // Room that was never filled needs no zeros first.
+            let at = chunk.offset + bytes.len() as u64;
+            match pread(&self.file, spare_capacity(&mut bytes), at) {
+                Ok(0) => return Err(changed()),
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(error) => return Err(Refusal::errno("reading it")(error)),
+            }
+        }
+        bytes.truncate(chunk.len);
         let digest = digest(&bytes);
         Ok((bytes, digest))
     }

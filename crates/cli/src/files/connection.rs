@@ -14,8 +14,9 @@ where
     F: Future<Output = Result<(), Failure>>,
 {
     logging::start(at.link.verbose);
-    let link = LinkBuilder::new(&at.link, at.place, at.server_name.as_ref(), Greeting::Warning)?;
-    let runtime = runtime::start()?;
+    let name = at.server_name.as_ref();
+    let link = LinkBuilder::new(&at.link, at.place, name, Greeting::Warning, FilesClient::BUFFERS)?;
+    let runtime = runtime::start_current()?;
     let result = runtime.block_on(async { work(link.build()?, Interruption::watch()?).await });
     // A disk that doesn't answer isn't waited for.
     runtime.shutdown_background();

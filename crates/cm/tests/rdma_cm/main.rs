@@ -83,7 +83,8 @@ fn wait_for_listener(port: u16) {
         let Output { status, stdout, stderr } = command.output().unwrap();
         assert!(status.success(), "{}", String::from_utf8_lossy(&stderr));
         let listed = String::from_utf8_lossy(&stdout);
-        if listed.lines().any(|line| line.contains("state LISTEN") && format!("{line} ").contains(&listener)) {
+        if listed.lines().any(|line| line.contains("state LISTEN") && format!("{line} ").contains(&listener))
+        {
             return;
         }
         std::thread::sleep(std::time::Duration::from_millis(100));

@@ -8,7 +8,7 @@ use crate::message::{
 };
 use crate::path::{FilePath, shown};
 use crate::refusal::{Refusal, RefusalCode};
-use secure_rdma::{SealedBy, Session, SessionInfo};
+use secure_rdma::{Buffers, SealedBy, Session, SessionInfo};
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
@@ -34,6 +34,9 @@ pub struct FilesClient {
 }
 
 impl FilesClient {
+    /// Buffers for a session that moves files: a chunk takes one request.
+    pub const BUFFERS: Buffers = Buffers { one_sided: MAX_CHUNK, ..Buffers::DEFAULT };
+
     /// Asks the server of `session` for its files.
     ///
     /// # Errors

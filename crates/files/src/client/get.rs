@@ -19,6 +19,9 @@ use std::thread;
 use tokio::task::JoinSet;
 use tokio::time::sleep_until;
 
+/// A thread has ended before its job.
+const LOST: FilesError = FilesError::Protocol("a job here was lost");
+
 /// What an answer is awaited for.
 enum Asked {
     /// With a window for the case that the file comes at once.
@@ -44,10 +47,11 @@ enum Done {
     Prepared(Key, Result<Partial, Refusal>),
     /// The hash of what is there.
     Known(Piece, Result<Digest, Refusal>),
-    Written(Piece, Result<(), Refusal>),
+    /// With the buffer that it came in.
+    Written(Piece, Result<(), Refusal>, Vec<u8>),
     Committed(Key, Result<(), Refusal>),
     /// All of a file that has come at once is there, under its own name.
-    Stored(Piece, Result<(), Refusal>),
+    Stored(Piece, Result<(), Refusal>, Vec<u8>),
 }
 
 /// A file under way.
@@ -79,6 +83,8 @@ struct Getter<'a> {
     free: Vec<u16>,
     /// What is being read from windows, the oldest first.
     reading: VecDeque<(Piece, Digest, Content)>,
+    /// Buffers to read into. There are never more than windows.
+    buffers: Vec<Vec<u8>>,
     jobs: JoinSet<Done>,
 }
 
@@ -105,6 +111,7 @@ impl FilesClient {
             next_key: 0,
             asked: HashMap::new(),
             reading: VecDeque::new(),
+            buffers: Vec::new(),
             jobs: JoinSet::new(),
         };
         let result = getter.run(batch).await;
@@ -209,7 +216,15 @@ impl Getter<'_> {
             if let Some((tag, answer)) = answer {
                 return self.answered(tag, answer, batch).await;
             }
-            let bytes = client.session.next_read().await?;
+            // Files and windows that a job lets go meanwhile are used at once.
+            let bytes = tokio::select! {
+                biased;
+                bytes = client.session.next_read() => bytes?,
+                Some(done) = jobs.join_next() => {
+                    let done = done.map_err(|_| LOST)?;
+                    return self.done(done, batch).await;
+                }
+            };
             let bytes = bytes.ok_or(FilesError::Protocol("a read has brought nothing"))?;
             reading.pop_front();
             self.write(piece, digest, content, bytes);
@@ -223,7 +238,7 @@ impl Getter<'_> {
                 self.answered(tag, answer, batch).await
             }
             Some(done) = jobs.join_next() => {
-                let done = done.map_err(|_| FilesError::Protocol("a job here was lost"))?;
+                let done = done.map_err(|_| LOST)?;
                 self.done(done, batch).await
             }
             () = sleep_until(paused.unwrap_or(client.heard)), if paused.is_some() => Ok(()),
@@ -237,14 +252,17 @@ impl Getter<'_> {
         match content {
             Content::Chunk => {
                 let Some(partial) = active.partial.clone() else { return };
-                let write = move || Done::Written(piece, partial.write(piece.chunk, &bytes, &digest));
-                self.jobs.spawn_blocking(write);
+                self.jobs.spawn_blocking(move || {
+                    let result = partial.write(piece.chunk, &bytes, &digest);
+                    Done::Written(piece, result, bytes)
+                });
             }
             Content::File { executable } => {
                 let (root, path, size) = (Arc::clone(self.root), active.transfer.to.clone(), active.size);
                 self.jobs.spawn_blocking(move || {
                     let partial = prepare(|| root.partial(&path, size, executable, 0));
-                    Done::Stored(piece, partial.and_then(|partial| partial.store(&bytes, &digest)))
+                    let result = partial.and_then(|partial| partial.store(&bytes, &digest));
+                    Done::Stored(piece, result, bytes)
                 });
             }
         }
@@ -262,7 +280,9 @@ impl Getter<'_> {
             Some(bytes) => self.write(piece, digest, content, bytes.into()),
             None => {
                 let at = self.client.window(piece.window);
-                self.client.session.post_read(at, piece.chunk.len).await?;
+                let mut buffer = self.buffers.pop().unwrap_or_default();
+                buffer.resize(piece.chunk.len, 0);
+                self.client.session.post_read_into(at, buffer).await?;
                 self.reading.push_back((piece, digest, content));
             }
         }
@@ -358,7 +378,8 @@ impl Getter<'_> {
             Done::Known(piece, Ok(digest)) => self.read(piece, Some(digest)).await,
             // It may be had from the server.
             Done::Known(piece, Err(_)) => self.read(piece, None).await,
-            Done::Written(piece, result) => {
+            Done::Written(piece, result, buffer) => {
+                self.buffers.push(buffer);
                 let result = result.map_err(|source| match self.active.get(&piece.key) {
                     Some(active) => local(active, source),
                     None => UNASKED,
@@ -372,7 +393,8 @@ impl Getter<'_> {
                 self.report(key, batch);
                 Ok(())
             }
-            Done::Stored(piece, result) => {
+            Done::Stored(piece, result, buffer) => {
+                self.buffers.push(buffer);
                 self.free.push(piece.window);
                 let Some(active) = self.active.get_mut(&piece.key) else { return Ok(()) };
                 match result {

@@ -22,6 +22,9 @@ use tokio::time::{Instant, sleep_until};
 const WINDOWS: u64 = 16;
 const FEWEST_WINDOWS: u64 = 4;
 
+/// Bytes that are sent with an answer rather than left in a window, at most.
+const EAGER: usize = 16 << 10;
+
 /// Requests of one session that may be under way beside its windows and its files.
 const SPARE_JOBS: usize = 4;
 
@@ -381,9 +384,10 @@ impl<'a> Guest<'a> {
         file
     }
 
-    /// Puts bytes where the client reads them; gives them back where the server can't.
+    /// Puts bytes where the client reads them; gives them back where the server can't, or where they are so few that
+    /// sending them takes less than being asked for them.
     fn place(&self, window: u16, bytes: Vec<u8>) -> Result<Option<Vec<u8>>, SessionError> {
-        if !self.plain {
+        if !self.plain || bytes.len() <= EAGER {
             return Ok(Some(bytes));
         }
         let region = self.session.region().ok_or(SessionError::NoRegion)?;
