@@ -82,6 +82,8 @@ pub(super) async fn measure(
         let limit = request.limit;
         under_way.spawn(async move {
             let (mut posted, mut completed) = (0, 0);
+            // Those that a read has come in, for the next ones.
+            let mut buffers = Vec::new();
             let mut note = |until: u64| {
                 let mut meter = lock(&meter);
                 if until > completed {
@@ -93,10 +95,15 @@ pub(super) async fn measure(
             };
             while !limit.reached(posted, note(posted.saturating_sub(depth.into()))) {
                 let list = list(operation, depth, limit, posted);
-                post(&mut session, operation, &message, list).await?;
+                if operation == Operation::Read {
+                    let buffer = buffers.pop().unwrap_or_else(|| vec![0; message.len()]);
+                    session.post_read_into(0, buffer).await?;
+                } else {
+                    post(&mut session, operation, &message, list).await?;
+                }
                 posted += list;
                 if operation == Operation::Read && posted >= depth.into() {
-                    session.next_read().await?;
+                    buffers.extend(session.next_read().await?);
                 }
             }
             while session.next_read().await?.is_some() {}
@@ -147,7 +154,7 @@ fn list(operation: Operation, depth: u32, limit: Limit, posted: u64) -> u64 {
     }
 }
 
-/// Has an operation under way, or so many messages.
+/// Has a write under way, or so many messages.
 async fn post(
     session: &mut Session,
     operation: Operation,
@@ -160,14 +167,14 @@ async fn post(
             session.post_sends(std::iter::repeat_n(message, usize::try_from(list).unwrap_or(1))).await
         }
         Operation::Write => session.post_write(0, message).await,
-        Operation::Read => session.post_read(0, message.len()).await,
-        Operation::Atomic => carry_out(session, operation, message).await,
+        Operation::Read | Operation::Atomic => carry_out(session, operation, message).await,
     }
 }
 
 async fn carry_out(session: &mut Session, operation: Operation, message: &[u8]) -> Result<(), SessionError> {
     match operation {
-        Operation::Send => session.send(message).await,
+        // What comes back says that it has arrived: its acknowledgement may wait for that, and isn't waited for.
+        Operation::Send => session.post_send(message).await,
         Operation::Write => session.write(0, message).await,
         Operation::Read => session.read(0, message.len()).await.map(drop),
         // Not sealed; nobody gets here with it.

@@ -204,7 +204,7 @@ async fn serve(session: &mut Session, device: &Arc<Device>, budget: &Budget) -> 
             task::tell(session, &Reply::Ready(None)).await?;
             let mut messages: u64 = 0;
             while let Some(message) = session.recv().await? {
-                session.send(&message).await?;
+                session.post_send(&message).await?;
                 messages += 1;
             }
             Ok(format!("sent back {messages} sealed messages"))
