@@ -13,6 +13,7 @@ use crate::refusal::{Refusal, RefusalCode};
 use crate::source::Source;
 use secure_rdma::{Access, SealedBy, Session, SessionError};
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{JoinError, JoinSet};
@@ -304,15 +305,23 @@ impl<'a> Guest<'a> {
 
     /// Has a thread that may wait for a disk carry out `job`, when it is its turn.
     fn spawn(&mut self, tag: Tag, job: impl FnOnce() -> Result<Done, Refusal> + Send + 'static) {
+        // For one client that it fails, the others go on.
+        let job = move || (tag, catch_unwind(AssertUnwindSafe(job)).unwrap_or_else(|_| Err(bug())));
         let disk = Arc::clone(&self.shared.disk);
-        self.jobs.spawn(async move {
-            let turn = disk.acquire_owned().await;
-            let done = tokio::task::spawn_blocking(move || {
+        match Arc::clone(&disk).try_acquire_owned() {
+            Ok(turn) => self.jobs.spawn_blocking(move || {
                 let _turn = turn;
                 job()
-            });
-            (tag, done.await.unwrap_or_else(|error| Err(bug(&error))))
-        });
+            }),
+            Err(_) => self.jobs.spawn(async move {
+                let turn = disk.acquire_owned().await;
+                let done = tokio::task::spawn_blocking(move || {
+                    let _turn = turn;
+                    job()
+                });
+                done.await.unwrap_or_else(|_| (tag, Err(bug())))
+            }),
+        };
     }
 
     /// Tells what a job has come to.
@@ -518,11 +527,8 @@ fn not_open() -> Refusal {
     senseless("the file isn't open, or not for this")
 }
 
-fn bug(error: &JoinError) -> Refusal {
-    Refusal::new(
-        RefusalCode::System,
-        &format!("the server's job ended: {error}; this is a bug in secure-rdma"),
-    )
+fn bug() -> Refusal {
+    Refusal::new(RefusalCode::System, "the server's job panicked; this is a bug in secure-rdma")
 }
 
 fn violation(_: Malformed) -> SessionError {
