@@ -35,7 +35,10 @@ impl Association {
     pub fn open(kernel: &Kernel, pair: Pair) -> Result<Self, Error> {
         kernel.claim(&pair, Direction::Out)?;
         if let Err(error) = kernel.claim(&pair, Direction::In) {
-            kernel.remove_policy(&pair, Direction::Out)?;
+            // Where it may have been there before, it stays.
+            if !kernel.stands() {
+                kernel.remove_policy(&pair, Direction::Out)?;
+            }
             return Err(error);
         }
         Ok(Self { pair, inbound: Vec::new(), outbound: None })
@@ -132,12 +135,16 @@ impl Association {
         Ok(())
     }
 
-    /// Blocks, and removes everything: to be called when no queue pair is left that could go on in clear.
+    /// Blocks, and removes everything: to be called when no queue pair is left that could go on in clear. Where the
+    /// owner stands, the blocks do, too.
     ///
     /// # Errors
     /// The kernel refused.
     pub fn close(mut self, kernel: &Kernel) -> Result<(), Error> {
         self.block(kernel)?;
+        if kernel.stands() {
+            return Ok(());
+        }
         for direction in [Direction::Out, Direction::In] {
             kernel.remove_policy(&self.pair, direction)?;
         }

@@ -3,7 +3,7 @@
 use crate::Error;
 use core::ffi::c_int;
 use std::io;
-use std::net::{IpAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
 
 /// The port of ESP in UDP (RFC 3948).
@@ -17,7 +17,7 @@ const ESP_IN_UDP: c_int = 2;
 #[derive(Debug)]
 pub struct Encapsulation {
     _socket: UdpSocket,
-    port: u16,
+    address: SocketAddr,
 }
 
 impl Encapsulation {
@@ -30,14 +30,20 @@ impl Encapsulation {
         let bound = UdpSocket::bind((own, NAT_TRAVERSAL_PORT)).or_else(|_| UdpSocket::bind((own, 0)));
         let socket = bound.map_err(Error::kernel(WHAT))?;
         take_esp(&socket).map_err(Error::kernel(WHAT))?;
-        let port = socket.local_addr().map_err(Error::kernel(WHAT))?.port();
-        Ok(Self { _socket: socket, port })
+        let address = socket.local_addr().map_err(Error::kernel(WHAT))?;
+        Ok(Self { _socket: socket, address })
+    }
+
+    /// Its address.
+    #[must_use]
+    pub const fn address(&self) -> IpAddr {
+        self.address.ip()
     }
 
     /// Its port.
     #[must_use]
     pub const fn port(&self) -> u16 {
-        self.port
+        self.address.port()
     }
 }
 

@@ -2,10 +2,11 @@
 
 use crate::address::{Direction, Pair};
 use crate::association::Ports;
+use crate::owner::{self, Kind};
 use crate::policy::{self, PolicyStatus, Selector};
 use crate::socket::Socket;
 use crate::state::{self, State, StateStatus};
-use crate::{Error, Material, ROCE_PORT, owner};
+use crate::{Error, Material, ROCE_PORT};
 use core::fmt;
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -28,14 +29,28 @@ impl fmt::Debug for Kernel {
 }
 
 impl Kernel {
-    /// A new owner.
+    /// A new owner, whose policies are removed when it is gone and its program is, too.
     ///
     /// # Errors
     /// The kernel has no IPsec.
     pub fn open() -> Result<Self, Error> {
-        let opened = owner::become_one();
+        Self::open_of(Kind::Passing)
+    }
+
+    /// A new owner of a kind.
+    ///
+    /// # Errors
+    /// The kernel has no IPsec.
+    pub fn open_of(kind: Kind) -> Result<Self, Error> {
+        let opened = owner::become_one(kind);
         let (socket, reqid) = opened.map_err(Error::kernel("opening a netlink socket for IPsec"))?;
         Ok(Self { socket, reqid })
+    }
+
+    /// Whether its policies stay, as blocks, when it is gone.
+    #[must_use]
+    pub fn stands(&self) -> bool {
+        Kind::of(self.reqid) == Some(Kind::Standing)
     }
 
     /// Its request ID.
@@ -88,21 +103,50 @@ impl Kernel {
     }
 
     /// Removes what owners have left that are gone, and whose programs are too, such as processes that were killed;
-    /// returns how many policies that were.
+    /// returns how many policies that were. Of owners that [stand](Kind::Standing) it blocks what is left.
     ///
     /// # Errors
     /// The kernel refused.
     pub fn sweep(&self) -> Result<usize, Error> {
+        let mut swept = 0;
+        self.for_each_gone(|reqid| {
+            match Kind::of(reqid) {
+                Some(Kind::Passing) => swept += self.clear(reqid)?,
+                Some(Kind::Standing) => drop(self.block(reqid)?),
+                None => {}
+            }
+            Ok(())
+        })?;
+        Ok(swept)
+    }
+
+    /// Removes the blocks that owners have left that stood and are gone: RoCEv2 that they were for goes in clear then.
+    /// Returns how many policies that were.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    pub fn lift(&self) -> Result<usize, Error> {
+        let mut lifted = 0;
+        self.for_each_gone(|reqid| {
+            if Kind::of(reqid) == Some(Kind::Standing) {
+                lifted += self.clear(reqid)?;
+            }
+            Ok(())
+        })?;
+        Ok(lifted)
+    }
+
+    /// For each owner that has left something and is gone: nobody else becomes that owner meanwhile.
+    fn for_each_gone(&self, mut what: impl FnMut(u32) -> Result<(), Error>) -> Result<(), Error> {
         let (states, policies) = (self.states()?, self.policies()?);
         let reqids = states.iter().map(|state| state.reqid);
         let reqids: BTreeSet<_> = reqids.chain(policies.iter().map(|policy| policy.reqid)).collect();
-        let mut swept = 0;
         for reqid in reqids.into_iter().filter(|reqid| *reqid != self.reqid) {
             if let Some(_held) = owner::in_place_of(reqid) {
-                swept += self.clear(reqid)?;
+                what(reqid)?;
             }
         }
-        Ok(swept)
+        Ok(())
     }
 
     /// Has all that is between addresses of its own blocked, and removes the states.
@@ -147,16 +191,32 @@ impl Kernel {
 
     // ---- What an association is made of ----
 
-    /// Blocks what goes that way, where no policy is yet.
+    /// Blocks what goes that way, where no policy is yet, or one that an owner has left that stood, if this one does.
     pub(crate) fn claim(&self, pair: &Pair, direction: Direction) -> Result<(), Error> {
         let selector = Selector::new(pair, direction);
         let message = policy::message(policy::NEW, &selector, direction as u8, self.reqid, true);
         match self.socket.carry_out("adding an IPsec policy", message) {
             Err(error) if error.errno() == Some(libc::EEXIST) => {
+                if self.stands() && self.take_over(pair, direction)? {
+                    return Ok(());
+                }
                 Err(Error::Busy { own: pair.own(), peer: pair.peer() })
             }
             result => result,
         }
+    }
+
+    /// Makes a policy its own that an owner has left that stood, and blocks by it; whether there is one.
+    fn take_over(&self, pair: &Pair, direction: Direction) -> Result<bool, Error> {
+        let selector = Selector::new(pair, direction);
+        let is_it = |it: &PolicyStatus| it.selector == selector && it.direction == direction as u8;
+        let Some(found) = self.policies()?.into_iter().find(is_it) else { return Ok(false) };
+        if found.reqid == self.reqid || Kind::of(found.reqid) != Some(Kind::Standing) {
+            return Ok(false);
+        }
+        let Some(_held) = owner::in_place_of(found.reqid) else { return Ok(false) };
+        self.set_policy(pair, direction, true)?;
+        Ok(true)
     }
 
     /// Requires ESP of what goes that way, or blocks it, in the place of what was there.

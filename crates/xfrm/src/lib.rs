@@ -16,7 +16,8 @@
 //!
 //! States and policies of this software have a reqid from [`owner::FIRST`] on, which is also the port ID of their
 //! owner's netlink socket; the program that they are for has a port ID of its own beside it. The kernel gives each
-//! once: so who finds such a reqid and can bind both knows that the two are gone, and sweeps ([`Kernel::sweep`]).
+//! once: so who finds such a reqid and can bind both knows that the two are gone, and sweeps ([`Kernel::sweep`]). What
+//! an owner has left that stands ([`owner::Kind`]) is blocked by that, and taken over by another one of the kind.
 //!
 //! # Why the encoding is here
 //! It is six C structures, checked against what iproute2 sends. A library for them (`netlink-packet-xfrm`) shows and

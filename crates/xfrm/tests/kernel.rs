@@ -4,9 +4,10 @@
 
 mod common;
 
-use common::{OWN, PEER, helper, in_namespace, ip, policies, wait_for};
+use common::{OWN, PEER, helper, in_namespace, ip, policies, standing_helper, wait_for};
 use rustix::process::{Pid, Signal, kill_process};
-use secure_rdma_xfrm::{Association, Error, Kernel, Pair, owner};
+use secure_rdma_xfrm::owner::{self, Kind};
+use secure_rdma_xfrm::{Association, Error, Kernel, Pair};
 use std::fs;
 use std::io::{BufRead as _, BufReader, ErrorKind, Write as _};
 use std::net::{IpAddr, TcpListener, TcpStream, UdpSocket};
@@ -302,6 +303,71 @@ fn where_the_helper_is_killed_too_the_next_one_sweeps() {
     drop(helper);
 }
 
+/// All that is left blocks, and is of one owner, who is another than `before`: that one's reqid.
+#[track_caller]
+fn blocked_by_another(kernel: &Kernel, before: Option<u32>) -> u32 {
+    let found = kernel.policies().unwrap();
+    assert_eq!(found.len(), 2);
+    let reqid = found[0].reqid;
+    assert!(found.iter().all(|policy| policy.blocks && policy.reqid == reqid));
+    assert_ne!(Some(reqid), before);
+    assert_eq!(send(OWN, PEER).unwrap_err().kind(), ErrorKind::PermissionDenied);
+    reqid
+}
+
+#[test]
+fn what_stands_blocks_until_another_takes_it_over_or_it_is_lifted() {
+    if !in_namespace() {
+        return;
+    }
+    let [first, second] = [(); 2].map(|()| Kernel::open_of(Kind::Standing).unwrap());
+    let passing = Kernel::open().unwrap();
+    let mut left = Association::open(&first, pair()).unwrap();
+    left.allocate_spi(&first).unwrap();
+    // While its owner lives, nobody takes it, and nobody lifts it.
+    for other in [&second, &passing] {
+        assert!(matches!(Association::open(other, pair()), Err(Error::Busy { .. })));
+        assert_eq!((other.sweep().unwrap(), other.lift().unwrap()), (0, 0));
+    }
+    let reqid = blocked_by_another(&passing, None);
+    drop((first, left));
+    // What is swept of it are states.
+    assert_eq!(passing.sweep().unwrap(), 0);
+    assert_eq!(ip("xfrm state"), "");
+    assert_eq!(blocked_by_another(&passing, None), reqid);
+    assert!(matches!(Association::open(&passing, pair()), Err(Error::Busy { .. })));
+    let taken = Association::open(&second, pair()).unwrap();
+    let reqid = blocked_by_another(&passing, Some(reqid));
+    // Its end is none.
+    taken.close(&second).unwrap();
+    assert_eq!(blocked_by_another(&passing, None), reqid);
+    assert_eq!(passing.lift().unwrap(), 0);
+    drop(second);
+    assert_eq!(passing.lift().unwrap(), 2);
+    assert_eq!(policies(), [""; 0]);
+    send(OWN, PEER).unwrap();
+}
+
+#[test]
+fn a_program_that_is_killed_and_whose_helper_stands_leaves_blocks() {
+    if !in_namespace() {
+        return;
+    }
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    let mut program = Program::start_by(command.env(STANDS, "yes"));
+    let kernel = Kernel::open().unwrap();
+    let reqid = blocked_by_another(&kernel, None);
+    program.child.kill().unwrap();
+    program.child.wait().unwrap();
+    // It has blocked when it has removed the state, and is gone when somebody else can take its place.
+    wait_for("the helper's last work", || kernel.states().unwrap().is_empty());
+    assert_eq!(blocked_by_another(&kernel, None), reqid);
+    let (own, peer) = addresses();
+    let helper = standing_helper();
+    wait_for("the next one's turn", || helper.open(own, peer).map(std::mem::forget).is_ok());
+    blocked_by_another(&kernel, Some(reqid));
+}
+
 #[test]
 fn the_right_alone_is_enough_for_a_user_who_is_not_root() {
     if !in_namespace() {
@@ -326,6 +392,9 @@ fn the_right_alone_is_enough_for_a_user_who_is_not_root() {
     program.child.wait().unwrap();
     wait_for("the helper's last work", || policies().is_empty());
 }
+
+/// In the environment of a program whose helper is to leave blocks behind.
+const STANDS: &str = "XFRM_TEST_STANDS";
 
 /// A program with a helper and an association.
 struct Program {
@@ -359,7 +428,7 @@ impl Program {
 #[test]
 #[ignore = "other tests start it"]
 fn the_program_that_tests_kill() {
-    let helper = helper();
+    let helper = if std::env::var_os(STANDS).is_some() { standing_helper() } else { helper() };
     let (own, peer) = addresses();
     let sealing = helper.open(own, peer).unwrap();
     sealing.allocate_spi().unwrap();

@@ -71,9 +71,20 @@ impl Helper {
     /// # Errors
     /// The addresses aren't such, there is a policy between them already, or the kernel refused.
     pub fn open(self: &Arc<Self>, own: IpAddr, peer: IpAddr) -> Result<Sealing, Error> {
-        let encapsulation = Encapsulation::open(own)?;
-        let association = self.number(&Request::Open { own, peer })?;
-        Ok(Sealing { helper: Arc::clone(self), association, encapsulation })
+        self.open_at(&Arc::new(Encapsulation::open(own)?), peer)
+    }
+
+    /// The same, from that socket's address, and with packets taken there.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn open_at(
+        self: &Arc<Self>,
+        encapsulation: &Arc<Encapsulation>,
+        peer: IpAddr,
+    ) -> Result<Sealing, Error> {
+        let association = self.number(&Request::Open { own: encapsulation.address(), peer })?;
+        Ok(Sealing { helper: Arc::clone(self), association, encapsulation: Arc::clone(encapsulation) })
     }
 
     fn number<N: TryFrom<u64>>(&self, request: &Request) -> Result<N, Error> {
@@ -120,13 +131,13 @@ impl fmt::Debug for Helper {
 pub struct Sealing {
     helper: Arc<Helper>,
     association: u32,
-    encapsulation: Encapsulation,
+    encapsulation: Arc<Encapsulation>,
 }
 
 impl Sealing {
     /// The UDP port of this host to which the peer sends sealed packets.
     #[must_use]
-    pub const fn port(&self) -> u16 {
+    pub fn port(&self) -> u16 {
         self.encapsulation.port()
     }
 
@@ -172,7 +183,15 @@ impl Sealing {
         self.helper.done(&Request::Release { association: self.association, spi })
     }
 
-    const fn ports(&self, peer: u16) -> Ports {
+    /// Has nothing more come or go between the two addresses, until there are keys again.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    pub fn block(&self) -> Result<(), Error> {
+        self.helper.done(&Request::Block { association: self.association })
+    }
+
+    fn ports(&self, peer: u16) -> Ports {
         Ports { own: self.port(), peer }
     }
 }

@@ -9,7 +9,7 @@ use std::os::fd::AsFd;
 use zeroize::Zeroizing;
 
 /// The version of what is said here.
-pub(super) const VERSION: u16 = 2;
+pub(super) const VERSION: u16 = 3;
 
 /// Bytes of a message.
 const MAX_LEN: usize = 1024;
@@ -79,6 +79,13 @@ pub(super) enum Request {
         association: u32,
         #[n(1)]
         spi: u32,
+    },
+    /// Nothing more comes or goes between its addresses, until there are keys again.
+    #[n(9)]
+    Block {
+        /// Which.
+        #[n(0)]
+        association: u32,
     },
     /// The association isn't used any more, and no queue pair is left that was.
     #[n(7)]

@@ -2,6 +2,7 @@
 
 use super::privileges;
 use super::protocol::{Answer, Incoming, Request, VERSION, receive, send};
+use crate::owner::Kind;
 use crate::{Association, Error, Kernel, Pair, Unfit};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, retry_on_intr};
@@ -18,6 +19,15 @@ const ASSOCIATIONS: usize = 16 << 10;
 /// How often what owners have left that are gone is removed.
 const SWEEP: Duration = Duration::from_secs(60);
 
+/// As [`serve`], for a process whose queue pairs aren't those that are sealed: what it had set up is blocked when it is
+/// gone, and stays so ([`Kind::Standing`]).
+///
+/// # Errors
+/// As there.
+pub fn serve_standing(socket: &OwnedFd) -> Result<(), Error> {
+    serve_and_sweep(socket, Kind::Standing, SWEEP)
+}
+
 /// Serves the process that has made the socket pair of which `socket` is an end, until that is gone. Then, not before,
 /// what it had set up is removed: where it only stops asking, all of that is blocked.
 ///
@@ -26,18 +36,21 @@ const SWEEP: Duration = Duration::from_secs(60);
 /// # Errors
 /// Rights can't be given up, or the kernel has no IPsec or refuses: the process is told why.
 pub fn serve(socket: &OwnedFd) -> Result<(), Error> {
-    serve_and_sweep(socket, SWEEP)
+    serve_and_sweep(socket, Kind::Passing, SWEEP)
 }
 
 /// The same, with another time between sweeps.
-fn serve_and_sweep(socket: &OwnedFd, every: Duration) -> Result<(), Error> {
+fn serve_and_sweep(socket: &OwnedFd, kind: Kind, every: Duration) -> Result<(), Error> {
     const WHAT: &str = "beginning";
-    let result = begin(socket).and_then(|(kernel, process)| {
+    let result = begin(socket, kind).and_then(|(kernel, process)| {
         let swept = Instant::now();
         let mut helper =
             Server { kernel, associations: BTreeMap::new(), next: 0, greeted: false, every, swept };
         helper.answer(socket, &process)?;
         helper.kernel.block_all()?;
+        if helper.kernel.stands() {
+            return Ok(());
+        }
         wait_for(&process).map_err(Error::kernel(WHAT))?;
         helper.kernel.remove_all()
     });
@@ -48,12 +61,12 @@ fn serve_and_sweep(socket: &OwnedFd, every: Duration) -> Result<(), Error> {
 }
 
 /// What it has, when it has given up the rest: what owners that are gone had set up is removed.
-fn begin(socket: &OwnedFd) -> Result<(Kernel, OwnedFd), Error> {
+fn begin(socket: &OwnedFd, kind: Kind) -> Result<(Kernel, OwnedFd), Error> {
     let peer = socket_peercred(socket).map_err(Error::kernel("looking for the process that asks"))?;
     let process = pidfd_open(peer.pid, PidfdFlags::empty());
     let process = process.map_err(Error::kernel("watching the process that asks"))?;
     privileges::keep_only_right().map_err(Error::kernel("giving up rights"))?;
-    let kernel = Kernel::open()?;
+    let kernel = Kernel::open_of(kind)?;
     kernel.sweep()?;
     Ok((kernel, process))
 }
@@ -139,6 +152,10 @@ impl Server {
                 let (kernel, association) = self.association(association)?;
                 association.release(kernel, spi)
             }
+            Request::Block { association } => {
+                let (kernel, association) = self.association(association)?;
+                association.block(kernel)
+            }
             Request::Close { association } => match self.associations.remove(&association) {
                 Some(association) => association.close(&self.kernel),
                 None => Err(UNKNOWN),
@@ -218,7 +235,7 @@ mod tests {
         let [own, peer, others] =
             ["10.77.0.1", "10.77.0.2", "10.77.0.3"].map(|address| address.parse().unwrap());
         let (asker, helpers) = sockets();
-        thread::spawn(move || serve_and_sweep(&helpers, Duration::from_millis(10)));
+        thread::spawn(move || serve_and_sweep(&helpers, Kind::Passing, Duration::from_millis(10)));
         let greeting = ask(&asker, &Request::Hello { version: VERSION });
         assert!(matches!(greeting, Answer::Hello { .. }), "{greeting:?}");
         assert_eq!(ask(&asker, &Request::Open { own, peer: others }), number(0_u32));

@@ -1,7 +1,7 @@
 //! A network namespace of a test's own, and what iproute2 sees there.
 
 use nix::sched::{CloneFlags, unshare};
-use secure_rdma_xfrm::helper::{Helper, serve};
+use secure_rdma_xfrm::helper::{Helper, serve, serve_standing};
 use std::os::fd::AsFd;
 use std::process::Command;
 use std::sync::Arc;
@@ -69,9 +69,18 @@ pub(crate) fn wait_for(what: &str, is_so: impl Fn() -> bool) {
 
 /// A helper in this thread's namespace. The right is given up by another thread than this one.
 pub(crate) fn helper() -> Arc<Helper> {
-    thread::spawn(|| {
+    start("common::the_helper_that_tests_start")
+}
+
+/// One that leaves blocks behind.
+pub(crate) fn standing_helper() -> Arc<Helper> {
+    start("common::the_standing_helper_that_tests_start")
+}
+
+fn start(test: &'static str) -> Arc<Helper> {
+    thread::spawn(move || {
         let mut command = Command::new(std::env::current_exe().expect("this program"));
-        command.args(["--exact", "common::the_helper_that_tests_start", "--ignored", "--nocapture"]);
+        command.args(["--exact", test, "--ignored", "--nocapture"]);
         Helper::start(command).expect("a helper")
     })
     .join()
@@ -83,4 +92,11 @@ pub(crate) fn helper() -> Arc<Helper> {
 fn the_helper_that_tests_start() {
     let socket = std::io::stdin().as_fd().try_clone_to_owned().expect("its socket");
     serve(&socket).expect("served");
+}
+
+#[test]
+#[ignore = "other tests start it"]
+fn the_standing_helper_that_tests_start() {
+    let socket = std::io::stdin().as_fd().try_clone_to_owned().expect("its socket");
+    serve_standing(&socket).expect("served");
 }
