@@ -57,6 +57,8 @@ fn make(pd: *mut ibv_pd, attr: &ibv_ah_attr) -> *mut ibv_ah {
     let domain = unsafe { Pd::of(pd) };
     let made = path(attr).and_then(|path| {
         let known = KnownPeers::new(path.peer_gid);
+        // SAFETY: a context that has children isn't freed.
+        unsafe { Context::of(domain.context()) }.backend.expect_datagrams(&known)?;
         Ok((backend::address_handle(&domain.domain, path)?, known))
     });
     let (made, known) = match made {

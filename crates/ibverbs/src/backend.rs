@@ -226,6 +226,16 @@ impl Backend {
         queue_pair.seal_by(&association).map_err(|error| number(&error))
     }
 
+    /// Has datagrams from a peer's address taken, where all packets are sealed and the kernel is known to seal there:
+    /// its programs may be the first to send, and nobody there can ask for keys.
+    pub(crate) fn expect_datagrams(&self, known: &KnownPeers) -> Result<(), c_int> {
+        let is_kernel = |address| self.pairs.as_ref().is_some_and(|pairs| pairs.is_kernel(address));
+        match known.address {
+            Some(address) if is_kernel(address) => self.seal_datagrams(known, Qpn::GSI),
+            _ => Ok(()),
+        }
+    }
+
     /// Has datagrams for that queue pair sealed, where all packets are: `known` says for which of the devices at its
     /// address there are keys, as far as an address handle knows.
     pub(crate) fn seal_datagrams(&self, known: &KnownPeers, qpn: Qpn) -> Result<(), c_int> {

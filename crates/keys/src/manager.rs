@@ -114,7 +114,7 @@ impl Shared {
                 return;
             }
         };
-        let attached = Event::Attached { rekey_after: node.rekey_after };
+        let attached = Event::Attached { rekey_after: node.rekey_after, kernels: node.agent.kernels() };
         if send(&socket, &attached).await.is_ok() {
             loop {
                 tokio::select! {

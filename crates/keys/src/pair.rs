@@ -11,6 +11,7 @@ use rocev2_agent::pairs::protocol::{Event, Material};
 use secure_rdma::Report;
 use secure_rdma::pair::{self, Asked, Heard, NextKey, Pair, PairAgent, PairError, Refusal};
 use std::future::Future;
+use std::num::NonZeroU16;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -178,17 +179,17 @@ impl Task {
     /// The peer's agent has been met: gives the process its first keys.
     async fn begin(&mut self, name: Spi, mut pair: Pair) -> Result<Pair, PairError> {
         self.give_first_inbound(name, &mut pair).await?;
-        self.give_outbound(name, pair.spi(), pair.next_outbound()?);
+        self.give_outbound(name, pair.spi(), pair.esp_port(), pair.next_outbound()?);
         pair.ready().await?;
         Ok(pair)
     }
 
     /// The same where the peer's began.
     async fn respond(&mut self, name: Spi, asked: Asked) -> Result<Pair, PairError> {
-        let mut pair = asked.accept(name)?;
+        let mut pair = asked.accept(name, None)?;
         self.give_first_inbound(name, &mut pair).await?;
-        pair.welcome(name).await?;
-        self.give_outbound(name, pair.spi(), pair.next_outbound()?);
+        pair.welcome(name, None).await?;
+        self.give_outbound(name, pair.spi(), pair.esp_port(), pair.next_outbound()?);
         Ok(pair)
     }
 
@@ -216,9 +217,9 @@ impl Task {
         self.tell(Event::Inbound { pair: name.number(), spi: spi.number(), key });
     }
 
-    fn give_outbound(&self, name: Spi, spi: Spi, key: NextKey) {
+    fn give_outbound(&self, name: Spi, spi: Spi, esp_port: Option<NonZeroU16>, key: NextKey) {
         let key = Material::new(key.material);
-        self.tell(Event::Outbound { pair: name.number(), spi: spi.number(), key });
+        self.tell(Event::Outbound { pair: name.number(), spi: spi.number(), key, esp_port });
     }
 
     /// Sees to new keys for as long as both sides want any.
@@ -231,7 +232,7 @@ impl Task {
             tokio::select! {
                 heard = pair.next() => {
                     let Heard::Spi(spi) = heard?;
-                    self.give_outbound(name, spi, pair.next_outbound()?);
+                    self.give_outbound(name, spi, pair.esp_port(), pair.next_outbound()?);
                 }
                 input = self.inputs.recv() => match input {
                     Some(Input::Rekey(spi)) if given.is_none() => {

@@ -7,6 +7,7 @@ use secure_rdma::pair::{
     Asked, Heard, Instance, NextKey, Pair, PairAgent, PairError, PairOptions, PeerEntry, Peers, Refusal,
 };
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU16;
 use std::sync::Arc;
 use tempfile::TempDir;
 
@@ -52,19 +53,24 @@ fn spi(number: u32) -> Spi {
 
 /// Where the agent of a peer listens.
 fn at(peer: SocketAddr) -> Peers {
-    [(peer.ip(), PeerEntry { port: Some(peer.port()), name: None })].into_iter().collect()
+    [(peer.ip(), PeerEntry { port: Some(peer.port()), ..PeerEntry::default() })].into_iter().collect()
 }
 
-/// Two agents, of which the first listens, that meet for `own` (the connecting one's) and `peer`.
-async fn meet(own: Instance, peer: Instance) -> (Result<Pair, PairError>, Option<Pair>, [TempDir; 2]) {
+/// Two agents, of which the first listens, that meet for `own` (the connecting one's) and `peer`, whose kernel opens
+/// packets if it has a port for that.
+async fn meet(
+    own: Instance,
+    peer: Instance,
+    esp_port: Option<NonZeroU16>,
+) -> (Result<Pair, PairError>, Option<Pair>, [TempDir; 2]) {
     let (responder, store, one) = agent(None, address(1), Peers::default());
     let mut listener = responder.listen((address(1), 0).into()).await.unwrap();
     let (initiator, _, other) = agent(Some(&store), address(2), at(listener.local_addr()));
     let answer = async {
         let asked: Asked = listener.next().await;
         assert_eq!((asked.own(), asked.peer()), (peer, own));
-        let mut pair = asked.accept(spi(0xc1c2_0102)).unwrap();
-        pair.welcome(spi(0xc1c2_0102)).await.unwrap();
+        let mut pair = asked.accept(spi(0xc1c2_0102), esp_port).unwrap();
+        pair.welcome(spi(0xc1c2_0102), esp_port).await.unwrap();
         pair
     };
     let ask = async {
@@ -93,8 +99,15 @@ fn fit(sealing: &NextKey, opening: &NextKey) -> bool {
 
 #[tokio::test]
 async fn both_sides_have_the_same_keys_and_new_ones_when_they_are_told() {
-    let (asked, answered, _dirs) = meet(device(2, 7), device(1, 9)).await;
+    for esp_port in [None, NonZeroU16::new(4500)] {
+        have_the_same_keys(esp_port).await;
+    }
+}
+
+async fn have_the_same_keys(esp_port: Option<NonZeroU16>) {
+    let (asked, answered, _dirs) = meet(device(2, 7), device(1, 9), esp_port).await;
     let (mut asked, mut answered) = (asked.unwrap(), answered.unwrap());
+    assert_eq!((asked.esp_port(), answered.esp_port()), (esp_port, None));
     assert_eq!((asked.spi(), answered.spi()), (spi(0xc1c2_0102), spi(0xd1d2_0201)));
     let mut seen = Vec::new();
     for epoch in 0..3 {

@@ -6,6 +6,7 @@ use rocev2::UDP_PORT;
 use rocev2_device::esp::replay::DEFAULT_WINDOW;
 use rocev2_device::esp::{Algorithm, Inbound, Inner, Key, Outbound, Spi};
 use rocev2_device::{Receiver, SecurityAssociation};
+use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::Instant;
 use zeroize::Zeroizing;
@@ -27,12 +28,22 @@ pub(super) struct Pair {
     pub(super) asked: bool,
     /// Packets both ways have keys.
     pub(super) is_ready: bool,
+    /// A kernel opens and seals the peer's, and those of all queue pairs at its address.
+    pub(super) is_kernel: bool,
 }
 
 impl Pair {
     /// One that has no keys yet, and takes its first packets by that SPI.
     pub(super) fn new(association: Arc<SecurityAssociation>, spi: Spi) -> Self {
-        Self { association, name: spi, newest: spi, old: None, asked: false, is_ready: false }
+        Self {
+            association,
+            name: spi,
+            newest: spi,
+            old: None,
+            asked: false,
+            is_ready: false,
+            is_kernel: false,
+        }
     }
 
     /// Whether the peer needs a new key: the SPI by which packets under it will be taken.
@@ -63,10 +74,24 @@ impl Pair {
         Ok(())
     }
 
-    pub(super) fn take_outbound(&mut self, spi: u32, key: &Material, numbers: u64) -> Result<(), ()> {
+    pub(super) fn take_outbound(
+        &mut self,
+        spi: u32,
+        key: &Material,
+        numbers: u64,
+        esp_port: Option<NonZeroU16>,
+    ) -> Result<(), ()> {
         let inner = Inner { source_port: UDP_PORT, checksum: None };
         let sa = Outbound::with_numbers(Spi::new(spi).ok_or(())?, esp_key(key)?, inner, 1, numbers);
-        self.association.install_outbound(sa, Receiver::Embedded);
+        let receiver = match esp_port {
+            Some(port) => {
+                self.association.for_kernel(port);
+                self.is_kernel = true;
+                Receiver::Kernel
+            }
+            None => Receiver::Embedded,
+        };
+        self.association.install_outbound(sa, receiver);
         Ok(())
     }
 
@@ -77,7 +102,7 @@ impl Pair {
         let key = Material::new(bytes);
         let refused = |()| "the cryptographic library refuses a key".to_owned();
         self.take_inbound(spi.number(), &key).map_err(refused)?;
-        self.take_outbound(spi.number(), &key, numbers).map_err(refused)
+        self.take_outbound(spi.number(), &key, numbers, None).map_err(refused)
     }
 }
 

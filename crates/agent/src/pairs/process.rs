@@ -10,7 +10,7 @@ use rocev2_device::{Device, Peer, SecurityAssociation};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{Shutdown, shutdown};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -79,6 +79,8 @@ struct State {
     /// Associations of pairs that have ended since: what their peers sent before may be on its way.
     leaving: Vec<(Arc<SecurityAssociation>, Instant)>,
     attachment: Attachment,
+    /// The addresses for whose programs the kernel seals, as far as that is known beforehand.
+    kernels: HashSet<IpAddr>,
 }
 
 /// Whether the agent agrees on keys for this process.
@@ -194,6 +196,13 @@ impl Pairs {
         self.shared.is_ready(peer)
     }
 
+    /// Whether it is known that the kernel seals for programs at `address`. It doesn't ask for keys: who has named one
+    /// of them asks, since they may be the first to send.
+    #[must_use]
+    pub fn is_kernel(&self, address: IpAddr) -> bool {
+        self.shared.state().kernels.contains(&address.to_canonical())
+    }
+
     /// How often a pair has ended: while it doesn't change, whom there were keys for there are still.
     #[must_use]
     pub fn endings(&self) -> u64 {
@@ -254,6 +263,7 @@ impl Shared {
         if state.attachment.rekey_after()?.is_none() {
             return Ok(false);
         }
+        let peer = state.sealed_with(peer);
         match state.pairs.get(&peer) {
             Some(Entry::Has(pair)) => Ok(pair.is_ready),
             Some(Entry::Failed(reason, since)) if since.elapsed() < RETRY => {
@@ -266,12 +276,13 @@ impl Shared {
         }
     }
 
-    fn association(&self, peer: Instance) -> Result<Arc<SecurityAssociation>, PairsError> {
+    fn association(&self, named: Instance) -> Result<Arc<SecurityAssociation>, PairsError> {
         let deadline = Instant::now() + PATIENCE;
         let mut state = self.state();
         let mut opened = false;
         loop {
             state.attachment.rekey_after()?;
+            let peer = state.sealed_with(named);
             match state.pairs.get(&peer) {
                 Some(Entry::Has(pair)) if pair.is_ready => return Ok(Arc::clone(&pair.association)),
                 Some(Entry::Failed(reason, since)) if opened || since.elapsed() < RETRY => {
@@ -378,9 +389,9 @@ impl Shared {
                     let _ = send(&self.agent, &Request::Installed { pair, spi });
                 }
             }
-            Event::Outbound { pair, spi, key } => {
+            Event::Outbound { pair, spi, key, esp_port } => {
                 if let Some(known) = state.named(pair)
-                    && known.take_outbound(spi, &key, numbers).is_ok()
+                    && known.take_outbound(spi, &key, numbers, esp_port).is_ok()
                 {
                     known.is_ready = true;
                 }
@@ -395,9 +406,10 @@ impl Shared {
                     }
                 }
             }
-            Event::Attached { rekey_after } => {
+            Event::Attached { rekey_after, kernels } => {
                 if matches!(state.attachment, Attachment::Asked) {
                     state.attachment = Attachment::Attached(rekey_after);
+                    state.kernels = kernels.into_iter().collect();
                 }
             }
             Event::Refused { reason } => state.attachment = Attachment::Refused(reason),
@@ -436,6 +448,15 @@ impl State {
     fn numbers(&self) -> u64 {
         let rekey_after = self.attachment.rekey_after().ok().flatten();
         rekey_after.unwrap_or(1).saturating_mul(NUMBERS)
+    }
+
+    /// Whose keys are those for `peer`: where its kernel has some, those are for all queue pairs at its address.
+    fn sealed_with(&self, peer: Instance) -> Instance {
+        let of_kernel = |(other, entry): (&Instance, &Entry)| {
+            let is_kernels = matches!(entry, Entry::Has(pair) if pair.is_kernel);
+            (is_kernels && other.address == peer.address).then_some(*other)
+        };
+        self.pairs.iter().find_map(of_kernel).unwrap_or(peer)
     }
 
     /// The pair with that name.

@@ -10,6 +10,8 @@ use minicbor::encode::{Encoder, Error as EncodeError, Write};
 use minicbor::{Decode, Encode};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send as send_bytes};
+use std::net::IpAddr;
+use std::num::NonZeroU16;
 use std::os::fd::AsFd;
 use zeroize::Zeroizing;
 
@@ -77,6 +79,9 @@ pub enum Event {
         /// After how many packets under one key the peer gets another.
         #[n(0)]
         rekey_after: u64,
+        /// The addresses for whose programs the kernel seals, as far as that is known beforehand.
+        #[n(1)]
+        kernels: Vec<IpAddr>,
     },
     /// It doesn't.
     #[n(1)]
@@ -117,6 +122,9 @@ pub enum Event {
         /// The key.
         #[n(2)]
         key: Material,
+        /// The UDP port at which the peer's kernel takes them, for all queue pairs at its address, where that does it.
+        #[n(3)]
+        esp_port: Option<NonZeroU16>,
     },
     /// There are no keys for the pair, or not any more.
     #[n(5)]
@@ -216,9 +224,10 @@ mod tests {
         let key = Material::new(Zeroizing::new(vec![7; 36]));
         assert_eq!(format!("{key:?}"), "Material");
         for event in [
-            Event::Attached { rekey_after: u64::MAX },
+            Event::Attached { rekey_after: u64::MAX, kernels: vec![peer.address] },
             Event::Wanted { peer },
             Event::Inbound { pair: 1, spi: u32::MAX, key: key.clone() },
+            Event::Outbound { pair: 1, spi: u32::MAX, key: key.clone(), esp_port: NonZeroU16::new(4500) },
             Event::Ended { pair: 2, reason: "gone".into() },
         ] {
             send(&here, &event).unwrap();

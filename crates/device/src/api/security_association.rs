@@ -4,6 +4,7 @@ use super::DeviceError;
 use super::device::DeviceState;
 use crate::engine::{self, Peer, Receiver};
 use rocev2_esp::{Inbound, Outbound, Spi};
+use std::num::NonZeroU16;
 use std::sync::Arc;
 
 /// What seals the packets of queue pairs, and opens their peers': ESP in UDP ([`esp`](crate::esp)), a security
@@ -66,9 +67,17 @@ impl SecurityAssociation {
     }
 
     /// Has it seal datagrams for `peer`, instead of the one before, and open that one's: those of queue pairs whose
-    /// [datagrams are sealed](crate::QueuePair::seal_datagrams). Its receiver has to be an embedded device.
+    /// [datagrams are sealed](crate::QueuePair::seal_datagrams). Where its receiver is a kernel, it has to be told
+    /// [its port](Self::for_kernel), too.
     pub fn for_datagrams(&self, peer: Peer) {
         self.association.serve(peer);
+    }
+
+    /// Has its packets go to this UDP port, where the peer's kernel opens them, whatever port a queue pair's peer has:
+    /// for good, and before there is an SA for them. A kernel opens and seals for all devices at its address, so that
+    /// [datagrams](Self::for_datagrams) for any of them are sealed by it, and may be from any of them.
+    pub fn for_kernel(&self, port: NonZeroU16) {
+        self.association.set_kernel(port);
     }
 
     /// Ends it: nothing is sealed and opened any more, and what queue pairs still have to send is never sent in clear.

@@ -16,7 +16,7 @@ use self::reads::ReadPacing;
 use self::segmentation::Segmentation;
 use self::transmit::Transmitted;
 use super::completion_queue::{CompletionQueue, Overflow, WorkCompletion};
-use super::security::{AssociationId, Peer, Refusal, SealedDatagrams, Sealing};
+use super::security::{AssociationId, Peer, Refusal, SealedDatagrams, Sealing, Served};
 use super::shared_receive_queue::Receives;
 use super::{Association, Buffers, DeviceEvent, DomainMemory, Port, Shared};
 use crate::link::tx::Unsent;
@@ -126,7 +126,7 @@ pub(crate) struct RxGuard<'a> {
     /// Why it takes nothing that comes that way.
     refused: Option<Refused>,
     /// Whose sealed datagrams these are.
-    peer: Option<Peer>,
+    served: Option<Served>,
 }
 
 /// Why a queue pair takes nothing that comes some way.
@@ -147,8 +147,8 @@ impl RxGuard<'_> {
             Some(Refused::Way) => return counters.dropped(DropReason::WrongAddress),
             Some(Refused::Seal(refusal)) => return counters.refused(refusal),
         }
-        if let Some(peer) = self.peer
-            && packet.headers.deth.is_none_or(|deth| Peer::of(peer.address, deth.src_qp) != peer)
+        if let Some(served) = self.served
+            && packet.headers.deth.is_none_or(|deth| !served.has(Peer::of(served.address(), deth.src_qp)))
         {
             // Who sealed it has no such queue pair.
             return counters.refused(Refusal::OtherAssociation);
@@ -442,14 +442,14 @@ impl QueuePair {
                 .as_ref()
                 .is_some_and(|path| path.peer.ip() == from.source && path.port.address() == from.destination);
         if state.sealed_datagrams.is_some() {
-            let peer = association.and_then(|association| self.shared.peers.peer(association));
-            let peer = peer.filter(|peer| peer.address == from.source.to_canonical());
-            let refused = match (association, peer) {
+            let served = association.and_then(|association| self.shared.peers.served(association));
+            let served = served.filter(|served| served.address() == from.source.to_canonical());
+            let refused = match (association, served) {
                 (None, _) => Some(Refused::Seal(Refusal::Clear)),
                 (Some(_), None) => Some(Refused::Seal(Refusal::OtherAssociation)),
                 (Some(_), Some(_)) => None,
             };
-            return RxGuard { queue_pair: self, state, from, refused, peer };
+            return RxGuard { queue_pair: self, state, from, refused, served };
         }
         let own = state.sealing.as_ref().map(Sealing::id);
         let refused = match (own, association) {
@@ -458,7 +458,7 @@ impl QueuePair {
             (None, _) => Some(Refused::Seal(Refusal::Sealed)),
             (Some(_), Some(_)) => Some(Refused::Seal(Refusal::OtherAssociation)),
         };
-        RxGuard { queue_pair: self, state, from, refused, peer: None }
+        RxGuard { queue_pair: self, state, from, refused, served: None }
     }
 
     /// Sends what is to be sent and hands out what has completed.

@@ -6,6 +6,7 @@ use rocev2::work::SendOperation;
 use rocev2_device::esp::replay::DEFAULT_WINDOW;
 use rocev2_device::esp::{Algorithm, Inbound, Inner, Key, Outbound};
 use rocev2_device::{DeviceError, Peer, Receiver, SecurityAssociation};
+use std::num::NonZeroU16;
 
 fn end() -> End {
     let end = End::new(Transport::Ud, fresh());
@@ -107,6 +108,28 @@ fn nobody_sends_datagrams_in_anothers_name() {
     a.post(SendOperation::Send, b"forged", b.to(&to_b, QKEY)).unwrap();
     b.wait_for("esp_other_association", 1);
     assert!(b.poll().is_none());
+}
+
+#[test]
+fn a_kernels_association_is_for_all_devices_at_its_address() {
+    let (a, b) = (end(), end());
+    // Of each the other knows another device at its address.
+    let others = [&a, &b].map(peer).map(|own| Peer { slot: own.slot ^ 1, ..own });
+    let keys = keys([&a, &b], others);
+    let port = NonZeroU16::new(rocev2::UDP_PORT).unwrap();
+    keys.iter().for_each(|association| association.for_kernel(port));
+    let (to_b, to_a) = (a.handle(&b), b.handle(&a));
+    for (from, to, handle) in [(&a, &b, &to_b), (&b, &a, &to_a)] {
+        to.post_recv(GRH + 100);
+        from.post(SendOperation::Send, b"sealed", to.to(handle, QKEY)).unwrap();
+        from.done();
+        assert_eq!(to.done().len, 46);
+    }
+    // Its end is one for all of them.
+    keys[0].close();
+    a.post(SendOperation::Send, b"nothing", b.to(&to_b, QKEY)).unwrap();
+    a.done();
+    assert_eq!(a.count("esp_not_sent"), 1);
 }
 
 #[test]

@@ -44,7 +44,7 @@ fn certificates() -> [(Store, TempDir); 2] {
 fn agent(last: u8, store: &Store, peer: Option<&PairListener>) -> Arc<PairAgent> {
     let peers: Peers = peer
         .map(PairListener::local_addr)
-        .map(|at| (at.ip(), PeerEntry { port: Some(at.port()), name: None }))
+        .map(|at| (at.ip(), PeerEntry { port: Some(at.port()), ..PeerEntry::default() }))
         .into_iter()
         .collect();
     let names = vec![Name::from(address(last))];
@@ -80,9 +80,9 @@ async fn a_handshake_that_gave_way_ends_nothing(arrives: Arrives) {
     let gave_way = connect(0xb0b0_0001);
     let mut crossed = Some(Box::new(listens.next().await));
     inputs.send(Input::Opened(spi(0xa0a0_0001))).unwrap();
-    let mut answered = peers.next().await.accept(spi(0xb0b0_0001)).unwrap();
+    let mut answered = peers.next().await.accept(spi(0xb0b0_0001), None).unwrap();
     let welcome = tokio::spawn(async move {
-        answered.welcome(spi(0xb0b0_0001)).await.unwrap();
+        answered.welcome(spi(0xb0b0_0001), None).await.unwrap();
         answered
     });
     assert!(matches!(told.recv().await, Some(Event::Inbound { spi: 0xa0a0_0001, .. })));

@@ -13,6 +13,7 @@ use crate::seal::{PacketKeys, PairContext, PairEnd};
 use crate::tls::{self, Secured, Shown, TlsError};
 use rdma_verbs::esp::Spi;
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -69,6 +70,12 @@ impl PairAgent {
         Ok(Arc::new(Self { options, rules: Mutex::new((Instant::now(), rules)) }))
     }
 
+    /// The peers for whose programs the kernel seals, as the file of peers says.
+    #[must_use]
+    pub fn kernels(&self) -> Vec<IpAddr> {
+        self.options.peers.kernels().collect()
+    }
+
     /// What handshakes go by now. Where the files have become wrong there are none.
     pub(super) fn rules(&self) -> Result<Arc<PairRules>, PairError> {
         let mut rules = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
@@ -108,8 +115,8 @@ impl PairAgent {
         let mut channel = Channel::new(secured.stream);
         let hello = Message::Hello { version: VERSION, from: own.into(), to: peer.into(), spi: spi.number() };
         channel.send(hello).await?;
-        let theirs = match channel.answer().await {
-            Ok(Message::Welcome { spi }) => message::spi(spi)?,
+        let (theirs, esp_port) = match channel.answer().await {
+            Ok(Message::Welcome { spi, esp_port }) => (message::spi(spi)?, esp_port),
             Ok(Message::Refused { code }) => {
                 return Err(PairError::Refused(Refusal::from_code(code).ok_or(PairError::Protocol)?));
             }
@@ -120,10 +127,10 @@ impl PairAgent {
             }
             Err(error) => return Err(error),
         };
-        let context = Context { initiator: (own, spi), responder: (peer, theirs) };
+        let context = Context { initiator: (own, spi), responder: (peer, theirs), esp_port };
         let certificates = [secured.client_certificate, shown.fingerprint];
         let keys = context.keys(channel.tls(), certificates, Role::Client)?;
-        Ok(Pair { agent: Arc::clone(self), channel, keys, spi: theirs, peer: peer.address, shown })
+        Ok(Pair { agent: Arc::clone(self), channel, keys, spi: theirs, esp_port, peer: peer.address, shown })
     }
 
     /// Listens for others' agents at `address`.
@@ -255,27 +262,29 @@ impl Asked {
         let _ = self.channel.send(Message::Refused { code: why.code() }).await;
     }
 
-    /// Derives the keys: this side's device takes its first packets by `spi`. Whoever has the result installs the
-    /// first key of what arrives and then [`welcome`](Pair::welcome)s the peer.
+    /// Derives the keys: this side's device takes its first packets by `spi`, or its kernel for it, at the UDP port
+    /// `esp_port`. Whoever has the result installs the first key of what arrives and then
+    /// [`welcome`](Pair::welcome)s the peer.
     ///
     /// # Errors
     /// TLS or the cryptographic library refuses.
-    pub fn accept(self, spi: Spi) -> Result<Pair, PairError> {
+    pub fn accept(self, spi: Spi, esp_port: Option<NonZeroU16>) -> Result<Pair, PairError> {
         let Self { agent, channel, own, peer, theirs, certificates, shown } = self;
-        let context = Context { initiator: (peer, theirs), responder: (own, spi) };
+        let context = Context { initiator: (peer, theirs), responder: (own, spi), esp_port };
         let keys = context.keys(channel.tls(), certificates, Role::Server)?;
-        Ok(Pair { agent, channel, keys, spi: theirs, peer: peer.address, shown })
+        // Who connects has no kernel open its packets.
+        Ok(Pair { agent, channel, keys, spi: theirs, esp_port: None, peer: peer.address, shown })
     }
 }
 
 impl Pair {
-    /// Tells the peer's agent by which SPI this side's device takes packets, now that it has the first key of what
-    /// arrives, and waits until the peer's does too.
+    /// Tells the peer's agent by which SPI this side's device takes packets, or at which port its kernel does, now that
+    /// it has the first key of what arrives, and waits until the peer's does too.
     ///
     /// # Errors
     /// The connection has ended, or the peer isn't ready in time.
-    pub async fn welcome(&mut self, spi: Spi) -> Result<(), PairError> {
-        self.channel.send(Message::Welcome { spi: spi.number() }).await?;
+    pub async fn welcome(&mut self, spi: Spi, esp_port: Option<NonZeroU16>) -> Result<(), PairError> {
+        self.channel.send(Message::Welcome { spi: spi.number(), esp_port }).await?;
         match self.channel.answer().await? {
             Message::Ready => Ok(()),
             _ => Err(PairError::Protocol),
@@ -287,6 +296,8 @@ impl Pair {
 struct Context {
     initiator: (Instance, Spi),
     responder: (Instance, Spi),
+    /// The UDP port at which the latter's kernel opens packets, if it does.
+    esp_port: Option<NonZeroU16>,
 }
 
 impl Context {
@@ -305,6 +316,7 @@ impl Context {
             version: VERSION,
             initiator: end(self.initiator),
             responder: end(self.responder),
+            esp_port: self.esp_port,
             certificates: [initiators, responders],
         };
         Ok(PacketKeys::of_pair(tls, &context, own)?)

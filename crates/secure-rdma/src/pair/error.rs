@@ -26,8 +26,8 @@ pub enum PairError {
     Accepting(#[from] SessionError),
     /// The peer's agent can't be reached.
     #[error(
-        "no agent answers at TCP {address}: is a program there that was started by `secure-rdma run --seal`, and does \
-         the firewall let the port through?"
+        "no agent answers at TCP {address}: is a program there that was started by `secure-rdma run --seal`, or \
+         `secure-rdma agent --kernel`, and does the firewall let the port through?"
     )]
     Reach {
         /// Where it should be.
@@ -106,10 +106,28 @@ pub enum Refusal {
     /// The program there didn't get ready in time.
     #[error("the program there didn't answer its agent in time")]
     NotReady,
+    /// A kernel is there, and its agent wasn't started for the asking side's address.
+    #[error(
+        "its kernel seals for the addresses alone that its agent was started with (--peer), not for this one"
+    )]
+    NotNamed,
+    /// A kernel is there, which seals for another device of the asking side's address already.
+    #[error(
+        "its kernel seals for another program at this host's address already, and can for one at a time: end that one"
+    )]
+    Busy,
 }
 
 impl Refusal {
-    const ALL: [Self; 5] = [Self::NoDevice, Self::Crossed, Self::Version, Self::NotAllowed, Self::NotReady];
+    const ALL: [Self; 7] = [
+        Self::NoDevice,
+        Self::Crossed,
+        Self::Version,
+        Self::NotAllowed,
+        Self::NotReady,
+        Self::NotNamed,
+        Self::Busy,
+    ];
 
     pub(super) fn code(self) -> u8 {
         match self {
@@ -118,6 +136,8 @@ impl Refusal {
             Self::Version => 3,
             Self::NotAllowed => 4,
             Self::NotReady => 5,
+            Self::NotNamed => 6,
+            Self::Busy => 7,
         }
     }
 

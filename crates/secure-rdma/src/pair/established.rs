@@ -8,6 +8,7 @@ use crate::seal::{PacketChain, PacketKeys};
 use crate::tls::Shown;
 use rdma_verbs::esp::{Algorithm, Spi};
 use std::net::IpAddr;
+use std::num::NonZeroU16;
 use std::sync::Arc;
 use zeroize::Zeroizing;
 
@@ -19,6 +20,8 @@ pub struct Pair {
     pub(super) keys: PacketKeys,
     /// The SPI by which the peer's device takes the first packets.
     pub(super) spi: Spi,
+    /// The UDP port at which its kernel does, if that does it.
+    pub(super) esp_port: Option<NonZeroU16>,
     pub(super) peer: IpAddr,
     pub(super) shown: Shown,
 }
@@ -54,6 +57,13 @@ impl Pair {
     #[must_use]
     pub const fn spi(&self) -> Spi {
         self.spi
+    }
+
+    /// The UDP port at which the peer's kernel opens packets, for all queue pairs at its address; `None` where its
+    /// device does.
+    #[must_use]
+    pub const fn esp_port(&self) -> Option<NonZeroU16> {
+        self.esp_port
     }
 
     /// The next key of what arrives.

@@ -4,9 +4,10 @@ use super::{Instance, PairError};
 use minicbor::{Decode, Decoder, Encode};
 use rdma_verbs::esp::Spi;
 use std::net::IpAddr;
+use std::num::NonZeroU16;
 
 /// The version of these messages.
-pub(super) const VERSION: u16 = 1;
+pub(super) const VERSION: u16 = 2;
 
 /// Bytes of the longest: all have fixed fields.
 pub(super) const LONGEST: usize = 128;
@@ -59,6 +60,10 @@ pub enum Message {
         /// The SPI.
         #[n(0)]
         spi: u32,
+        /// The UDP port to which packets go, where a kernel opens them. Then it opens and seals for all queue pairs at
+        /// its address, and the ICRC of each packet has to be right.
+        #[n(1)]
+        esp_port: Option<NonZeroU16>,
     },
     /// It doesn't.
     #[n(2)]
@@ -115,7 +120,7 @@ mod tests {
         let device = Device { address: "2001:db8:ffff:ffff:ffff:ffff:ffff:ffff".parse().unwrap(), slot: 255 };
         for message in [
             Message::Hello { version: u16::MAX, from: device, to: device, spi: u32::MAX },
-            Message::Welcome { spi: u32::MAX },
+            Message::Welcome { spi: u32::MAX, esp_port: NonZeroU16::new(u16::MAX) },
             Message::Refused { code: u8::MAX },
             Message::Ready,
             Message::Spi { epoch: u64::MAX, spi: u32::MAX },
@@ -140,7 +145,11 @@ mod tests {
                 hello,
                 "8200 84 01 82 8200 44c0000201 00 82 8201 5020010db8000000000000000000000001 183f 1ac0080001",
             ),
-            (Message::Welcome { spi: 0xfeff_3fff }, "8201 81 1afeff3fff"),
+            (Message::Welcome { spi: 0xfeff_3fff, esp_port: None }, "8201 81 1afeff3fff"),
+            (
+                Message::Welcome { spi: 0xfeff_3fff, esp_port: NonZeroU16::new(4500) },
+                "8201 82 1afeff3fff 191194",
+            ),
             (Message::Refused { code: 4 }, "8202 81 04"),
             (Message::Ready, "8203 80"),
             (Message::Spi { epoch: 2, spi: 0xc108_3f02 }, "8204 82 02 1ac1083f02"),

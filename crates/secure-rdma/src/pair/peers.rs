@@ -12,6 +12,7 @@
 //! - `address`: the address that programs name.
 //! - `port`: the TCP port that its agent listens on, where it isn't this host's own.
 //! - `name`: what the agent's certificate has to carry, where it isn't the address: a DNS name or another address.
+//! - `kernel`: `true` where the kernel seals for programs there, which may be the first to send datagrams.
 
 use crate::certs::{CertsError, Name};
 use std::collections::HashMap;
@@ -29,6 +30,8 @@ pub struct PeerEntry {
     pub port: Option<u16>,
     /// The name that its agent's certificate has to carry.
     pub name: Option<Name>,
+    /// The kernel seals for programs there.
+    pub kernel: bool,
 }
 
 /// Why a file of peers can't be used.
@@ -65,6 +68,13 @@ impl Peers {
     }
 }
 
+impl Peers {
+    /// Those for whose programs the kernel seals.
+    pub(super) fn kernels(&self) -> impl Iterator<Item = IpAddr> {
+        self.0.iter().filter(|(_, entry)| entry.kernel).map(|(address, _)| *address)
+    }
+}
+
 impl FromIterator<(IpAddr, PeerEntry)> for Peers {
     fn from_iter<I: IntoIterator<Item = (IpAddr, PeerEntry)>>(entries: I) -> Self {
         Self(entries.into_iter().map(|(address, entry)| (address.to_canonical(), entry)).collect())
@@ -95,6 +105,8 @@ mod file {
         address: Spanned<IpAddr>,
         port: Option<NonZeroU16>,
         name: Option<Spanned<String>>,
+        #[serde(default)]
+        kernel: bool,
     }
 
     impl Peers {
@@ -118,7 +130,7 @@ mod file {
                 .map_err(|error| wrong(error.span().map(at), error.message().to_owned()))?;
             let mut lines: HashMap<IpAddr, usize> = HashMap::new();
             let mut peers = HashMap::new();
-            for Entry { address, port, name } in file.peer {
+            for Entry { address, port, name, kernel } in file.peer {
                 let line = at(address.span());
                 let address = address.into_inner().to_canonical();
                 if let Some(first) = lines.insert(address, line) {
@@ -130,11 +142,12 @@ mod file {
                     name.get_ref().parse::<Name>().map_err(|error| wrong(Some(line), error.to_string()))
                 };
                 let name = name.map(parse).transpose()?;
-                if port.is_none() && name.is_none() {
-                    let reason = format!("{address}: nothing is said of it; give a port or a name");
+                if port.is_none() && name.is_none() && !kernel {
+                    let reason =
+                        format!("{address}: nothing is said of it; give a port, a name or kernel = true");
                     return Err(wrong(Some(line), reason));
                 }
-                peers.insert(address, PeerEntry { port: port.map(NonZeroU16::get), name });
+                peers.insert(address, PeerEntry { port: port.map(NonZeroU16::get), name, kernel });
             }
             Ok(Self(peers))
         }
@@ -152,7 +165,7 @@ mod file {
         fn what_is_said_of_a_peer_is_found_by_its_address() {
             let peers = parse(
                 "[[peer]]\naddress = \"10.77.0.2\"\nport = 4500\n\n[[peer]]\naddress = \"2001:db8::2\"\n\
-                 name = \"b.example\"\n",
+                 name = \"b.example\"\n\n[[peer]]\naddress = \"10.77.0.4\"\nkernel = true\n",
             )
             .unwrap();
             let (v4, v6) = (IpAddr::from([10, 77, 0, 2]), "2001:db8::2".parse().unwrap());
@@ -162,6 +175,7 @@ mod file {
                 (None, Some("b.example".into()))
             );
             assert_eq!(peers.port([10, 77, 0, 3].into()), None);
+            assert_eq!(peers.kernels().collect::<Vec<_>>(), [IpAddr::from([10, 77, 0, 4])]);
             assert_eq!(parse(""), Ok(Peers::default()));
         }
 
@@ -174,6 +188,7 @@ mod file {
                 (entry("name = \"not a name\""), 4, "neither a DNS name nor an IP address"),
                 (entry("prot = 1"), 4, "unknown field"),
                 (entry(""), 3, "nothing is said"),
+                (entry("kernel = false"), 3, "nothing is said"),
                 ("[[peer]]\naddress = \"10.77.0\"\nport = 1\n".into(), 2, "IP address"),
                 (format!("{}{}", entry("port = 1"), entry("port = 2")), 7, "already, in line 3"),
             ] {

@@ -9,6 +9,7 @@ use super::{Exporter, SealError, Suite};
 use crate::certs::Fingerprint;
 use crate::control::Role;
 use core::net::IpAddr;
+use core::num::NonZeroU16;
 use rdma_verbs::esp::Spi;
 
 /// The label under which TLS exports the secret of a pair's packets.
@@ -23,6 +24,8 @@ pub struct PairContext {
     pub initiator: PairEnd,
     /// The other one.
     pub responder: PairEnd,
+    /// The UDP port at which the other one's kernel opens packets, where that does it.
+    pub esp_port: Option<NonZeroU16>,
     /// The fingerprints of the certificates that they showed, in that order.
     pub certificates: [Fingerprint; 2],
 }
@@ -45,7 +48,7 @@ const NAME: &[u8; 16] = b"secure-rdma pair";
 const END: usize = 16 + 1 + 4;
 
 /// Bytes of the encoding.
-const LEN: usize = NAME.len() + 2 + 2 + 2 * END + 2 * 32;
+const LEN: usize = NAME.len() + 2 + 2 + 2 * END + 2 + 2 * 32;
 
 impl PairContext {
     /// Its encoding: every field has a place and a length of its own, so that two contexts never have the same.
@@ -63,6 +66,7 @@ impl PairContext {
             out.push(*slot);
             out.extend(spi.number().to_be_bytes());
         }
+        out.extend(self.esp_port.map_or(0, NonZeroU16::get).to_be_bytes());
         self.certificates.iter().for_each(|certificate| out.extend(certificate.as_bytes()));
         out
     }
@@ -97,6 +101,7 @@ mod tests {
             version: 1,
             initiator: end([192, 0, 2, 1], 3, 0xc1c2_0304),
             responder: end([192, 0, 2, 2], 4, 0xd1d2_0405),
+            esp_port: None,
             certificates: [Fingerprint::of(b"a"), Fingerprint::of(b"b")],
         };
         let changed = |change: &dyn Fn(&mut PairContext)| {
@@ -118,6 +123,8 @@ mod tests {
             changed(&|it| it.responder.address = [192, 0, 2, 3].into()),
             changed(&|it| it.responder.slot = 5),
             changed(&|it| it.responder.spi = Spi::new(0xd1d2_0406).unwrap()),
+            changed(&|it| it.esp_port = NonZeroU16::new(4500)),
+            changed(&|it| it.esp_port = NonZeroU16::new(4501)),
         ] {
             let encoding = context.encode(Suite::Aes256Gcm);
             assert_eq!(encoding.len(), LEN);

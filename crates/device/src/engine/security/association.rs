@@ -6,8 +6,9 @@ use super::peer::Peer;
 use crate::engine::Shared;
 use crate::memory::ProcessMark;
 use rocev2_esp::{Inbound, Outbound, Spi};
+use std::num::NonZeroU16;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 /// Who opens what is sealed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +37,8 @@ pub(crate) struct Association {
     outbound: Mutex<Option<Current>>,
     /// How often the latter was replaced.
     generation: AtomicU64,
+    /// The UDP port at which the peer's kernel opens packets, where that isn't told by each way there.
+    port: OnceLock<NonZeroU16>,
 }
 
 impl Association {
@@ -47,6 +50,7 @@ impl Association {
             inbound: Mutex::default(),
             outbound: Mutex::default(),
             generation: AtomicU64::new(0),
+            port: OnceLock::new(),
         }
     }
 
@@ -96,6 +100,18 @@ impl Association {
     /// Has it seal datagrams for `peer`, and open that one's.
     pub(crate) fn serve(self: &Arc<Self>, peer: Peer) {
         self.shared.peers.set(peer, self);
+    }
+
+    /// Has its packets go to a kernel's UDP port, and, where it is for a peer's datagrams, for all at that address.
+    pub(crate) fn set_kernel(self: &Arc<Self>, port: NonZeroU16) {
+        // There is one kernel at an address, and one port of its for as long as an association lives.
+        let _ = self.port.set(port);
+        self.shared.peers.widen(self);
+    }
+
+    /// Where its packets go, if not where the way of each queue pair leads.
+    pub(super) fn port(&self) -> Option<NonZeroU16> {
+        self.port.get().copied()
     }
 
     /// Seals and opens nothing any more.

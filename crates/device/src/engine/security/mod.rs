@@ -28,6 +28,6 @@ pub(crate) use database::{Database, Opener};
 pub(crate) use datagrams::SealedDatagrams;
 pub(crate) use inbound::{AssociationId, InboundStatus};
 pub use peer::Peer;
-pub(crate) use peers::Peers;
+pub(crate) use peers::{Peers, Served};
 pub(crate) use refusal::Refusal;
 pub(crate) use sealing::Sealing;

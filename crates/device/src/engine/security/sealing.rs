@@ -9,6 +9,7 @@ use rocev2::{Mtu, UDP_PORT};
 use rocev2_esp::layout::{HEADROOM, MAX_PADDING, sealed_len};
 use rocev2_esp::{Outbound, Sealer};
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU16;
 use std::sync::Arc;
 
 /// A queue pair's association, and its share of the numbers of the SA that seals now. Other queue pairs of the
@@ -19,6 +20,8 @@ pub(crate) struct Sealing {
     sealer: Option<Sealer<Arc<Outbound>>>,
     /// Where the receiver checks the ICRC: what that covers beside the packet.
     pseudo_header: Option<PseudoHeader>,
+    /// Where packets go, if not to the port of the way to the peer.
+    port: Option<NonZeroU16>,
     /// Bytes that the longest packet of the path MTU is sealed to.
     longest: usize,
 }
@@ -29,7 +32,7 @@ const HEADERS_DIFFER: usize = Header::Reth.len() + Header::ImmDt.len();
 impl Sealing {
     pub(crate) fn new(association: Arc<Association>) -> Self {
         // The first refresh finds another generation, if there is an SA.
-        Self { association, generation: 0, sealer: None, pseudo_header: None, longest: 0 }
+        Self { association, generation: 0, sealer: None, pseudo_header: None, port: None, longest: 0 }
     }
 
     pub(crate) fn association(&self) -> &Arc<Association> {
@@ -59,6 +62,7 @@ impl Sealing {
                 self.sealer = None;
                 return false;
             };
+            self.port = self.association.port();
             let ports = [sa.inner().source_port, UDP_PORT];
             self.pseudo_header = (receiver == Receiver::Kernel)
                 .then(|| PseudoHeader::new((local, ports[0]).into(), (peer, ports[1]).into()).ok())
@@ -80,10 +84,13 @@ impl Sealing {
         &mut self,
         batch: &mut TxBatch,
         len: usize,
-        to: SocketAddr,
+        mut to: SocketAddr,
         alone: bool,
     ) -> Option<usize> {
-        let Self { sealer: Some(sealer), pseudo_header, longest, .. } = self else { return None };
+        let Self { sealer: Some(sealer), pseudo_header, port, longest, .. } = self else { return None };
+        if let Some(port) = port {
+            to.set_port(port.get());
+        }
         let len = len + icrc::LEN;
         let least = sealed_len(len);
         // A run is as long as its first packet, and one that is full may be followed by longer ones.
