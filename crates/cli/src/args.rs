@@ -69,9 +69,16 @@ pub(crate) enum Command {
     /// Write this program's manual pages into a directory
     Man(ManArgs),
     /// Run a verbs program that knows nothing of this one on the embedded device
+    #[command(mut_args(|arg| match arg.get_id().as_str() {
+        "peers" | "crl" | "allow" | "seal_port" => arg.requires("seal"),
+        _ => arg,
+    }))]
     Run(RunArgs),
-    /// Share UDP port 4791 among this user's programs; `run` starts it
-    #[command(hide = true)]
+    /// Seal what verbs programs on this host's RDMA devices exchange with those of `run --seal` elsewhere (--kernel)
+    #[command(long_about = AGENT, mut_args(|arg| match arg.get_id().as_str() {
+        "peers" | "certs" | "crl" | "allow" | "seal_port" => arg.requires("kernel"),
+        _ => arg,
+    }))]
     Agent(AgentArgs),
 }
 
@@ -198,16 +205,40 @@ pub(crate) struct ClientAuthArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct AgentArgs {
-    /// The socket that programs find it by
-    #[arg(long, value_name = "FILE")]
-    pub(crate) socket: PathBuf,
+    /// Have the kernel seal RoCEv2 between --address and each --peer. Needs CAP_NET_ADMIN
+    #[arg(long, requires_all = ["address", "peer"])]
+    pub(crate) kernel: bool,
+    /// The address of this host whose RDMA device the programs use
+    #[arg(long, value_name = "ADDR", requires = "kernel")]
+    pub(crate) address: Option<IpAddr>,
+    /// The addresses with which RoCEv2 is sealed or not spoken at all, with commas between
+    #[arg(long, value_name = "ADDR", value_delimiter = ',', requires = "kernel")]
+    pub(crate) peer: Vec<IpAddr>,
+    #[command(flatten)]
+    pub(crate) keys: KeysArgs,
+    /// Remove the blocks that agents have left which have ended, and nothing else. From then on RoCEv2 with their peers
+    /// goes in clear
+    #[arg(long, conflicts_with = "kernel")]
+    pub(crate) lift: bool,
+    /// The socket that programs of `run` find it by: `run` starts it with this
+    #[arg(long, value_name = "FILE", hide = true, conflicts_with_all = ["kernel", "lift"])]
+    #[arg(required_unless_present_any = ["kernel", "lift"])]
+    pub(crate) socket: Option<PathBuf>,
     /// Start it as a process of its own, which is nobody's child
-    #[arg(long)]
+    #[arg(long, hide = true, conflicts_with = "kernel")]
     pub(crate) detach: bool,
     /// Seconds without a program after which it ends
-    #[arg(long, value_name = "SECONDS", default_value = "5")]
+    #[arg(long, value_name = "SECONDS", default_value = "5", hide = true, conflicts_with = "kernel")]
     pub(crate) idle: u64,
 }
+
+const AGENT: &str = "\
+Seal what verbs programs on this host's RDMA devices exchange with those of `run --seal` elsewhere.
+
+With --kernel, RoCEv2 between --address and each --peer is blocked at once, and sealed by the kernel (IPsec: ESP in \
+UDP) from the moment that the peer's agent has asked for keys, which it does when a program there names this host. \
+All UDP to such a peer is: other UDP is lost. When this ends, however it does, RoCEv2 with these peers stays blocked, \
+until it is started again or --lift says otherwise. Other peers are none of its business.";
 
 #[derive(Debug, Args)]
 pub(crate) struct RunArgs {
@@ -246,21 +277,28 @@ pub(crate) struct SealRunArgs {
     /// the address that the programs name. What can't be sealed isn't sent
     #[arg(long)]
     pub(crate) seal: bool,
+    #[command(flatten)]
+    pub(crate) keys: KeysArgs,
+}
+
+/// By what an agent agrees on keys with others.
+#[derive(Debug, Args)]
+pub(crate) struct KeysArgs {
     /// Where peers' agents listen, and what their certificates are for, where that isn't --seal-port and the address
     /// (TOML)
-    #[arg(long, value_name = "FILE", requires = "seal")]
+    #[arg(long, value_name = "FILE")]
     pub(crate) peers: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) certs: CertsDir,
     /// Revocation lists (CRLs) of the CA, PEM or DER: a peer whose certificate is on one, or on none that is current,
     /// is refused
-    #[arg(long, value_name = "FILE", requires = "seal")]
+    #[arg(long, value_name = "FILE")]
     pub(crate) crl: Option<PathBuf>,
     /// Agree on keys only with the peers in this file (TOML), whose entries have to allow all operations
-    #[arg(long, value_name = "FILE", requires = "seal")]
+    #[arg(long, value_name = "FILE")]
     pub(crate) allow: Option<PathBuf>,
     /// The TCP port that agents listen on
-    #[arg(long, value_name = "PORT", requires = "seal", default_value_t = AGENT_PORT)]
+    #[arg(long, value_name = "PORT", default_value_t = AGENT_PORT)]
     pub(crate) seal_port: NonZeroU16,
     /// Replace keys after so many packets
     #[arg(long, value_name = "PACKETS", hide = true)]

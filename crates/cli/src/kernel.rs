@@ -1,9 +1,10 @@
-//! Having the kernel seal packets, where `--seal packets` asks for it and the device can't.
+//! Having the kernel seal packets, where `--seal packets` asks for it and the device can't, and for `agent --kernel`.
 
 use crate::args::{SealArg, SealMode};
 use crate::failure::Failure;
 use rdma_verbs::{Device, DeviceSelector};
-use secure_rdma::xfrm::helper::{Helper, has_right, serve};
+use secure_rdma::xfrm::Error;
+use secure_rdma::xfrm::helper::{Helper, has_right, serve, serve_standing};
 use std::env;
 use std::io::stdin;
 use std::os::fd::AsFd;
@@ -14,6 +15,9 @@ use tokio::signal::unix::{SignalKind, signal};
 
 /// What the helper is started with, instead of a command: nobody types it.
 const MARK: &str = "--xfrm-helper";
+
+/// The same for a helper that leaves blocks behind.
+const STANDING_MARK: &str = "--xfrm-standing-helper";
 
 /// What may have the kernel seal packets.
 #[derive(Debug)]
@@ -43,13 +47,7 @@ impl Kernel {
         if !has_right() {
             return Self::Missing("the right to (CAP_NET_ADMIN) is missing".into());
         }
-        let program = match env::current_exe() {
-            Ok(program) => program,
-            Err(error) => return Self::Missing(format!("finding this program: {error}")),
-        };
-        let mut command = Command::new(program);
-        command.arg(MARK);
-        match Helper::start(command).and_then(|helper| helper.check().map(|()| helper)) {
+        match start(MARK) {
             Ok(helper) => Self::Helper(helper),
             Err(error) => Self::Missing(error.to_string()),
         }
@@ -75,10 +73,34 @@ impl Kernel {
     }
 }
 
+/// Starts a helper for programs that aren't this one: what it blocks stays so when this process ends. To be called
+/// before there is a second thread, as above.
+pub(crate) fn start_standing() -> Result<Arc<Helper>, Error> {
+    start(STANDING_MARK)
+}
+
+fn start(mark: &str) -> Result<Arc<Helper>, Error> {
+    let program = env::current_exe();
+    let mut command =
+        Command::new(program.map_err(|source| Error::Kernel { what: "finding this program", source })?);
+    command.arg(mark);
+    let helper = Helper::start(command)?;
+    helper.check()?;
+    Ok(helper)
+}
+
 /// If this process is the helper: what it is, until its program is gone.
 pub(crate) fn helper() -> Option<ExitCode> {
     let mut arguments = env::args_os().skip(1);
-    if arguments.next()? != MARK || arguments.next().is_some() {
+    let mark = arguments.next()?;
+    let serve = if mark == MARK {
+        serve
+    } else if mark == STANDING_MARK {
+        serve_standing
+    } else {
+        return None;
+    };
+    if arguments.next().is_some() {
         return None;
     }
     // A service manager asks all processes of a service to end. This one ends last: until then it has blocked what its

@@ -4,6 +4,7 @@ mod agent;
 mod capture;
 mod devices;
 mod executable;
+mod kernel_agent;
 mod libraries;
 mod runtime_dir;
 mod seal;

@@ -11,12 +11,15 @@
 //! | `manager` | processes, and where their peers' agents are listened for |
 //! | `process` | one process |
 //! | `pair` | one process and one of its peers |
+//! | `kernel` | another agent, which gives keys to the kernel, for programs on its devices |
 #![forbid(unsafe_code)]
 
+mod kernel;
 mod manager;
 mod pair;
 mod process;
 mod settings;
 
+pub use kernel::{Change, KernelAgent, KernelAgentError};
 pub use manager::Keys;
 pub use settings::{Settings, SettingsError};

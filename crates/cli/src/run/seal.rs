@@ -1,6 +1,6 @@
-//! `--seal`: by what the agent agrees on keys for the program.
+//! `--seal`, and `agent --kernel`: by what an agent agrees on keys.
 
-use crate::args::{RunArgs, SealRunArgs};
+use crate::args::{KeysArgs, RunArgs};
 use crate::failure::Failure;
 use crate::output;
 use secure_rdma::Report;
@@ -10,13 +10,18 @@ use secure_rdma_keys::Settings;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-/// What the program's environment says of it, if its packets are to be sealed. The agent's certificate is made here if
-/// there is none yet; every file that the agent will read is tried.
+/// What the program's environment says of it, if its packets are to be sealed.
 pub(super) fn settings(args: &RunArgs, address: IpAddr) -> Result<Option<String>, Failure> {
-    let SealRunArgs { seal, peers, certs, crl, allow, seal_port, rekey_after } = &args.seal;
-    if !seal {
+    if !args.seal.seal {
         return Ok(None);
     }
+    settings_for(&args.seal.keys, address)?.to_text().map(Some).map_err(|error| failed(&error))
+}
+
+/// By what the agent at `address` agrees on keys. Its certificate is made here if there is none yet; every file that it
+/// will read is tried.
+pub(super) fn settings_for(args: &KeysArgs, address: IpAddr) -> Result<Settings, Failure> {
+    let KeysArgs { peers, certs, crl, allow, seal_port, rekey_after } = args;
     let store = certs.store()?;
     let is_new = matches!(store.authority(), Err(CertsError::NoAuthority { .. }));
     let mut names = vec![Name::from(address)];
@@ -37,10 +42,13 @@ pub(super) fn settings(args: &RunArgs, address: IpAddr) -> Result<Option<String>
         port: seal_port.get(),
         rekey_after: *rekey_after,
     };
-    let failed = |error: &(dyn std::error::Error + 'static)| Failure::Other(Report::new(error).to_string());
     let options = settings.options(address).map_err(|error| failed(&error))?;
     PairAgent::new(options).map_err(|error| failed(&error))?;
-    settings.to_text().map(Some).map_err(|error| failed(&error))
+    Ok(settings)
+}
+
+fn failed(error: &(dyn std::error::Error + 'static)) -> Failure {
+    Failure::Other(Report::new(error).to_string())
 }
 
 fn absolute(path: &Path) -> Result<PathBuf, Failure> {

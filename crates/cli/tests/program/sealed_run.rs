@@ -303,3 +303,17 @@ fn what_cannot_be_sealed_says_so() {
     host.run(&["--peers", text(&peers)], &["true"]).end().failed(2, &["--seal"]);
     host.sealed(&["--crl", "/nonexistent/crl.pem"], &["true"]).end().failed(1, &["/nonexistent/crl.pem"]);
 }
+
+#[test]
+fn having_the_kernel_seal_needs_a_right_and_says_which() {
+    let host = Host::empty("127.83.90.40");
+    let mut command = Command::new(SECURE_RDMA);
+    if rustix::process::getuid().is_root() {
+        command = Command::new("setpriv");
+        command.args(["--inh-caps", "-net_admin", "--bounding-set", "-net_admin", "--", SECURE_RDMA]);
+    }
+    command.args(["agent", "--kernel", "--address", &host.address, "--peer", "10.77.0.2"]);
+    command.arg("--certs").arg(host.state());
+    Program::spawn(&mut command).end().failed(1, &["CAP_NET_ADMIN", "as root"]);
+    assert!(!host.state().exists(), "it has made certificates for nothing");
+}
