@@ -184,6 +184,28 @@ fn where_nobody_listens_and_where_the_program_refuses_the_reason_is_told() {
 }
 
 #[test]
+fn a_program_that_listens_right_after_it_was_asked_gets_the_request() {
+    let (agent, address) = (agent(), IpAddr::from([127, 83, 88, 7]));
+    let client = Process::new(&agent.place, address);
+    // Who has no turn for long may listen too late; not each time.
+    let connects = (0..50).any(|_| {
+        let server = Process::new(&agent.place, address);
+        let id = client.resolve(TCP, RC, (address, 7174).into());
+        client.call(&Request::Connect { id, params: params(0x1111, b"") }).unwrap();
+        // Long enough for the first refusal to be here.
+        let told = readable(&client.ready, Duration::from_millis(20));
+        server.listen(TCP, RC, 7174);
+        if told || !readable(&server.ready, Duration::from_secs(1)) {
+            assert_eq!(client.event(REJECTED).id, id);
+            return false;
+        }
+        server.event(CONNECT_REQUEST);
+        true
+    });
+    assert!(connects, "nobody who listened 20 ms late was asked again");
+}
+
+#[test]
 fn the_peer_of_a_process_that_ends_is_told() {
     let (agent, address) = (agent(), IpAddr::from([127, 83, 88, 3]));
     let [client, server] = [(); 2].map(|()| Process::new(&agent.place, address));

@@ -121,7 +121,12 @@ fn queue_pair(input: &mut Input<'_>) -> LocalQueuePair {
 }
 
 fn call(manager: &mut Manager, input: &mut Input<'_>, now: &mut Time) {
-    let patience = Patience { response_timeout: Exponent::RESPONSE, max_retries: input.u8() % 16 };
+    let max_retries = input.u8();
+    let patience = Patience {
+        max_retries: max_retries % 16,
+        listener_within: Duration::from_millis(u64::from(max_retries / 16) * 20),
+        ..Patience::default()
+    };
     let path = Path { local: LOCAL, remote: gid(input) };
     let id = CommId::new((input.u8() % NAMES).into());
     // Refusals are as good as anything here.

@@ -3,6 +3,7 @@
 use rocev2::Time;
 
 use super::connection::Connection;
+use super::listener_awaited::ListenerAwaited;
 use super::{Connect, Error, Event, LocalQueuePair, Manager, Path, State};
 use crate::wire::{
     Drep, Dreq, MessageRejected, PrivateData, Rej, RejectReason, Rep, Req, Rtu, TransportServiceType,
@@ -53,7 +54,7 @@ impl Manager {
         );
         let req = req(id, self.config.ca_guid, connect);
         let mad = self.send(connect.path, transaction_id, req);
-        self.await_answer(now, id, mad);
+        self.await_answer(now, id, mad, ListenerAwaited::new(connect.patience.listener_within));
         Ok(id)
     }
 
@@ -94,7 +95,7 @@ impl Manager {
         };
         self.set_state(id, State::RepSent);
         let mad = self.send(path, transaction_id, rep);
-        self.await_answer(now, id, mad);
+        self.await_answer(now, id, mad, ListenerAwaited::default());
         Ok(())
     }
 
@@ -227,7 +228,7 @@ impl Manager {
         self.set_state(id, State::DreqSent);
         let transaction_id = (self.random)();
         let mad = self.send(path, transaction_id, dreq);
-        self.await_answer(now, id, mad);
+        self.await_answer(now, id, mad, ListenerAwaited::default());
     }
 
     pub(super) fn keep_answer(&mut self, id: CommId, mad: Box<[u8; crate::wire::MAD_LEN]>) {

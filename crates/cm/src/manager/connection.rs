@@ -5,6 +5,7 @@ use core::time::Duration;
 use rocev2::{Psn, Qpn, Time};
 
 use super::listener::Listening;
+use super::listener_awaited::ListenerAwaited;
 use super::params::{LocalQueuePair, QueuePairAttributes, Route, Transport};
 use super::{Config, Path};
 use crate::wire::MAD_LEN;
@@ -53,6 +54,20 @@ pub(super) struct Unanswered {
     pub(super) interval: Duration,
     /// Whether an MRA has extended the wait: once for each message.
     pub(super) extended: bool,
+    /// For as long as nobody listens, where it is a request.
+    pub(super) listener: ListenerAwaited,
+}
+
+impl Unanswered {
+    /// Whether it may be sent once more. After a refusal since nobody listens, that is no repetition.
+    pub(super) fn take_turn(&mut self) -> bool {
+        if self.listener.resume() {
+            return true;
+        }
+        let left = self.retries_left.checked_sub(1);
+        self.retries_left = left.unwrap_or(0);
+        left.is_some()
+    }
 }
 
 /// The peer's queue pair.

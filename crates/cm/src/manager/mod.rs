@@ -6,6 +6,7 @@ mod connection;
 mod error;
 mod event;
 mod listener;
+mod listener_awaited;
 mod params;
 mod receive;
 mod request;

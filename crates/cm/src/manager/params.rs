@@ -1,5 +1,7 @@
 //! What the caller gives, and what it gets for its queue pair.
 
+use core::time::Duration;
+
 use rocev2::{Mtu, Psn, Qpn};
 
 use super::Path;
@@ -78,12 +80,15 @@ pub struct Patience {
     pub response_timeout: Exponent,
     /// How often a message that isn't answered is sent again: 0 to 15.
     pub max_retries: u8,
+    /// How long a peer that answers that nobody listens is asked again, from its first answer on: for programs that
+    /// tell their peers to connect and listen only then. The pauses grow, from 5 ms on.
+    pub listener_within: Duration,
 }
 
 impl Default for Patience {
-    /// The kernel's rdma_cm: 4.3 s, 15 retries.
+    /// The kernel's rdma_cm: 4.3 s, 15 retries; that nobody listens is told at once.
     fn default() -> Self {
-        Self { response_timeout: Exponent::RESPONSE, max_retries: 15 }
+        Self { response_timeout: Exponent::RESPONSE, max_retries: 15, listener_within: Duration::ZERO }
     }
 }
 

@@ -29,7 +29,7 @@ impl Manager {
             Message::Dreq(dreq) => self.handle_dreq(now, path, transaction_id, dreq),
             Message::Drep(drep) => self.handle_drep(now, path, drep),
             Message::SidrReq(req) => self.handle_sidr_req(now, path, transaction_id, req),
-            Message::SidrRep(rep) => self.handle_sidr_rep(path, transaction_id, rep),
+            Message::SidrRep(rep) => self.handle_sidr_rep(now, path, transaction_id, rep),
             Message::Lap(lap) => self.handle_lap(path, transaction_id, lap),
             // Nothing here sends a LAP.
             Message::Apr(apr) => {
@@ -216,6 +216,18 @@ impl Manager {
         }
         if !early && (rej.remote_comm_id != id || connection.remote_id != rej.local_comm_id) {
             return Err(Dropped::WrongInstance);
+        }
+        if state == State::ReqSent
+            && rej.reason == RejectReason::InvalidServiceId
+            && let Some(unanswered) = &mut connection.unanswered
+        {
+            if unanswered.listener.is_pausing() {
+                return Err(Dropped::State(state));
+            }
+            if let Some(next) = unanswered.listener.refused(now) {
+                self.table.set_deadline(id, Some(next));
+                return Ok(());
+            }
         }
         let ari_len = rej.ari().len();
         let rejected =

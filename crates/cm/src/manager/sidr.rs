@@ -7,6 +7,7 @@ use rocev2::{Qpn, Time};
 
 use super::connection::Unanswered;
 use super::listener::Listening;
+use super::listener_awaited::ListenerAwaited;
 use super::{Answer, Dropped, Error, Event, Manager, Path, Refusal, Resolve, State};
 use crate::CommId;
 use crate::ip::{IpAddressing, Service};
@@ -71,6 +72,7 @@ impl Manager {
                     retries_left: patience.max_retries,
                     interval,
                     extended: false,
+                    listener: ListenerAwaited::new(patience.listener_within),
                 }),
                 answer: None,
                 deadline: None,
@@ -212,12 +214,13 @@ impl Manager {
 
     pub(super) fn handle_sidr_rep(
         &mut self,
+        now: Time,
         path: Path,
         transaction_id: u64,
         rep: &SidrRep,
     ) -> Result<(), Dropped> {
         let id = rep.request_id;
-        let sidr = self.table.sidr(id).ok_or(Dropped::UnknownId)?;
+        let sidr = self.table.sidr_mut(id).ok_or(Dropped::UnknownId)?;
         if sidr.state != State::SidrReqSent {
             return Err(Dropped::State(sidr.state));
         }
@@ -226,6 +229,17 @@ impl Manager {
         }
         if sidr.transaction_id != transaction_id {
             return Err(Dropped::Transaction);
+        }
+        if rep.status == SidrStatus::Unsupported
+            && let Some(unanswered) = &mut sidr.unanswered
+        {
+            if unanswered.listener.is_pausing() {
+                return Err(Dropped::State(State::SidrReqSent));
+            }
+            if let Some(next) = unanswered.listener.refused(now) {
+                self.table.set_deadline(id, Some(next));
+                return Ok(());
+            }
         }
         self.table.remove_sidr(id);
         let SidrRep { status, qpn, qkey, private_data, .. } = *rep;
@@ -239,9 +253,8 @@ impl Manager {
         match sidr.state {
             State::SidrReqSent => {
                 if let Some(unanswered) = &mut sidr.unanswered
-                    && let Some(left) = unanswered.retries_left.checked_sub(1)
+                    && unanswered.take_turn()
                 {
-                    unanswered.retries_left = left;
                     let (interval, mad): (Duration, _) = (unanswered.interval, *unanswered.mad);
                     self.send_again(path, &mad);
                     self.table.set_deadline(id, Some(now + interval));

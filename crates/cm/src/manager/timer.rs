@@ -3,6 +3,7 @@
 use rocev2::Time;
 
 use super::connection::Unanswered;
+use super::listener_awaited::ListenerAwaited;
 use super::{Event, Manager, State};
 use crate::CommId;
 use crate::wire::{MAD_LEN, MessageRejected, RejectReason};
@@ -25,8 +26,9 @@ impl Manager {
         let Some(connection) = self.table.get_mut(id) else { return false };
         let path = connection.path;
         let Some(unanswered) = &mut connection.unanswered else { return false };
-        let Some(left) = unanswered.retries_left.checked_sub(1) else { return false };
-        unanswered.retries_left = left;
+        if !unanswered.take_turn() {
+            return false;
+        }
         let (interval, mad) = (unanswered.interval, *unanswered.mad);
         self.send_again(path, &mad);
         self.table.set_deadline(id, Some(now + interval));
@@ -75,11 +77,17 @@ impl Manager {
     }
 
     /// Keeps `mad`, which was just sent, until it is answered.
-    pub(super) fn await_answer(&mut self, now: Time, id: CommId, mad: Box<[u8; MAD_LEN]>) {
+    pub(super) fn await_answer(
+        &mut self,
+        now: Time,
+        id: CommId,
+        mad: Box<[u8; MAD_LEN]>,
+        listener: ListenerAwaited,
+    ) {
         let Some(connection) = self.table.get_mut(id) else { return };
         let interval = connection.interval(&self.config);
         let retries_left = connection.max_retries;
-        connection.unanswered = Some(Unanswered { mad, retries_left, interval, extended: false });
+        connection.unanswered = Some(Unanswered { mad, retries_left, interval, extended: false, listener });
         self.table.set_deadline(id, Some(now + interval));
     }
 

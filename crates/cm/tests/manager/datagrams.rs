@@ -4,23 +4,23 @@ use rocev2::Qpn;
 use rocev2_cm::ip::{PortSpace, Service};
 use rocev2_cm::manager::{Answer, Dropped, Patience, Resolve};
 use rocev2_cm::wire::{PrivateData, SidrStatus};
-use rocev2_cm::{CommId, Config, Event, Exponent, Path, State};
+use rocev2_cm::{CommId, Config, Event, Path, State};
 
 use crate::world::{Pair, gid, private_data};
 
-const PORT: Service = Service { space: PortSpace::Udp, port: 7174 };
+pub(crate) const PORT: Service = Service { space: PortSpace::Udp, port: 7174 };
 
-fn resolve() -> Resolve {
+pub(crate) fn resolve() -> Resolve {
     Resolve {
         path: Path { local: gid(0), remote: gid(1) },
         service_id: PORT.id(),
         partition_key: 0xffff,
-        patience: Patience { response_timeout: Exponent::RESPONSE, max_retries: 3 },
+        patience: Patience { max_retries: 3, ..Patience::default() },
         private_data: private_data(1),
     }
 }
 
-fn answer() -> Answer {
+pub(crate) fn answer() -> Answer {
     Answer {
         status: SidrStatus::Valid,
         qpn: Qpn::truncate(77),
@@ -29,14 +29,14 @@ fn answer() -> Answer {
     }
 }
 
-fn pair() -> Pair {
+pub(crate) fn pair() -> Pair {
     let mut pair = Pair::new();
     pair.ends[1].listen(PORT.id(), None, 4).unwrap();
     pair
 }
 
 #[track_caller]
-fn request(pair: &mut Pair) -> CommId {
+pub(crate) fn request(pair: &mut Pair) -> CommId {
     match pair.event(1) {
         Event::SidrRequest { id, service_id, addressing, .. } => {
             assert_eq!(service_id, PORT.id());

@@ -1,6 +1,7 @@
 //! Many connections over links that lose, reorder and duplicate: each ends in a known state on both sides, both sides
 //! agree, and nothing is left.
 
+use core::time::Duration;
 use std::collections::BTreeMap;
 
 use netem::{LinkConfig, Loss, Reorder};
@@ -32,6 +33,7 @@ struct World {
     now: u64,
     random: Random,
     ends: [Manager; 2],
+    listens: [bool; 2],
     links: [Wire; 2],
     known: [BTreeMap<CommId, Known>; 2],
     next_queue_pair: u32,
@@ -58,6 +60,7 @@ impl World {
             now: 1,
             random,
             ends,
+            listens: [true; 2],
             links,
             known: [BTreeMap::new(), BTreeMap::new()],
             next_queue_pair: 1,
@@ -73,9 +76,23 @@ impl World {
         self.next_queue_pair
     }
 
+    /// Programs come to listen, and leave.
+    fn come_or_leave(&mut self) {
+        for end in [0, 1] {
+            let listens = self.random.below(4) > 0;
+            if listens && !self.listens[end] {
+                self.ends[end].listen(PORT.id(), None, 64).unwrap();
+            } else if !listens && self.listens[end] {
+                self.ends[end].close_listener(PORT.id(), None).unwrap();
+            }
+            self.listens[end] = listens;
+        }
+    }
+
     fn begin(&mut self, end: usize) {
         let number = self.draw_queue_pair();
         let mut connect = connect(number);
+        connect.patience.listener_within = Duration::from_millis(self.random.below(400));
         if end == 1 {
             connect.path = Path { local: connect.path.remote, remote: connect.path.local };
         }
@@ -223,8 +240,11 @@ fn every_connection_ends_in_a_known_state_on_both_sides_and_nothing_is_left() {
         let mut world = World::new(seed);
         for number in 0..CONNECTIONS {
             world.begin(usize::from(number % 3 == 0));
-            let pause = world.random.below(400_000_000);
-            world.run(world.now + pause);
+            for _ in 0..2 {
+                let pause = world.random.below(200_000_000);
+                world.run(world.now + pause);
+                world.come_or_leave();
+            }
         }
         world.run(world.now + HOUR);
         world.assert_agreement();

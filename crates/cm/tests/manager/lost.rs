@@ -3,7 +3,7 @@
 use rocev2::Time;
 use rocev2_cm::manager::{Dropped, Patience};
 use rocev2_cm::wire::{Mad, Message, PrivateData, RejectReason};
-use rocev2_cm::{CommId, Config, Event, Exponent, State};
+use rocev2_cm::{CommId, Config, Event, State};
 
 use crate::world::{Pair, connect, queue_pair};
 
@@ -192,7 +192,7 @@ fn a_request_that_the_program_never_answers_ends_by_whoever_loses_patience_first
     for (retries, peer_first) in [(5, true), (15, false)] {
         let mut pair = Pair::new();
         let mut patience = connect(1);
-        patience.patience = Patience { response_timeout: Exponent::RESPONSE, max_retries: retries };
+        patience.patience = Patience { max_retries: retries, ..Patience::default() };
         let first = pair.ends[0].connect(pair.now, &patience).unwrap();
         pair.deliver();
         let (second, _) = pair.request();

@@ -7,4 +7,5 @@ mod established;
 mod hostile;
 mod lossy;
 mod lost;
+mod not_listening_yet;
 mod world;

@@ -70,7 +70,11 @@ pub(crate) fn connect(number: u32) -> Connect {
         transport: Transport::Rc,
         queue_pair: queue_pair(number),
         route: Route::new(Mtu::B1024),
-        patience: Patience { response_timeout: Exponent::new(14).unwrap(), max_retries: 10 },
+        patience: Patience {
+            response_timeout: Exponent::new(14).unwrap(),
+            max_retries: 10,
+            ..Patience::default()
+        },
         private_data: private_data(number),
     }
 }

@@ -10,6 +10,11 @@ use rocev2_cm::wire::{PrivateData, RejectReason, SidrStatus};
 use rocev2_cm::{CommId, Event, Exponent, Gid, Path};
 use rustix::io::Errno;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+/// How long a peer where nobody listens is asked again before the program is told. perftest's server with `-R`, for
+/// one, tells its client to connect before it listens.
+const LISTENER_WITHIN: Duration = Duration::from_millis(200);
 
 /// Private data that has room.
 fn private<const N: usize>(parts: &[&[u8]]) -> Result<PrivateData<N>, Errno> {
@@ -34,7 +39,7 @@ impl Ucm {
             ..Route::new(mtu)
         };
         let route = id.ack_timeout.map_or(route, |ack_timeout| Route { ack_timeout, ..route });
-        let patience = Patience::default();
+        let patience = Patience { listener_within: LISTENER_WITHIN, ..Patience::default() };
         let queue_pair = id.queue_pair(params);
         let parts = [&addressing[..], &params.private_data];
         let transport = match id.qp_type {
