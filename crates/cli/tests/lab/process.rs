@@ -102,6 +102,11 @@ impl Process {
         rustix::process::kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
+    /// How it ended, if it has.
+    pub(crate) fn status(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
+    }
+
     /// Waits for its end.
     #[track_caller]
     pub(crate) fn end_within(mut self, limit: Duration) -> Ended {
