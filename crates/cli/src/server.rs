@@ -18,7 +18,7 @@ use crate::{descriptors, logging, output};
 use departure::{Departure, End};
 use files::{offer, offered};
 use metrics::Metrics;
-use rdma_verbs::Device;
+use rdma_verbs::{Device, DeviceSelector};
 use refusals::Refusals;
 use sd_notify::NotifyState;
 use secure_rdma::certs::{Identity, Store, host_names};
@@ -49,8 +49,13 @@ const OWN_DESCRIPTORS: u64 = 128;
 /// The descriptors that a place for unfinished connections takes: one in its TLS handshake, and one behind it.
 const HANDSHAKE_DESCRIPTORS: u64 = 2;
 
-/// The descriptors that a client takes: its connection and its completion channel.
-const CLIENT_DESCRIPTORS: u64 = 2;
+/// The descriptors that a client takes: its connection and, of libibverbs' devices, its completion channel.
+fn client_descriptors(device: &Device) -> u64 {
+    match device.name() {
+        DeviceSelector::Embedded { .. } => 1,
+        _ => 2,
+    }
+}
 
 pub(crate) fn run(args: &ServerArgs) -> Result<(), Failure> {
     logging::start_as(args.verbose, args.log_format);
@@ -60,7 +65,6 @@ pub(crate) fn run(args: &ServerArgs) -> Result<(), Failure> {
     }
     output::detach(args.log_format)?;
     let files = offer(args)?;
-    raise_descriptors(args, files.as_ref())?;
     let mut names = host_names()?;
     names.extend(args.names.iter().cloned());
     let credentials = Credentials { store: args.certs.store()?, names };
@@ -75,6 +79,7 @@ pub(crate) fn run(args: &ServerArgs) -> Result<(), Failure> {
     let result = runtime.block_on(async {
         let (interruption, hangup) = (Interruption::watch()?, Hangup::watch()?);
         let device = Device::open(&args.device.device)?;
+        raise_descriptors(args, client_descriptors(&device), files.as_ref())?;
         let name = device.name().to_string();
         take_ports(&device, listen.ip());
         // Before the lists are read: what changes from here on is read again.
@@ -171,16 +176,16 @@ fn check(args: &ServerArgs) -> Result<(), Failure> {
     files::check(args)
 }
 
-/// Has the process have as many descriptors as it may, which have to be enough for so many clients: without any
-/// left it could neither accept clients nor read the files that it goes by.
-fn raise_descriptors(args: &ServerArgs, files: Option<&Service>) -> Result<(), Failure> {
+/// Has the process have as many descriptors as it may, which have to be enough for so many clients that take `each`:
+/// without any left it could neither accept clients nor read the files that it goes by.
+fn raise_descriptors(args: &ServerArgs, each: u64, files: Option<&Service>) -> Result<(), Failure> {
     let count = |number: NonZeroUsize| number.get() as u64;
     let beside = OWN_DESCRIPTORS
         .saturating_add(count(args.max_handshakes).saturating_mul(HANDSHAKE_DESCRIPTORS))
         .saturating_add(files.map_or(0, Service::descriptors));
-    let need = CLIENT_DESCRIPTORS.saturating_mul(count(args.max_clients)).saturating_add(beside);
+    let need = each.saturating_mul(count(args.max_clients)).saturating_add(beside);
     descriptors::ensure(need, |maximum| {
-        let fit = maximum.saturating_sub(beside) / CLIENT_DESCRIPTORS;
+        let fit = maximum.saturating_sub(beside) / each.max(1);
         format!(
             "{} clients and {} handshakes need {need} file descriptors, and at most {maximum} are allowed here: \
              raise the limit (ulimit -Hn {need}, or LimitNOFILE= of a systemd unit), or give {}",

@@ -53,7 +53,7 @@ struct Verdict {
 pub(crate) fn run(args: &CrowdArgs) -> Result<()> {
     let program = args.server.path()?;
     // Whatever is still missing, the server names.
-    raise_descriptors(2 * u64::from(args.clients) + BESIDE);
+    raise_descriptors(u64::from(args.clients) + BESIDE);
     let state = tempfile::tempdir()?;
     let certs = state.path().join("certs");
     let (clients, handshakes) = (args.clients.to_string(), HANDSHAKES.to_string());

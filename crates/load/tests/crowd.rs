@@ -21,5 +21,7 @@ fn a_thousand_sealed_clients_at_once_find_all_their_data_and_leave_nothing() {
     for what in ["descriptors", "threads"] {
         assert_eq!(verdict["server"][0][what], verdict["server"][2][what], "{verdict:#}");
     }
-    assert!(verdict["server"][1]["descriptors"].as_u64().unwrap() >= 2000, "{verdict:#}");
+    // One each, its connection, and a few that handshakes leave for a moment.
+    let descriptors = |at: usize| verdict["server"][at]["descriptors"].as_u64().unwrap();
+    assert!((1000..1100).contains(&(descriptors(1) - descriptors(0))), "{verdict:#}");
 }

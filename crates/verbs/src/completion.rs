@@ -73,12 +73,18 @@ impl Device {
     ) -> Result<Arc<CompletionQueue>, Error> {
         let own = channel.map(|channel| channel.provider());
         let provider = self.provider().completion_queue(capacity, own)?;
-        let channel = channel.cloned();
-        Ok(Arc::new(CompletionQueue { provider, channel, attached: Mutex::default() }))
+        Ok(CompletionQueue::new(provider, channel.cloned()))
     }
 }
 
 impl CompletionQueue {
+    pub(crate) fn new(
+        provider: provider::CompletionQueue,
+        channel: Option<Arc<CompletionChannel>>,
+    ) -> Arc<Self> {
+        Arc::new(Self { provider, channel, attached: Mutex::default() })
+    }
+
     pub(crate) fn provider(&self) -> &provider::CompletionQueue {
         &self.provider
     }

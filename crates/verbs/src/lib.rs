@@ -25,6 +25,8 @@
 mod address_handle;
 #[cfg(feature = "tokio")]
 mod async_channel;
+#[cfg(feature = "tokio")]
+mod async_completion_queue;
 mod attributes;
 mod channel;
 mod completion;
@@ -51,6 +53,8 @@ mod status;
 pub use address_handle::AddressHandle;
 #[cfg(feature = "tokio")]
 pub use async_channel::AsyncChannel;
+#[cfg(feature = "tokio")]
+pub use async_completion_queue::AsyncCompletionQueue;
 pub use attributes::Attributes;
 pub use channel::CompletionChannel;
 pub use completion::{Arm, Completion, CompletionQueue};

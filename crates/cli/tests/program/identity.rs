@@ -330,14 +330,14 @@ fn a_server_has_as_many_descriptors_as_it_may_and_says_if_they_are_too_few() {
     let dir = state.path();
     let run = |limits: &str, more: &str| {
         let line = format!(
-            "ulimit {limits}; exec {SECURE_SERVER} --listen 127.0.0.1:0 --certs {} {more}",
+            "ulimit {limits}; exec {SECURE_SERVER} --listen 127.0.0.1:0 --device embedded --certs {} {more}",
             text(&dir)
         );
         Program::spawn(Command::new("sh").args(["-c", &line]))
     };
-    let needed = ["need 3200 file descriptors", "1312 are allowed", "ulimit -Hn 3200", "--max-clients 80"];
+    let needed = ["need 2176 file descriptors", "1312 are allowed", "ulimit -Hn 2176", "--max-clients 160"];
     run("-n 1312", "").end().failed(1, &needed);
-    run("-n 1312", "--max-clients 80").says("listening on ");
+    run("-n 1312", "--max-clients 160").says("listening on ");
     run("-n 500", "").end().failed(1, &["fewer --max-handshakes"]);
     let server = run("-Sn 256", "");
     server.says("listening on ");

@@ -5,7 +5,7 @@ use super::multicast::Groups;
 use super::{
     CompletionChannel, CompletionQueue, DeviceError, ProtectionDomain, SecurityAssociation, XrcDomain,
 };
-use crate::engine::{self, DeviceEvent, Engine, Host, MAX_MEMBERS, MAX_QUEUE_PAIRS, Port, Usage};
+use crate::engine::{self, Bell, DeviceEvent, Engine, Host, MAX_MEMBERS, MAX_QUEUE_PAIRS, Port, Usage};
 use crate::gid::Gid;
 #[cfg(target_os = "linux")]
 use crate::host::group::Share;
@@ -19,6 +19,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::Waker;
 
 /// How a device is opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -282,10 +283,26 @@ impl Device {
         capacity: usize,
         channel: Option<Arc<CompletionChannel>>,
     ) -> Result<CompletionQueue, DeviceError> {
+        self.queue(capacity, channel.map(|channel| Bell::Channel(Arc::clone(channel.engine()))))
+    }
+
+    /// A completion queue with room for `capacity` entries whose event, when it is armed, is that `waker` is woken: it
+    /// takes no descriptor. What that does, it does on the thread that makes progress, and mustn't wait there.
+    ///
+    /// # Errors
+    /// The device has no queue of that size.
+    pub fn waking_completion_queue(
+        &self,
+        capacity: usize,
+        waker: Waker,
+    ) -> Result<CompletionQueue, DeviceError> {
+        self.queue(capacity, Some(Bell::Task(waker)))
+    }
+
+    fn queue(&self, capacity: usize, bell: Option<Bell>) -> Result<CompletionQueue, DeviceError> {
         within("completion queue entries", capacity, ATTRIBUTES.max_cqe)?;
         let number = self.state.next_queue.fetch_add(1, Ordering::Relaxed);
-        let channel = channel.map(|channel| Arc::clone(channel.engine()));
-        let queue = Arc::new(engine::CompletionQueue::new(number, capacity.max(1), channel));
+        let queue = Arc::new(engine::CompletionQueue::new(number, capacity.max(1), bell));
         Ok(CompletionQueue::new(queue, Arc::clone(&self.state)))
     }
 

@@ -7,6 +7,7 @@ use rocev2::work::Completion;
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::task::Waker;
 
 /// A completion with the queue pair that it belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +42,14 @@ pub struct Overflow {
     pub capacity: usize,
 }
 
+/// Whom an armed completion queue tells of its next completion.
+pub(crate) enum Bell {
+    /// Who waits at a channel, perhaps for other queues too.
+    Channel(Arc<EventChannel>),
+    /// A task.
+    Task(Waker),
+}
+
 struct Entries {
     capacity: usize,
     entries: VecDeque<WorkCompletion>,
@@ -55,20 +64,20 @@ pub(crate) struct CompletionQueue {
     armed: AtomicU8,
     /// An event is due, for the next [`CompletionQueue::ring`].
     due: AtomicBool,
-    channel: Option<Arc<EventChannel>>,
+    bell: Option<Bell>,
     /// Where packets for its queue pairs arrive: what a poll drains.
     ports: RwLock<Arc<[Arc<Port>]>>,
 }
 
 impl CompletionQueue {
-    pub(crate) fn new(number: u64, capacity: usize, channel: Option<Arc<EventChannel>>) -> Self {
+    pub(crate) fn new(number: u64, capacity: usize, bell: Option<Bell>) -> Self {
         let entries = Entries { capacity, entries: VecDeque::with_capacity(capacity), overflowed: false };
         Self {
             number,
             entries: Mutex::new(entries),
             armed: AtomicU8::new(0),
             due: AtomicBool::new(false),
-            channel,
+            bell,
             ports: RwLock::new(Arc::new([])),
         }
     }
@@ -121,7 +130,7 @@ impl CompletionQueue {
         lock(&self.entries)
     }
 
-    /// Adds an entry. The channel, if it is armed for it, is rung by [`Self::ring`], which has to follow.
+    /// Adds an entry. Who waits, if it is armed for it, is told by [`Self::ring`], which has to follow.
     pub(crate) fn push(&self, entry: WorkCompletion) -> Result<(), Overflow> {
         {
             let mut ring = lock(&self.entries);
@@ -150,13 +159,14 @@ impl CompletionQueue {
         }
     }
 
-    /// Rings the channel if an event is due.
+    /// Rings the bell if an event is due.
     pub(crate) fn ring(&self) {
-        if self.due.load(Ordering::SeqCst)
-            && self.due.swap(false, Ordering::SeqCst)
-            && let Some(channel) = &self.channel
-        {
-            channel.notify(self.number);
+        if self.due.load(Ordering::SeqCst) && self.due.swap(false, Ordering::SeqCst) {
+            match &self.bell {
+                Some(Bell::Channel(channel)) => channel.notify(self.number),
+                Some(Bell::Task(waker)) => waker.wake_by_ref(),
+                None => {}
+            }
         }
     }
 
@@ -251,7 +261,7 @@ mod tests {
     #[test]
     fn arming_is_one_shot_and_knows_solicited_events() {
         let channel = Arc::new(EventChannel::new(Arc::new(Count::default())));
-        let queue = CompletionQueue::new(9, 10, Some(Arc::clone(&channel)));
+        let queue = CompletionQueue::new(9, 10, Some(Bell::Channel(Arc::clone(&channel))));
         let push = |entry| {
             queue.push(entry).unwrap();
             queue.ring();
@@ -271,10 +281,35 @@ mod tests {
         assert_eq!(channel.try_event(), None);
     }
 
+    impl std::task::Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.raise();
+        }
+    }
+
+    #[test]
+    fn a_task_is_woken_once_for_each_time_that_its_queue_was_armed() {
+        let woken = Arc::new(Count::default());
+        let queue = CompletionQueue::new(9, 10, Some(Bell::Task(Waker::from(Arc::clone(&woken)))));
+        let push = |id| {
+            queue.push(entry(id, false)).unwrap();
+            queue.ring();
+        };
+        push(1);
+        assert!(!woken.lower(), "not armed");
+        for id in [2, 4] {
+            queue.arm(Arm::Any);
+            push(id);
+            push(id + 1);
+            assert!(woken.lower());
+            assert!(!woken.lower(), "once for one arming");
+        }
+    }
+
     #[test]
     fn who_waits_for_any_completion_still_does_when_another_asks_for_solicited_ones() {
         let channel = Arc::new(EventChannel::new(Arc::new(Count::default())));
-        let queue = CompletionQueue::new(9, 10, Some(Arc::clone(&channel)));
+        let queue = CompletionQueue::new(9, 10, Some(Bell::Channel(Arc::clone(&channel))));
         for arms in [[Arm::Any, Arm::Solicited], [Arm::Solicited, Arm::Any]] {
             arms.into_iter().for_each(|arm| queue.arm(arm));
             queue.push(entry(1, false)).unwrap();

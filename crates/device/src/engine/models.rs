@@ -1,7 +1,7 @@
 //! Models of what threads tell each other without a lock: loom tries every order in which they can be seen to act.
 
 use super::alarm::Alarm;
-use super::completion_queue::{Arm, CompletionQueue, WorkCompletion};
+use super::completion_queue::{Arm, Bell, CompletionQueue, WorkCompletion};
 use super::deadlines::Deadlines;
 use super::delayed_acks::DelayedAcks;
 use super::poll_mode::PollMode;
@@ -139,7 +139,7 @@ fn who_arms_a_completion_queue_sees_a_completion_or_gets_an_event() {
     loom::model(|| {
         let signal = Arc::new(Raised(AtomicU64::new(0)));
         let channel = Arc::new(EventChannel::new(Arc::<Raised>::clone(&signal)));
-        let queue = Arc::new(CompletionQueue::new(7, 4, Some(channel)));
+        let queue = Arc::new(CompletionQueue::new(7, 4, Some(Bell::Channel(channel))));
         let completes = thread::spawn({
             let queue = Arc::clone(&queue);
             move || {

@@ -42,7 +42,7 @@ use crate::seal::{
 };
 use crate::tls::{self, Negotiated, TlsError};
 use rdma_verbs::{
-    AsyncChannel, CompletionQueue, Device, Gid, GidEntry, Init, LocalMemory, MemoryRegion, OwnPsn, Peer,
+    AsyncCompletionQueue, Device, Gid, GidEntry, Init, LocalMemory, MemoryRegion, OwnPsn, Peer,
     PeerPsn, PeerRights, ProtectionDomain, QueuePair, ReceiveOptions, RemoteRegion, SendOptions,
 };
 use secure_rdma_xfrm::helper::Helper;
@@ -371,8 +371,7 @@ struct Prepared {
     /// What may seal its packets.
     offered: Option<Offered>,
     domain: Arc<ProtectionDomain>,
-    queue: Arc<CompletionQueue>,
-    channel: AsyncChannel,
+    queue: AsyncCompletionQueue,
     memory: LocalMemory,
     buffers: Buffers,
     /// Bytes of each buffer to send from.
@@ -396,21 +395,19 @@ impl Prepared {
             gid.mtu = gid.sealed_mtu.unwrap_or(gid.mtu);
         }
         let domain = device.protection_domain()?;
-        let channel = device.completion_channel()?;
         let buffers = local.options.buffers.in_range();
         let limits = buffers.limits();
         let capacity = limits.max_send_requests + limits.max_recv_requests;
-        let queue = device.completion_queue(capacity, Some(&channel))?;
-        let channel = AsyncChannel::new(channel)?;
+        let queue = device.async_completion_queue(capacity)?;
         let memory = domain.register_local(buffers.bytes(send_size))?;
-        let mut qp = domain.queue_pair(&queue, &queue, limits)?.init(rights)?;
+        let mut qp = domain.queue_pair(queue.queue(), queue.queue(), limits)?.init(rights)?;
         for request in receives(&memory, buffers)? {
             qp.post_recv(request)?;
         }
         let psn = OwnPsn::random()?;
         let limits = device.attributes();
         let rd_atomic = [limits.max_qp_rd_atom, limits.max_qp_init_rd_atom].map(|limit| limit.min(RD_ATOMIC));
-        Ok(Self { qp, psn, gid, offered, domain, queue, channel, memory, buffers, send_size, rd_atomic })
+        Ok(Self { qp, psn, gid, offered, domain, queue, memory, buffers, send_size, rd_atomic })
     }
 
     /// What the peer needs to know of it.
@@ -509,7 +506,6 @@ impl Prepared {
         let data = DataPath::new(Parts {
             qp,
             queue: self.queue,
-            channel: self.channel,
             memory: self.memory,
             buffers: self.buffers,
             send_size: self.send_size,

@@ -19,6 +19,8 @@ use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Mutex, PoisonError};
+#[cfg(feature = "tokio")]
+use std::task::Waker;
 
 pub(super) type SendRequest = work::SendRequest<Buffers>;
 pub(super) type RecvRequest = work::RecvRequest<Buffers>;
@@ -113,6 +115,16 @@ impl Device {
         channel: Option<&Arc<CompletionChannel>>,
     ) -> Result<CompletionQueue, Error> {
         let queue = self.0.completion_queue(capacity, channel.map(|channel| Arc::clone(&channel.0)))?;
+        Ok(CompletionQueue { queue, scratch: Mutex::default() })
+    }
+
+    #[cfg(feature = "tokio")]
+    pub(super) fn waking_completion_queue(
+        &self,
+        capacity: usize,
+        waker: Waker,
+    ) -> Result<CompletionQueue, Error> {
+        let queue = self.0.waking_completion_queue(capacity, waker)?;
         Ok(CompletionQueue { queue, scratch: Mutex::default() })
     }
 

@@ -32,6 +32,8 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
+#[cfg(feature = "tokio")]
+use std::task::Waker;
 
 pub(crate) use ibv::discovery::names;
 
@@ -174,6 +176,21 @@ impl Device {
                 CompletionQueue::Ibv(Arc::new(ibv::completion::Queue::new(own, capacity, channel)?))
             }
         })
+    }
+
+    /// The same, which wakes `waker` when it is armed and has a completion; `None` where only channels are told.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn waking_completion_queue(
+        &self,
+        capacity: usize,
+        waker: Waker,
+    ) -> Result<Option<CompletionQueue>, Error> {
+        match self {
+            Self::Embedded(own) => {
+                Ok(Some(CompletionQueue::Embedded(own.waking_completion_queue(capacity, waker)?)))
+            }
+            Self::Ibv(_) => Ok(None),
+        }
     }
 }
 

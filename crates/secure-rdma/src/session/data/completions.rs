@@ -1,8 +1,7 @@
 //! Waiting for completions.
 
 use crate::SessionError;
-use rdma_verbs::{AsyncChannel, Completion, CompletionQueue};
-use std::sync::Arc;
+use rdma_verbs::{AsyncCompletionQueue, Completion};
 use std::time::{Duration, Instant};
 
 /// The most completions taken at a time.
@@ -16,8 +15,7 @@ const BURST: Duration = Duration::from_micros(20);
 
 /// A data path's completion queue, with the completions that were taken from it and not handled yet.
 pub(super) struct Completions {
-    queue: Arc<CompletionQueue>,
-    channel: AsyncChannel,
+    queue: AsyncCompletionQueue,
     /// Completions that [`Self::take`] will return. They are kept here, not on the stack, so that cancelling a
     /// wait loses none.
     taken: Vec<Completion>,
@@ -26,8 +24,8 @@ pub(super) struct Completions {
 }
 
 impl Completions {
-    pub(super) fn new(queue: Arc<CompletionQueue>, channel: AsyncChannel, busy_poll: Duration) -> Self {
-        Self { queue, channel, taken: Vec::new(), busy_poll: busy_poll.min(BUSY_POLL_LIMIT) }
+    pub(super) fn new(queue: AsyncCompletionQueue, busy_poll: Duration) -> Self {
+        Self { queue, taken: Vec::new(), busy_poll: busy_poll.min(BUSY_POLL_LIMIT) }
     }
 
     pub(super) fn set_busy_poll(&mut self, time: Duration) {
@@ -40,7 +38,7 @@ impl Completions {
         if !self.busy_poll.is_zero() && self.poll_for(self.busy_poll, wanted).await? {
             return Ok(());
         }
-        Box::pin(self.channel.completions(&self.queue, &mut self.taken, BATCH)).await?;
+        Box::pin(self.queue.completions(&mut self.taken, BATCH)).await?;
         Ok(())
     }
 

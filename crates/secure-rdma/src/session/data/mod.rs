@@ -33,8 +33,8 @@ pub(crate) use handover::Handover;
 use messages::{Inbox, Outbox};
 use protection::{Arrived, Clear, MessagesAndSlots, Protection, Received, Units};
 use rdma_verbs::{
-    AsyncChannel, Completion, CompletionKind, CompletionQueue, LocalMemory, MemoryRegion, QueuePair,
-    ReadyToSend, RecvRequest, RemoteRegion, SendRequest, Slice, Status,
+    AsyncCompletionQueue, Completion, CompletionKind, LocalMemory, MemoryRegion, QueuePair, ReadyToSend,
+    RecvRequest, RemoteRegion, SendRequest, Slice, Status,
 };
 use reads::{Oldest, Reads};
 use requests::Requests;
@@ -81,8 +81,7 @@ pub(crate) struct DataPath {
 /// What a data path is made of.
 pub(crate) struct Parts {
     pub(crate) qp: QueuePair<ReadyToSend>,
-    pub(crate) queue: Arc<CompletionQueue>,
-    pub(crate) channel: AsyncChannel,
+    pub(crate) queue: AsyncCompletionQueue,
     pub(crate) memory: LocalMemory,
     pub(crate) buffers: Buffers,
     /// Bytes of each buffer to send from.
@@ -125,7 +124,7 @@ impl Drop for Sending<'_, '_> {
 
 impl DataPath {
     pub(crate) fn new(parts: Parts) -> Result<Self, SessionError> {
-        let Parts { qp, queue, channel, memory, buffers, send_size, .. } = parts;
+        let Parts { qp, queue, memory, buffers, send_size, .. } = parts;
         let Parts { fragment, message_limit, peer_limit, keys, takes_messages, busy_poll, timeouts, .. } =
             parts;
         let protection: Box<dyn Protection> = match keys {
@@ -144,7 +143,7 @@ impl DataPath {
             .collect::<Result<_, _>>()?;
         Ok(Self {
             requests: Requests::new(qp, SendBuffers::new(free, send_size)),
-            completions: Completions::new(queue, channel, busy_poll),
+            completions: Completions::new(queue, busy_poll),
             inbox: Inbox::new(message_limit),
             outbox: Outbox::new(fragment, peer_limit),
             reads: Reads::default(),
