@@ -147,8 +147,15 @@ impl Member {
     ) -> Result<(), SessionError> {
         for operation in &plan.operations {
             let begun = self.host.network.now();
-            if self.operate(&mut session, *operation, &mut rng).await? {
-                self.ledger.succeeded(self.number, begun);
+            match self.operate(&mut session, *operation, &mut rng).await {
+                Ok(true) => self.ledger.succeeded(self.number, begun),
+                Ok(false) => {}
+                Err(failure) => {
+                    if plan.insists && matches!(failure, SessionError::Operation { .. }) {
+                        self.insist(session).await;
+                    }
+                    return Err(failure);
+                }
             }
         }
         match plan.end {
@@ -162,6 +169,15 @@ impl Member {
             }
             Ending::Drop => Ok(()),
         }
+    }
+
+    /// Says goodbye, though nobody knows what became of an operation: that can't be in order.
+    async fn insist(&self, session: Session) {
+        let closed = session.close().await;
+        self.ledger.check(self.number, |_| match closed {
+            Ok(()) => Err("it was closed in order after an operation had failed".into()),
+            Err(_) => Ok(()),
+        });
     }
 
     /// Carries out an operation; whether the server's device had a part in it.

@@ -75,6 +75,8 @@ pub(crate) struct SessionPlan {
     pub(crate) lies: Option<Lie>,
     /// How often it is tried to open it.
     pub(crate) tries: usize,
+    /// Where an operation has failed, the client says goodbye all the same.
+    pub(crate) insists: bool,
 }
 
 /// What a client does.
@@ -344,6 +346,7 @@ fn lasts(rng: &mut Rng) -> i64 {
 }
 
 impl Operation {
+            insists: rng.percent(50),
     fn draw(rng: &mut Rng) -> Self {
         let len = rng.pick(&[1, 64, 1_000, 4_096, 9_000, 20_000]);
         let len = rng.index(len) + 1;

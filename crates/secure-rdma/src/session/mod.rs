@@ -518,12 +518,16 @@ impl Session {
     /// Closes the session in three steps, when this side's operations have completed. Messages that the peer
     /// still sends are lost.
     ///
+    /// An orderly end says that all that was posted was carried out. Where an operation has failed, now or before, so
+    /// that nobody knows whether the peer has it, there is none: the session is [aborted](Self::abort), and the peer is
+    /// told why. So it is where something else keeps this side from saying goodbye.
+    ///
     /// Sealed, a server reads once more what [`read_local`](Self::read_local) has given and the client, as it
     /// then says, had written anew.
     ///
     /// # Errors
-    /// The peer didn't take part, or not everything has arrived that one side has sent the other; all
-    /// is freed in any case.
+    /// The peer didn't take part, an operation had failed, or not everything has arrived that one side has sent the
+    /// other; all is freed in any case.
     pub async fn close(mut self) -> Result<(), SessionError> {
         let Self { data, keeper, local, .. } = &mut self;
         let peer = match keeper.life() {
@@ -532,6 +536,7 @@ impl Session {
         };
         let settled = alive(keeper, async {
             data.settle("closing").await?;
+            data.check_known()?;
             data.check_whole()?;
             if let (Some(peer), Some(given)) = (peer, &local) {
                 data.hear_out(peer).await?;
@@ -543,9 +548,7 @@ impl Session {
         });
         if let Err(reason) = settled.await {
             let reason = self.abort_reason.get().cloned().unwrap_or(reason);
-            if reason.is_of_sealing() || matches!(reason, SessionError::CutShort) {
-                self.abort(reason.clone()).await;
-            }
+            self.abort(reason.clone()).await;
             return Err(reason);
         }
         let (count, counted) = watch::channel(self.data.record_counts());

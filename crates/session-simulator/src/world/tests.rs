@@ -27,6 +27,7 @@ fn plan(packets: bool, operations: Vec<Operation>, end: Ending) -> Plan {
         server_leaves: None,
         lies: None,
         tries: 1,
+        insists: false,
     };
     let client = ClientPlan { timing: TIMING, identity: 0, sessions: vec![session] };
     let server = ServerPlan {
@@ -80,6 +81,21 @@ fn a_server_whose_region_has_no_whole_slots_breaks_the_protocol() {
     world.run().unwrap();
     let end = ledger.lock().entries[0].client_end.clone();
     assert!(matches!(end, Some(super::Ended::Failed(SessionErrorKind::Protocol, _))), "{end:?}");
+}
+
+/// Packets get lost for so long that a write fails; the control connection lives.
+#[test]
+fn after_an_operation_whose_outcome_is_not_known_there_is_no_orderly_end_at_either_side() {
+    for packets in [false, true] {
+        let mut plan = plan(packets, writing(2_000), Ending::Close);
+        plan.clients[0].sessions[0].insists = true;
+        let part = |cut| Disturbance::Part { from: 1, to: 0, packets: true, streams: false, cut };
+        plan.disturbances = vec![(1_000 * MS, part(true)), (60_000 * MS, part(false))];
+        let (ends, over) = ends(plan);
+        // The operation was given up; the server is told so, by which its session is over.
+        assert_eq!(ends, [Some(SessionErrorKind::TimedOut), Some(SessionErrorKind::Closed)], "{packets}");
+        assert!((2_000 * MS..30_000 * MS).contains(&over), "{over}");
+    }
 }
 
 /// Its server's program sleeps, and doesn't end the session itself; and nothing is heard of the server meanwhile.

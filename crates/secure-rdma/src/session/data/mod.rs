@@ -47,10 +47,16 @@ use zeroize::Zeroizing;
 /// The bytes of fragments that are posted together: longer lists gain nothing, and the first fragment would wait.
 const TOGETHER: usize = 16 << 10;
 
-/// How long a slot that is being written may stay torn: as long as a step may take. A lost packet is retransmitted
-/// within that time.
-const TORN_TIMES: u32 = 1000;
-const TORN_PAUSE: Duration = STEP_LIMIT.checked_div(TORN_TIMES).unwrap();
+/// How long slots that are being written may stay torn, in all that is read at a time: as long as a step may take. A
+/// lost packet is retransmitted within that time.
+const TORN_LIMIT: Duration = STEP_LIMIT;
+
+/// The pauses between two looks at a torn slot, at first and at most: as a rule it is whole again at once.
+const TORN_PAUSES: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(10)];
+
+/// What a pause counts for at most, however long it was: who has no turn for a while, as the peer may not have, looks
+/// often enough all the same.
+const TORN_COUNTED: Duration = Duration::from_millis(100);
 
 // What operations are called in errors.
 const SEND: &str = "send";
@@ -186,15 +192,17 @@ impl DataPath {
             self.announce(SEND).await?;
         }
         let mut sending = Sending { path: self, rest };
+        let mut posted = false;
         while let Some(message) = sending.rest {
             let path = &mut *sending.path;
             path.requests.check()?;
-            let mut free = match path.requests.buffers.take() {
-                Some(buffer) => Some(buffer),
+            let free = match path.requests.buffers.take() {
+                Some(buffer) => Ok(buffer),
                 // Whoever is woken for each short one alone is woken more often than anything is done.
-                None if message.len() < TOGETHER => Some(path.half_of_the_buffers(SEND).await?),
-                None => Some(path.buffer(SEND).await?),
+                None if message.len() < TOGETHER => path.half_of_the_buffers(SEND).await,
+                None => path.buffer(SEND).await,
             };
+            let mut free = Some(free.map_err(|reason| path.done_in_part(posted, reason))?);
             // From here to posting there is no `await`: the peer expects the next what was sealed next.
             let (mut requests, mut bytes, mut refused) = (Vec::new(), 0, None);
             while let Some(mut message) = sending.rest
@@ -229,6 +237,7 @@ impl DataPath {
                 return Err(path.unsent(error));
             }
             refused.map_or(Ok(()), Err)?;
+            posted = true;
         }
         Ok(())
     }
@@ -261,6 +270,12 @@ impl DataPath {
     pub(crate) fn check_whole(&mut self) -> Result<(), SessionError> {
         self.check()?;
         if self.outbox.is_begun() { Err(self.poison(SessionError::CutShort)) } else { Ok(()) }
+    }
+
+    /// Checks that all that this side has posted, since the beginning, is known to have been carried out: an operation
+    /// that failed may have been, in part or as a whole.
+    pub(crate) fn check_known(&self) -> Result<(), SessionError> {
+        self.requests.check_known()
     }
 
     /// The next message; waits for it as long as it takes.
@@ -359,14 +374,16 @@ impl DataPath {
         while !rest.is_empty() {
             let part = units.part(&(at..bytes.end), self.requests.buffers.size());
             let range = within(remote, units.place(&part))?;
-            let mut buffer = self.buffer(WRITE).await?;
+            let free = self.buffer(WRITE).await;
+            let mut buffer = free.map_err(|reason| self.done_in_part(at > offset, reason))?;
             // From here to posting there is no `await`: what this side takes for written is sent.
             let len = usize::try_from(part.end - part.start).unwrap_or(usize::MAX);
             let piece = rest.split_off(..len).unwrap_or_default();
             if let Err(error) = self.protection.put(&mut buffer, at, piece, &mut edges) {
                 return Err(self.poison(error));
             }
-            self.post(SendRequest::write([buffer], range))?;
+            let posted = self.post(SendRequest::write([buffer], range));
+            posted.map_err(|reason| self.done_in_part(at > offset, reason))?;
             at = part.end;
         }
         Ok(())
@@ -483,30 +500,35 @@ impl DataPath {
         offset: u64,
         out: &mut [u8],
     ) -> Result<(), SessionError> {
-        self.open_local(region, offset, out, TORN_TIMES).await
+        self.open_local(region, offset, out, TORN_LIMIT).await
     }
 
+    /// Reads and opens; slots that are torn are waited for, up to `limit` for all of them.
     async fn open_local(
         &mut self,
         region: &MemoryRegion,
         offset: u64,
         out: &mut [u8],
-        times: u32,
+        limit: Duration,
     ) -> Result<(), SessionError> {
         // What the peer has said of its writes, if it has come.
         self.hear()?;
         self.check()?;
         let (mut at, mut rest) = (offset, out);
-        let mut attempts = Attempts::again(times);
+        let (mut waited, mut pause) = (Duration::ZERO, TORN_PAUSES[0]);
         while !rest.is_empty() {
+            let mut attempts = if waited < limit { Attempts::again(1) } else { Attempts::once() };
             let taken = self.protection.get_local(region, at, rest, &mut attempts);
             let taken = taken.map_err(|error| self.poison(error))?;
             if taken > 0 {
                 rest = rest.split_at_mut(taken.min(rest.len())).1;
                 at += taken as u64;
-                attempts = Attempts::again(times);
+                pause = TORN_PAUSES[0];
             } else {
-                tokio::time::sleep(TORN_PAUSE).await;
+                let since = Instant::now();
+                tokio::time::sleep(pause).await;
+                waited += since.elapsed().min(TORN_COUNTED);
+                pause = (2 * pause).min(TORN_PAUSES[1]);
             }
         }
         Ok(())
@@ -522,7 +544,7 @@ impl DataPath {
         let mut first = 0;
         while let Some(unit) = self.protection.outdated(first) {
             let mut text = Zeroizing::new(vec![0; usize::try_from(units.text).unwrap_or(usize::MAX)]);
-            self.open_local(region, unit * units.text, &mut text, 0).await?;
+            self.open_local(region, unit * units.text, &mut text, Duration::ZERO).await?;
             first = unit + 1;
             // There may be many of them.
             tokio::task::yield_now().await;
@@ -606,6 +628,14 @@ impl DataPath {
             Err(error) => Err(self.unsent(error)),
             posted => posted,
         }
+    }
+
+    /// An operation fails because of `reason`, which is returned, perhaps when a part of it has been posted.
+    fn done_in_part(&mut self, part: bool, reason: SessionError) -> SessionError {
+        if part {
+            self.requests.leave_unknown(&reason);
+        }
+        reason
     }
 
     /// A request couldn't be posted, because of `reason`, which is returned.

@@ -17,13 +17,16 @@ pub(super) struct Requests {
     ended: u64,
     /// Failures not reported yet, oldest first. The next operation that waits reports one.
     failures: VecDeque<SessionError>,
+    /// The first of all failures, for good: what became of its request at the peer, and of what was posted after it,
+    /// isn't known.
+    unknown: Option<SessionError>,
     /// The result of the last atomic operation.
     word: Option<u64>,
 }
 
 impl Requests {
     pub(super) fn new(qp: QueuePair<ReadyToSend>, buffers: SendBuffers) -> Self {
-        Self { qp, buffers, outstanding: 0, ended: 0, failures: VecDeque::new(), word: None }
+        Self { qp, buffers, outstanding: 0, ended: 0, failures: VecDeque::new(), unknown: None, word: None }
     }
 
     pub(super) const fn queue_pair(&self) -> &QueuePair<ReadyToSend> {
@@ -49,6 +52,19 @@ impl Requests {
     /// That failure.
     pub(super) fn check(&mut self) -> Result<(), SessionError> {
         self.failures.pop_front().map_or(Ok(()), Err)
+    }
+
+    /// What became of an operation, a part of which may have been carried out, isn't known for this reason.
+    pub(super) fn leave_unknown(&mut self, reason: &SessionError) {
+        self.unknown.get_or_insert_with(|| reason.clone());
+    }
+
+    /// Checks that it is known of all requests that they were carried out.
+    ///
+    /// # Errors
+    /// Why it isn't.
+    pub(super) fn check_known(&self) -> Result<(), SessionError> {
+        self.unknown.clone().map_or(Ok(()), Err)
     }
 
     pub(super) fn post(&mut self, request: SendRequest) -> Result<(), SessionError> {
@@ -97,7 +113,9 @@ impl Requests {
         let buffer = completion.slice().ok_or(SessionError::Closed)?;
         if completion.status != Status::Success {
             let operation = name(completion.kind);
-            self.failures.push_back(SessionError::Operation { operation, status: completion.status });
+            let failure = SessionError::Operation { operation, status: completion.status };
+            self.leave_unknown(&failure);
+            self.failures.push_back(failure);
         } else if is_atomic(completion.kind) {
             let mut word = [0; 8];
             buffer.read(0, &mut word)?;
