@@ -410,7 +410,7 @@ async fn entertain(
     mut closed: watch::Receiver<()>,
     files: Option<Service>,
 ) -> Departure {
-    let since = Instant::now();
+    let (since, sealed) = (Instant::now(), session.info().sealed);
     let mut visit = Visit::default();
     let served = tokio::select! {
         result = visit.serve(&mut session, files.as_ref()) => result.map(|()| End::Left),
@@ -424,7 +424,7 @@ async fn entertain(
             End::Failed(error)
         }
     };
-    Departure { number, stayed: since.elapsed(), visit, naks, end }
+    Departure { number, sealed, stayed: since.elapsed(), visit, naks, end }
 }
 
 impl Hall {
@@ -432,10 +432,10 @@ impl Hall {
         match departure {
             Ok(departure) => {
                 self.metrics.left(&departure);
-                let Departure { number, stayed, visit, naks, end } = &departure;
+                let Departure { number, stayed, visit, naks, .. } = &departure;
                 let mut fields = vec![
                     ("client", (*number).into()),
-                    ("outcome", end.outcome().into()),
+                    ("outcome", departure.outcome().into()),
                     ("seconds", stayed.as_secs_f64().into()),
                     ("messages", visit.echoed.messages.into()),
                     ("bytes", visit.echoed.bytes.into()),

@@ -2,7 +2,7 @@
 
 use super::visit::Visit;
 use crate::advice::Told;
-use secure_rdma::SessionError;
+use secure_rdma::{SealedBy, SessionError};
 use std::fmt;
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use std::time::Duration;
 #[derive(Debug)]
 pub(super) struct Departure {
     pub(super) number: u64,
+    pub(super) sealed: SealedBy,
     pub(super) stayed: Duration,
     pub(super) visit: Visit,
     /// Requests of the client's that its queue pair here refused, as far as the device counts.
@@ -27,22 +28,24 @@ pub(super) enum End {
     Failed(SessionError),
 }
 
-impl End {
-    /// In a word, as logs and metrics have it.
+impl Departure {
+    /// How it ended in a word, as logs and metrics have it.
     pub(super) fn outcome(&self) -> &'static str {
-        match self {
-            Self::Left => "left",
-            Self::Dismissed => "dismissed",
-            Self::Failed(SessionError::Withdrawn(_)) => "withdrawn",
-            Self::Failed(SessionError::Forged(_) | SessionError::Truncated { .. }) => "not_authentic",
-            Self::Failed(_) => "lost",
+        match &self.end {
+            End::Left => "left",
+            End::Dismissed => "dismissed",
+            End::Failed(SessionError::Withdrawn(_)) => "withdrawn",
+            // In clear, nobody can say whether it was an attack.
+            End::Failed(SessionError::Truncated { .. }) if !self.sealed.is_sealed() => "truncated",
+            End::Failed(SessionError::Forged(_) | SessionError::Truncated { .. }) => "not_authentic",
+            End::Failed(_) => "lost",
         }
     }
 }
 
 impl fmt::Display for Departure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { number, stayed, visit, naks, end } = self;
+        let Self { number, sealed: _, stayed, visit, naks, end } = self;
         write!(f, "client {number}: ")?;
         match end {
             End::Left => f.write_str("left"),

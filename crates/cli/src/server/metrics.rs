@@ -108,7 +108,7 @@ impl Metrics {
         );
         registry.register(
             "authentication_failures",
-            "Sessions that ended because what came over the data path was not authentic, or its end was missing",
+            "Sealed sessions that ended because what came over the data path was not authentic, or not all of it came",
             metrics.forged.clone(),
         );
         registry.register_with_unit(
@@ -154,9 +154,9 @@ impl Metrics {
     }
 
     pub(super) fn left(&self, departure: &Departure) {
-        let Departure { stayed, visit, naks, end, .. } = departure;
+        let Departure { stayed, visit, naks, .. } = departure;
         self.clients.dec();
-        let outcome = end.outcome();
+        let outcome = departure.outcome();
         if outcome == "not_authentic" {
             self.forged.inc();
         }
@@ -243,4 +243,39 @@ fn answer(request: &Request<Incoming>, metrics: &Metrics) -> Response<Full<Bytes
         hyper::header::HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
     response.headers_mut().insert(CONTENT_TYPE, kind);
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::departure::End;
+    use crate::server::visit::Visit;
+    use rdma_verbs::DeviceSelector;
+    use secure_rdma::SealedBy;
+
+    #[test]
+    fn what_is_missing_in_clear_is_no_failure_of_authentication() {
+        let selector = DeviceSelector::Embedded { address: None, port: None };
+        let metrics = Metrics::new(Device::open(&selector).unwrap());
+        let cut_off = || SessionError::Truncated { who: "the peer", sent: 2, arrived: 1 };
+        for sealed in [SealedBy::Nothing, SealedBy::Messages, SealedBy::Messages] {
+            let (stayed, visit) = (Duration::ZERO, Visit::default());
+            metrics.left(&Departure {
+                number: 1,
+                sealed,
+                stayed,
+                visit,
+                naks: 0,
+                end: End::Failed(cut_off()),
+            });
+        }
+        let text = metrics.text().unwrap();
+        for line in [
+            "secure_rdma_departures_total{outcome=\"truncated\"} 1",
+            "secure_rdma_departures_total{outcome=\"not_authentic\"} 2",
+            "secure_rdma_authentication_failures_total 2",
+        ] {
+            assert!(text.lines().any(|other| other == line), "{line}: {text}");
+        }
+    }
 }
