@@ -180,6 +180,11 @@ pub(crate) enum Disturbance {
     Reissue {
         identity: usize,
     },
+    /// A machine's system refuses memory for regions: the lowest bit is the next allocation's.
+    Memory {
+        machine: usize,
+        refused: u64,
+    },
     /// A machine's clock is set: to so many milliseconds before or after what it should show.
     Clock {
         machine: usize,
@@ -230,7 +235,7 @@ impl Plan {
         let server = rng.index(self.servers.len());
         let client = self.servers.len() + rng.index(self.clients.len());
         let mut add = |at, disturbance| self.disturbances.push((at, disturbance));
-        match rng.below(16) {
+        match rng.below(18) {
             0..=2 => {
                 let again = rng.percent(70).then(|| rng.between(1, 2_000) * MS);
                 let death = rng.pick(&[Death::Reset, Death::Closed, Death::Silent]);
@@ -277,6 +282,11 @@ impl Plan {
                 add(at, Disturbance::List { server, lasts });
             }
             13 => add(at, Disturbance::Reissue { identity: rng.index(IDENTITIES) }),
+            14 | 15 => {
+                // Some of the next ones, or all of so many.
+                let refused = if rng.percent(50) { rng.next() } else { (1 << rng.between(1, 12)) - 1 };
+                add(at, Disturbance::Memory { machine: rng.pick(&[machine, server, server]), refused });
+            }
             _ => {
                 let machine = rng.pick(&[machine, server, server]);
                 let ahead_ms = rng.between(0, 60_000).cast_signed() - 30_000;
@@ -336,6 +346,7 @@ impl SessionPlan {
             end: if !calm && rng.percent(12) { Ending::Drop } else { Ending::Close },
             lies: (!calm && rng.percent(15)).then(|| Lie::draw(rng)),
             tries: if calm || rng.percent(70) { 20 } else { 1 },
+            insists: rng.percent(50),
         }
     }
 }
@@ -346,7 +357,6 @@ fn lasts(rng: &mut Rng) -> i64 {
 }
 
 impl Operation {
-            insists: rng.percent(50),
     fn draw(rng: &mut Rng) -> Self {
         let len = rng.pick(&[1, 64, 1_000, 4_096, 9_000, 20_000]);
         let len = rng.index(len) + 1;

@@ -43,6 +43,8 @@ pub struct Tally {
     pub revoked: u64,
     /// and clients' issued anew.
     pub reissued: u64,
+    /// Times that a machine's memory became scarce.
+    pub scarce: u64,
     /// Clocks set, right or wrong.
     pub clocks: u64,
     /// Nanoseconds of virtual time.
@@ -67,6 +69,7 @@ impl AddAssign<&Self> for Tally {
         self.turned_away += other.turned_away;
         self.revoked += other.revoked;
         self.reissued += other.reissued;
+        self.scarce += other.scarce;
         self.clocks += other.clocks;
         self.virtual_ns += other.virtual_ns;
         for (own, others) in [(&mut self.failed, &other.failed), (&mut self.refused, &other.refused)] {
@@ -100,6 +103,7 @@ impl fmt::Display for Tally {
         writeln!(f, "rules and certificates changed      {}", self.reloads)?;
         writeln!(f, "  certificates revoked              {}", self.revoked)?;
         writeln!(f, "certificates of clients reissued    {}", self.reissued)?;
+        writeln!(f, "machines without memory             {}", self.scarce)?;
         writeln!(f, "clocks set                          {}", self.clocks)?;
         writeln!(f, "seconds of virtual time             {}", self.virtual_ns / 1_000_000_000)
     }

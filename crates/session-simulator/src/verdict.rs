@@ -10,6 +10,8 @@ use std::collections::BTreeSet;
 pub(crate) struct Done {
     /// Machines that something was done to.
     pub(crate) touched: BTreeSet<usize>,
+    /// Machines that were refused memory.
+    pub(crate) scarce: BTreeSet<usize>,
     /// Pairs that were parted, the smaller number first.
     pub(crate) parted: BTreeSet<[usize; 2]>,
 }
@@ -64,7 +66,8 @@ impl Judge<'_> {
                 return Err(format!("try {index} found no room, and wasn't told so"));
             }
             let client = attempt.failed.clone().map(|(kind, text)| Ended::Failed(kind, text));
-            for end in [client.as_ref(), attempt.server_end.as_ref()].into_iter().flatten() {
+            let ends = [(entry.client, client.as_ref()), (entry.server, attempt.server_end.as_ref())];
+            for (machine, end) in ends.into_iter().filter_map(|(machine, end)| Some((machine, end?))) {
                 let Ended::Failed(kind, text) = end else { continue };
                 let known = match kind {
                     SessionErrorKind::Unreachable | SessionErrorKind::TimedOut | SessionErrorKind::Closed => {
@@ -72,6 +75,8 @@ impl Judge<'_> {
                     }
                     SessionErrorKind::Refused => refusable || no_room || entry.lies,
                     SessionErrorKind::Protocol | SessionErrorKind::NotAuthentic => entry.lies,
+                    // Where the memory for it was refused: the other side is told that it's the peer's affair.
+                    SessionErrorKind::System => self.done.scarce.contains(&machine),
                     _ => false,
                 };
                 if !known {

@@ -283,6 +283,13 @@ impl World {
                 let edition = &mut self.ledger.lock().editions[identity];
                 *edition = (*edition + 1).min(EDITIONS - 1);
             }
+            Disturbance::Memory { machine, refused } => {
+                self.done.touched.insert(machine);
+                self.done.scarce.insert(machine);
+                self.tally.scarce += 1;
+                self.network.note("memory", &[("machine", machine as u64), ("refused", refused)]);
+                self.network.refuse_memory(machine, refused);
+            }
             Disturbance::Clock { machine, ahead_ms } => {
                 self.tally.clocks += 1;
                 self.network.note("clock", &[("machine", machine as u64), ("ms", ahead_ms.cast_unsigned())]);

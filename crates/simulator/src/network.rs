@@ -67,6 +67,8 @@ pub(crate) struct MachineState {
     pub(crate) alarm: Option<u64>,
     /// How many of the next changes of what is watched the system refuses, for want of memory.
     pub(crate) refuse_watches: u32,
+    /// Which of the next allocations it refuses: the lowest bit is the first's.
+    pub(crate) refuse_allocations: u64,
     /// Datagrams that its device has taken.
     pub(crate) taken: Arc<AtomicU64>,
     pub(crate) egress: Egress,

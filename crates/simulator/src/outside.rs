@@ -27,6 +27,7 @@ impl Network {
             clock_offset: 0,
             alarm: None,
             refuse_watches: 0,
+            refuse_allocations: 0,
             taken: Arc::default(),
             egress: Egress { capacity: None, ns_per_byte: 0, shut_until: 0 },
             receive_buffer,
@@ -59,6 +60,18 @@ impl Network {
         let mut state = self.lock();
         state.sockets.retain(|_, socket| socket.machine != number);
         state.machines[number].alarm = None;
+    }
+
+    /// Has a machine's system refuse memory for regions, from now on: the lowest bit of `which` is the next
+    /// allocation's. With those that are still to come of what it was told before it does as then.
+    pub fn refuse_memory(&self, machine: usize, which: u64) {
+        self.lock().machines[machine].refuse_allocations |= which;
+    }
+
+    /// Whether it refuses none any more.
+    #[must_use]
+    pub fn has_memory(&self, machine: usize) -> bool {
+        self.lock().machines[machine].refuse_allocations == 0
     }
 
     /// The time, in nanoseconds since the beginning.

@@ -7,6 +7,7 @@ use rocev2_device::host::{Interface, InterfacesError, Platform};
 use rocev2_device::link::{
     BindError, Interest, Link, LinkCounters, Received, Reseal, RxBatch, Sent, TxBatch,
 };
+use rocev2_device::memory::{Mapping, MappingError};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -46,6 +47,19 @@ impl Host for Machine {
 impl Platform for Machine {
     fn interfaces(&self) -> Result<Vec<Interface>, InterfacesError> {
         Ok(vec![Interface { name: "sim".into(), index: 1, address: address(self.number), mtu: 9000 }])
+    }
+
+    fn allocate(&self, len: usize) -> Result<Mapping, MappingError> {
+        let refused = {
+            let refuse = &mut self.network.lock().machines[self.number].refuse_allocations;
+            let refused = *refuse & 1 == 1;
+            *refuse >>= 1;
+            refused
+        };
+        match refused {
+            true => Err(MappingError { len, source: io::ErrorKind::OutOfMemory.into() }),
+            false => Mapping::new(len),
+        }
     }
 
     fn bind(&self, local: SocketAddr, token: u64) -> Result<Box<dyn Link>, BindError> {

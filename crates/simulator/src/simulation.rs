@@ -130,6 +130,7 @@ impl Simulation {
                     clock_offset: machine.clock_offset,
                     alarm: Some(0),
                     refuse_watches: 0,
+                    refuse_allocations: 0,
                     taken: Arc::default(),
                     egress: Egress {
                         capacity: machine.send_buffer,

@@ -125,6 +125,7 @@ pub(crate) fn network(seed: u64, fast: usize, slow: usize) -> Arc<Network> {
             clock_offset: 0,
             alarm: Some(0),
             refuse_watches: 0,
+            refuse_allocations: 0,
             taken: Arc::default(),
             egress: Egress { capacity, ns_per_byte: 1, shut_until: 0 },
             receive_buffer: 4 << 20,

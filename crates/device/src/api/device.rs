@@ -11,7 +11,7 @@ use crate::gid::Gid;
 use crate::host::group::Share;
 use crate::host::{Interface, Notifier, Os, Platform, ProgressThread};
 use crate::link::Capture;
-use crate::memory::{KeyLimits, KeySpace, KeyTable};
+use crate::memory::{KeyLimits, KeySpace, KeyTable, Mapping};
 use rocev2::Mtu;
 use rocev2::work;
 use std::io;
@@ -165,6 +165,11 @@ impl DeviceState {
     /// The multicast groups that queue pairs are attached to.
     pub(super) fn groups(&self) -> &Groups {
         &self.groups
+    }
+
+    /// Zeroed bytes of memory for a region.
+    pub(super) fn allocate(&self, len: usize) -> Result<Mapping, DeviceError> {
+        Ok(self.platform.allocate(len)?)
     }
 
     /// A port at which what is sent to that group arrives, where this host has the address of `unicast`.

@@ -6,7 +6,7 @@ use super::{
     QueuePairOptions, SharedReceiveQueue,
 };
 use crate::engine::{self, DomainMemory, Element, Receives};
-use crate::memory::{Access, Backing, Base, KeyTable, Mapping, Registration, WindowType};
+use crate::memory::{Access, Backing, Base, KeyTable, Registration, WindowType};
 #[cfg(target_os = "linux")]
 use crate::{ForeignRegion, memory::Foreign};
 use rocev2::transport::{Limits, QueuePair as Protocol, rc, uc, ud};
@@ -50,7 +50,7 @@ impl ProtectionDomain {
     /// # Errors
     /// No memory, too many regions, or rights that contradict each other.
     pub fn register(&self, len: usize, access: Access) -> Result<MemoryRegion, DeviceError> {
-        let mapping = Arc::new(Mapping::new(len)?);
+        let mapping = Arc::new(self.device.allocate(len)?);
         let backing = Backing::Own(Arc::clone(&mapping));
         let region = self.keys.register(Registration { backing, base: Base::Random, access })?;
         Ok(MemoryRegion::new(mapping, region, Arc::clone(&self.keys)))

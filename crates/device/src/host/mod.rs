@@ -33,6 +33,7 @@ pub(crate) use system::Notifier;
 
 use crate::engine::Host;
 use crate::link::{BindError, Capture, Link};
+use crate::memory::{Mapping, MappingError};
 use std::net::{IpAddr, SocketAddr};
 
 /// What a device runs on.
@@ -49,6 +50,14 @@ pub trait Platform: Host {
     /// # Errors
     /// It can't be had.
     fn bind(&self, address: SocketAddr, token: u64) -> Result<Box<dyn Link>, BindError>;
+
+    /// `len` zeroed bytes of memory for a region.
+    ///
+    /// # Errors
+    /// There are none.
+    fn allocate(&self, len: usize) -> Result<Mapping, MappingError> {
+        Mapping::new(len)
+    }
 
     /// Has what passes by links that are made from now on written down, if it can: the first time that it is asked to.
     fn capture(&self, capture: Capture) {

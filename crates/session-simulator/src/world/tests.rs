@@ -83,6 +83,40 @@ fn a_server_whose_region_has_no_whole_slots_breaks_the_protocol() {
     assert!(matches!(end, Some(super::Ended::Failed(SessionErrorKind::Protocol, _))), "{end:?}");
 }
 
+/// Each allocation of a session's is refused once, by the client's system or the server's: its buffers, the region, and
+/// the counters, which there are where packets are sealed.
+#[test]
+fn who_gets_no_memory_for_a_session_leaves_nothing_behind_and_has_it_when_there_is_some() {
+    for (packets, [at_server, at_client]) in [(true, [3, 1]), (false, [2, 1])] {
+        for (machine, allocations) in [(0, at_server), (1, at_client)] {
+            for refused in 0..=allocations {
+                let mut plan = plan(packets, writing(100), Ending::Close);
+                plan.clients[0].sessions[0].tries = 20;
+                plan.disturbances = vec![(0, Disturbance::Memory { machine, refused: 1 << refused })];
+                let world = World::of(plan, Rng::new(1), false);
+                let (ledger, network) = (world.ledger.clone(), world.network.clone());
+                world.run().unwrap();
+                let what = format!("allocation {refused} of machine {machine}, packets: {packets}");
+                let book = ledger.lock();
+                let entry = &book.entries[0];
+                assert_eq!(entry.client_end, Some(super::Ended::Well), "{what}");
+                // Behind the last of them there is none to refuse.
+                let is_one = refused < allocations;
+                assert_eq!(network.has_memory(machine), is_one, "{what}");
+                assert_eq!(entry.attempts.len(), 1 + usize::from(is_one), "{what}: {entry:?}");
+                if is_one {
+                    let (kind, text) = entry.attempts[0].failed.clone().unwrap();
+                    let own = machine == 1;
+                    let expected = if own { SessionErrorKind::System } else { SessionErrorKind::Closed };
+                    assert_eq!(kind, expected, "{what}: {text}");
+                    // The server's client is told why.
+                    assert!(text.contains("bytes of memory"), "{what}: {text}");
+                }
+            }
+        }
+    }
+}
+
 /// Packets get lost for so long that a write fails; the control connection lives.
 #[test]
 fn after_an_operation_whose_outcome_is_not_known_there_is_no_orderly_end_at_either_side() {
