@@ -20,6 +20,8 @@ pub enum DropReason {
     Duplicate,
     /// A request behind the expected PSN that matches nothing remembered.
     UnknownDuplicate,
+    /// A READ that was asked for again, and has been answered again as often as one is.
+    Repeated,
     /// A request ahead of the expected PSN: something was lost, or the PSN was guessed.
     OutOfSequence,
     /// A request that the protocol doesn't allow here, or that the queue pair's rights forbid.
@@ -48,7 +50,7 @@ pub enum DropReason {
 
 impl DropReason {
     /// Every reason, in the order of their numbers.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::Icrc,
         Self::UnknownQueuePair,
         Self::WrongAddress,
@@ -57,6 +59,7 @@ impl DropReason {
         Self::Transport,
         Self::Duplicate,
         Self::UnknownDuplicate,
+        Self::Repeated,
         Self::OutOfSequence,
         Self::InvalidRequest,
         Self::RemoteAccess,
@@ -83,6 +86,7 @@ impl DropReason {
             Self::Transport => "wrong_transport",
             Self::Duplicate => "duplicate_request",
             Self::UnknownDuplicate => "unknown_duplicate_request",
+            Self::Repeated => "repeated_too_often",
             Self::OutOfSequence => "out_of_sequence",
             Self::InvalidRequest => "invalid_request",
             Self::RemoteAccess => "remote_access",

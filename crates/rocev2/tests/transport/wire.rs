@@ -489,6 +489,33 @@ fn a_read_repeated_without_end_makes_no_packet_leave_more_often_than_a_patient_p
 }
 
 #[test]
+fn a_read_is_answered_again_only_so_often_and_the_connection_goes_on() {
+    let mut lone = Lone::new(&small());
+    let reth = lone.reth(0, 256 * 4);
+    let read = |number| Lone::request_with(O::ReadRequest, number, reth);
+    let half = Reth { va: VA + 512, len: 512, ..reth };
+    for begin in [0, 4] {
+        assert_eq!(lone.handle(&read(begin), &[]), Ok(()));
+        assert_eq!(lone.sent().len(), 4);
+        // As often as 64 times the whole of it, by whatever parts.
+        for _ in 0..60 {
+            assert_eq!(lone.handle(&read(begin), &[]), Err(DropReason::Duplicate));
+            assert_eq!(lone.sent().len(), 4);
+        }
+        for _ in 0..8 {
+            let rest = Lone::request_with(O::ReadRequest, begin + 2, half);
+            assert_eq!(lone.handle(&rest, &[]), Err(DropReason::Duplicate));
+            assert_eq!(lone.sent().len(), 2);
+        }
+        for number in [begin, begin + 2] {
+            let again = if number == begin { read(begin) } else { Lone::request_with(O::ReadRequest, number, half) };
+            assert_eq!(lone.handle(&again, &[]), Err(DropReason::Repeated));
+            assert_eq!(lone.sent(), []);
+        }
+    }
+}
+
+#[test]
 fn read_responses_leave_as_far_as_they_are_allowed_and_hold_up_nothing_but_answers() {
     let mut lone = Lone::new(&small());
     let reth = lone.reth(0, 256 * 10);

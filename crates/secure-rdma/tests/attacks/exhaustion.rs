@@ -22,7 +22,7 @@ pub(crate) static FLOOD: Attack =
     Attack::new("A5: a flood of packets that are refused", "T2, T3", "QPN", flood);
 
 /// That client is served.
-async fn serves(client: &mut Session, server: &mut Session) {
+pub(crate) async fn serves(client: &mut Session, server: &mut Session) {
     within(client.send(b"served?")).await.unwrap();
     assert_eq!(message(server).await, b"served?");
     within(client.write(0, b"served")).await.unwrap();

@@ -4,7 +4,8 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `injection`, `atomics`, `ending`, `memory`, `messages`, `from_server`, `one_client`, `new_keys` | the attacks |
-//! | `control`, `exhaustion`, `blind`, `busy` | those on the control channel, on what others need, and by guessing |
+//! | `control`, `blind`, `busy` | those on the control channel, and by guessing |
+//! | `exhaustion`, `amplification` | those on what others need |
 //! | `esp` | the same on sessions whose packets are sealed |
 //! | `packets` | forged packets |
 //! | `network`, `middle`, `path` | sessions whose packets all go through the attacker's hands |
@@ -12,6 +13,7 @@
 //! | `page` | docs/attacks.md |
 #![expect(clippy::unwrap_used, reason = "clippy knows test functions, not their helpers")]
 
+mod amplification;
 mod atomics;
 mod attack;
 mod blind;
@@ -110,6 +112,8 @@ const PARTS: &[Part] = &[
             &exhaustion::PLACES,
             &exhaustion::HANDSHAKES,
             &exhaustion::FLOOD,
+            &amplification::REPEATED,
+            &amplification::TORN,
         ],
     },
     Part {
