@@ -46,10 +46,9 @@ impl Device {
         let woken = Arc::<Woken>::default();
         let waker = Waker::from(Arc::clone(&woken));
         Ok(match self.provider().waking_completion_queue(capacity, waker)? {
-            Some(queue) => AsyncCompletionQueue {
-                queue: CompletionQueue::new(queue, None),
-                events: Events::Task(woken),
-            },
+            Some(queue) => {
+                AsyncCompletionQueue { queue: CompletionQueue::new(queue, None), events: Events::Task(woken) }
+            }
             None => {
                 let channel = self.completion_channel()?;
                 let queue = self.completion_queue(capacity, Some(&channel))?;

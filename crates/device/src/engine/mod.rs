@@ -47,8 +47,8 @@ mod xrc_domain;
 
 pub(crate) use buffers::DomainMemory;
 pub use buffers::{Buffers, Element};
-pub(crate) use completion_queue::{Bell, CompletionQueue};
 pub use completion_queue::{Arm, Overflow, WorkCompletion};
+pub(crate) use completion_queue::{Bell, CompletionQueue};
 pub(crate) use counters::Counters;
 pub(crate) use event_channel::EventChannel;
 pub use events::DeviceEvent;

@@ -508,7 +508,8 @@ fn a_read_is_answered_again_only_so_often_and_the_connection_goes_on() {
             assert_eq!(lone.sent().len(), 2);
         }
         for number in [begin, begin + 2] {
-            let again = if number == begin { read(begin) } else { Lone::request_with(O::ReadRequest, number, half) };
+            let again =
+                if number == begin { read(begin) } else { Lone::request_with(O::ReadRequest, number, half) };
             assert_eq!(lone.handle(&again, &[]), Err(DropReason::Repeated));
             assert_eq!(lone.sent(), []);
         }

@@ -42,8 +42,8 @@ use crate::seal::{
 };
 use crate::tls::{self, Negotiated, TlsError};
 use rdma_verbs::{
-    AsyncCompletionQueue, Device, Gid, GidEntry, Init, LocalMemory, MemoryRegion, OwnPsn, Peer,
-    PeerPsn, PeerRights, ProtectionDomain, QueuePair, ReceiveOptions, RemoteRegion, SendOptions,
+    AsyncCompletionQueue, Device, Gid, GidEntry, Init, LocalMemory, MemoryRegion, OwnPsn, Peer, PeerPsn,
+    PeerRights, ProtectionDomain, QueuePair, ReceiveOptions, RemoteRegion, SendOptions,
 };
 use secure_rdma_xfrm::helper::Helper;
 use std::net::{IpAddr, SocketAddr};

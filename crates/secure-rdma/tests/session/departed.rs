@@ -2,8 +2,8 @@
 
 use crate::world::{World, messages};
 use rdma_verbs::RemoteRegion;
-use secure_rdma::{Session, SessionError, SessionOptions};
 use secure_rdma::control::SealPolicy::{Off, Required};
+use secure_rdma::{Session, SessionError, SessionOptions};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 

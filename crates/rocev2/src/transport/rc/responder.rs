@@ -23,8 +23,19 @@ pub struct ResponderCounters {
 /// What is remembered of the peer's reads and atomics, to repeat their answers (rxe's `resp_res`).
 enum Remembered<M: Memory> {
     /// `left` packets of it are repeated at most.
-    Read { first: u64, last: u64, va: u64, rkey: u32, len: u32, grant: Option<M::Grant>, left: u64 },
-    Atomic { sequence: u64, original: u64 },
+    Read {
+        first: u64,
+        last: u64,
+        va: u64,
+        rkey: u32,
+        len: u32,
+        grant: Option<M::Grant>,
+        left: u64,
+    },
+    Atomic {
+        sequence: u64,
+        original: u64,
+    },
 }
 
 impl<M: Memory> Remembered<M> {
