@@ -83,7 +83,7 @@ struct Getter<'a> {
     free: Vec<u16>,
     /// What is being read from windows, the oldest first.
     reading: VecDeque<(Piece, Digest, Content)>,
-    /// Buffers to read into. There are never more than windows.
+    /// Buffers to read into, no more than windows.
     buffers: Vec<Vec<u8>>,
     jobs: JoinSet<Done>,
 }
@@ -379,7 +379,7 @@ impl Getter<'_> {
             // It may be had from the server.
             Done::Known(piece, Err(_)) => self.read(piece, None).await,
             Done::Written(piece, result, buffer) => {
-                self.buffers.push(buffer);
+                self.keep(buffer);
                 let result = result.map_err(|source| match self.active.get(&piece.key) {
                     Some(active) => local(active, source),
                     None => UNASKED,
@@ -394,7 +394,7 @@ impl Getter<'_> {
                 Ok(())
             }
             Done::Stored(piece, result, buffer) => {
-                self.buffers.push(buffer);
+                self.keep(buffer);
                 self.free.push(piece.window);
                 let Some(active) = self.active.get_mut(&piece.key) else { return Ok(()) };
                 match result {
@@ -441,6 +441,13 @@ impl Getter<'_> {
             None => self.report(key, batch),
         }
         Ok(())
+    }
+
+    /// Keeps a buffer for what is read next. What has come with an answer brings one that was never taken from here.
+    fn keep(&mut self, buffer: Vec<u8>) {
+        if self.buffers.len() < usize::from(self.client.terms.windows) {
+            self.buffers.push(buffer);
+        }
     }
 
     fn report(&mut self, key: Key, batch: &mut Batch) {
